@@ -1,0 +1,87 @@
+"""How a training starts and stops: accelerate's processes, and signals that end it with nothing lost."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any
+
+from audiogen_cli.errors import AudiogenError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def relaunch(processes: int) -> None:
+    """Run this very command line again in `processes` accelerate processes and wait for them.
+
+    Raises AudiogenError if they fail (their own message has been printed by then).
+    """
+    import torch
+
+    arguments = _without_option(sys.argv[1:], "--processes")
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(processes)]
+    command += ["--multi_gpu"] if torch.cuda.device_count() > 1 else ["--cpu"]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    child = subprocess.Popen([*command, "-m", "audiogen_cli", *arguments])
+    forward = {
+        number: signal.signal(number, lambda n, _: child.send_signal(n)) for number in StopSignal.SIGNALS
+    }
+    try:
+        code = child.wait()
+    finally:
+        for number, handler in forward.items():
+            signal.signal(number, handler)
+    if code:
+        raise AudiogenError(f"training in {processes} processes ended with exit code {code}; see above")
+
+
+class StopSignal:
+    """Turns SIGTERM and Ctrl-C into a flag, so that a loop can finish its step and save.
+
+    A second Ctrl-C stops at once.
+    """
+
+    SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignal:
+        self._before = {number: signal.signal(number, self._handle) for number in self.SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = number
+
+    def agreed(self, accelerator: Accelerator) -> bool:
+        """Whether any process has been told to stop; every process gets the same answer."""
+        import torch
+
+        if accelerator.num_processes == 1:
+            return self.received is not None
+        flag = torch.tensor([float(self.received is not None)], device=accelerator.device)
+        return bool(accelerator.reduce(flag, "sum").item())
+
+
+def _without_option(arguments: list[str], option: str) -> list[str]:
+    kept, skip = [], False
+    for argument in arguments:
+        if skip:
+            skip = False
+        elif argument == option:
+            skip = True
+        elif not argument.startswith(option + "="):
+            kept.append(argument)
+    return kept

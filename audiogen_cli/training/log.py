@@ -1,0 +1,136 @@
+"""What a run says while it trains: a bar on stderr and one JSON line per logged step in `metrics.jsonl`."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from audiogen_cli.errors import InputError
+
+RUN_FILE = "run.json"
+METRICS_FILE = "metrics.jsonl"
+# Settings that may change between a run and its continuation without changing what is learnt.
+FREE_SETTINGS = frozenset(
+    {"max_steps", "log_every", "save_every", "validate_every", "keep_checkpoints", "workers"}
+)
+
+
+class RunLog:
+    """Progress and metrics of one run; silent in every process but the main one.
+
+    run: the run folder. start_step: lines of later steps (from a run that died after its last checkpoint)
+    are cut, so that the file reads as one undisturbed run.
+    """
+
+    def __init__(self, run: Path, start_step: int, max_steps: int, enabled: bool = True) -> None:
+        self.path = run / METRICS_FILE
+        self.enabled = enabled
+        self.console = Console(stderr=True, quiet=not enabled)
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+            disable=not (enabled and sys.stderr.isatty()),
+        )
+        self.task = self.progress.add_task("training", total=max_steps, completed=start_step, note="")
+        if enabled:
+            _keep_lines_before(self.path, start_step)
+
+    def __enter__(self) -> RunLog:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.stop()
+
+    def advance(self, step: int) -> None:
+        """Move the bar to `step` finished steps."""
+        self.progress.update(self.task, completed=step)
+
+    def write(self, step: int, metrics: Mapping[str, float], kind: str = "train") -> None:
+        """Append one line to `metrics.jsonl` and show its numbers."""
+        if not self.enabled:
+            return
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "kind": kind, **metrics}) + "\n")
+        note = " ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        if self.progress.disable or kind != "train":
+            self.say(f"{kind} step {step}: {note}")
+        else:
+            self.progress.update(self.task, note=note)
+
+    def say(self, message: str) -> None:
+        """Print one line for the person watching."""
+        self.console.print(message, highlight=False, markup=False, soft_wrap=True)
+
+
+def record_run(run: Path, recipe: Any, inputs: Mapping[str, Any]) -> None:
+    """Write `run.json` (resolved recipe, inputs, versions, command), or check that a resumed run agrees with it.
+
+    recipe: the run's config dataclass. inputs: what the run depends on besides (fingerprints, counts).
+    Raises InputError naming the first setting that differs from the one the run was started with.
+    """
+    from audiogen_cli.interop.model_folder import write_text
+
+    document = {"recipe": asdict(recipe), "inputs": dict(inputs)}
+    path = run / RUN_FILE
+    if path.is_file():
+        before = json.loads(path.read_text("utf-8"))
+        for key, old, new in _differences({k: before[k] for k in document}, json.loads(json.dumps(document))):
+            if key.split(".")[-1] not in FREE_SETTINGS:
+                raise InputError(
+                    f"{run} was started with {key} = {old}, now it is {new}: put it back, or train into another --out"
+                )
+    run.mkdir(parents=True, exist_ok=True)
+    environment = {"python": platform.python_version(), **_versions("torch", "audiogen-cli", "accelerate")}
+    write_text(path, json.dumps({**document, "versions": environment, "command": sys.argv}, indent=2) + "\n")
+
+
+def _versions(*packages: str) -> dict[str, str]:
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _differences(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            difference
+            for key in sorted({*old, *new})
+            for difference in _differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)
+        ]
+    return [] if old == new else [(prefix, old, new)]
+
+
+def _keep_lines_before(path: Path, step: int) -> None:
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text("utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (json.JSONDecodeError, KeyError):
+            continue  # a line that a killed process left unfinished
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(kept), "utf-8")
+    temporary.replace(path)
