@@ -81,9 +81,7 @@ def load_config(folder: Path, kind: Kind, config_class: type[Config]) -> Config:
         if document["kind"] != kind:
             raise InputError(f"{folder} holds a {document['kind']} model, not a {kind} model")
         if document["format_version"] > FORMAT_VERSION:
-            raise InputError(
-                f"{path}: written by a newer audiogen (format {document['format_version']}); upgrade"
-            )
+            raise InputError(f"{path}: written by a newer audiogen (format {document['format_version']}); upgrade")
         return TypeAdapter(config_class).validate_python(document["config"])
     except FileNotFoundError:
         raise InputError(f"{folder} is not a model folder: config.json is missing") from None
@@ -107,9 +105,7 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
         weights = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path} is damaged or truncated ({error}); copy the model folder again") from None
-    return {
-        name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()
-    }
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
 
 
 def load_into(module: Any, folder: Path) -> None:

@@ -53,6 +53,4 @@ def load_state(checkpoint: Path, device: str | Any = "cpu") -> dict[str, Any]:
         return torch.load(checkpoint / STATE_FILE, map_location=device, weights_only=True)
     except (OSError, RuntimeError, EOFError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(
-            f"{checkpoint} cannot be resumed ({reason}); delete it to go on from the one before"
-        ) from None
+        raise InputError(f"{checkpoint} cannot be resumed ({reason}); delete it to go on from the one before") from None

@@ -26,9 +26,7 @@ def relaunch(processes: int) -> None:
     command += ["--multi_gpu"] if torch.cuda.device_count() > 1 else ["--cpu"]
     command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     child = subprocess.Popen([*command, "-m", "audiogen_cli", *arguments])
-    forward = {
-        number: signal.signal(number, lambda n, _: child.send_signal(n)) for number in StopSignal.SIGNALS
-    }
+    forward = {number: signal.signal(number, lambda n, _: child.send_signal(n)) for number in StopSignal.SIGNALS}
     try:
         code = child.wait()
     finally:

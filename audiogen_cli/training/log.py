@@ -20,9 +20,7 @@ from audiogen_cli.errors import InputError
 RUN_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
 # Settings that may change between a run and its continuation without changing what is learnt.
-FREE_SETTINGS = frozenset(
-    {"max_steps", "log_every", "save_every", "validate_every", "keep_checkpoints", "workers"}
-)
+FREE_SETTINGS = frozenset({"max_steps", "log_every", "save_every", "validate_every", "keep_checkpoints", "workers"})
 
 
 class RunLog:
