@@ -1,0 +1,79 @@
+"""What every audio classifier offers to FAD, KL and the class-following test, and how one is chosen by name.
+
+A number means nothing without the network behind it, so a backend declares its name (part of every metric's
+name), its file with the SHA-256, and its licence.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from audiogen_cli.errors import InputError
+
+# Backend → "module:class". A module is imported when its backend is asked for: each has dependencies of its own.
+BACKENDS = {"yamnet": "audiogen_cli.evaluation.classifiers.yamnet:YamNet"}
+RESAMPLER = "soxr HQ"
+
+
+@dataclass(frozen=True)
+class ClassifierOutput:
+    """What a classifier says about a batch of B clips of one length."""
+
+    logits: np.ndarray  # [B, C] float32, one row a clip: before any softmax or sigmoid
+    embeddings: np.ndarray  # [B, n, D] float32, one row per window of the clip
+
+
+class Classifier(ABC):
+    """A pretrained audio classifier: a waveform batch and its rate in, logits and embeddings out."""
+
+    name: ClassVar[str]
+    sample_rate: ClassVar[int]  # Hz, what the network reads
+    dim: ClassVar[int]  # D, the size of an embedding
+    min_duration: ClassVar[float]  # seconds; a shorter clip is refused
+    max_duration: ClassVar[float | None]  # seconds; None: any length
+    licence: ClassVar[str]
+
+    classes: tuple[str, ...]  # C display names, in the order of the logits
+    path: Path  # the file that the weights were read from
+    sha256: str  # of that file
+
+    def __call__(self, wav: np.ndarray, sample_rate: int) -> ClassifierOutput:
+        """Classify a batch of clips.
+
+        wav: [B, N] (or [N], a batch of one), mono at `sample_rate` Hz in [-1, 1]; resampled here if the network reads
+        another rate, so that every clip takes the same path.
+        Raises ValueError if wav has another rank, or is shorter or longer than the network takes.
+        """
+        wav = np.atleast_2d(wav)
+        if wav.ndim != 2:
+            raise ValueError(f"wav must be [B, N], got shape {wav.shape}")
+        duration = wav.shape[1] / sample_rate
+        if duration < self.min_duration or (self.max_duration is not None and duration > self.max_duration):
+            raise ValueError(
+                f"{self.name} takes clips of {self.min_duration:g} to {self.max_duration or float('inf'):g} s,"
+                f" got {duration:.3f} s"
+            )
+        if sample_rate != self.sample_rate:
+            import soxr
+
+            wav = soxr.resample(np.ascontiguousarray(wav.T, np.float32), sample_rate, self.sample_rate, "HQ").T
+        return self.classify(np.ascontiguousarray(wav, np.float32))
+
+    @abstractmethod
+    def classify(self, wav: np.ndarray) -> ClassifierOutput:
+        """Classify wav [B, N] float32 that is at the network's own rate and within its lengths."""
+
+
+def load_classifier(name: str) -> Classifier:
+    """Load a backend by name. Raises InputError if there is none of that name, or its files are not installed."""
+    if name not in BACKENDS:
+        raise InputError(f"unknown classifier '{name}': choose one of {', '.join(BACKENDS)}")
+    module, attribute = BACKENDS[name].split(":")
+    backend: type[Classifier] = getattr(import_module(module), attribute)
+    return backend()
