@@ -1,0 +1,230 @@
+"""Audio files in and out: probing, reading at one rate in mono, writing, and how loud a result is (paper sec. 3.1).
+
+Reading: libsndfile for WAV, FLAC, OGG, MP3, AIFF and its other formats, the ffmpeg command (if installed) for the
+rest; channels are averaged, then soxr (HQ) resamples. Everything here works in numpy and imports no torch.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audiogen_cli.errors import AudiogenError, InputError
+
+SAMPLE_RATE = 16_000  # Hz, the paper's
+
+# What `write_audio` can produce: suffix → libsndfile's (format, subtype).
+FORMATS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
+
+# Samples of the lower rate that soxr's HQ filter may look at on either side, with room to spare: a window read with
+# this context equals the slice of the whole file within float32 rounding (4e-7 measured over 8 to 192 kHz).
+_CONTEXT = 800
+# An MP3 frame borrows bits from earlier ones, so the decoder is wrong for a while after a seek: samples to throw away.
+_MP3_LEAD_IN = 16 * 1152
+_WRITE_BLOCK = 1 << 16  # libsndfile's Vorbis encoder overflows its stack on one huge write
+
+NEAR_SILENT_RMS = 1e-3  # -60 dBFS
+LOUDEST_WINDOW = 1_600  # samples, 0.1 s at 16 kHz
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What a file's header says. duration: seconds; n_samples: per channel, at the file's own rate."""
+
+    sample_rate: int
+    channels: int
+    duration: float
+    n_samples: int
+
+
+@dataclass(frozen=True)
+class AudioStats:
+    """How loud a waveform is. peak, rms: of full scale 1; clipped_samples: at or beyond full scale."""
+
+    peak: float
+    rms: float
+    clipped_samples: int
+    near_silent: bool
+
+
+def probe(path: Path | str) -> AudioInfo:
+    """Read a file's header; samples are decoded only for formats that need ffmpeg.
+
+    Raises InputError, one line, if the file is absent, empty, damaged or not audio.
+    """
+    with _open(Path(path)) as file:
+        return AudioInfo(file.samplerate, file.channels, file.frames / file.samplerate, file.frames)
+
+
+def read_audio(
+    path: Path | str, sample_rate: int = SAMPLE_RATE, start: float = 0.0, duration: float | None = None
+) -> np.ndarray:
+    """Read a file, or a window of it, as mono float32 [n_samples] at `sample_rate`.
+
+    start, duration: seconds, rounded to whole samples at `sample_rate`; a window that passes the end stops there.
+    Channels are averaged before resampling. Only the window (and soxr's context around it) is decoded, and it equals
+    the slice of the whole resampled file within 1e-6. Values are not clamped: resampling may pass 1 by a little.
+    Raises InputError, one line, if the file cannot be read or the window holds no samples.
+    """
+    path = Path(path)
+    if start < 0 or (duration is not None and duration <= 0):
+        raise InputError(f"{path}: cannot read {duration} s from {start} s: start must be >= 0 and duration > 0")
+    first = round(start * sample_rate)
+    with _open(path) as file:
+        n_total = round(file.frames * sample_rate / file.samplerate)
+        last = n_total if duration is None else min(n_total, first + round(duration * sample_rate))
+        if first >= last:
+            raise InputError(f"{path}: no samples from {start:g} s on, it lasts {file.frames / file.samplerate:g} s")
+        wav = _read_window(file, path, sample_rate, first, last)
+    if not np.isfinite(wav).all():
+        raise InputError(f"{path} holds samples that are not finite numbers; convert it again from its source")
+    return wav
+
+
+def write_audio(path: Path | str, wav: np.ndarray, sample_rate: int = SAMPLE_RATE) -> None:
+    """Write mono `wav` [n_samples]; the suffix decides: .wav and .flac with 16 bits, .ogg (Vorbis).
+
+    Values are clamped to [-1, 1]. The file appears whole or not at all; missing folders are created. Reading back a
+    .wav or .flac gives round(32768·wav)/32768, so 16-bit audio survives reading and writing bit for bit.
+    Raises InputError for another suffix, AudiogenError if the disk refuses or samples are not finite.
+    """
+    import soundfile
+
+    path = Path(path)
+    file_format, subtype = _format_of(path)
+    if not np.isfinite(wav).all():
+        raise AudiogenError(f"{path}: not written: samples are not finite numbers")
+    # Scaled by hand: libsndfile writes with 32767 but reads with 32768, which would shift loud 16-bit samples.
+    samples = np.clip(np.rint(np.asarray(wav, np.float64) * 32768), -32768, 32767).astype(np.int16)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with soundfile.SoundFile(temporary, "w", sample_rate, 1, subtype, format=file_format) as file:
+            for begin in range(0, len(samples), _WRITE_BLOCK):
+                file.write(samples[begin : begin + _WRITE_BLOCK])
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # soundfile's errors are RuntimeErrors
+        raise AudiogenError(f"{path}: cannot be written: {error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_output(path: Path | str) -> None:
+    """Refuse an output file before any work is done for it.
+
+    Raises InputError if the suffix is not supported, or if its folder is not writable and cannot be created.
+    """
+    path = Path(path)
+    _format_of(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give a file name such as {path / 'sound.wav'}")
+    folder = path.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: cannot write below {folder}; choose another folder")
+
+
+def measure(wav: np.ndarray) -> AudioStats:
+    """Measure a waveform [n_samples].
+
+    # ours: near silent means that even the loudest 0.1 s (at 16 kHz) stays below -60 dBFS RMS. The loudest moment
+    decides, not the mean: a single short click in a long silence is a sound, and ESC-50 has many.
+    """
+    samples = np.asarray(wav, np.float64)
+    if samples.size == 0:
+        return AudioStats(0.0, 0.0, 0, True)
+    magnitudes = np.abs(samples)
+    return AudioStats(
+        peak=float(magnitudes.max()),
+        rms=float(np.sqrt(np.mean(samples**2))),
+        clipped_samples=int(np.count_nonzero(magnitudes >= 32767 / 32768)),
+        near_silent=_loudest_rms(samples) < NEAR_SILENT_RMS,
+    )
+
+
+def _loudest_rms(samples: np.ndarray) -> float:
+    window = min(LOUDEST_WINDOW, samples.size)
+    energy = np.concatenate([[0.0], np.cumsum(samples**2)])
+    return float(np.sqrt(np.max(energy[window:] - energy[:-window]) / window))
+
+
+def _format_of(path: Path) -> tuple[str, str]:
+    if path.suffix.lower() not in FORMATS:
+        raise InputError(f"{path}: cannot write '{path.suffix}' audio; end the name in {', '.join(FORMATS)}")
+    return FORMATS[path.suffix.lower()]
+
+
+def _read_window(file: Any, path: Path, sample_rate: int, first: int, last: int) -> np.ndarray:
+    """Samples [first, last) of the resampled file, from an open SoundFile."""
+    import soxr
+
+    divisor = math.gcd(file.samplerate, sample_rate)
+    period, step = file.samplerate // divisor, sample_rate // divisor  # period samples in are step samples out
+    context = math.ceil(_CONTEXT * max(1.0, period / step)) if period != step else 0
+    # A beginning at a multiple of `period` falls on a sample of both rates, so the filter keeps its phase.
+    begin = max(0, first * period // step - context) // period * period
+    end = min(file.frames, math.ceil(last * period / step) + context)
+    lead_in = min(begin, _MP3_LEAD_IN) if file.format == "MP3" else 0
+    try:
+        file.seek(begin - lead_in)
+        samples = file.read(lead_in + end - begin, dtype="float32", always_2d=True)[lead_in:]
+    except RuntimeError as error:
+        raise InputError(f"{path}: damaged, cannot be decoded ({error})") from None
+    if len(samples) < end - begin:
+        raise InputError(f"{path}: damaged or cut short: {end - begin - len(samples)} samples are missing")
+    mono = samples.mean(axis=1)
+    wav = mono if period == step else soxr.resample(mono, file.samplerate, sample_rate, quality="HQ")
+    offset = first - begin // period * step
+    return np.ascontiguousarray(wav[offset : offset + last - first], dtype=np.float32)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    """Open `path` as a SoundFile, through ffmpeg where libsndfile does not know the format."""
+    import soundfile
+
+    if not path.is_file():
+        raise InputError(f"{path}: {'a folder, not an audio file' if path.is_dir() else 'no such file'}")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty (0 bytes)")
+    try:
+        file = soundfile.SoundFile(path)
+    except (OSError, RuntimeError, TypeError) as error:  # TypeError: a headerless .raw file
+        reason = str(getattr(error, "error_string", error)).rstrip(".")
+        with _decoded_by_ffmpeg(path, reason) as decoded, soundfile.SoundFile(decoded) as file:
+            yield _checked(file, path)
+        return
+    with file:
+        yield _checked(file, path)
+
+
+def _checked(file: Any, path: Path) -> Any:
+    if not 0 < file.frames < 1 << 62:  # libsndfile's 'unknown' is 2^63 - 1
+        raise InputError(f"{path} holds no audio samples")
+    return file
+
+
+@contextmanager
+def _decoded_by_ffmpeg(path: Path, reason: str) -> Iterator[Path]:
+    """A temporary 32-bit float W64 file with the samples of `path`; reason: why libsndfile could not read it."""
+    if shutil.which("ffmpeg") is None:
+        raise InputError(f"{path}: cannot be read as audio ({reason}); other formats need the ffmpeg command installed")
+    with tempfile.TemporaryDirectory(prefix="audiogen-") as folder:
+        decoded = Path(folder) / "decoded.w64"
+        command = ["ffmpeg", "-nostdin", "-v", "error", "-i", f"file:{path}", "-map", "0:a:0", "-c:a", "pcm_f32le"]
+        result = subprocess.run([*command, "-f", "w64", str(decoded)], capture_output=True, text=True, errors="replace")
+        if result.returncode != 0:
+            lines = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
+            raise InputError(f"{path}: cannot be read as audio ({reason}; ffmpeg: {lines[-1].strip()})")
+        yield decoded

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from audiogen_cli.data.audio import AudioInfo, check_output, measure, probe, read_audio, write_audio
+from audiogen_cli.errors import AudiogenError, InputError
+
+
+def noise(n: int, channels: int = 1, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, (n, channels))
+
+
+def tone(sample_rate: int, seconds: float, hertz: float = 440.0) -> np.ndarray:
+    return 0.5 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * sample_rate)) / sample_rate)
+
+
+def no_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", os.devnull)
+
+
+def test_probe_reads_the_header(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", noise(22_050, 2), 44_100)
+    assert probe(tmp_path / "a.wav") == AudioInfo(sample_rate=44_100, channels=2, duration=0.5, n_samples=22_050)
+
+
+@pytest.mark.parametrize("sample_rate", [8_000, 11_025, 22_050, 44_100, 48_000, 96_000])
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
+def test_a_tone_survives_any_rate_and_depth(tmp_path: Path, sample_rate: int, subtype: str) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(sample_rate, 0.6), sample_rate, subtype=subtype)
+    wav = read_audio(tmp_path / "a.wav")
+    assert wav.dtype == np.float32 and wav.shape == (9_600,)
+    # the middle only: at the ends the tone starts and stops abruptly
+    np.testing.assert_allclose(wav[1_000:-1_000], tone(16_000, 0.6)[1_000:-1_000], atol=1e-3)
+
+
+def test_channels_are_averaged(tmp_path: Path) -> None:
+    stereo = noise(1_000, 2)
+    soundfile.write(tmp_path / "a.wav", stereo, 16_000, subtype="FLOAT")
+    np.testing.assert_allclose(read_audio(tmp_path / "a.wav"), (stereo[:, 0] + stereo[:, 1]) / 2, atol=1e-7)
+
+
+@pytest.mark.parametrize("sample_rate", [8_000, 16_000, 22_050, 44_100, 48_000, 37_123])
+@pytest.mark.parametrize("start, duration", [(0.0, 0.3), (0.7131, 0.5), (1.6, 5.0), (1.0, None)])
+def test_a_window_is_the_slice_of_the_whole(
+    tmp_path: Path, sample_rate: int, start: float, duration: float | None
+) -> None:
+    soundfile.write(tmp_path / "a.wav", noise(2 * sample_rate + 77, 2), sample_rate, subtype="FLOAT")
+    whole = read_audio(tmp_path / "a.wav")
+    first = round(start * 16_000)
+    expected = whole[first:] if duration is None else whole[first : first + round(duration * 16_000)]
+    window = read_audio(tmp_path / "a.wav", start=start, duration=duration)
+    assert window.shape == expected.shape
+    np.testing.assert_allclose(window, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.ogg", "a.mp3", "a.aiff"])
+def test_windows_of_other_formats(tmp_path: Path, name: str) -> None:
+    soundfile.write(tmp_path / name, tone(44_100, 1.0), 44_100)
+    np.testing.assert_allclose(
+        read_audio(tmp_path / name, start=0.5, duration=0.2), read_audio(tmp_path / name)[8_000:11_200], atol=1e-5
+    )
+
+
+def test_a_window_past_the_end_is_refused(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(16_000, 1.0), 16_000)
+    with pytest.raises(InputError, match="it lasts 1 s"):
+        read_audio(tmp_path / "a.wav", start=1.0, duration=1.0)
+    with pytest.raises(InputError, match="duration > 0"):
+        read_audio(tmp_path / "a.wav", duration=0.0)
+
+
+@pytest.mark.parametrize(
+    "name, content, reason",
+    [
+        ("notes.txt", b"a dog is barking", "cannot be read as audio"),
+        ("notes.wav", b"a dog is barking", "cannot be read as audio"),
+        ("headerless.raw", bytes(4_000), "cannot be read as audio"),
+        ("empty.wav", b"", "is empty"),
+        ("absent.wav", None, "no such file"),
+    ],
+)
+def test_what_is_not_audio_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes | None, reason: str
+) -> None:
+    no_ffmpeg(monkeypatch)
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    for read in (probe, read_audio):
+        with pytest.raises(InputError, match=reason) as caught:
+            read(tmp_path / name)
+        assert "\n" not in str(caught.value) and name in str(caught.value)
+
+
+def test_a_wav_without_samples_is_refused(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(0), 16_000)
+    with pytest.raises(InputError, match="holds no audio samples"):
+        probe(tmp_path / "a.wav")
+
+
+def test_a_cut_flac_is_refused(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.flac", noise(16_000), 16_000)
+    content = (tmp_path / "a.flac").read_bytes()
+    (tmp_path / "a.flac").write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match="damaged"):
+        read_audio(tmp_path / "a.flac")
+
+
+def test_samples_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.array([0.0, np.nan, 0.1]), 16_000, subtype="FLOAT")
+    with pytest.raises(InputError, match="not finite"):
+        read_audio(tmp_path / "a.wav")
+    with pytest.raises(AudiogenError, match="not finite"):
+        write_audio(tmp_path / "b.wav", np.array([0.0, np.inf]))
+    assert not (tmp_path / "b.wav").exists()
+
+
+def test_other_formats_go_through_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = tmp_path / "what-ffmpeg-finds.w64"
+    soundfile.write(decoded, tone(16_000, 0.5), 16_000, subtype="FLOAT", format="W64")
+    (tmp_path / "a.m4a").write_bytes(b"libsndfile does not know this format")
+    command = tmp_path / "bin" / "ffmpeg"
+    command.parent.mkdir()
+    # the last argument is the file to write
+    command.write_text(f'#!/bin/sh\nfor last; do :; done\n/bin/cp "{decoded}" "$last"\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(command.parent))
+    np.testing.assert_allclose(read_audio(tmp_path / "a.m4a"), tone(16_000, 0.5), atol=1e-6)
+    command.write_text("#!/bin/sh\necho first line >&2\necho Invalid data found >&2\nexit 1\n")
+    with pytest.raises(InputError, match="ffmpeg: Invalid data found"):
+        probe(tmp_path / "a.m4a")
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    samples=arrays(np.int16, st.integers(1, 300)),
+    sample_rate=st.sampled_from([8_000, 16_000, 44_100]),
+    suffix=st.sampled_from([".wav", ".flac"]),
+)
+def test_sixteen_bit_audio_round_trips_bit_for_bit(
+    tmp_path_factory: pytest.TempPathFactory, samples: np.ndarray, sample_rate: int, suffix: str
+) -> None:
+    path = tmp_path_factory.mktemp("round") / f"a{suffix}"
+    wav = (samples / 32768).astype(np.float32)
+    write_audio(path, wav, sample_rate)
+    np.testing.assert_array_equal(read_audio(path, sample_rate), wav)
+
+
+def test_ogg_is_written_whole(tmp_path: Path) -> None:
+    write_audio(tmp_path / "deep" / "a.ogg", tone(16_000, 10.0), 16_000)
+    wav = read_audio(tmp_path / "deep" / "a.ogg")
+    assert wav.shape == (160_000,)
+    assert np.abs(wav - tone(16_000, 10.0)).mean() < 0.02
+
+
+def test_writing_clamps_and_leaves_no_temporary_file(tmp_path: Path) -> None:
+    write_audio(tmp_path / "a.wav", np.array([2.0, -2.0, 0.5], np.float32))
+    np.testing.assert_allclose(read_audio(tmp_path / "a.wav"), [32767 / 32768, -1.0, 0.5])
+    assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
+
+
+def test_outputs_are_checked_beforehand(tmp_path: Path) -> None:
+    check_output(tmp_path / "new" / "folder" / "a.FLAC")
+    assert not (tmp_path / "new").exists()
+    for name, reason in (("a.xyz", "cannot write '.xyz' audio"), ("a", "cannot write '' audio")):
+        with pytest.raises(InputError, match=reason):
+            check_output(tmp_path / name)
+    (tmp_path / "folder.wav").mkdir()
+    with pytest.raises(InputError, match="is a folder"):
+        check_output(tmp_path / "folder.wav")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write below"):
+        check_output(tmp_path / "file" / "a.wav")
+
+
+def test_measure_of_a_known_wave() -> None:
+    stats = measure(np.array([0.5, -0.5, 1.0, -1.0], np.float32))
+    assert stats.peak == 1.0 and stats.clipped_samples == 2 and not stats.near_silent
+    assert stats.rms == pytest.approx(np.sqrt(2.5 / 4))
+
+
+def test_near_silence_is_judged_by_the_loudest_moment() -> None:
+    click = np.zeros(80_000, np.float32)
+    click[40_000:40_020] = 0.3
+    assert not measure(click).near_silent
+    assert measure(np.zeros(80_000)).near_silent and measure(np.zeros(0)).near_silent
+    assert measure(np.full(16_000, 0.9e-3)).near_silent
+    assert not measure(np.full(16_000, 1.1e-3)).near_silent
