@@ -1,0 +1,156 @@
+"""What a codec is made of and how it is trained (sec. 3.1). Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+
+from audiogen_cli.training.schedule import Schedule
+
+STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True)
+class SEANetConfig:
+    """The paper's encoder E and decoder G on the waveform (sec. 3.1). Defaults: x32."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    kind: Literal["seanet"] = "seanet"
+    channels: int = 32  # C; doubled by every block
+    strides: tuple[int, ...] = (2, 2, 2, 4)
+    kernel_size: int = 7
+    last_kernel_size: int = 7
+    residual_kernel_size: int = 3
+    compress: int = 2  # a residual unit's hidden channels are channels / compress
+    lstm_layers: int = 2
+    norm: Literal["layer", "weight", "none"] = "layer"
+    pad_mode: Literal["constant", "reflect"] = "constant"
+    causal: bool = False
+
+    @property
+    def hop_length(self) -> int:
+        """Samples per frame."""
+        return math.prod(self.strides)
+
+
+@dataclass(frozen=True)
+class SpectralConfig:
+    """A cheaper pair of networks that work on STFT frames; ours, for models that must run on a laptop's CPU."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    kind: Literal["spectral"] = "spectral"
+    n_fft: int = 640
+    stft_hop: int = 160
+    frames_per_code: int = 4  # STFT frames that share one latent
+    fine_dim: int = 192  # width at the STFT's frame rate
+    coarse_dim: int = 320  # width at the codes' frame rate
+    fine_blocks: tuple[int, int] = (1, 4)  # residual blocks in the encoder, in the decoder
+    coarse_blocks: tuple[int, int] = (2, 3)
+    expansion: int = 3
+
+    def __post_init__(self) -> None:
+        if self.n_fft < self.stft_hop or (self.n_fft - self.stft_hop) % 2:
+            raise ValueError("n_fft - stft_hop must be even and not negative")
+
+    @property
+    def hop_length(self) -> int:
+        """Samples per frame of codes."""
+        return self.stft_hop * self.frames_per_code
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """An encoder-decoder pair with a (residual) vector quantizer between them."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    network: Annotated[SEANetConfig | SpectralConfig, Field(discriminator="kind")] = field(default_factory=SEANetConfig)
+    sample_rate: int = 16_000
+    latent_dim: int = 128
+    n_q: int = 1
+    codebook_size: int = 2048
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.codebook_size <= 1 << 16:
+            raise ValueError("codebook_size must lie in 2 to 65536: shards store codes as uint16")
+
+    @property
+    def hop_length(self) -> int:
+        """Samples per frame: the down-sampling factor (DSF) of Table 2."""
+        return self.network.hop_length
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second."""
+        return self.sample_rate / self.hop_length
+
+
+@dataclass(frozen=True)
+class QuantizerConfig:
+    """How codebooks are learnt; the paper leaves it open (ours: the habit since SoundStream)."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    decay: float = 0.99  # of the moving averages of each code's cluster
+    dead_below: float = 1.0  # a code whose moving count per batch falls below is replaced by a vector of the batch
+    kmeans_iterations: int = 20
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """The multi-scale STFT discriminators (sec. 3.1)."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    windows: tuple[int, ...] = (2048, 1024, 512, 256, 128)
+    channels: int = 32
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights λ of L_G and the scales of eq. 1. The paper gives no λ: these are EnCodec's published ones."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    time: float = 0.1
+    mel: float = 1.0
+    adversarial: float = 3.0
+    feature: float = 3.0
+    commitment: float = 1.0
+    mel_scales: tuple[int, int] = (5, 11)  # windows 2^5 … 2^11
+    mel_bins: int = 64
+    mel_log: bool = False  # ours: compare log mel spectrograms, so that quiet sounds weigh as much as loud ones
+
+
+@dataclass(frozen=True)
+class CodecTrainConfig:
+    """One codec training run: the recipe's keys."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    codec: CodecConfig = field(default_factory=CodecConfig)
+    quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    losses: LossConfig = field(default_factory=LossConfig)
+    lr: float = 3e-4
+    betas: tuple[float, float] = (0.5, 0.9)
+    schedule: Schedule = "constant"
+    warmup_steps: int = 0
+    max_steps: int = 300_000
+    batch_size: int = 64  # crops per optimizer step over all processes
+    crop_seconds: float = 1.0
+    adversary_start: int = 0  # step from which discriminators train and are listened to
+    adversary_every: int = 1  # they train on every n-th step only
+    grad_clip: float = 10.0
+    precision: Literal["no", "bf16"] = "no"
+    seed: int = 0
+    workers: int = 2  # processes that read audio
+    log_every: int = 50
+    validate_every: int = 2_000
+    validate_clips: int = 64
+    save_every: int = 2_000
+    keep_checkpoints: int = 2
+    weights_dtype: Literal["float32", "float16"] = "float32"  # of the finished model folder
+    licence: str = ""  # text put into the model folder's LICENSE
+
+    def __post_init__(self) -> None:
+        if self.crop_seconds * self.codec.sample_rate < 2 ** self.losses.mel_scales[1]:
+            raise ValueError("crop_seconds is shorter than the longest mel window of losses.mel_scales")

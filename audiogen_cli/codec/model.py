@@ -1,0 +1,107 @@
+"""The neural codec (sec. 3.1): encoder E, quantizer Q, decoder G."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from audiogen_cli.codec import seanet, spectral
+from audiogen_cli.codec.config import CodecConfig, SEANetConfig
+from audiogen_cli.codec.quantizer import ResidualVectorQuantizer
+from audiogen_cli.interop import model_folder
+
+
+@dataclass
+class CodecOutput:
+    """A training pass through the codec."""
+
+    decoded: Tensor  # [B, 1, N]
+    codes: Tensor  # [B, K, T]
+    commitment: Tensor  # scalar
+
+
+class AudioCodec(nn.Module):
+    """Turns audio into K parallel streams of codes and back."""
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.fingerprint = ""  # set by load: the SHA-256 of the weights
+        self.encoder, self.decoder = _build_networks(config)
+        self.quantizer = ResidualVectorQuantizer(config.n_q, config.codebook_size, config.latent_dim)
+
+    @classmethod
+    def load(cls, folder: Path, device: str | torch.device = "cpu") -> AudioCodec:
+        """Read a codec model folder or checkpoint, ready to encode and decode. Raises InputError if it is unusable."""
+        codec = cls(model_folder.load_config(folder, "codec", CodecConfig))
+        model_folder.load_into(codec, folder)
+        codec.fingerprint = model_folder.fingerprint(folder)
+        return codec.to(device).eval().requires_grad_(False)
+
+    def save(self, folder: Path, licence: str, dtype: torch.dtype = torch.float32) -> None:
+        """Write a model folder, its weights as `dtype`; licence: the text of the weights' licence."""
+        weights = {name: value.to(dtype) for name, value in self.state_dict().items()}
+        model_folder.save_model(folder, "codec", self.config, weights, licence)
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self.config.sample_rate
+
+    @property
+    def hop_length(self) -> int:
+        """Samples per frame."""
+        return self.config.hop_length
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second."""
+        return self.config.frame_rate
+
+    @property
+    def n_q(self) -> int:
+        """Number of streams K."""
+        return self.config.n_q
+
+    @property
+    def codebook_size(self) -> int:
+        """Codes per stream."""
+        return self.config.codebook_size
+
+    def encode(self, wav: Tensor) -> Tensor:
+        """Turn audio into codes (sec. 3.1: E, then Q).
+
+        wav: [B, 1, N], mono at `sample_rate` Hz, in [-1, 1]; N need not be a multiple of `hop_length`.
+        Returns codes [B, K, T] int64 in [0, codebook_size), T = ceil(N / hop_length).
+        Raises ValueError if wav is not [B, 1, N] or has no samples.
+        """
+        _check_wav(wav)
+        return self.quantizer.encode(self.encoder(wav))
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Turn codes [B, K, T] into wav [B, 1, T · hop_length]. Raises ValueError if K is not this codec's."""
+        if codes.ndim != 3 or codes.shape[1] != self.n_q:
+            raise ValueError(f"codes must be [B, {self.n_q}, T], not {list(codes.shape)}")
+        wav: Tensor = self.decoder(self.quantizer.decode(codes))
+        return wav
+
+    def forward(self, wav: Tensor) -> CodecOutput:
+        """Encode, quantize and decode wav [B, 1, N] for training; the result has N samples again."""
+        _check_wav(wav)
+        output = self.quantizer(self.encoder(wav))
+        decoded = self.decoder(output.quantized)[..., : wav.shape[-1]]
+        return CodecOutput(decoded, output.codes, output.commitment)
+
+
+def _build_networks(config: CodecConfig) -> tuple[nn.Module, nn.Module]:
+    if isinstance(config.network, SEANetConfig):
+        return seanet.Encoder(config.network, config.latent_dim), seanet.Decoder(config.network, config.latent_dim)
+    return spectral.Encoder(config.network, config.latent_dim), spectral.Decoder(config.network, config.latent_dim)
+
+
+def _check_wav(wav: Tensor) -> None:
+    if wav.ndim != 3 or wav.shape[1] != 1 or wav.shape[2] == 0:
+        raise ValueError(f"wav must be [B, 1, N] with N > 0, not {list(wav.shape)}")
