@@ -23,7 +23,13 @@ DIMENSIONS = 128
 # What a processed text can hold: lower-case Latin words and wordpieces. Everything else is dead weight here.
 REMOVE = r"(?!(\[PAD\]|\[UNK\]|(##)?[a-z]+)$)"
 NEIGHBOURS = [("puppy", "dog"), ("thunderstorm", "thunder"), ("typing", "keyboard"), ("kitten", "cat"), ("moo", "cow")]
-STRANGERS = [("puppy", "thunder"), ("thunderstorm", "keyboard"), ("typing", "dog"), ("kitten", "engine"), ("moo", "rain")]
+STRANGERS = [
+    ("puppy", "thunder"),
+    ("thunderstorm", "keyboard"),
+    ("typing", "dog"),
+    ("kitten", "engine"),
+    ("moo", "rain"),
+]
 
 
 def build(out: Path) -> None:
@@ -98,9 +104,7 @@ def _read(path: Path) -> list[tuple[str, str]]:
         return [(tag, process_caption(text)) for tag, text in list(csv.reader(file))[1:]]
 
 
-def _retrieval(
-    model: object, captions: list[tuple[str, str]], prompts: list[tuple[str, str]]
-) -> tuple[float, float]:
+def _retrieval(model: object, captions: list[tuple[str, str]], prompts: list[tuple[str, str]]) -> tuple[float, float]:
     """Shares of prompts whose category's mean caption is the nearest, and among the three nearest."""
     tags = sorted({tag for tag, _ in captions})
     vectors = _embed(model, [text for _, text in captions])
