@@ -1,0 +1,120 @@
+"""From published captions and tags to the text that the model reads (paper sec. 4.1).
+
+Captions lose stop words and numbers, what is left is lemmatised with WordNet: `a dog is barking at the park` →
+`dog bark park`. Tags are joined to a pseudo sentence: `dog`, `bark`, `park` → `dog bark park`. Prompts go the same way.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from functools import lru_cache
+
+from audiogen_cli.data.wordnet import stop_words, wordnet
+
+# A word is letters and digits, with apostrophes inside.
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+_DETERMINERS = frozenset(
+    ("a", "an", "the", "his", "her", "its", "their", "my", "your", "our", "this", "that", "these", "those", "some")
+)
+
+# ours: words that a sound caption means as things although WordNet has them as verb forms, too.
+_THINGS = frozenset(
+    (
+        *("bearing", "building", "clothing", "crossing", "dwelling", "evening", "landing", "meaning", "plumbing"),
+        *("railing", "wedding", "moped"),
+        # irregular pasts
+        *("bit", "bound", "clove", "dove", "drove", "ground", "lay", "left", "rent", "saw", "shot", "stove", "wound"),
+    )
+)
+
+
+def process_caption(text: str) -> str:
+    """Turn a caption or a prompt into the words the model reads: `A dog barks at 2 cars` → `dog bark car`.
+
+    # ours, where the paper is silent:
+    - stop words are NLTK's 179 English ones, contractions (`isn't`) and `up`, `down`, `off` included;
+    - a number is any word that holds a digit (`35`, `1/4`, `3C6`, `16mm`); spelled-out ones (`two`) are words and stay;
+    - single letters are no words; a possessive `'s` goes; hyphens and slashes separate;
+    - a text that would lose every word keeps them all, in lower case: the prompt `Down` still says something.
+    Returns an empty string only for a text without any letter or digit.
+    """
+    words = _words(text)
+    lemmas = [
+        lemmatize(word, following)
+        for word, following in zip(words, [*words[1:], ""], strict=True)
+        if word not in stop_words() and len(word) > 1 and not any(character.isdigit() for character in word)
+    ]
+    return " ".join(lemmas or words)
+
+
+def process_tags(tags: Iterable[str]) -> str:
+    """Join a clip's tags to a pseudo sentence: `Male_speech`, `Dog, bark` → `male speech dog bark`.
+
+    As in the paper tags are neither lemmatised nor filtered; `_` and commas inside a tag separate words, too.
+    # ours: lower case, as the captions are, so that one text encoder sees one spelling.
+    """
+    return " ".join(" ".join(tag.replace("_", " ").replace(",", " ") for tag in tags).casefold().split())
+
+
+def mentions_speech(text: str) -> bool:
+    """Whether a raw caption or tag contains the word `speech`, in any case, with `_` taken as a space.
+
+    # ours: the plural counts, because the model would read it as `speech`; `speechless` does not.
+    """
+    return not {"speech", "speeches"}.isdisjoint(_words(text))
+
+
+@lru_cache(maxsize=1 << 16)
+def lemmatize(word: str, following: str = "") -> str:
+    """The WordNet lemma of a lower-case word in a sound caption; the word itself if WordNet knows none.
+
+    WordNet's lemma depends on the part of speech, and no tagger is at hand.
+    # ours: the form of the word decides.
+    - `-ing` and `-ed` forms and irregular pasts are verbs (`barking` → `bark`, `blew` → `blow`), but not what is
+      itself a verb's base form (`ring`, `feed`), nor the few things in `_THINGS` (`building`, `saw`);
+    - everything else is a noun if WordNet has that noun (`leaves` → `leaf`, `children` → `child`), else a verb
+      (`speaks` → `speak`); `-ss` and `-us` are no plurals (`pass`, `chorus`), nor is anything of up to three letters;
+    - a determiner right after it makes a verb of a thing (`a train leaves the station` → `leave`).
+    Of several lemmas the first in WordNet's order wins: NLTK's lemmatizer takes the shortest, which turns `uses` into
+    `us`, `dies` into `dy` and `scraping` into `scrap`.
+    """
+    verb = _verb_lemma(word)
+    is_thing = word in _THINGS or word in wordnet("noun").exceptions
+    if verb and (following in _DETERMINERS if is_thing else _looks_like_verb(word)):
+        return verb
+    if word in _THINGS or (word.endswith("s") and not _may_be_plural(word)):
+        return word
+    return next(iter(wordnet("noun").lemmas(word)), None) or verb or word
+
+
+def _words(text: str) -> list[str]:
+    folded = unicodedata.normalize("NFKC", text).casefold().replace("’", "'").replace("_", " ")
+    return [word.removesuffix("'s") for word in _WORD.findall(folded)]
+
+
+def _looks_like_verb(word: str) -> bool:
+    if word.endswith(("ing", "ed")):
+        return word not in wordnet("verb").words
+    return word in wordnet("verb").exceptions
+
+
+def _may_be_plural(word: str) -> bool:
+    return len(word) > 3 and not word.endswith(("ss", "us"))
+
+
+def _verb_lemma(word: str) -> str | None:
+    """The verb lemma, if `word` is an inflected form.
+
+    Where a stem with and without -e are both verbs, spelling tells them apart: a final single consonant after a single
+    vowel would have been doubled, so `taping` is tape (`tapping` would be tap), but `swinging` is swing, not swinge.
+    """
+    lemmas = wordnet("verb").lemmas(word)
+    if (
+        len(lemmas) > 1
+        and lemmas[0] == lemmas[1] + "e"
+        and not re.search("(^|[^aeiou])[aeiouy][^aeiouwxy]$", lemmas[1])
+    ):
+        return lemmas[1]
+    return lemmas[0] if lemmas else None

@@ -1,0 +1,236 @@
+"""Manifests: one Parquet file per dataset, one row per clip, and beside it the list of what was dropped.
+
+`<dataset>.parquet` has exactly the columns of `Clip` (but `root`) and, as schema metadata, `format_version`, `dataset`,
+`root` (the folder that `path` is relative to) and `options` (JSON: what the manifest was made with).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+
+from audiogen_cli.errors import AudiogenError, InputError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+FORMAT_VERSION = 1
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One clip of a manifest.
+
+    id: `<dataset>/<clip>`, unique. path: relative to the manifest's root, with `/`. start, duration: seconds in the
+    file. sample_rate, channels: the file's own. captions, tags: as published. texts: what the model reads, processed
+    as the paper says, at least one. license: of this clip, or the dataset's; empty where nobody has said.
+    root: not a column; where `path` lies, filled in by `read_manifest`.
+    """
+
+    id: str
+    dataset: str
+    split: Split
+    path: str
+    start: float
+    duration: float
+    sample_rate: int
+    channels: int
+    captions: tuple[str, ...]
+    tags: tuple[str, ...]
+    texts: tuple[str, ...]
+    license: str
+    root: Path = field(default=Path(), compare=False)
+
+    @property
+    def audio_path(self) -> Path:
+        """The audio file itself."""
+        return self.root / self.path
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """An item that is in no manifest, and why. reason: a short class such as `missing`; detail: the whole story."""
+
+    id: str
+    split: str
+    path: str
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest as read. metadata: `format_version`, `dataset`, `root`, `options` (decoded)."""
+
+    clips: list[Clip]
+    root: Path
+    metadata: dict[str, Any]
+
+
+def columns() -> pyarrow.Schema:
+    """The columns of a manifest, in order, without metadata."""
+    import pyarrow as pa
+
+    types = {
+        "start": pa.float64(),
+        "duration": pa.float64(),
+        "sample_rate": pa.int32(),
+        "channels": pa.int16(),
+        **dict.fromkeys(("captions", "tags", "texts"), pa.list_(pa.string())),
+    }
+    names = [name for name in Clip.__dataclass_fields__ if name != "root"]
+    return pa.schema([pa.field(name, types.get(name, pa.string()), nullable=False) for name in names])
+
+
+def write_manifest(path: Path, clips: Sequence[Clip], metadata: Mapping[str, Any]) -> None:
+    """Write a manifest; the old file stays until the new one is whole.
+
+    metadata: `dataset` (str), `root` (path) and `options` (anything JSON can hold).
+    Raises ValueError for clips that break the format (two equal ids, no text), AudiogenError if the disk refuses.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    _check(clips)
+    schema = columns()
+    values = {name: [getattr(clip, name) for clip in clips] for name in schema.names}
+    texts = {
+        "format_version": str(FORMAT_VERSION),
+        "dataset": str(metadata["dataset"]),
+        "root": str(metadata["root"]),
+        "options": json.dumps(metadata["options"], sort_keys=True),
+    }
+    table = pa.Table.from_pydict(values, schema=schema.with_metadata(texts))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, temporary, compression="zstd")
+        temporary.replace(path)
+    except OSError as error:
+        raise AudiogenError(f"{path}: cannot be written: {error.strerror or error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and check one manifest. Raises InputError if it is absent, damaged or no manifest."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        raise InputError(f"{path}: no such manifest; make it with audiogen prep")
+    try:
+        # partitioning=None: a folder called `a=b` above the file must not become a column
+        table = pq.read_table(path, partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
+    metadata = _metadata(table.schema, path)
+    if table.schema.names != columns().names:
+        wrong = sorted(set(table.schema.names) ^ set(columns().names))
+        raise InputError(f"{path}: not a manifest: its columns differ in {', '.join(wrong) or 'their order'}")
+    root = Path(metadata["root"])
+    clips = [Clip(**_tuples(row), root=root) for row in table.to_pylist()]
+    try:
+        _check(clips)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; make it again with audiogen prep") from None
+    return Manifest(clips, root, metadata)
+
+
+def load_manifests(
+    source: Path, datasets: Collection[str] | None = None, splits: Collection[str] | None = None
+) -> list[Clip]:
+    """All clips of the given datasets and splits (None: all), in the order of dataset names and manifest rows.
+
+    source: a folder of manifests, or one manifest.
+    Raises InputError if there is no manifest, a dataset has none, no clip is left, or the audio's root is gone.
+    """
+    unknown = sorted(set(splits or ()) - set(SPLITS))
+    if unknown:
+        raise InputError(f"unknown split '{unknown[0]}': choose from {', '.join(SPLITS)}")
+    clips: list[Clip] = []
+    for path in manifest_files(source, datasets):
+        manifest = read_manifest(path)
+        chosen = [
+            clip
+            for clip in manifest.clips
+            if (not splits or clip.split in splits) and (not datasets or clip.dataset in datasets)
+        ]
+        if chosen and not manifest.root.is_dir():
+            raise InputError(f"{path}: its recordings' folder {manifest.root} is gone; run audiogen prep again")
+        clips += chosen
+    if not clips:
+        raise InputError(f"{source}: no clips in split {', '.join(splits or SPLITS)}; see audiogen info {source}")
+    return clips
+
+
+def manifest_files(source: Path, datasets: Collection[str] | None = None) -> list[Path]:
+    """The manifests at `source`, sorted by name. Raises InputError if there are none, or none for a dataset."""
+    if source.is_file():
+        return [source]
+    found = {path.stem: path for path in sorted(source.glob("*.parquet"))}
+    if not found:
+        raise InputError(f"{source}: no manifests (*.parquet) here; make them with audiogen prep")
+    missing = sorted(set(datasets or ()) - set(found))
+    if missing:
+        raise InputError(f"{source}: no manifest of '{missing[0]}', only of {', '.join(found)}; run audiogen prep")
+    return [path for name, path in found.items() if not datasets or name in datasets]
+
+
+def dropped_file(manifest: Path) -> Path:
+    """Where the list of dropped items of a manifest lies: `<dataset>.dropped.jsonl`."""
+    return manifest.with_suffix(".dropped.jsonl")
+
+
+def write_dropped(path: Path, dropped: Iterable[Dropped]) -> None:
+    """Write one JSON object per dropped item: id, split, path, reason, detail; whole or not at all."""
+    from audiogen_cli.interop.model_folder import write_text
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = ({name: getattr(item, name) for name in Dropped.__dataclass_fields__} for item in dropped)
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_dropped(path: Path) -> list[Dropped]:
+    """The dropped items beside a manifest; none if the file is absent."""
+    if not path.is_file():
+        return []
+    return [Dropped(**json.loads(line)) for line in path.read_text("utf-8").splitlines()]
+
+
+def _metadata(schema: pyarrow.Schema, path: Path) -> dict[str, Any]:
+    texts = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+    missing = [key for key in ("format_version", "dataset", "root", "options") if key not in texts]
+    if missing:
+        raise InputError(f"{path}: not a manifest: its schema metadata lacks {', '.join(missing)}")
+    version = int(texts["format_version"])
+    if version > FORMAT_VERSION:
+        raise InputError(f"{path}: written by a newer audiogen (format {version}); upgrade")
+    return {
+        "format_version": version,
+        "dataset": texts["dataset"],
+        "root": texts["root"],
+        "options": json.loads(texts["options"]),
+    }
+
+
+def _tuples(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+
+
+def _check(clips: Sequence[Clip]) -> None:
+    seen = set()
+    for clip in clips:
+        if clip.id in seen:
+            raise ValueError(f"two clips are called {clip.id}")
+        seen.add(clip.id)
+        if not clip.texts or not all(clip.texts):
+            raise ValueError(f"{clip.id} has no text")
+        if cast(str, clip.split) not in SPLITS:
+            raise ValueError(f"{clip.id} is in split '{clip.split}'")
