@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from audiogen_cli.data.audio import read_audio
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.errors import InputError
+from audiogen_cli.training.launch import ignore_signals
 from audiogen_cli.training.schedule import SampleOrder
 
 SILENT_PEAK = 1e-4
@@ -67,5 +68,6 @@ class RankSampler:
 
 def crop_batches(dataset: CropDataset, sampler: RankSampler, workers: int) -> Iterator[Tensor]:
     """Batches [B, 1, N], one a step."""
-    loader = DataLoader(dataset, sampler.share, sampler=sampler, num_workers=workers, drop_last=False)
-    yield from loader
+    yield from DataLoader(
+        dataset, sampler.share, sampler=sampler, num_workers=workers, worker_init_fn=ignore_signals if workers else None
+    )

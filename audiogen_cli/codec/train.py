@@ -28,7 +28,7 @@ from audiogen_cli.codec.losses import (
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.data.audio import read_audio
 from audiogen_cli.data.manifest import Clip
-from audiogen_cli.errors import AudiogenError, InputError
+from audiogen_cli.errors import AudiogenError, InputError, Interrupted
 from audiogen_cli.interop import model_folder
 from audiogen_cli.training.checkpoint import list_checkpoints, load_state, save_checkpoint
 from audiogen_cli.training.launch import StopSignal
@@ -91,7 +91,7 @@ def train(config: CodecTrainConfig, clips: Sequence[Clip], validation: Sequence[
             if stopped:
                 break
     if stopped:
-        raise KeyboardInterrupt(f"stopped after step {state.step}; run the same command again to go on")
+        raise Interrupted(f"stopped after step {state.step}; run the same command again to go on")
     if accelerator.is_main_process:
         state.codec.save(out, config.licence or model_folder.UNLICENSED, getattr(torch, config.weights_dtype))
     accelerator.wait_for_everyone()
@@ -144,7 +144,7 @@ def train_step(
     norm = update(state.codec, state.codec_optimizer, loss, rate, config.grad_clip, accelerator)
 
     metrics |= {"loss": loss, **losses, "grad_norm": norm}
-    return {name: float(value) for name, value in metrics.items()} | {"lr": rate}
+    return {name: float(value.detach()) for name, value in metrics.items()} | {"lr": rate}
 
 
 def update(

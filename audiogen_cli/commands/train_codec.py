@@ -30,12 +30,12 @@ def train_codec(
     overrides = [*(set_ or []), *([f"max_steps={max_steps}"] if max_steps else [])]
     recipe = load_recipe(CodecTrainConfig, config, overrides)
     chosen = datasets.split(",") if datasets else None
-    clips = load_manifests(manifests, chosen, ["train"])
+    clips = load_manifests(manifests, chosen)
     if processes > 1:
         from audiogen_cli.training.launch import relaunch
 
         return relaunch(processes)
     from audiogen_cli.codec.train import train
 
-    folder = train(recipe, clips, load_manifests(manifests, chosen, ["val"], allow_empty=True), out)
-    typer.echo(folder)
+    parts = {split: [clip for clip in clips if clip.split == split] for split in ("train", "val")}
+    typer.echo(train(recipe, parts["train"], parts["val"], out))

@@ -73,6 +73,12 @@ class StopSignal:
         return bool(accelerator.reduce(flag, "sum").item())
 
 
+def ignore_signals(worker: int) -> None:
+    """For data workers: a signal sent to the whole group is the main process's to act on, after its step."""
+    for number in StopSignal.SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _without_option(arguments: list[str], option: str) -> list[str]:
     kept, skip = [], False
     for argument in arguments:
