@@ -1,0 +1,68 @@
+"""`audiogen prep`: raw dataset folders → manifests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from audiogen_cli.commands.options import JsonOption
+
+if TYPE_CHECKING:
+    from audiogen_cli.data.prep import Report
+
+
+def prep(
+    datasets: Annotated[
+        str, typer.Option(help="Dataset keys, comma-separated; each is read from its folder <raw>/<key>.")
+    ] = "",
+    raw: Annotated[Path, typer.Option(help="Folder that holds the dataset folders.")] = Path("data/raw"),
+    out: Annotated[Path, typer.Option(help="Folder for the manifests.")] = Path("data/manifests"),
+    folder: Annotated[Path | None, typer.Option(help="A folder of your own sounds.")] = None,
+    name: Annotated[str | None, typer.Option(help="What to call them. [default: the folder's name]")] = None,
+    captions: Annotated[
+        Path | None, typer.Option(help="CSV with header file,caption[,split] or tag,caption: texts to add.")
+    ] = None,
+    keep_speech: Annotated[
+        bool, typer.Option("--keep-speech", help="Keep training clips whose text mentions speech.")
+    ] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes. [default: all cores]")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read datasets as they were published and write manifests: what each clip is called, where it is, what it says.
+
+    Examples: audiogen prep --datasets esc50
+    audiogen prep --folder my-sounds --captions my-sounds.csv --name mine
+    """
+    import json
+
+    from audiogen_cli.commands.progress import progress_bar
+    from audiogen_cli.data.prep import prepare
+
+    keys = list(dict.fromkeys(key.strip() for key in datasets.split(",") if key.strip()))
+    with progress_bar("preparing") as progress:
+        reports = prepare(keys, raw, out, folder, name, captions, keep_speech, workers, progress)
+    for report in reports:
+        for warning in report.warnings:
+            typer.echo(f"warning: {warning}", err=True)
+        typer.echo(json.dumps({**vars(report), "manifest": str(report.manifest)}) if as_json else report.manifest)
+    _print_table(reports)
+    typer.echo(f"next: audiogen tokenize --manifests {out}, or audiogen train-codec --manifests {out}", err=True)
+
+
+def _print_table(reports: list[Report]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("dataset", "split", "clips", "hours", title="kept")
+    lost = Table("dataset", "reason", "items", title="dropped")
+    for report in reports:
+        for split, count in report.clips.items():
+            table.add_row(report.dataset, split, str(count), f"{report.hours[split]:.2f}")
+        for reason, count in report.dropped.items():
+            lost.add_row(report.dataset, reason, str(count))
+    console = Console(stderr=True)
+    console.print(table)
+    if lost.row_count:
+        console.print(lost)
