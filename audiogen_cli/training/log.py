@@ -95,11 +95,12 @@ def record_run(run: Path, recipe: Any, inputs: Mapping[str, Any]) -> None:
                     f"{run} was started with {key} = {old}, now it is {new}: put it back, or train into another --out"
                 )
     run.mkdir(parents=True, exist_ok=True)
-    environment = {"python": platform.python_version(), **_versions("torch", "audiogen-cli", "accelerate")}
+    environment = {"python": platform.python_version(), **versions("torch", "audiogen-cli", "accelerate")}
     write_text(path, json.dumps({**document, "versions": environment, "command": sys.argv}, indent=2) + "\n")
 
 
-def _versions(*packages: str) -> dict[str, str]:
+def versions(*packages: str) -> dict[str, str]:
+    """The installed versions of packages; those that are not installed are left out."""
     found = {}
     for package in packages:
         try:
