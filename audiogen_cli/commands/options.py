@@ -1,0 +1,70 @@
+"""Options that several commands share, each worded once: the same word means the same thing everywhere."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Dtype(str, Enum):
+    """Number formats a model can run in."""
+
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="FOLDER",
+        help="Model folder, checkpoint or run. [default: $AUDIOGEN_MODEL, else the model in the package]",
+        show_default=False,
+    ),
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", metavar="FILE", help="The file to write: .wav, .flac or .ogg; replaced if there."),
+]
+SeedOption = Annotated[
+    int | None,
+    typer.Option(
+        "--seed",
+        min=0,
+        max=2**53,  # what JSON readers keep exact
+        help="Same seed, same sound. [default: drawn, and printed]",
+        show_default=False,
+    ),
+]
+GuidanceOption = Annotated[
+    float | None,
+    typer.Option("--guidance", help="How closely to follow the text. [default: the model's; the paper's is 3.0]"),
+]
+TopPOption = Annotated[
+    float | None,
+    typer.Option("--top-p", help="Draw from the likeliest tokens of this mass. [default: the model's; 0.25]"),
+]
+TopKOption = Annotated[
+    int | None,
+    typer.Option("--top-k", help="Draw from so many likeliest tokens; 0 = off. [default: the model's; 0]"),
+]
+TemperatureOption = Annotated[
+    float | None,
+    typer.Option("--temperature", help="Flattens (> 1) or sharpens (< 1) the draw. [default: the model's; 1.0]"),
+]
+BatchSizeOption = Annotated[
+    int | None,
+    typer.Option("--batch-size", min=1, help="Sounds computed at once. [default: chosen by device]"),
+]
+DeviceOption = Annotated[
+    str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps; auto takes an accelerator if there is one.")
+]
+DtypeOption = Annotated[
+    Dtype, typer.Option("--dtype", help="auto: float32 on a CPU, the fastest sound one elsewhere.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
