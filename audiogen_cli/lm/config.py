@@ -1,0 +1,220 @@
+"""The language model's configuration, its training recipe and the three packaged sizes. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict
+
+from audiogen_cli.training.schedule import Schedule
+
+Pattern = Literal["parallel", "delay"]
+STRICT = ConfigDict(extra="forbid")  # an unknown key in a recipe or a config.json is an error, not a silent default
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn (sec. 3.2 eq. 4 and sec. 4.1); the defaults are the paper's."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    guidance: float = 3.0  # γ of eq. 4; 1 is the conditional distribution, 0 the unconditional
+    top_p: float = 0.25  # draw among the likeliest tokens that hold this mass; 1 = off
+    top_k: int = 0  # draw among so many likeliest tokens; 0 = off
+    temperature: float = 1.0  # 0 always takes the likeliest token
+
+    def __post_init__(self) -> None:
+        if self.guidance < 0:
+            raise ValueError(f"guidance must not be negative, got {self.guidance}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
+        if self.top_k < 0:
+            raise ValueError(f"top_k must not be negative (0 = off), got {self.top_k}")
+        if self.temperature < 0:
+            raise ValueError(f"temperature must not be negative (0 = the likeliest token), got {self.temperature}")
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """Which frozen text encoder F turns a text into vectors (sec. 3.2)."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    kind: Literal["t5", "static"] = "t5"
+    name: str | None = None  # hub name or path; None: t5-base, or the word vectors shipped in the package
+
+
+@dataclass(frozen=True)
+class LMConfig:
+    """Everything that `AudioLanguageModel` and generating with it depend on; a model folder's `config.json`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    dim: int
+    n_layers: int
+    n_heads: int
+    n_q: int  # streams, K
+    codebook_size: int  # V; token V is the special one: "no frame here"
+    frame_rate: float  # frames a second
+    sample_rate: int  # Hz
+    codec_fingerprint: str  # SHA-256 of the codec's weights that made the codes
+    max_frames: int  # the longest window seen in training
+    text: TextConfig
+    text_width: int  # D of the encoder's vectors
+    text_fingerprint: str | None = None  # SHA-256 of static word vectors; None for T5
+    ff_scale: int = 4  # width of the feed-forward layer / dim
+    bias: bool = True  # in attention, feed-forward and heads; norms and the text projection always have one
+    dropout: float = 0.0
+    pattern: Pattern = "parallel"
+    delays: tuple[int, ...] = ()  # frames that each stream comes late; () with `delay` means 0, 1, 2, …
+    embedding: Literal["mean", "sum"] = "mean"  # how K embeddings make one input; the paper's is the mean
+    text_prefix: bool = True  # text before the audio in the sequence
+    cross_attention: bool = True  # from audio to text, in every block
+    positions: Literal["sinusoidal"] = "sinusoidal"
+    text_processing: Literal["paper", "none"] = "paper"  # what becomes of a prompt before the encoder (sec. 4.1)
+    sampling: Sampling = field(default_factory=Sampling)
+
+    def __post_init__(self) -> None:
+        if self.dim % self.n_heads or self.dim < 4 or self.dim % 2:
+            raise ValueError(f"dim ({self.dim}) must be even, at least 4 and a multiple of n_heads ({self.n_heads})")
+        if not (self.text_prefix or self.cross_attention):
+            raise ValueError("text_prefix and cross_attention are both off: no text could reach the model")
+        if self.pattern == "parallel" and any(self.delays):
+            raise ValueError("delays belong to pattern: delay")
+        if self.delays and (len(self.delays) != self.n_q or min(self.delays) != 0):
+            raise ValueError(f"delays must be {self.n_q} numbers (one a stream), the smallest 0, got {self.delays}")
+
+    @property
+    def special_token(self) -> int:
+        """The token that stands where a stream has no frame: before its start and after its end."""
+        return self.codebook_size
+
+    @property
+    def stream_delays(self) -> tuple[int, ...]:
+        """Frames that each of the K streams comes late."""
+        if self.pattern == "parallel":
+            return (0,) * self.n_q
+        return self.delays or tuple(range(self.n_q))
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """The part of `LMConfig` that a recipe chooses; the rest is read from the shards, the codec and the encoder."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    dim: int = 768
+    n_layers: int = 24
+    n_heads: int = 16
+    ff_scale: int = 4
+    bias: bool = True
+    dropout: float = 0.1
+    pattern: Pattern = "parallel"
+    delays: tuple[int, ...] = ()
+    embedding: Literal["mean", "sum"] = "mean"
+    text_prefix: bool = True
+    cross_attention: bool = True
+    text_processing: Literal["paper", "none"] = "paper"
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Adam and its schedule (sec. 4.1)."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    lr: float = 5e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0  # decoupled (AdamW), on matrices only
+    schedule: Schedule = "inverse_sqrt"
+    warmup_steps: int = 3000
+    batch_size: int = 256  # samples a step, over all processes
+    micro_batch: int = 8  # samples in memory at once, per process
+    grad_clip: float = 1.0  # largest gradient norm; 0 = off
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.micro_batch < 1:
+            raise ValueError("batch_size and micro_batch must be at least 1")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run of the language model: a recipe file."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    model: ModelShape = field(default_factory=ModelShape)
+    text: TextConfig = field(default_factory=TextConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    sampling: Sampling = field(default_factory=Sampling)  # the trained model's own defaults
+    crop_seconds: float = 10.0  # longest window; shorter clips are padded, the padding is no part of the loss
+    text_dropout: float = 0.1  # share of samples trained without text, for guidance
+    max_steps: int = 200_000
+    seed: int = 0
+    ema_decay: float = 0.0  # running mean of the weights, saved in their place; 0 = off
+    precision: Literal["no", "bf16"] = "no"  # bf16: autocast; weights and optimizer stay float32
+    compile: bool = False
+    workers: int = 0  # processes that read shards ahead of the training
+    log_every: int = 50
+    validate_every: int = 2000
+    validate_samples: int = 512
+    save_every: int = 2000
+    keep_checkpoints: int = 2
+    weights_dtype: Literal["float32", "float16"] = "float32"  # of the final model folder
+    licence: str = ""  # text put into the model folder's LICENSE
+
+    def __post_init__(self) -> None:
+        if self.crop_seconds <= 0 or self.max_steps < 1:
+            raise ValueError("crop_seconds must be positive and max_steps at least 1")
+        if not 0 <= self.text_dropout <= 1 or not 0 <= self.ema_decay < 1:
+            raise ValueError("text_dropout must lie in [0, 1] and ema_decay in [0, 1)")
+
+
+# `--size X`: what recipes/lm-X.yaml says, number for number (a test compares them); sources are given there.
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "tiny": {
+        "model": {
+            "dim": 256,
+            "n_layers": 8,
+            "n_heads": 4,
+            "bias": False,
+            "dropout": 0.1,
+            "pattern": "delay",
+        },
+        "text": {"kind": "static"},
+        "optim": {
+            "lr": 1e-3,
+            "betas": [0.9, 0.95],
+            "weight_decay": 0.01,
+            "schedule": "cosine",
+            "warmup_steps": 200,
+            "batch_size": 32,
+            "micro_batch": 16,
+        },
+        "crop_seconds": 5.0,
+        "max_steps": 10_000,
+        "ema_decay": 0.999,
+        "precision": "bf16",
+        "validate_every": 500,
+        "save_every": 500,
+        "weights_dtype": "float16",
+    },
+    "base": {
+        "model": {"dim": 768, "n_layers": 24, "n_heads": 16},
+        "text": {"kind": "t5", "name": "t5-base"},
+        "precision": "bf16",
+        "compile": True,
+        "workers": 2,
+    },
+    "large": {
+        "model": {"dim": 1280, "n_layers": 36, "n_heads": 20},
+        "text": {"kind": "t5", "name": "t5-large"},
+        "optim": {"micro_batch": 2},
+        "precision": "bf16",
+        "compile": True,
+        "workers": 2,
+    },
+}

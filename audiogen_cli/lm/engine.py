@@ -1,0 +1,235 @@
+"""The decoding engine: from texts, seeds and prompts to codes, with cached keys and values.
+
+A sample's codes never depend on what is decoded beside it. On a CPU this holds bit for bit, by design: matrix
+products of a step always have LANE_ROWS rows (`lm.linear`), everything before the first step (text, prompt) is
+computed for each sample alone, and only samples whose steps have equal shapes share a lane. On a GPU, samples of
+one group share a batch of any size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from audiogen_cli.lm.config import LMConfig, Sampling
+from audiogen_cli.lm.linear import LANE_ROWS, pack_linears
+from audiogen_cli.lm.model import AudioLanguageModel
+from audiogen_cli.lm.sampling import SamplingRows, guide, sample, uniforms
+from audiogen_cli.lm.streams import delay, undelay
+from audiogen_cli.lm.transformer import KVCache, TextMemory, sinusoidal_positions
+
+TEXT_BUCKET = 16  # texts are padded to a multiple of so many positions
+GPU_BATCH = 32
+UNKNOWN = -1  # a code still to be predicted
+
+
+@dataclass(frozen=True)
+class Job:
+    """One sample to decode."""
+
+    text: Tensor | None  # [L, D], the encoder's vectors; None: without text
+    n_frames: int  # T, with the prompt's
+    seed: int
+    sampling: Sampling = field(default_factory=Sampling)
+    prompt: Tensor | None = None  # [K, P] codes to go on from, P < T
+
+    @property
+    def n_prompt(self) -> int:
+        """P, the frames given."""
+        return 0 if self.prompt is None else self.prompt.shape[1]
+
+    @property
+    def guided(self) -> bool:
+        """Whether a row without text is needed beside the one with it."""
+        return self.text is not None and self.sampling.guidance != 1
+
+
+class Engine:
+    """Decodes jobs in lanes. On a CPU the model's linear layers are packed: its weights must not change afterwards."""
+
+    def __init__(self, model: AudioLanguageModel) -> None:
+        self.model = model.eval()
+        self.config: LMConfig = model.config
+        self.weight = model.null_text  # stands for the model's device and dtype
+        self.exact = self.weight.device.type == "cpu"
+        if self.exact:
+            pack_linears(model)
+
+    @torch.inference_mode()
+    def generate(self, jobs: Sequence[Job], batch_size: int | None = None) -> Iterator[tuple[int, Tensor]]:
+        """Decode all jobs; yields (index, codes [K, T] int64 on the CPU), lane by lane, not in order.
+
+        batch_size: most samples at once; on a CPU a lane holds at most LANE_ROWS rows anyway.
+        """
+        for lane in self._lanes(jobs, batch_size):
+            codes = _Lane(self, [jobs[i] for i in lane]).run()
+            yield from zip(lane, codes, strict=True)
+
+    def _lanes(self, jobs: Sequence[Job], batch_size: int | None) -> list[list[int]]:
+        """Indices of jobs that are decoded together: equal shapes, similar durations."""
+        groups: dict[tuple[bool, int, int], list[int]] = {}
+        for index, job in enumerate(jobs):
+            groups.setdefault((job.guided, self.text_columns(job), job.n_prompt), []).append(index)
+        lanes = []
+        for (guided, _, _), members in groups.items():
+            members.sort(key=lambda index: jobs[index].n_frames)
+            size = batch_size or GPU_BATCH
+            if self.exact:
+                size = min(size, LANE_ROWS // (1 + guided))
+            lanes += [members[start : start + size] for start in range(0, len(members), size)]
+        return lanes
+
+    def text_columns(self, job: Job) -> int:
+        """Columns that a job's text is padded to."""
+        n_text = 1 if job.text is None else max(1, len(job.text))
+        return -(-n_text // TEXT_BUCKET) * TEXT_BUCKET
+
+
+class _Lane:
+    """Samples decoded side by side: n samples, R rows (those with text, then for guidance those without)."""
+
+    def __init__(self, engine: Engine, jobs: Sequence[Job]) -> None:
+        self.model, self.config, self.jobs = engine.model, engine.config, jobs
+        self.device, self.dtype = engine.weight.device, engine.weight.dtype
+        self.delays = self.config.stream_delays
+        self.n_frames = max(job.n_frames for job in jobs)
+        self.n_samples, self.copies = len(jobs), 1 + jobs[0].guided
+        self.window = self.config.max_frames + max(self.delays)  # most steps read before the cache is rebuilt
+        # Rows that are prepared together: on a CPU each sample alone, whatever its lane holds.
+        whole = [list(range(self.n_samples * self.copies))]
+        alone = [[i + copy * self.n_samples for copy in range(self.copies)] for i in range(self.n_samples)]
+        self.parts = alone if engine.exact else whole
+        self.sampling = SamplingRows.stack([job.sampling for job in jobs], self.device)
+        self.steps = torch.cat([self._lay_out(job) for job in jobs]).to(self.device)  # [n, K, 1 + T + late]
+        self.uniforms = torch.cat([self._lay_out_uniforms(job) for job in jobs]).to(self.device)
+        self._read_texts(engine.text_columns(jobs[0]))
+
+    def run(self) -> list[Tensor]:
+        """Decode every step; returns each sample's codes [K, T]."""
+        last = self.steps.shape[-1] - 1
+        start, known = 0, self.jobs[0].n_prompt  # steps up to `known` hold all they can before decoding
+        while known < last:
+            # ours: beyond the trained window, its younger half is read again as the past of the next one. The
+            # rule looks at no duration, so that a sample decodes the same beside longer ones.
+            if known - start >= self.window:
+                start = known - max(1, self.config.max_frames // 2)
+            end = min(last, start + self.window)
+            self._decode_window(start, known, end)
+            known = end
+        codes = undelay(self.steps, self.delays).cpu()
+        return [row[:, : job.n_frames].clone() for row, job in zip(codes, self.jobs, strict=True)]
+
+    def _decode_window(self, start: int, known: int, end: int) -> None:
+        """Predict the steps known + 1 … end, reading from step `start` on as if the clip began there."""
+        # Frames before the window are hidden behind the special token, as before the start of a clip.
+        frame = torch.arange(end - start) - 1 - torch.tensor(self.delays)[:, None]
+        hidden = (frame < 0).to(self.device)  # [K, steps]
+        inputs = torch.where(hidden, self.config.special_token, self.steps[..., start:end])
+        caches = self._prefill(inputs[..., : known - start])
+        for step in range(known, end):
+            local = step - start
+            tokens = torch.where(hidden[:, local], self.config.special_token, self.steps[..., step])
+            logits = self._step(tokens, local, caches)
+            drawn = sample(logits, self.sampling, self.uniforms[..., step + 1])
+            column = self.steps[..., step + 1]
+            column.copy_(torch.where(column == UNKNOWN, drawn, column))
+
+    def _step(self, tokens: Tensor, local: int, caches: list[KVCache]) -> Tensor:
+        """tokens: [n, K] of the window's step `local`. Returns guided logits [n, K, V] for the next step."""
+        x = self.model.embedding(tokens[..., None]).repeat(self.copies, 1, 1)  # [R, 1, d]
+        x = x + self.positions[self.text_lengths + local][:, None]
+        column = self.n_prefix + local
+        mask = self.prefix_mask[..., : column + 1]
+        for block, memory, cache in zip(self.model.blocks, self.memories, caches, strict=True):
+            x = block(x, memory, cache, column, mask)
+        logits = self.model.heads(self.model.norm(x))[:, :, 0]  # [R, K, V]
+        if self.copies == 1:
+            return logits
+        return guide(*logits.float().chunk(2), self.sampling.guidance)
+
+    def _prefill(self, inputs: Tensor) -> list[KVCache]:
+        """Fresh caches that hold the text's prefix and inputs [n, K, S], the window's first S steps."""
+        heads = self.config.n_heads
+        shape = (self.n_samples * self.copies, heads, self.n_prefix + self.window, self.config.dim // heads)
+        caches = [
+            KVCache(
+                torch.empty(shape, dtype=self.dtype, device=self.device),
+                torch.empty(shape, dtype=self.dtype, device=self.device),
+            )
+            for _ in self.model.blocks
+        ]
+        n_columns = self.n_prefix + inputs.shape[-1]
+        if n_columns:
+            audio = self.model.embedding(inputs).repeat(self.copies, 1, 1)  # [R, S, d]
+            for rows in self.parts:
+                self._prefill_part(rows, torch.cat([self.prefix[rows], audio[rows]], dim=1), caches)
+        return caches
+
+    def _prefill_part(self, rows: list[int], x: Tensor, caches: list[KVCache]) -> None:
+        """x: [r, C, d], embeddings of the first C columns of these rows."""
+        n_columns = x.shape[1]
+        column = torch.arange(n_columns, device=self.device)
+        x = x + self.positions[(column - self.padding[rows, None]).clamp_(min=0)]
+        # Padding sees itself, and only that: a softmax over nothing would not be a number.
+        visible = (column[:, None] >= column) & (column >= self.padding[rows, None, None])
+        visible |= torch.eye(n_columns, dtype=torch.bool, device=self.device)
+        mask = _additive(visible, self.dtype)[:, None]  # [r, 1, C, C]
+        for block, memory, cache in zip(self.model.blocks, self.memories, caches, strict=True):
+            shape = (len(rows), *cache.key.shape[1:2], n_columns, cache.key.shape[3])
+            part = KVCache(cache.key.new_empty(shape), cache.value.new_empty(shape))
+            own = memory and TextMemory(memory.key[rows], memory.value[rows], memory.mask[rows])
+            x = block(x, own, part, 0, mask)
+            cache.key[rows, :, :n_columns], cache.value[rows, :, :n_columns] = part.key, part.value
+
+    def _read_texts(self, n_columns: int) -> None:
+        """Everything that follows from the texts: prefix, lengths and padding, cross-attention keys and values."""
+        texts = [job.text for job in self.jobs] + [None] * (self.n_samples * (self.copies - 1))
+        text = torch.zeros(len(texts), n_columns, self.config.text_width)
+        mask = torch.zeros(len(texts), n_columns, dtype=torch.bool)
+        for row, vectors in enumerate(texts):
+            if vectors is not None:
+                text[row, : len(vectors)] = vectors
+                mask[row, : len(vectors)] = True
+        text, mask = text.to(self.device, self.dtype), mask.to(self.device)
+        parts = [self.model.project_text(text[rows], mask[rows]) for rows in self.parts]
+        memories = [self.model.remember_text(*part) for part in parts]
+        order = torch.tensor(sum(self.parts, [])).argsort().to(self.device)
+        vectors, mask = (torch.cat(each)[order] for each in zip(*parts, strict=True))
+        self.memories = [_join_memories(layer, order) for layer in zip(*memories, strict=True)]
+        lengths = mask.sum(1) if self.config.text_prefix else mask.new_zeros(len(mask), dtype=torch.long)
+        # The prefix is padded on the left, so that the audio of all rows begins at one column.
+        self.text_lengths, self.n_prefix = lengths, n_columns if self.config.text_prefix else 0
+        self.padding = self.n_prefix - lengths
+        self.prefix = torch.stack([row.roll(int(by), 0) for row, by in zip(vectors, self.padding, strict=True)])
+        self.prefix = self.prefix[:, : self.n_prefix]  # [R, n_prefix, d]
+        columns = torch.arange(self.n_prefix + self.window, device=self.device)
+        self.prefix_mask = _additive(columns >= self.padding[:, None], self.dtype)[:, None, None]  # [R, 1, 1, C]
+        self.positions = sinusoidal_positions(columns, self.config.dim).to(self.dtype)
+
+    def _lay_out(self, job: Job) -> Tensor:
+        """[1, K, 1 + T + late]: the prompt, what is to be predicted, and the special token elsewhere."""
+        codes = torch.full((1, self.config.n_q, self.n_frames), self.config.special_token)
+        codes[..., : job.n_frames] = UNKNOWN
+        if job.prompt is not None:
+            codes[..., : job.n_prompt] = job.prompt
+        return delay(codes, self.delays, self.config.special_token)
+
+    def _lay_out_uniforms(self, job: Job) -> Tensor:
+        """[1, K, 1 + T + late]: the sample's random numbers, each at the step that it decides."""
+        return delay(uniforms(job.seed, self.n_frames, self.config.n_q).T[None], self.delays, 0)
+
+
+def _additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask to add to attention scores: 0 where visible, -inf elsewhere."""
+    return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, -torch.inf)
+
+
+def _join_memories(parts: Sequence[TextMemory | None], order: Tensor) -> TextMemory | None:
+    """The parts of one layer's text memory as one, its rows in order."""
+    found = [part for part in parts if part is not None]
+    if not found:
+        return None
+    return TextMemory(*(torch.cat([getattr(part, name) for part in found])[order] for name in ("key", "value", "mask")))

@@ -1,0 +1,133 @@
+"""The audio language model (sec. 3.2): a causal decoder over Z = [text; audio] with cross-attention to the text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from audiogen_cli.interop.model_folder import load_config, load_into
+from audiogen_cli.lm.config import LMConfig
+from audiogen_cli.lm.streams import StreamEmbedding, StreamHeads, delay, undelay
+from audiogen_cli.lm.transformer import Block, TextMemory, sinusoidal_positions
+
+
+@dataclass
+class LMOutput:
+    """What the model says about every frame of every stream."""
+
+    logits: Tensor  # [B, K, T, V]; [b, k, t] predicts codes[b, k, t]
+    mask: Tensor  # [B, K, T] bool; False on padding
+
+
+class AudioLanguageModel(nn.Module):
+    """p(codes | text). `null_text` is the learnt vector that stands for "no text" (sec. 3.2, guidance)."""
+
+    def __init__(self, config: LMConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = StreamEmbedding(config)
+        self.text_projection = nn.Linear(config.text_width, config.dim)
+        self.null_text = nn.Parameter(torch.zeros(config.dim))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.norm = nn.LayerNorm(config.dim)
+        self.heads = StreamHeads(config)
+        self.dropout = nn.Dropout(config.dropout)
+        self.apply(_initialise)
+        self._initialise_scaled()
+
+    def forward(self, codes: Tensor, text: Tensor, text_mask: Tensor, frames_mask: Tensor | None = None) -> LMOutput:
+        """Predict every frame from those before it (teacher forcing).
+
+        codes: [B, K, T] int64. text: [B, L, D] and text_mask [B, L] bool, padded on the right; a row without
+        any True has no text. frames_mask: [B, T] bool, False on padding at the end; None: all are frames.
+        """
+        config = self.config
+        if frames_mask is None:
+            frames_mask = torch.ones_like(codes[:, 0], dtype=torch.bool)
+        padded = torch.where(frames_mask[:, None], codes, config.special_token)
+        # The last step is only predicted, never read.
+        steps = delay(padded, config.stream_delays, config.special_token)[..., :-1]  # [B, K, S]
+        text, text_mask = self.project_text(text, text_mask)
+        hidden = self._decode(self.embedding(steps), text, text_mask)  # [B, S, d]
+        logits = self.heads(self.norm(hidden))  # [B, K, S, V]; step s predicts step s + 1
+        aligned = [logits[:, k, late : late + codes.shape[-1]] for k, late in enumerate(config.stream_delays)]
+        return LMOutput(torch.stack(aligned, dim=1), frames_mask[:, None].expand(codes.shape))
+
+    def project_text(self, text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Bring the encoder's vectors to the model's width and put the null vector where there is no text.
+
+        text: [B, L, D], mask: [B, L] bool. Returns [B, L, d] and the mask, in which every row now has a True.
+        """
+        vectors = self.text_projection(text)
+        empty = ~mask.any(1, keepdim=True)  # [B, 1]
+        first = torch.where(empty, self.null_text.to(vectors.dtype), vectors[:, 0])
+        vectors = torch.cat([first[:, None], vectors[:, 1:]], dim=1)
+        return vectors, torch.cat([mask[:, :1] | empty, mask[:, 1:]], dim=1)
+
+    def remember_text(self, text: Tensor, mask: Tensor) -> list[TextMemory | None]:
+        """Keys and values of every layer's cross-attention, from what `project_text` returned."""
+        if not self.config.cross_attention:
+            return [None] * len(self.blocks)
+        scores = torch.zeros(mask.shape, dtype=text.dtype, device=text.device).masked_fill_(~mask, -torch.inf)
+        return [block.cross_attention.remember(text, scores[:, None, None]) for block in self.blocks]
+
+    def _decode(self, audio: Tensor, text: Tensor, text_mask: Tensor) -> Tensor:
+        """audio: [B, S, d] embeddings → [B, S, d], the last block's output at the audio positions."""
+        memories = self.remember_text(text, text_mask)
+        lengths = text_mask.sum(1) if self.config.text_prefix else text_mask.new_zeros(len(text), dtype=torch.long)
+        x = _join(text, lengths, audio) if self.config.text_prefix else audio  # Z
+        positions = torch.arange(x.shape[1], device=x.device)
+        x = self.dropout(x + sinusoidal_positions(positions, self.config.dim).to(x.dtype))
+        for block, memory in zip(self.blocks, memories, strict=True):
+            x = block(x, memory)
+        if not self.config.text_prefix:
+            return x
+        columns = lengths[:, None] + torch.arange(audio.shape[1], device=x.device)
+        return _take(x, columns)
+
+    def _initialise_scaled(self) -> None:
+        """ours: embeddings as large as the position vectors they are added to; residual branches as in GPT-2."""
+        tables = self.config.n_q**0.5 if self.config.embedding == "mean" else self.config.n_q**-0.5
+        nn.init.normal_(self.embedding.table.weight, std=0.5 * tables)
+        nn.init.normal_(self.null_text, std=0.5)
+        nn.init.normal_(self.text_projection.weight, std=0.5 * self.config.text_width**-0.5)
+        for name, parameter in self.named_parameters():
+            if name.endswith(("out.weight", "down.weight")):
+                nn.init.normal_(parameter, std=0.02 * (3 * self.config.n_layers) ** -0.5)
+
+    @classmethod
+    def load(cls, folder: Path, device: str | torch.device = "cpu") -> AudioLanguageModel:
+        """Read a model folder or checkpoint; float32, evaluation mode. Raises InputError if it is not one."""
+        model = cls(load_config(folder, "lm", LMConfig))
+        load_into(model, folder)
+        return model.to(device).eval()
+
+
+def _join(text: Tensor, lengths: Tensor, audio: Tensor) -> Tensor:
+    """Z = [text; audio] of each row without a gap; the text's padding goes to the end, where causality hides it.
+
+    text: [B, L, d], of which lengths [B] are real; audio: [B, S, d]. Returns [B, L + S, d].
+    """
+    n_text, n_audio = text.shape[1], audio.shape[1]
+    column = torch.arange(n_text + n_audio, device=text.device)
+    start, end = lengths[:, None], lengths[:, None] + n_audio
+    source = torch.where(column < start, column, torch.where(column < end, column - start + n_text, column - n_audio))
+    return _take(torch.cat([text.to(audio.dtype), audio], dim=1), source)
+
+
+def _take(x: Tensor, columns: Tensor) -> Tensor:
+    """x: [B, S, d], columns: [B, R]. Returns [B, R, d] with row b's positions columns[b]."""
+    rows = torch.arange(len(x), device=x.device)[:, None] * x.shape[1]
+    index = (columns + rows).flatten()[:, None].expand(-1, x.shape[2])  # expanded: torch's fast path, both ways
+    return x.flatten(0, 1).gather(0, index).unflatten(0, columns.shape)
+
+
+def _initialise(module: nn.Module) -> None:
+    """GPT-2's: normal with 0.02, biases zero."""
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

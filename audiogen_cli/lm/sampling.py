@@ -1,0 +1,95 @@
+"""From logits to tokens (sec. 3.2 eq. 4, sec. 4.1): guidance, temperature, top-k, top-p, and the draw itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from audiogen_cli.lm.config import Sampling
+
+
+def guide(conditional: Tensor, unconditional: Tensor, guidance: Tensor | float) -> Tensor:
+    """Classifier-free guidance (eq. 4): γ log p(v|u) + (1 - γ) log p(v), not normalised.
+
+    conditional, unconditional: logits [..., V]; guidance: γ, broadcast. γ = 1 is the conditional distribution,
+    γ = 0 the unconditional one.
+    """
+    with_text, without = conditional.log_softmax(-1), unconditional.log_softmax(-1)
+    return guidance * with_text + (1 - guidance) * without
+
+
+def top_k(probabilities: Tensor, k: Tensor | int) -> Tensor:
+    """Which of [..., V], sorted from the likeliest down, are among the k likeliest (bool); k = 0 keeps all."""
+    rank = torch.arange(probabilities.shape[-1], device=probabilities.device)
+    k = torch.as_tensor(k, device=probabilities.device)
+    return (rank < k) | (k == 0)
+
+
+def top_p(probabilities: Tensor, p: Tensor | float) -> Tensor:
+    """The nucleus of [..., V], sorted from the likeliest down (bool): the fewest that hold a mass of at least p.
+
+    Always keeps the likeliest; p = 1 keeps all.
+    """
+    before = probabilities.cumsum(-1) - probabilities
+    keep = (before < p) | (torch.as_tensor(p, device=probabilities.device) >= 1)
+    keep[..., 0] = True
+    return keep
+
+
+def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
+    """Draw from [..., V], which need not sum to 1, by the inverse of its distribution function.
+
+    uniform: [...] in [0, 1). Returns indices [...] int64; never one with probability 0.
+    """
+    cumulative = probabilities.cumsum(-1)
+    index = torch.searchsorted(cumulative, uniform[..., None] * cumulative[..., -1:], right=True)
+    # Rounding may put uniform × total on the total itself: then it is the last that can be drawn.
+    last = (probabilities > 0).sum(-1, keepdim=True) - 1
+    return torch.minimum(index, last).squeeze(-1)
+
+
+@dataclass
+class SamplingRows:
+    """The settings of several samples as tensors [n, 1, 1], so that each row of a batch may have its own."""
+
+    guidance: Tensor
+    top_p: Tensor
+    top_k: Tensor
+    temperature: Tensor
+
+    @classmethod
+    def stack(cls, settings: Sequence[Sampling], device: torch.device) -> SamplingRows:
+        """One row per sample. Temperature 0 becomes "only the likeliest"."""
+
+        def column(values: list[float], dtype: torch.dtype) -> Tensor:
+            return torch.tensor(values, dtype=dtype, device=device)[:, None, None]
+
+        return cls(
+            column([each.guidance for each in settings], torch.float32),
+            column([each.top_p for each in settings], torch.float32),
+            column([each.top_k if each.temperature else 1 for each in settings], torch.long),
+            column([each.temperature or 1.0 for each in settings], torch.float32),
+        )
+
+
+def sample(logits: Tensor, rows: SamplingRows, uniform: Tensor) -> Tensor:
+    """Draw one token for every sample and stream.
+
+    logits: [n, K, V] (guided); uniform: [n, K] in [0, 1). Returns tokens [n, K] int64.
+    """
+    probabilities, tokens = (logits.float() / rows.temperature).softmax(-1).sort(dim=-1, descending=True, stable=True)
+    keep = top_k(probabilities, rows.top_k) & top_p(probabilities, rows.top_p)
+    chosen = draw(probabilities * keep, uniform)
+    return tokens.gather(-1, chosen[..., None]).squeeze(-1)
+
+
+def uniforms(seed: int, n_frames: int, n_q: int) -> Tensor:
+    """The random numbers of one sample: [T, K] float32 in [0, 1), drawn on the CPU from its seed alone.
+
+    Frame-major, so that a longer sample of the same seed begins with the same numbers.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(n_frames, n_q, generator=generator)

@@ -1,0 +1,119 @@
+"""The GPT2-like decoder blocks of sec. 3.2: causal self-attention, cross-attention to the text, feed-forward."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from audiogen_cli.lm.config import LMConfig
+from audiogen_cli.lm.linear import Linear
+
+# Shapes: B rows, S steps, L text positions, C cached positions, H heads, E = d / H.
+
+
+def sinusoidal_positions(positions: Tensor, dim: int) -> Tensor:
+    """The position vectors of `positions` (any shape [...]): [..., d], all cosines, then all sines.
+
+    ours: frequency j of d/2 is 10000^(-j / (d/2 - 1)), as the public checkpoints have it; no table caps the length.
+    """
+    half = torch.arange(dim // 2, dtype=torch.float32, device=positions.device)
+    angles = positions[..., None].float() * torch.exp(half * (-math.log(10_000) / max(dim // 2 - 1, 1)))
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+@dataclass
+class KVCache:
+    """Keys and values of one layer's self-attention, preallocated."""
+
+    key: Tensor  # [B, H, C, E]
+    value: Tensor  # [B, H, C, E]
+
+    def write(self, start: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Store [B, H, S, E] at positions start, start + 1, …; returns all up to and including them."""
+        end = start + key.shape[2]
+        assert end <= self.key.shape[2], "the cache is too short"
+        self.key[:, :, start:end] = key
+        self.value[:, :, start:end] = value
+        return self.key[:, :, :end], self.value[:, :, :end]
+
+
+@dataclass
+class TextMemory:
+    """What one layer's cross-attention looks at: computed once a text, constant over the steps."""
+
+    key: Tensor  # [B, H, L, E]
+    value: Tensor  # [B, H, L, E]
+    mask: Tensor  # [B, 1, 1, L], 0 where there is text and -inf on padding
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, config: LMConfig) -> None:
+        super().__init__()
+        self.n_heads = config.n_heads
+        self.dropout = config.dropout
+        self.qkv = Linear(config.dim, 3 * config.dim, bias=config.bias)  # rows: queries, keys, values
+        self.out = Linear(config.dim, config.dim, bias=config.bias)
+
+    def forward(self, x: Tensor, cache: KVCache | None = None, start: int = 0, mask: Tensor | None = None) -> Tensor:
+        """x: [B, S, d], the positions start … start + S - 1; mask: added to the scores; None is causal."""
+        query, key, value = self.qkv(x).unflatten(-1, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
+        if cache is not None:
+            key, value = cache.write(start, key, value)
+        dropout = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(query, key, value, mask, dropout, is_causal=mask is None)
+        return self.out(y.transpose(1, 2).flatten(2))
+
+
+class CrossAttention(nn.Module):
+    def __init__(self, config: LMConfig) -> None:
+        super().__init__()
+        self.n_heads = config.n_heads
+        self.dropout = config.dropout
+        self.query = Linear(config.dim, config.dim, bias=config.bias)
+        self.key_value = Linear(config.dim, 2 * config.dim, bias=config.bias)  # rows: keys, values
+        self.out = Linear(config.dim, config.dim, bias=config.bias)
+
+    def remember(self, text: Tensor, mask: Tensor) -> TextMemory:
+        """text: [B, L, d] and mask [B, 1, 1, L] (0 or -inf) → keys and values."""
+        key, value = self.key_value(text).unflatten(-1, (2, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
+        return TextMemory(key, value, mask)
+
+    def forward(self, x: Tensor, memory: TextMemory) -> Tensor:
+        """x: [B, S, d] → [B, S, d]."""
+        query = self.query(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+        dropout = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(query, memory.key, memory.value, memory.mask, dropout)
+        return self.out(y.transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """Pre-norm: x + self-attention, x + cross-attention, x + feed-forward (exact GELU)."""
+
+    def __init__(self, config: LMConfig) -> None:
+        super().__init__()
+        self.norm_self = nn.LayerNorm(config.dim)
+        self.attention = SelfAttention(config)
+        self.norm_cross = nn.LayerNorm(config.dim) if config.cross_attention else None
+        self.cross_attention = CrossAttention(config) if config.cross_attention else None
+        self.norm_ff = nn.LayerNorm(config.dim)
+        self.up = Linear(config.dim, config.ff_scale * config.dim, bias=config.bias)
+        self.down = Linear(config.ff_scale * config.dim, config.dim, bias=config.bias)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        x: Tensor,
+        memory: TextMemory | None,
+        cache: KVCache | None = None,
+        start: int = 0,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """x: [B, S, d] → [B, S, d]. memory: None exactly if there is no cross-attention; the rest: SelfAttention's."""
+        x = x + self.dropout(self.attention(self.norm_self(x), cache, start, mask))
+        if self.cross_attention is not None and self.norm_cross is not None and memory is not None:
+            x = x + self.dropout(self.cross_attention(self.norm_cross(x), memory))
+        return x + self.dropout(self.down(F.gelu(self.up(self.norm_ff(x)))))

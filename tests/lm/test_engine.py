@@ -1,0 +1,139 @@
+"""The decoding engine against the full forward pass, and samples against themselves in other company."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+
+from audiogen_cli.lm.config import LMConfig, Sampling, TextConfig
+from audiogen_cli.lm.engine import Engine, Job
+from audiogen_cli.lm.model import AudioLanguageModel
+
+CONFIG = LMConfig(
+    dim=32,
+    n_layers=2,
+    n_heads=2,
+    n_q=3,
+    codebook_size=17,
+    frame_rate=25.0,
+    sample_rate=16_000,
+    codec_fingerprint="",
+    max_frames=20,
+    text=TextConfig("static"),
+    text_width=6,
+    pattern="delay",
+)
+
+
+def make_model(**changes: object) -> AudioLanguageModel:
+    torch.manual_seed(0)
+    model = AudioLanguageModel(dataclasses.replace(CONFIG, **changes))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model.eval()
+
+
+def make_text(length: int, seed: int = 0) -> Tensor:
+    return torch.randn(length, CONFIG.text_width, generator=torch.Generator().manual_seed(seed))
+
+
+def run(engine: Engine, jobs: list[Job], batch_size: int | None = None) -> list[Tensor]:
+    return [codes for _, codes in sorted(engine.generate(jobs, batch_size), key=lambda pair: pair[0])]
+
+
+@torch.inference_mode()
+def greedy_by_full_forwards(model: AudioLanguageModel, job: Job) -> Tensor:
+    """The same decoding without cache or engine: after every step the whole sequence is computed anew."""
+    config, guidance = model.config, job.sampling.guidance
+    late = config.stream_delays
+    codes = torch.zeros(1, config.n_q, job.n_frames, dtype=torch.long)
+    known = job.n_prompt
+    if job.prompt is not None:
+        codes[0, :, :known] = job.prompt
+    nothing = torch.zeros(1, 1, config.text_width), torch.zeros(1, 1, dtype=torch.bool)
+    some = nothing if job.text is None else (job.text[None], torch.ones(1, len(job.text), dtype=torch.bool))
+    for step in range(known + 1, 1 + job.n_frames + max(late)):
+        with_text, without = (model(codes, *text).logits.log_softmax(-1) for text in (some, nothing))
+        best = (guidance * with_text + (1 - guidance) * without).argmax(-1)
+        for k in range(config.n_q):
+            if known <= step - 1 - late[k] < job.n_frames:
+                codes[0, k, step - 1 - late[k]] = best[0, k, step - 1 - late[k]]
+    return codes[0]
+
+
+@pytest.mark.parametrize("prompt_frames", [0, 1, 5])
+@pytest.mark.parametrize("changes", [{}, {"pattern": "parallel"}, {"text_prefix": False}, {"cross_attention": False}])
+def test_cached_decoding_is_the_full_forward(changes: dict[str, object], prompt_frames: int) -> None:
+    model = make_model(**changes)
+    prompt = torch.randint(CONFIG.codebook_size, (3, prompt_frames)) if prompt_frames else None
+    for text in (None, make_text(4)):
+        job = Job(text, 11, seed=1, sampling=Sampling(temperature=0), prompt=prompt)
+        expected = greedy_by_full_forwards(model, job)
+        assert torch.equal(run(Engine(model), [job])[0], expected)
+
+
+@pytest.mark.parametrize("changes", [{}, {"pattern": "parallel", "n_q": 1}, {"text_prefix": False, "bias": False}])
+def test_a_sample_is_the_same_alone_and_in_any_company(changes: dict[str, object]) -> None:
+    engine = Engine(make_model(**changes))
+    jobs = [
+        Job(
+            None if i % 7 == 3 else make_text(1 + (5 * i) % 23, i),
+            n_frames=9 + (i * 11) % 50,  # some beyond the trained window of 20
+            seed=i,
+            sampling=Sampling(guidance=[3.0, 1.0, 2.0][i % 3], top_p=0.9),
+            prompt=torch.full((engine.config.n_q, 4), i % CONFIG.codebook_size) if i % 5 == 0 else None,
+        )
+        for i in range(16)
+    ]
+    alone = [run(engine, [job])[0] for job in jobs]
+    together = run(engine, jobs)
+    backwards = run(engine, jobs[::-1], batch_size=3)[::-1]
+    for job, one, two, three in zip(jobs, alone, together, backwards, strict=True):
+        assert one.shape == (engine.config.n_q, job.n_frames)
+        assert torch.equal(one, two) and torch.equal(one, three)
+
+
+def test_logits_do_not_depend_on_company() -> None:
+    """Codes could agree by luck: compare the numbers behind them bit for bit."""
+    engine, seen = Engine(make_model()), {}
+    inner = engine.model.heads.linear.forward
+
+    def record(x: Tensor) -> Tensor:
+        seen.setdefault(label, []).append(y := inner(x).clone())
+        return y
+
+    engine.model.heads.linear.forward = record
+    jobs = [Job(make_text(1 + i, i), 30, seed=i) for i in range(4)]
+    for label in range(4):
+        run(engine, [jobs[label]])
+    label = "all"
+    run(engine, jobs)
+    for step, together in enumerate(seen["all"]):
+        for i in range(4):
+            assert torch.equal(together[[i, 4 + i]], seen[i][step])
+
+
+def test_a_longer_sample_begins_like_a_shorter_one() -> None:
+    engine = Engine(make_model())
+    short, long = run(engine, [Job(make_text(3), n, seed=5) for n in (10, 17)])
+    assert torch.equal(long[0, :10], short[0])  # stream 0 comes first; the others end with other neighbours
+
+
+def test_prompt_is_kept_and_seeds_differ() -> None:
+    engine = Engine(make_model())
+    prompt = torch.randint(CONFIG.codebook_size, (3, 6))
+    jobs = [Job(make_text(3), 16, seed, Sampling(top_p=1.0, guidance=1.0), prompt) for seed in range(2)]
+    one, two = run(engine, jobs)
+    assert torch.equal(one[:, :6], prompt) and torch.equal(two[:, :6], prompt)
+    assert not torch.equal(one, two)
+    assert int(one.max()) < CONFIG.codebook_size and int(one.min()) >= 0
+
+
+def test_batch_size_limits_lanes() -> None:
+    engine = Engine(make_model())
+    jobs = [Job(make_text(3), 5, seed=i) for i in range(9)]
+    assert [len(lane) for lane in engine._lanes(jobs, None)] == [4, 4, 1]
+    assert [len(lane) for lane in engine._lanes(jobs, 2)] == [2, 2, 2, 2, 1]
