@@ -1,0 +1,78 @@
+"""Q: nearest codes, straight-through gradients, learning and its synchronisation."""
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from audiogen_cli.codec.quantizer import ResidualVectorQuantizer, kmeans
+
+
+def test_codes_are_the_nearest_vectors():
+    torch.manual_seed(0)
+    quantizer = ResidualVectorQuantizer(2, 16, 4).eval()
+    latent = torch.randn(3, 4, 5)
+    codes = quantizer.encode(latent)
+    first, second = quantizer
+    for b in range(3):
+        for t in range(5):
+            vector = latent[b, :, t].double()
+            nearest = (first.codebook.double() - vector).norm(dim=1).argmin()
+            rest = vector - first.codebook[nearest].double()
+            assert codes[b, 0, t] == nearest
+            assert codes[b, 1, t] == (second.codebook.double() - rest).norm(dim=1).argmin()
+
+
+@given(n_q=st.integers(1, 4), seed=st.integers(0, 50))
+@settings(max_examples=20, deadline=None)
+def test_forward_encode_and_decode_agree(n_q, seed):
+    torch.manual_seed(seed)
+    quantizer = ResidualVectorQuantizer(n_q, 8, 4).eval()
+    latent = torch.randn(2, 4, 6)
+    output = quantizer(latent)
+    assert torch.equal(output.codes, quantizer.encode(latent))
+    assert torch.allclose(output.quantized, quantizer.decode(output.codes), atol=1e-5)
+
+
+def test_gradient_through_q_is_the_identity():
+    quantizer = ResidualVectorQuantizer(2, 8, 4).eval()
+    latent = torch.randn(2, 4, 6, requires_grad=True)
+    upstream = torch.randn(2, 4, 6)
+    (quantizer(latent).quantized * upstream).sum().backward()
+    assert torch.allclose(latent.grad, upstream)
+
+
+def test_commitment_pulls_the_latent_towards_its_codes():
+    quantizer = ResidualVectorQuantizer(1, 8, 4).eval()
+    latent = torch.randn(2, 4, 6, requires_grad=True)
+    output = quantizer(latent)
+    output.commitment.backward()
+    expected = 2 * (latent - quantizer.decode(output.codes)).detach() / latent.numel()
+    assert torch.allclose(latent.grad, expected, atol=1e-6)
+
+
+def test_learning_finds_clusters_and_revives_dead_codes():
+    torch.manual_seed(0)
+    centres = 5 * torch.randn(8, 4)
+    quantizer = ResidualVectorQuantizer(1, 32, 4).train()
+    for _ in range(60):
+        latent = centres[torch.randint(8, (256,))] + 0.01 * torch.randn(256, 4)
+        quantizer(latent.T[None])
+    (stream,) = quantizer
+    distance = torch.cdist(centres, stream.codebook).min(1).values
+    assert distance.max() < 0.1
+    # Rarely used codes are reborn as vectors of the batch, so each lies in a cluster.
+    assert torch.cdist(stream.codebook, centres).min(1).values.median() < 0.1
+
+
+def test_kmeans_with_fewer_vectors_than_clusters_keeps_them():
+    vectors = torch.randn(3, 2)
+    centres = kmeans(vectors, 5, iterations=3)
+    assert centres.shape == (5, 2)
+    assert torch.cdist(vectors, centres).min(1).values.max() < 1e-6
+
+
+def test_evaluation_does_not_learn():
+    quantizer = ResidualVectorQuantizer(1, 8, 4).eval()
+    before = quantizer.state_dict()["streams.0.codebook"].clone()
+    quantizer(torch.randn(2, 4, 6))
+    assert torch.equal(quantizer.state_dict()["streams.0.codebook"], before)
