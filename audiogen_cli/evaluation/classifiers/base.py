@@ -67,11 +67,10 @@ class Classifier(ABC):
         if wav.ndim != 2:
             raise ValueError(f"wav must be [B, N], got shape {wav.shape}")
         duration = wav.shape[1] / sample_rate
-        if duration < self.min_duration or (self.max_duration is not None and duration > self.max_duration):
-            raise ValueError(
-                f"{self.name} takes clips of {self.min_duration:g} to {self.max_duration or float('inf'):g} s,"
-                f" got {duration:.3f} s"
-            )
+        if duration < self.min_duration:
+            raise ValueError(f"{duration:.3f} s of sound: {self.name} needs {self.min_duration:g} s")
+        if self.max_duration is not None and duration > self.max_duration:
+            raise ValueError(f"{duration:.3f} s of sound: {self.name} takes {self.max_duration:g} s at most")
         if sample_rate != self.sample_rate:
             import soxr
 

