@@ -1,0 +1,214 @@
+"""Token shards: a folder of Parquet files with the codes of clips, and `meta.json` saying which codec made them."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from audiogen_cli.errors import AudiogenError, InputError
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow
+
+FORMAT_VERSION = 1
+META_FILE = "meta.json"
+CACHE = ".cache"
+
+
+@dataclass(frozen=True)
+class ShardMeta:
+    """What all shards of a folder share. codec_fingerprint: SHA-256 of the codec's weights.
+
+    frame_rate: frames per second; sample_rate: Hz, of the audio behind the codes. counts: shards, rows, frames and the
+    rows of each split.
+    """
+
+    codec_fingerprint: str
+    n_q: int
+    codebook_size: int
+    frame_rate: float
+    sample_rate: int
+    counts: dict[str, int]
+    format_version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """One row of a shard. codes: [n_q, n_frames]; sources: ids of the clips mixed into it, empty if it is no mix."""
+
+    id: str
+    dataset: str
+    split: str
+    texts: tuple[str, ...]
+    codes: np.ndarray
+    sources: tuple[str, ...] = ()
+
+
+def columns() -> pyarrow.Schema:
+    """The columns of a shard, in order. codes: n_q × n_frames in C order."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            *(pa.field(name, pa.string(), nullable=False) for name in ("id", "dataset", "split")),
+            pa.field("texts", pa.list_(pa.string()), nullable=False),
+            pa.field("codes", pa.list_(pa.uint16()), nullable=False),
+            pa.field("n_frames", pa.int32(), nullable=False),
+            pa.field("sources", pa.list_(pa.string()), nullable=False),
+        ]
+    )
+
+
+class ShardWriter:
+    """Writes the shards of one run; a shard that is already there and was made the same way need not be made again.
+
+    meta: all but the counts. keys: one string per shard that changes with anything the shard depends on; shards are
+    numbered by it, and each keeps its key and its `notes` (any JSON) in its own metadata.
+    Raises InputError if the folder holds shards of another run: nothing is silently replaced.
+    """
+
+    def __init__(self, folder: Path, meta: ShardMeta, keys: Sequence[str]) -> None:
+        self.folder, self.meta, self.keys = folder, meta, keys
+        extra = {path.name for path in shard_files(folder)} - {self.path(n).name for n in range(len(keys))}
+        there = [n for n in range(len(keys)) if self.is_finished(n)]
+        other = sorted(extra) or [self.path(n).name for n in there if self._read(n, "key") != keys[n]]
+        if other:
+            raise InputError(
+                f"{folder} holds shards of other clips, settings or another codec ({other[0]}): "
+                "choose another --out, or delete that folder"
+            )
+
+    def path(self, number: int) -> Path:
+        """The file of shard `number`."""
+        return self.folder / f"shard-{number:05d}.parquet"
+
+    def is_finished(self, number: int) -> bool:
+        """Whether shard `number` is there, by this process or another."""
+        return self.path(number).is_file()
+
+    def write(self, number: int, rows: Sequence[TokenRow], notes: Sequence[dict[str, str]] = ()) -> None:
+        """Write a shard, whole or not at all. Raises AudiogenError if the disk refuses."""
+        import pyarrow.parquet as pq
+
+        table = _table(rows, self.meta)
+        table = table.replace_schema_metadata({"key": self.keys[number], "notes": json.dumps(list(notes))})
+        temporary = self.folder / f".{self.path(number).name}.{os.getpid()}.tmp"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            pq.write_table(table, temporary, compression="zstd")
+            temporary.replace(self.path(number))
+        except OSError as error:
+            raise AudiogenError(f"{self.path(number)}: cannot be written: {error.strerror or error}") from None
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def notes(self) -> list[dict[str, str]]:
+        """The notes of all shards."""
+        return [note for number in range(len(self.keys)) for note in json.loads(self._read(number, "notes"))]
+
+    def finish(self) -> ShardMeta:
+        """Write `meta.json` with the counts of all shards. Raises AudiogenError if one is missing."""
+        import pyarrow.parquet as pq
+
+        from audiogen_cli.interop.model_folder import write_text
+
+        if missing := [self.path(n).name for n in range(len(self.keys)) if not self.is_finished(n)]:
+            raise AudiogenError(f"{self.folder}: {missing[0]} is missing; run the same audiogen tokenize again")
+        counts: dict[str, int] = {"shards": len(self.keys), "rows": 0, "frames": 0, "train": 0, "val": 0, "test": 0}
+        for number in range(len(self.keys)):
+            table = pq.read_table(self.path(number), columns=["split", "n_frames"], partitioning=None)
+            counts["rows"] += table.num_rows
+            counts["frames"] += sum(table["n_frames"].to_pylist())
+            for split in table["split"].to_pylist():
+                counts[split] += 1
+        meta = replace(self.meta, counts=counts)
+        write_text(self.folder / META_FILE, json.dumps(asdict(meta), indent=2) + "\n")
+        return meta
+
+    def _read(self, number: int, key: str) -> str:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            metadata = pq.read_schema(self.path(number)).metadata or {}
+        except (pa.ArrowException, OSError) as error:
+            raise InputError(f"{self.path(number)} is damaged ({error}): delete it and run again") from None
+        return str(metadata.get(key.encode(), b"").decode())
+
+
+def shard_files(folder: Path) -> list[Path]:
+    """The shards in a folder, in order."""
+    return sorted(folder.glob("shard-*.parquet"))
+
+
+def read_meta(folder: Path) -> ShardMeta:
+    """Read `meta.json`. Raises InputError if the folder holds no (or only half-made, or newer) shards."""
+    path = folder / META_FILE
+    if not path.is_file():
+        if shard_files(folder):
+            raise InputError(f"{folder}: its shards are unfinished; run the same audiogen tokenize again")
+        raise InputError(f"{folder}: no token shards here; make them with audiogen tokenize")
+    try:
+        document = json.loads(path.read_text("utf-8"))
+        if document["format_version"] > FORMAT_VERSION:
+            raise InputError(f"{path}: written by a newer audiogen (format {document['format_version']}); upgrade")
+        return ShardMeta(**document)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not the description of token shards: {error}") from None
+
+
+def load_shards(
+    folder: Path, splits: Collection[str] | None = None, datasets: Collection[str] | None = None
+) -> datasets.Dataset:
+    """All rows of the given splits and datasets (None: all), memory-mapped, in shard order.
+
+    Columns as in `columns()`; with_format("numpy") gives codes as integers [n_q · n_frames], in C order.
+    The Arrow files that Hugging Face `datasets` maps lie in `<folder>/.cache` (or the temporary folder, if that is
+    read-only); they are made anew when a shard changes. Raises InputError if there are no shards or no such rows.
+    """
+    import datasets as hf_datasets
+
+    meta = read_meta(folder)
+    files = shard_files(folder)
+    if len(files) != meta.counts["shards"]:
+        raise InputError(
+            f"{folder}: {len(files)} shards of {meta.counts['shards']} are here; run audiogen tokenize again"
+        )
+    hf_datasets.disable_progress_bars()
+    rows = hf_datasets.Dataset.from_parquet([str(path) for path in files], cache_dir=str(_cache(folder)))
+    chosen = np.ones(len(rows), dtype=bool)
+    for column, wanted in (("split", splits), ("dataset", datasets)):
+        if wanted:
+            chosen &= np.isin(np.asarray(rows[column][:], dtype=object), list(wanted))
+    if not chosen.any():
+        asked = ", ".join([*(datasets or ()), *(splits or ())]) or "anything"
+        raise InputError(f"{folder}: no rows of {asked}; see audiogen info {folder}")
+    return rows if chosen.all() else rows.select(np.flatnonzero(chosen), keep_in_memory=True)
+
+
+def _cache(folder: Path) -> Path:
+    return folder / CACHE if os.access(folder, os.W_OK) else Path(tempfile.gettempdir()) / "audiogen-shards"
+
+
+def _table(rows: Sequence[TokenRow], meta: ShardMeta) -> pyarrow.Table:
+    import pyarrow as pa
+
+    for row in rows:
+        if row.codes.ndim != 2 or row.codes.shape[0] != meta.n_q:
+            raise ValueError(f"{row.id}: codes must be [{meta.n_q}, T], not {list(row.codes.shape)}")
+        if row.codes.size and not 0 <= row.codes.min() <= row.codes.max() < meta.codebook_size:
+            raise ValueError(f"{row.id}: codes must lie in [0, {meta.codebook_size})")
+    sizes = np.cumsum([0, *(row.codes.size for row in rows)])
+    flat = np.concatenate([np.zeros(0, np.uint16), *(row.codes.astype(np.uint16).ravel() for row in rows)])
+    codes = pa.ListArray.from_arrays(pa.array(sizes, pa.int32()), pa.array(flat))
+    values = {name: [getattr(row, name) for row in rows] for name in ("id", "dataset", "split", "texts", "sources")}
+    values |= {"codes": codes, "n_frames": [row.codes.shape[1] for row in rows]}
+    return pa.Table.from_pydict(values, schema=columns())
