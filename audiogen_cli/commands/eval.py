@@ -30,8 +30,12 @@ def eval_(
         str | None,
         typer.Option("--split", metavar="DATASET-SPLIT", help="Clips to compare with, such as audiocaps-test."),
     ] = None,
-    manifests: Annotated[Path, typer.Option(help="Folder of manifests (audiogen prep).")] = MANIFESTS,
-    task: Annotated[str, typer.Option(help="generation, or codec (SI-SNR, mel distance, bitrates).")] = "generation",
+    manifests: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Manifests, as audiogen prep writes them.")
+    ] = MANIFESTS,
+    task: Annotated[
+        str, typer.Option(metavar="NAME", help="generation, or codec: SI-SNR, mel distance, bitrates.")
+    ] = "generation",
     model: ModelOption = None,
     generated: Annotated[
         Path | None,
@@ -48,9 +52,13 @@ def eval_(
             " codec: si-snr, mel-distance, bitrate, code-usage.",
         ),
     ] = None,
-    classifier: Annotated[str, typer.Option(help="The network behind FAD, KL and class hits: yamnet.")] = "yamnet",
-    limit: Annotated[int | None, typer.Option(min=1, help="Score so many clips only; the result is partial.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the generated sounds and of the intervals.")] = 0,
+    classifier: Annotated[
+        str, typer.Option(metavar="NAME", help="The network behind FAD, KL and class hits: yamnet.")
+    ] = "yamnet",
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Score so many clips only, spread over the texts.")
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the generated sounds and of the intervals.")] = 0,
     guidance: GuidanceOption = None,
     top_p: TopPOption = None,
     top_k: TopKOption = None,

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from audiogen_cli.errors import InputError
-from audiogen_cli.lm.jobs import Settings
+from audiogen_cli.lm.config import Sampling
+from audiogen_cli.lm.jobs import Settings, check_device
 
 Progress = Callable[[int, int], None]  # told (done, total) as the clips go by; a new total begins a new pass
 
@@ -22,7 +23,7 @@ DEFAULT_METRICS = {"generation": ("fad", "kl"), "codec": METRICS["codec"]}
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """One call of `audiogen eval`. Raises InputError for a task, metric or combination that there is not."""
+    """One call of `audiogen eval`. Raises InputError for what does not exist, go together or lie in range."""
 
     out: Path  # results.json, and generated/ where a model makes the audio
     task: str = "generation"
@@ -53,6 +54,11 @@ class EvalConfig:
             raise InputError("--generated does not go with --task codec, which decodes the clips itself")
         if self.task == "generation" and self.split is None and self.generated is None:
             raise InputError("a model needs texts to generate from: give --split, or --generated FOLDER to score audio")
+        check_device(self.device)
+        try:
+            self.settings.over(Sampling())
+        except ValueError as error:
+            raise InputError(str(error)) from None
 
     @property
     def chosen_metrics(self) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.clips import MAX_DURATION, Reference
 from audiogen_cli.evaluation.config import EvalConfig, Progress, Skipped
 from audiogen_cli.lm.jobs import Job
@@ -32,16 +31,13 @@ def produce(references: Sequence[Reference], config: EvalConfig, progress: Progr
     """Generate a sound for each reference: its first text, its length, a seed of its own.
 
     A file is kept if its sidecar (`<name>.json`) agrees with what is asked for now.
-    Raises InputError for sampling settings out of range, or if the model is unusable.
+    Raises InputError if the model is unusable.
     """
     from audiogen_cli.lm.generator import Generator
     from audiogen_cli.lm.render import render, sidecar_path
 
     generator = Generator.load(config.model, device=config.device, dtype=config.dtype)
-    try:
-        sampling = asdict(config.settings.over(generator.sampling))
-    except ValueError as error:
-        raise InputError(str(error)) from None
+    sampling = asdict(config.settings.over(generator.sampling))
     jobs = [_job(reference, generator, config) for reference in references]
     todo = [index for index, job in enumerate(jobs) if not _finished(job, sampling, generator)]
     for index in todo:  # a sidecar vouches for its audio, so an older one must go before the audio changes
