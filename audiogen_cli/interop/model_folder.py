@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from audiogen_cli.errors import InputError
+from audiogen_cli.files import replacing, write_text
 from audiogen_cli.training.checkpoint import list_checkpoints
 
 if TYPE_CHECKING:
@@ -64,9 +65,8 @@ def save_model(folder: Path, kind: Kind, config: Any, weights: Mapping[str, Tens
     }
     # Cloned: safetensors refuses tensors that share memory, which tied or sliced weights do.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
-    temporary = folder / "model.safetensors.tmp"
-    save_file(tensors, temporary)
-    temporary.replace(folder / "model.safetensors")
+    with replacing(folder / "model.safetensors") as temporary:
+        save_file(tensors, temporary)
     write_text(folder / "LICENSE", licence)
     write_text(folder / "config.json", json.dumps(document, indent=2) + "\n")
 
@@ -140,12 +140,5 @@ def copy_model(source: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for name in ("model.safetensors", "LICENSE", "config.json"):
         if (source / name).is_file():
-            shutil.copy2(source / name, target / f"{name}.tmp")
-            (target / f"{name}.tmp").replace(target / name)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file so that a reader sees the old or the new text, never half of it."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, "utf-8")
-    temporary.replace(path)
+            with replacing(target / name) as temporary:
+                shutil.copy2(source / name, temporary)

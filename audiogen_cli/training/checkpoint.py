@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from audiogen_cli.errors import InputError
@@ -51,6 +52,6 @@ def load_state(checkpoint: Path, device: str | Any = "cpu") -> dict[str, Any]:
 
     try:
         return torch.load(checkpoint / STATE_FILE, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, EOFError) as error:
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{checkpoint} cannot be resumed ({reason}); delete it to go on from the one before") from None

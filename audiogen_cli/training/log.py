@@ -83,7 +83,7 @@ def record_run(run: Path, recipe: Any, inputs: Mapping[str, Any]) -> None:
     recipe: the run's config dataclass. inputs: what the run depends on besides (fingerprints, counts).
     Raises InputError naming the first setting that differs from the one the run was started with.
     """
-    from audiogen_cli.interop.model_folder import write_text
+    from audiogen_cli.files import write_text
 
     document = {"recipe": asdict(recipe), "inputs": dict(inputs)}
     path = run / RUN_FILE
@@ -130,6 +130,4 @@ def _keep_lines_before(path: Path, step: int) -> None:
                 kept.append(line + "\n")
         except (json.JSONDecodeError, KeyError):
             continue  # a line that a killed process left unfinished
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(kept), "utf-8")
-    temporary.replace(path)
+    write_text(path, "".join(kept))

@@ -1,0 +1,47 @@
+"""A run's records: metrics read as one undisturbed run, and settings that may not change are named."""
+
+import json
+from dataclasses import dataclass, replace
+
+import pytest
+
+from audiogen_cli.errors import InputError
+from audiogen_cli.training.log import RunLog, record_run
+
+
+@dataclass(frozen=True)
+class Recipe:
+    lr: float = 0.1
+    max_steps: int = 10
+
+
+def test_lines_after_the_resumed_step_are_cut(tmp_path):
+    with RunLog(tmp_path, 0, 10) as log:
+        for step in range(1, 6):
+            log.write(step, {"loss": float(step)})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "lo')  # killed in mid-line
+    with RunLog(tmp_path, 3, 10) as log:
+        log.write(4, {"loss": 40.0})
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["loss"]) for line in lines] == [(1, 1.0), (2, 2.0), (3, 3.0), (4, 40.0)]
+
+
+def test_only_the_main_process_writes(tmp_path, capsys):
+    with RunLog(tmp_path, 0, 10, enabled=False) as log:
+        log.write(1, {"loss": 1.0})
+        log.say("hello")
+    assert not (tmp_path / "metrics.jsonl").exists()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_changed_setting_is_refused_by_name_and_a_longer_run_is_not(tmp_path):
+    record_run(tmp_path, Recipe(), {"clips": 3})
+    record_run(tmp_path, Recipe(max_steps=20), {"clips": 3})
+    with pytest.raises(InputError, match=r"recipe\.lr = 0\.1, now it is 0\.2"):
+        record_run(tmp_path, replace(Recipe(), lr=0.2), {"clips": 3})
+    with pytest.raises(InputError, match=r"inputs\.clips = 3, now it is 4"):
+        record_run(tmp_path, Recipe(), {"clips": 4})
+    written = json.loads((tmp_path / "run.json").read_text())
+    assert written["recipe"]["max_steps"] == 20
+    assert "python" in written["versions"]
