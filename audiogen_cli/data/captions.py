@@ -15,6 +15,7 @@ from audiogen_cli.data.wordnet import stop_words, wordnet
 
 # A word is letters and digits, with apostrophes inside.
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+_WOULD_DOUBLE = re.compile("(^|[^aeiou])[aeiouy][^aeiouwxy]$")
 _DETERMINERS = frozenset(
     ("a", "an", "the", "his", "her", "its", "their", "my", "your", "our", "this", "that", "these", "those", "some")
 )
@@ -43,7 +44,7 @@ def process_caption(text: str) -> str:
     words = _words(text)
     lemmas = [
         lemmatize(word, following)
-        for word, following in zip(words, [*words[1:], ""], strict=True)
+        for word, following in zip(words, [*words, ""][1:], strict=True)
         if word not in stop_words() and len(word) > 1 and not any(character.isdigit() for character in word)
     ]
     return " ".join(lemmas or words)
@@ -95,9 +96,7 @@ def _words(text: str) -> list[str]:
 
 
 def _looks_like_verb(word: str) -> bool:
-    if word.endswith(("ing", "ed")):
-        return word not in wordnet("verb").words
-    return word in wordnet("verb").exceptions
+    return word.endswith(("ing", "ed")) or word in wordnet("verb").exceptions
 
 
 def _may_be_plural(word: str) -> bool:
@@ -105,16 +104,14 @@ def _may_be_plural(word: str) -> bool:
 
 
 def _verb_lemma(word: str) -> str | None:
-    """The verb lemma, if `word` is an inflected form.
+    """The verb lemma, if `word` is an inflected form; `ring` and `feed` are verbs, not forms of one.
 
     Where a stem with and without -e are both verbs, spelling tells them apart: a final single consonant after a single
     vowel would have been doubled, so `taping` is tape (`tapping` would be tap), but `swinging` is swing, not swinge.
     """
-    lemmas = wordnet("verb").lemmas(word)
-    if (
-        len(lemmas) > 1
-        and lemmas[0] == lemmas[1] + "e"
-        and not re.search("(^|[^aeiou])[aeiouy][^aeiouwxy]$", lemmas[1])
-    ):
-        return lemmas[1]
-    return lemmas[0] if lemmas else None
+    if word.endswith(("ing", "ed")) and word in wordnet("verb").words:
+        return None
+    first, second, *_ = [*wordnet("verb").lemmas(word), None, None]
+    if second and first == second + "e" and not _WOULD_DOUBLE.search(second):
+        return second
+    return first

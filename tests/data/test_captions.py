@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import unicodedata
+import zipfile
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audiogen_cli.data import wordnet
+from audiogen_cli.data.captions import lemmatize, mentions_speech, process_caption, process_tags
+
+# Captions as AudioCaps, Clotho and BBC publish them.
+GOLDEN = [
+    ("a dog is barking at the park", "dog bark park"),
+    ("A woman talks nearby as water pours", "woman talk nearby water pour"),
+    ("Multiple clanging and clanking sounds", "multiple clang clank sound"),
+    ("The wind is blowing, insects are singing, and rustling occurs", "wind blow insect sing rustle occur"),
+    ("Person is whistling", "person whistle"),
+    ("A motorboat cruises along, and a man talks", "motorboat cruise along man talk"),
+    ("The sizzling of food while a dish is clanking", "sizzle food dish clank"),
+    ("Someone has a hiccup while typing", "someone hiccup type"),
+    ("Aircraft engine hum with man and woman speaking", "aircraft engine hum man woman speak"),
+    ("Hissing followed by clanking dishes and speech", "hiss follow clank dish speech"),
+    ("Crackling noise precedes a fly buzzing", "crackle noise precede fly buzz"),
+    ("A dog whimpers quietly", "dog whimper quietly"),
+    ("Engine revving loudly", "engine rev loudly"),
+    ("An adult female speaks and a cat meows", "adult female speak cat meow"),
+    ("A whoosh sound is heard loudly as a car revs its engines", "whoosh sound hear loudly car rev engine"),
+    ("Children screaming in the background", "child scream background"),
+    ("Men speaking then sneezing", "man speak sneeze"),
+    ("A horse galloping", "horse gallop"),
+    ("Honking of a horn of a passing train", "honk horn pass train"),
+    ("Crashing waves and a gust of wind", "crash wave gust wind"),
+    ("A man speaks then coughs followed by laughter", "man speak cough follow laughter"),
+    ("Several sirens are wailing and a horn is honked twice", "several siren wail horn honk twice"),
+    ("Birds are squawking, and ducks are quacking", "bird squawk duck quack"),
+    ("Birds cackling and young peoples voices", "bird cackle young people voice"),
+    ("An aircraft engine is taking off", "aircraft engine take"),
+    ("Scraping and speech followed by people laughing", "scrape speech follow people laugh"),
+    ("A baby cries and a door closes", "baby cry door close"),
+    ("A train passes by slowly", "train pass slowly"),
+    ("Dry leaves rustle in the wind", "dry leaf rustle wind"),
+    ("A person crunches through dried leaves on the ground.", "person crunch dry leaf ground"),
+    ("A train leaves the station", "train leave station"),
+    ("A dog barking inside a building", "dog bark inside building"),
+    ("Men building a fence", "man build fence"),
+    ("Cutting wood with a chain saw", "cut wood chain saw"),
+    ("He saw the parade", "see parade"),
+    ("Geese honk and wolves howl", "goose honk wolf howl"),
+    ("Horses' hooves on cobblestones", "horse hoof cobblestone"),
+    ("A bell rings in the evening", "bell ring evening"),
+    ("Bells ringing and strings swinging", "bell ring string swing"),
+    ("A woman feeding chickens with seeds", "woman feed chicken seed"),
+    ("Chickens feed", "chicken feed"),
+    ("The wind blew and thunder rang out", "wind blow thunder ring"),
+    ("A fly flies while mice squeak", "fly fly mouse squeak"),
+    ("Paper being torn and taped", "paper tear tape"),
+    ("Tapping two metal sticks together", "tap two metal stick together"),
+    ("A cold, icy drink is stirred and then sipped", "cold icy drink stir sip"),
+    ("An engine dies", "engine die"),
+    ("A glass breaks; gas escapes from the bus", "glass break gas escape bus"),
+    ("The cat's purring", "cat purr"),
+    ("The dog’s bark", "dog bark"),
+    ("A baby lamb baaing while walking through grass", "baby lamb baa walk grass"),
+    ("People applauding, cheering and whooping", "people applaud cheer whoop"),
+    ("A toilet flushes and water gurgles", "toilet flush water gurgle"),
+    ("Footsteps on creaking stairs", "footstep creak stair"),
+    ("A siren that isn't moving", "siren move"),
+    ("An 8 mm projector running at 24 f.p.s.", "mm projector run"),
+    ("Single-cylinder Petter engine, start, run stop. (1 1/2 h.p.)", "single cylinder petter engine start run stop"),
+    ('Door slam 1/4" plywood, 1979 (3C6, reprocessed)', "door slam plywood reprocess"),
+    ("Two false starts", "two false start"),
+    ("chirping_birds", "chirp bird"),
+    ("DOOR-WOOD/KNOCK", "door wood knock"),
+]
+
+
+@pytest.mark.parametrize("caption, text", GOLDEN, ids=[caption for caption, _ in GOLDEN])
+def test_captions(caption: str, text: str) -> None:
+    assert process_caption(caption) == text
+
+
+@pytest.mark.parametrize(
+    "word, lemma",
+    [
+        ("leaves", "leaf"),
+        ("passing", "pass"),
+        ("pass", "pass"),
+        ("us", "us"),
+        ("uses", "use"),
+        ("speed", "speed"),
+        ("scraping", "scrape"),
+        ("hopping", "hop"),
+        ("hoping", "hope"),
+        ("swinging", "swing"),
+        ("chorus", "chorus"),
+        ("children", "child"),
+        ("zzyzx", "zzyzx"),
+        ("", ""),
+    ],
+)
+def test_lemmas(word: str, lemma: str) -> None:
+    assert lemmatize(word) == lemma
+
+
+@pytest.mark.parametrize(
+    "prompt, text",
+    [
+        ("Down", "down"),
+        ("up and down", "up and down"),
+        ("440 440", "440 440"),
+        ("A", "a"),
+        ("", ""),
+        ("?!…", ""),
+        ("犬が吠える", "犬が吠える"),
+        ("Café", "café"),
+    ],
+)
+def test_a_prompt_never_loses_all_its_words(prompt: str, text: str) -> None:
+    assert process_caption(prompt) == text
+
+
+@given(st.text(max_size=60))
+def test_any_text_with_a_letter_or_digit_gives_words(text: str) -> None:
+    processed = process_caption(text)
+    assert processed == " ".join(processed.split())
+    assert bool(processed) == bool(re.search(r"[^\W_]", unicodedata.normalize("NFKC", text).casefold()))
+
+
+def test_tags_are_joined_and_nothing_else() -> None:
+    assert process_tags(["dog", "bark", "park"]) == "dog bark park"
+    assert process_tags(["Male speech, man speaking", "Chirping_birds"]) == "male speech man speaking chirping birds"
+    assert process_tags([]) == ""
+
+
+@pytest.mark.parametrize(
+    "text, verdict",
+    [
+        ("Male_speech_and_man_speaking", True),
+        ("A SPEECH.", True),
+        ("two speeches", True),
+        ("speech-like", True),
+        ("a speechless crowd", False),
+        ("man speaking", False),
+        ("Conversation", False),
+        ("", False),
+    ],
+)
+def test_mentions_speech(text: str, verdict: bool) -> None:
+    assert mentions_speech(text) is verdict
+
+
+def test_morphology_agrees_with_nltk() -> None:
+    """Every form we look up has the lemmas that NLTK's WordNet finds in the same files."""
+    nltk = pytest.importorskip("nltk")
+    nltk.data.path.insert(0, str(wordnet.CORPORA.parent))
+    from nltk.corpus import stopwords
+    from nltk.corpus import wordnet as peer
+
+    assert set(stopwords.words("english")) == wordnet.stop_words()
+    captions = " ".join(caption for caption, _ in GOLDEN).casefold()
+    words = {*re.findall("[a-z]+", captions), *list(wordnet.wordnet("verb").exceptions)[::20]}
+    words |= {word + ending for word in list(words)[:400] for ending in ("s", "es", "ed", "ing", "ies", "ves", "men")}
+    for part_of_speech, letter in (("noun", "n"), ("verb", "v")):
+        for word in words:
+            expected = [lemma for lemma in peer._morphy(word, letter) if lemma != word]
+            assert wordnet.wordnet(part_of_speech).lemmas(word) == expected, (word, part_of_speech)
+
+
+def test_the_first_lemma_needs_no_heavy_import() -> None:
+    code = "import sys; from audiogen_cli.data.captions import lemmatize; lemmatize('barking'); print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "audiogen_cli.data.wordnet" in modules
+    assert not {"nltk", "torch", "pandas", "numpy"} & set(modules)
+
+
+def test_wordnets_licence_is_bundled() -> None:
+    with zipfile.ZipFile(wordnet.CORPORA / "wordnet.zip") as archive:
+        assert b"Princeton" in archive.read("wordnet/LICENSE")
