@@ -148,7 +148,8 @@ class _Lane:
         logits = self.model.heads(self.model.norm(x))[:, :, 0]  # [R, K, V]
         if self.copies == 1:
             return logits
-        return guide(*logits.float().chunk(2), self.sampling.guidance)
+        with_text, without = logits.float().chunk(2)
+        return guide(with_text, without, self.sampling.guidance)
 
     def _prefill(self, inputs: Tensor) -> list[KVCache]:
         """Fresh caches that hold the text's prefix and inputs [n, K, S], the window's first S steps."""
@@ -196,7 +197,7 @@ class _Lane:
         text, mask = text.to(self.device, self.dtype), mask.to(self.device)
         parts = [self.model.project_text(text[rows], mask[rows]) for rows in self.parts]
         memories = [self.model.remember_text(*part) for part in parts]
-        order = torch.tensor(sum(self.parts, [])).argsort().to(self.device)
+        order = torch.tensor([row for part in self.parts for row in part]).argsort().to(self.device)
         vectors, mask = (torch.cat(each)[order] for each in zip(*parts, strict=True))
         self.memories = [_join_memories(layer, order) for layer in zip(*memories, strict=True)]
         lengths = mask.sum(1) if self.config.text_prefix else mask.new_zeros(len(mask), dtype=torch.long)

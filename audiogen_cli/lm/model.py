@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from audiogen_cli.interop.model_folder import load_config, load_into
 from audiogen_cli.lm.config import LMConfig
-from audiogen_cli.lm.streams import StreamEmbedding, StreamHeads, delay, undelay
+from audiogen_cli.lm.streams import StreamEmbedding, StreamHeads, delay
 from audiogen_cli.lm.transformer import Block, TextMemory, sinusoidal_positions
 
 
@@ -68,11 +69,9 @@ class AudioLanguageModel(nn.Module):
         return vectors, torch.cat([mask[:, :1] | empty, mask[:, 1:]], dim=1)
 
     def remember_text(self, text: Tensor, mask: Tensor) -> list[TextMemory | None]:
-        """Keys and values of every layer's cross-attention, from what `project_text` returned."""
-        if not self.config.cross_attention:
-            return [None] * len(self.blocks)
+        """Keys and values of every layer's cross-attention (None without one), from what `project_text` returned."""
         scores = torch.zeros(mask.shape, dtype=text.dtype, device=text.device).masked_fill_(~mask, -torch.inf)
-        return [block.cross_attention.remember(text, scores[:, None, None]) for block in self.blocks]
+        return [block.remember(text, scores[:, None, None]) for block in cast("list[Block]", self.blocks)]
 
     def _decode(self, audio: Tensor, text: Tensor, text_mask: Tensor) -> Tensor:
         """audio: [B, S, d] embeddings → [B, S, d], the last block's output at the audio positions."""

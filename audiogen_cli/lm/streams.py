@@ -33,6 +33,8 @@ def undelay(steps: Tensor, delays: Sequence[int]) -> Tensor:
 class StreamEmbedding(nn.Module):
     """K look-up tables of V + 1 vectors (the last is the special token's); their mean, or sum, is the input."""
 
+    offsets: Tensor
+
     def __init__(self, config: LMConfig) -> None:
         super().__init__()
         self.reduce = config.embedding

@@ -104,6 +104,10 @@ class Block(nn.Module):
         self.down = Linear(config.ff_scale * config.dim, config.dim, bias=config.bias)
         self.dropout = nn.Dropout(config.dropout)
 
+    def remember(self, text: Tensor, mask: Tensor) -> TextMemory | None:
+        """What `forward` needs of a text; see CrossAttention.remember. None if there is no cross-attention."""
+        return None if self.cross_attention is None else self.cross_attention.remember(text, mask)
+
     def forward(
         self,
         x: Tensor,

@@ -1,0 +1,177 @@
+"""The language model's training: learning, resuming, refusals; on a dozen synthetic clips."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState, PartialState
+from worlds import CODEBOOK_SIZE, N_Q, make_codec, make_rows, make_shards, make_word_vectors
+
+from audiogen_cli.errors import AudiogenError, InputError
+from audiogen_cli.interop.model_folder import find_model, fingerprint, read_licence
+from audiogen_cli.lm import train as training
+from audiogen_cli.lm.config import ModelShape, OptimConfig, TextConfig, TrainConfig
+from audiogen_cli.lm.engine import Engine, Job
+from audiogen_cli.lm.model import AudioLanguageModel
+from audiogen_cli.lm.samples import StepSampler
+from audiogen_cli.lm.text import load_text_encoder
+from audiogen_cli.lm.train import train
+from audiogen_cli.training.checkpoint import list_checkpoints
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    vectors: Path
+    codec: Path
+    tokens: Path
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    root = tmp_path_factory.mktemp("world")
+    codec = make_codec(root / "codec")
+    rows = make_rows([12, 9, 20, 12, 15, 11, 12, 7, 30]) + make_rows([12, 10, 8], "val")
+    return World(make_word_vectors(root / "vectors"), codec, make_shards(root / "tokens", codec, rows))
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerate() -> None:
+    """Each test may choose its precision: accelerate keeps the first for the life of a process."""
+    AcceleratorState._reset_state()
+    PartialState._reset_state()
+
+
+def recipe(world: World, **changes: object) -> TrainConfig:
+    settings = {
+        "model": ModelShape(dim=16, n_layers=1, n_heads=2, pattern="delay", dropout=0.1),
+        "text": TextConfig("static", str(world.vectors)),
+        "optim": OptimConfig(lr=1e-2, schedule="constant", warmup_steps=2, batch_size=6, micro_batch=4),
+        "crop_seconds": 0.48,  # 12 frames
+        "max_steps": 6,
+        "log_every": 1,
+        "validate_every": 3,
+        "save_every": 3,
+    }
+    return TrainConfig(**{**settings, **changes})  # type: ignore[arg-type]
+
+
+def lines(run: Path, kind: str = "train") -> list[dict[str, float]]:
+    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in found if line["kind"] == kind]
+
+
+def losses(run: Path) -> list[float]:
+    return [line["loss"] for line in lines(run)]
+
+
+def test_learns_and_leaves_a_usable_folder(world: World, tmp_path: Path) -> None:
+    optim = OptimConfig(lr=1e-2, schedule="cosine", warmup_steps=5, batch_size=9, micro_batch=9)
+    model = ModelShape(dim=32, n_layers=2, n_heads=2, pattern="delay", dropout=0.0)
+    config = recipe(
+        world,
+        optim=optim,
+        model=model,
+        max_steps=150,
+        validate_every=150,
+        save_every=150,
+        text_dropout=0.0,
+        licence="mine",
+    )
+    out = train(config, world.tokens, world.codec, tmp_path / "run")
+    assert losses(out)[0] == pytest.approx(torch.tensor(CODEBOOK_SIZE).log().item(), rel=0.2)
+    assert losses(out)[-1] < 0.1
+    assert set(lines(out, "val")[-1]) == {"step", "kind", "loss", "loss_0", "loss_1"}
+    assert read_licence(out) == "mine" and read_licence(out / "codec") == "codec's licence"
+    assert fingerprint(out / "codec") == fingerprint(world.codec)
+    lm = AudioLanguageModel.load(find_model(out))
+    text = load_text_encoder(lm.config.text).encode(["rain"])[0]
+    ((_, codes),) = Engine(lm).generate([Job(text, 12, seed=0)])
+    expected = make_rows([12, 12])[1].codes
+    assert (codes.numpy() == expected).mean() > 0.9
+
+
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_resumed_run_equals_an_undisturbed_one(world: World, tmp_path: Path, ema_decay: float) -> None:
+    config = recipe(world, ema_decay=ema_decay)
+    whole = train(config, world.tokens, world.codec, tmp_path / "whole")
+    train(dataclasses.replace(config, max_steps=3), world.tokens, world.codec, tmp_path / "parts")
+    parts = train(config, world.tokens, world.codec, tmp_path / "parts")
+    assert losses(parts) == pytest.approx(losses(whole), abs=1e-6)
+    one, two = AudioLanguageModel.load(whole), AudioLanguageModel.load(parts)
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
+
+
+def test_micro_batches_do_not_change_the_step(world: World, tmp_path: Path) -> None:
+    model = ModelShape(dim=16, n_layers=1, n_heads=2, dropout=0.0)
+    histories = []
+    for size in (1, 6):
+        optim = OptimConfig(lr=1e-2, batch_size=6, micro_batch=size, warmup_steps=1)
+        config = recipe(world, model=model, optim=optim)
+        histories.append(losses(train(config, world.tokens, world.codec, tmp_path / str(size))))
+    assert histories[0] == pytest.approx(histories[1], abs=1e-4)
+
+
+def test_processes_share_a_step_without_overlap() -> None:
+    class Lengths:
+        def n_frames(self, i: int) -> int:
+            return (i * 7) % 5
+
+    def dealt(processes: int) -> list[int]:
+        samplers = [StepSampler(Lengths(), 10, 3, rank, processes, 0, 2) for rank in range(processes)]  # type: ignore[arg-type]
+        assert all(sampler.step(1) for sampler in samplers)
+        return sorted(i for sampler in samplers for batch in sampler.step(1) for i in batch)
+
+    assert dealt(1) == dealt(2) == dealt(3) == list(range(10, 20))
+
+
+def test_every_checkpoint_is_a_model_folder(world: World, tmp_path: Path) -> None:
+    config = recipe(world, ema_decay=0.5, precision="bf16", weights_dtype="float16")
+    out = train(config, world.tokens, world.codec, tmp_path / "run")
+    checkpoints = list_checkpoints(out)
+    assert [path.name for path in checkpoints] == ["step-000003", "step-000006"]
+    for folder in checkpoints:
+        assert AudioLanguageModel.load(folder).config.n_q == N_Q
+        assert fingerprint(folder / "codec") == fingerprint(world.codec)
+    assert (out / "model.safetensors").stat().st_size < (checkpoints[-1] / "model.safetensors").stat().st_size
+
+
+def test_a_loss_that_is_no_number_stops_the_run(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = training.lm_loss
+    steps = iter(range(100))
+    monkeypatch.setattr(
+        training, "lm_loss", lambda output, codes: honest(output, codes) * (float("nan") if next(steps) > 8 else 1)
+    )
+    with pytest.raises(
+        AudiogenError, match=r"not a number at step 4 \(samples: t/train.*last good checkpoint: .*000003"
+    ):
+        train(recipe(world), world.tokens, world.codec, tmp_path / "run")
+
+
+def test_shards_of_another_codec_are_refused(world: World, tmp_path: Path) -> None:
+    other = make_codec(tmp_path / "other", seed=1)
+    with pytest.raises(InputError, match=f"{fingerprint(world.codec)[:12]}.*{fingerprint(other)[:12]}"):
+        train(recipe(world), world.tokens, other, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_shards_no_training_split_and_other_settings_are_refused(world: World, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no token shards"):
+        train(recipe(world), tmp_path, world.codec, tmp_path / "run")
+    only_val = make_shards(tmp_path / "val", world.codec, make_rows([9], "val"))
+    with pytest.raises(InputError, match="no rows of split train"):
+        train(recipe(world), only_val, world.codec, tmp_path / "run")
+    train(recipe(world, max_steps=1), world.tokens, world.codec, tmp_path / "run")
+    with pytest.raises(InputError, match=r"started with recipe.seed = 0, now it is 1"):
+        train(recipe(world, seed=1), world.tokens, world.codec, tmp_path / "run")
+
+
+def test_without_a_validation_split_it_says_so(world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    tokens = make_shards(tmp_path / "tokens", world.codec, make_rows([9, 9]))
+    out = train(recipe(world, max_steps=1), tokens, world.codec, tmp_path / "run")
+    assert "no validation loss" in capfd.readouterr().err
+    assert not lines(out, "val")

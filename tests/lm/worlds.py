@@ -1,0 +1,59 @@
+"""A tiny world for the language model's tests: word vectors, a codec, and token shards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from audiogen_cli.codec.config import CodecConfig, SpectralConfig
+from audiogen_cli.codec.model import AudioCodec
+from audiogen_cli.data.shards import ShardMeta, ShardWriter, TokenRow
+from audiogen_cli.interop.model_folder import fingerprint
+
+WORDS = ["[UNK]", "[PAD]", "dog", "bark", "##s", "rain", "a"]
+N_Q, CODEBOOK_SIZE = 2, 16
+
+
+def make_word_vectors(folder: Path, width: int = 6) -> Path:
+    """A model2vec folder that knows WORDS."""
+    from model2vec import StaticModel
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordPiece
+    from tokenizers.pre_tokenizers import Whitespace
+
+    tokenizer = Tokenizer(WordPiece({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    table = np.random.default_rng(0).normal(size=(len(WORDS), width)).astype(np.float32)
+    StaticModel(table, tokenizer).save_pretrained(folder)
+    return folder
+
+
+def make_codec(folder: Path, seed: int = 0) -> Path:
+    """An untrained codec of 25 frames a second, two streams of 16 codes."""
+    torch.manual_seed(seed)
+    network = SpectralConfig(fine_dim=8, coarse_dim=8, fine_blocks=(1, 1), coarse_blocks=(1, 1))
+    codec = AudioCodec(CodecConfig(network=network, latent_dim=8, n_q=N_Q, codebook_size=CODEBOOK_SIZE))
+    codec.save(folder, "codec's licence")
+    return folder
+
+
+def make_rows(lengths: Sequence[int], split: str = "train") -> list[TokenRow]:
+    """Clips that can be learnt: every stream counts upwards, from a place that the text decides."""
+    rows = []
+    for i, length in enumerate(lengths):
+        word = ["dog", "rain", "bark"][i % 3]
+        codes = (np.arange(length) + 5 * (i % 3) + np.arange(N_Q)[:, None]) % CODEBOOK_SIZE
+        rows.append(TokenRow(f"t/{split}{i}", "t", split, (word,), codes))
+    return rows
+
+
+def make_shards(folder: Path, codec: Path, rows: Sequence[TokenRow]) -> Path:
+    """Token shards of `rows`, as if `codec` had made them."""
+    meta = ShardMeta(fingerprint(codec), N_Q, CODEBOOK_SIZE, 25.0, 16_000, {})
+    writer = ShardWriter(folder, meta, ["one"])
+    writer.write(0, rows)
+    writer.finish()
+    return folder
