@@ -53,5 +53,5 @@ def load_state(checkpoint: Path, device: str | Any = "cpu") -> dict[str, Any]:
     try:
         return torch.load(checkpoint / STATE_FILE, map_location=device, weights_only=True)
     except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{checkpoint} cannot be resumed ({reason}); delete it to go on from the one before") from None

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from audiogen_cli.errors import InputError
+from audiogen_cli.files import write_text
 
 RUN_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
@@ -83,8 +84,6 @@ def record_run(run: Path, recipe: Any, inputs: Mapping[str, Any]) -> None:
     recipe: the run's config dataclass. inputs: what the run depends on besides (fingerprints, counts).
     Raises InputError naming the first setting that differs from the one the run was started with.
     """
-    from audiogen_cli.files import write_text
-
     document = {"recipe": asdict(recipe), "inputs": dict(inputs)}
     path = run / RUN_FILE
     if path.is_file():
