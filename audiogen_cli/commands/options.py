@@ -35,6 +35,7 @@ SeedOption = Annotated[
     int | None,
     typer.Option(
         "--seed",
+        metavar="N",
         min=0,
         max=2**53,  # what JSON readers keep exact
         help="Same seed, same sound. [default: drawn, and printed]",
@@ -43,28 +44,37 @@ SeedOption = Annotated[
 ]
 GuidanceOption = Annotated[
     float | None,
-    typer.Option("--guidance", help="How closely to follow the text. [default: the model's; the paper's is 3.0]"),
+    typer.Option(
+        "--guidance", metavar="X", help="How closely to follow the text. [default: the model's own; 3.0 in the paper]"
+    ),
 ]
 TopPOption = Annotated[
     float | None,
-    typer.Option("--top-p", help="Draw from the likeliest tokens of this mass. [default: the model's; 0.25]"),
+    typer.Option(
+        "--top-p", metavar="P", help="Draw from the likeliest tokens of this mass. [default: the model's own; 0.25]"
+    ),
 ]
 TopKOption = Annotated[
     int | None,
-    typer.Option("--top-k", help="Draw from so many likeliest tokens; 0 = off. [default: the model's; 0]"),
+    typer.Option(
+        "--top-k", metavar="N", help="Draw from so many likeliest tokens; 0 = off. [default: the model's own; 0]"
+    ),
 ]
 TemperatureOption = Annotated[
     float | None,
-    typer.Option("--temperature", help="Flattens (> 1) or sharpens (< 1) the draw. [default: the model's; 1.0]"),
+    typer.Option(
+        "--temperature", metavar="X", help="Flattens (> 1) or sharpens (< 1) the draw. [default: the model's own; 1.0]"
+    ),
 ]
 BatchSizeOption = Annotated[
     int | None,
-    typer.Option("--batch-size", min=1, help="Sounds computed at once. [default: chosen by device]"),
+    typer.Option("--batch-size", metavar="N", min=1, help="Sounds computed at once. [default: chosen by device]"),
 ]
 DeviceOption = Annotated[
-    str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps; auto takes an accelerator if there is one.")
+    str,
+    typer.Option(
+        "--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps; auto takes an accelerator if there is one."
+    ),
 ]
-DtypeOption = Annotated[
-    Dtype, typer.Option("--dtype", help="auto: float32 on a CPU, the fastest sound one elsewhere.")
-]
+DtypeOption = Annotated[Dtype, typer.Option("--dtype", metavar="NAME", help="auto, float32, bfloat16 or float16.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]

@@ -30,9 +30,11 @@ def prep(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes. [default: all cores]")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Read datasets as they were published and write manifests: what each clip is called, where it is, what it says.
+    """Example: audiogen prep --datasets esc50
 
-    Examples: audiogen prep --datasets esc50
+    Reads datasets as they were published and writes manifests: what each clip is called, where it is, what it says.
+
+    \b
     audiogen prep --folder my-sounds --captions my-sounds.csv --name mine
     """
     import json

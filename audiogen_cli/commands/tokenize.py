@@ -29,9 +29,9 @@ def tokenize(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Turn clips into codes, in shards a language model trains on; run again to resume.
+    """Example: audiogen tokenize --codec runs/codec --datasets esc50 --mix 2
 
-    Example: audiogen tokenize --codec runs/codec --datasets esc50 --mix 2
+    Turns clips into codes, in shards a language model trains on; run again to resume.
     """
     import json
 

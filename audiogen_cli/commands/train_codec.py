@@ -19,9 +19,9 @@ def train_codec(
     max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after this many steps.")] = None,
     processes: Annotated[int, typer.Option(min=1, help="Processes on this machine (one a GPU).")] = 1,
 ) -> None:
-    """Train a neural codec on the train split; run again to resume.
+    """Example: audiogen train-codec --config recipes/codec-x32.yaml --out runs/codec-x32
 
-    Example: audiogen train-codec --config recipes/codec-x32.yaml --out runs/codec-x32
+    Trains a neural codec on the train split; run again to resume.
     """
     from audiogen_cli.codec.config import CodecTrainConfig
     from audiogen_cli.data.manifest import load_manifests

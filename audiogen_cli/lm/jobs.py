@@ -94,9 +94,7 @@ def plan(
     return jobs
 
 
-def plan_continuation(
-    prompt: Prompt, audio: Path, prompt_seconds: float | None, output: Path, sample_rate: int
-) -> Job:
+def plan_continuation(prompt: Prompt, audio: Path, prompt_seconds: float | None, output: Path, sample_rate: int) -> Job:
     """The job that goes on from a sound.
 
     prompt: its seed must be set; its duration is that of the whole result, by default CONTINUE_SECONDS more than
@@ -114,7 +112,7 @@ def plan_continuation(
     wav = read_audio(audio, sample_rate, duration=kept)
     if round(job.duration * sample_rate) <= len(wav):
         raise InputError(
-            f"--duration {job.duration:g} is the length of the whole result and must exceed the {kept:g} s kept of {audio}"
+            f"--duration {job.duration:g} is the length of the whole result: more than the {kept:g} s kept of {audio}"
         )
     facts = {"prompt_audio": str(audio), "prompt_seconds": len(wav) / sample_rate}
     return replace(job, prompt_audio=wav, extra=facts)

@@ -1,4 +1,4 @@
-"""Runs jobs through a generator: writes each sound and its sidecar, survives failures, shares work between processes."""
+"""Runs jobs through a generator: writes sounds and sidecars, survives failures, shares work between processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from audiogen_cli.data.audio import measure, write_audio
 from audiogen_cli.errors import AudiogenError, InputError
-from audiogen_cli.interop.model_folder import write_text
+from audiogen_cli.files import write_text
 from audiogen_cli.lm.jobs import Job
 
 if TYPE_CHECKING:
@@ -104,9 +104,7 @@ def licence_line(licence: str) -> str:
     return next((line.strip() for line in licence.splitlines() if line.strip()), "no licence is stated")
 
 
-def _outcomes(
-    generator: Generator, jobs: Sequence[Job], batch_size: int | None, sidecars: bool
-) -> Iterator[Outcome]:
+def _outcomes(generator: Generator, jobs: Sequence[Job], batch_size: int | None, sidecars: bool) -> Iterator[Outcome]:
     import torch
 
     from audiogen_cli.lm.generator import Request

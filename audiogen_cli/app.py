@@ -1,0 +1,119 @@
+"""The command line: registers the commands and turns whatever goes wrong into one line and an exit code.
+
+0 done; 1 it ran and something failed; 2 usage, configuration or input; 130 interrupted. Command modules import only
+typer at their top; what is heavy is imported when a command runs, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from audiogen_cli.commands.continue_ import continue_
+from audiogen_cli.commands.eval import eval_
+from audiogen_cli.commands.generate import generate
+from audiogen_cli.commands.info import info
+from audiogen_cli.commands.prep import prep
+from audiogen_cli.commands.tokenize import tokenize
+from audiogen_cli.commands.train_codec import train_codec
+from audiogen_cli.commands.train_lm import train_lm
+from audiogen_cli.errors import AudiogenError
+
+DEBUG_OPTION = "--debug"
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,  # main() words them
+    rich_markup_mode=None,  # plain help: half the time, and it greps
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"audiogen {version('audiogen-cli')}")
+        raise typer.Exit
+
+
+@app.callback(epilog="`audiogen COMMAND --help` tells more. Results go to stdout, talk goes to stderr.")
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option(DEBUG_OPTION, help="On failure, print where; taken anywhere.")] = False,
+) -> None:
+    """Example: audiogen generate "a dog barks" -o dog.wav
+
+    Sound from text: prepare data, train a codec and a language model, generate, continue, score.
+    """
+
+
+def _purpose(command: Callable[..., Any]) -> str:
+    """The first sentence of a command's help that is no example: its line in the list of commands."""
+    paragraphs = inspect.getdoc(command).split("\n\n")  # type: ignore[union-attr]  # every command has help
+    first = next(" ".join(part.split()) for part in paragraphs if not part.startswith("Example"))
+    return first.split(". ")[0].rstrip(".")
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "prep": prep,
+    "train-codec": train_codec,
+    "tokenize": tokenize,
+    "train-lm": train_lm,
+    "generate": generate,
+    "continue": continue_,
+    "eval": eval_,
+    "info": info,
+}
+for name, command in COMMANDS.items():
+    app.command(name, short_help=_purpose(command))(command)
+
+
+def main() -> None:
+    """Run the command line of this process and exit with its code."""
+    arguments = sys.argv[1:]
+    debug = DEBUG_OPTION in arguments
+    arguments = [argument for argument in arguments if argument != DEBUG_OPTION] or ["--help"]
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our results has gone, as in `… | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at its end
+        code = 1
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("interrupted", err=True)
+        code = 130
+    except Exception as error:  # the last resort: nobody is shown a traceback who did not ask for one
+        if debug:
+            traceback.print_exc()
+        typer.echo(f"error: {_one_line(error)}", err=True)
+        code = getattr(error, "exit_code", 1)
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    result = app(arguments, prog_name="audiogen", standalone_mode=False)
+    if result == 130:  # how Typer reports Ctrl-C
+        raise KeyboardInterrupt
+    return result if isinstance(result, int) else 0
+
+
+def _one_line(error: Exception) -> str:
+    """What to tell the user about an error: our own message, Typer's, or the kind and text of an unexpected one."""
+    if isinstance(error, AudiogenError):
+        text = str(error)
+    elif hasattr(error, "format_message"):  # Typer's usage errors, which have no public class in all its versions
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "audiogen"
+        text = f"{error.format_message().rstrip('.')}; see {command} --help"
+    else:
+        text = f"{type(error).__name__}: {error} (unexpected; {DEBUG_OPTION} shows where)"
+    return " ".join(text.split())

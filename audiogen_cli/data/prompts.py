@@ -1,0 +1,142 @@
+"""Prompt files: what to generate, one sound a line, as plain text, CSV or JSON lines."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from audiogen_cli.errors import InputError
+
+MAX_SEED = 2**53  # what every JSON reader keeps exact
+NUMBERS = {"duration": float, "guidance": float, "top_p": float, "top_k": int, "temperature": float, "seed": int}
+SUFFIXES = {".txt": "txt", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One thing to generate; None leaves a value to the command's flags or the model.
+
+    text: None generates without text. duration: seconds. name: file stem or file name in the output folder.
+    extra: a file's other columns, as found; they travel into the sidecar unless it has an entry of that name.
+    where: what to call it in an error message.
+    """
+
+    text: str | None
+    seed: int | None = None
+    duration: float | None = None
+    guidance: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    temperature: float | None = None
+    name: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    where: str = "prompt"
+
+
+def read_prompts(source: Path) -> list[Prompt]:
+    """Read a prompt file; `-` is stdin.
+
+    .txt: a prompt a line. .csv: a header with `prompt` and, if wanted, `seed`, `duration`, `guidance`, `top_p`,
+    `top_k`, `temperature`, `name`. .jsonl: an object with those keys, or a string, a line. For stdin and other
+    suffixes the first line tells. Blank lines are passed over.
+    Raises InputError naming the line at fault, or if there is no prompt at all.
+    """
+    text, where = _read(source), "stdin" if str(source) == "-" else str(source)
+    kind = SUFFIXES.get(source.suffix.lower()) or _guess(text)
+    rows = {"txt": _text_rows, "csv": _csv_rows, "jsonl": _json_rows}[kind](text, where)
+    prompts = [_prompt(values, f"{where} line {line}") for line, values in rows]
+    if not prompts:
+        raise InputError(f"{where} holds no prompts")
+    return prompts
+
+
+def _read(source: Path) -> str:
+    try:
+        data = sys.stdin.buffer.read() if str(source) == "-" else source.read_bytes()
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"--prompts {source}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"--prompts {source}: not UTF-8 text") from None
+
+
+def _guess(text: str) -> str:
+    first = next((line for _, line in _lines(text)), "")
+    if first.startswith("{"):
+        return "jsonl"
+    return "csv" if "prompt" in [name.strip() for name in first.split(",")] else "txt"
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    """Numbered lines that hold something. Not splitlines(): JSON may hold U+2028, which that takes for an end."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield number, line.strip()
+
+
+def _text_rows(text: str, where: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in _lines(text):
+        yield number, {"prompt": line}
+
+
+def _csv_rows(text: str, where: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
+    try:
+        if "prompt" not in (reader.fieldnames or ()):
+            raise InputError(f"{where}: its first line must name the columns, one of them 'prompt'")
+        for row in reader:
+            if None in row or None in row.values():
+                raise InputError(
+                    f"{where} line {reader.line_num}: {'more' if None in row else 'fewer'} fields than columns; "
+                    "put quotes around a prompt with commas"
+                )
+            yield reader.line_num, {key: value for key, value in row.items() if key == "prompt" or value.strip()}
+    except csv.Error as error:
+        raise InputError(f"{where} line {reader.line_num}: not valid CSV: {error}") from None
+
+
+def _json_rows(text: str, where: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in _lines(text):
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{where} line {number}: not valid JSON: {error.msg}") from None
+        row = {"prompt": value} if isinstance(value, str) else value
+        if not isinstance(row, dict) or "prompt" not in row:
+            raise InputError(f"{where} line {number}: expected a string or an object with 'prompt'")
+        yield number, {key: value for key, value in row.items() if key == "prompt" or value is not None}
+
+
+def _prompt(values: Mapping[str, Any], where: str) -> Prompt:
+    numbers = {name: _number(name, values[name], where) for name in NUMBERS if name in values}
+    text, name = values["prompt"], values.get("name")
+    if text is not None and (not isinstance(text, str) or not text.strip()):
+        raise InputError(f"{where}: the prompt is empty or no text")
+    if name is not None:
+        _check_name(name, where)
+    extra = {key: value for key, value in values.items() if key not in {"prompt", "name", *NUMBERS}}
+    return Prompt(text and text.strip(), name=name, extra=extra, where=where, **numbers)
+
+
+def _number(name: str, value: Any, where: str) -> Any:
+    """`value`, from CSV a str, as the number that `name` wants."""
+    try:
+        number = float(value)
+        if isinstance(value, bool) or not math.isfinite(number) or (NUMBERS[name] is int and number % 1):
+            raise ValueError
+        return int(value) if NUMBERS[name] is int else number
+    except (TypeError, ValueError):
+        kind = "a whole number" if NUMBERS[name] is int else "a number"
+        raise InputError(f"{where}: {name} must be {kind}, not {value!r}") from None
+
+
+def _check_name(name: Any, where: str) -> None:
+    if not isinstance(name, str) or not name.strip() or Path(name).name != name or name in {".", ".."} or "\0" in name:
+        raise InputError(f"{where}: name must be a plain file name without folders, not {name!r}")

@@ -1,0 +1,284 @@
+"""What a file or folder is, as plain values: manifests, token shards, models, checkpoints, runs, audio. No torch."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from audiogen_cli.errors import InputError
+from audiogen_cli.interop.model_folder import fingerprint, read_licence
+from audiogen_cli.training.checkpoint import STATE_FILE, list_checkpoints
+from audiogen_cli.training.log import METRICS_FILE, RUN_FILE
+
+N_WORDS = 10  # most frequent words listed
+N_SAMPLES = 3
+AUDIO_WINDOW = 60.0  # seconds measured at a time, so that hours of sound need no memory
+# Encoders by hub name: d_model, d_ff, layers, heads (the models' own config.json).
+T5_SHAPES = {"t5-small": (512, 2048, 6, 8), "t5-base": (768, 3072, 12, 12), "t5-large": (1024, 4096, 24, 16)}
+T5_VOCABULARY, T5_BUCKETS, T5_HEAD_DIM = 32_128, 32, 64
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Tell what `path` is: a dict whose `type` is manifest, manifests, shards, model, checkpoint, run or audio.
+
+    Raises InputError if there is nothing, or nothing of these kinds.
+    """
+    if path.is_dir():
+        return {"path": str(path), **_describe_folder(path)}
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    facts = _describe_parquet(path) if path.suffix == ".parquet" else describe_audio(path)
+    return {"path": str(path), **facts}
+
+
+def _describe_folder(folder: Path) -> dict[str, Any]:
+    if (folder / "meta.json").is_file() or any(folder.glob("shard-*.parquet")):
+        return describe_shards(folder)
+    if (folder / "config.json").is_file():
+        return describe_model(folder)
+    if (folder / RUN_FILE).is_file() or list_checkpoints(folder):
+        return {"type": "run", **_run_facts(folder)}
+    if any(folder.glob("*.parquet")):
+        return _describe_manifests(sorted(folder.glob("*.parquet")))
+    raise InputError(f"{folder} holds no manifests, token shards, model or training run")
+
+
+def _describe_parquet(path: Path) -> dict[str, Any]:
+    if path.name.startswith("shard-"):
+        return describe_shards(path.parent)
+    return describe_manifest(path)
+
+
+# --- data -----------------------------------------------------------------------------------------------------------
+
+
+def describe_manifest(path: Path) -> dict[str, Any]:
+    """Clips, hours, splits, texts and drops of one manifest."""
+    from audiogen_cli.data.manifest import dropped_file, read_dropped, read_manifest
+
+    manifest = read_manifest(path)
+    splits: dict[str, dict[str, Any]] = {}
+    for clip in manifest.clips:
+        counts = splits.setdefault(clip.split, {"clips": 0, "hours": 0.0})
+        counts["clips"] += 1
+        counts["hours"] += clip.duration / 3600
+    return {
+        "type": "manifest",
+        **manifest.metadata,
+        "clips": len(manifest.clips),
+        "hours": sum(counts["hours"] for counts in splits.values()),
+        "splits": splits,
+        "sample_rates": _ranked(str(clip.sample_rate) for clip in manifest.clips),
+        "texts": _text_facts([text for clip in manifest.clips for text in clip.texts]),
+        "licences": _ranked(clip.license or "not stated" for clip in manifest.clips),
+        "dropped": _ranked(item.reason for item in read_dropped(dropped_file(path))),
+        "samples": [
+            {"id": clip.id, "duration": round(clip.duration, 2), "text": clip.texts[0]}
+            for clip in _spread(manifest.clips)
+        ],
+    }
+
+
+def _describe_manifests(paths: list[Path]) -> dict[str, Any]:
+    """Totals of a folder of manifests, and each of them."""
+    manifests = [{"path": str(path), **_describe_parquet(path)} for path in paths]
+    return {
+        "type": "manifests",
+        "clips": sum(manifest["clips"] for manifest in manifests),
+        "hours": sum(manifest["hours"] for manifest in manifests),
+        "manifests": manifests,
+    }
+
+
+def describe_shards(folder: Path) -> dict[str, Any]:
+    """Counts, hours and bitrate of a folder of token shards."""
+    import pyarrow.parquet as pq
+
+    from audiogen_cli.data.shards import read_meta, shard_files
+
+    meta = read_meta(folder)
+    datasets: Counter[str] = Counter()
+    texts: list[str] = []
+    n_mixed = 0
+    for file in shard_files(folder):
+        table = pq.read_table(file, columns=["dataset", "texts", "sources"], partitioning=None)
+        datasets.update(table["dataset"].to_pylist())
+        texts += [text for row in table["texts"].to_pylist() for text in row]
+        n_mixed += sum(bool(sources) for sources in table["sources"].to_pylist())
+    return {
+        "type": "shards",
+        **vars(meta),
+        "hours": meta.counts["frames"] / meta.frame_rate / 3600,
+        "nominal_kbit_per_s": meta.n_q * math.log2(meta.codebook_size) * meta.frame_rate / 1000,
+        "datasets": dict(datasets.most_common()),
+        "mixed_rows": n_mixed,
+        "texts": _text_facts(texts),
+    }
+
+
+def _text_facts(texts: list[str]) -> dict[str, Any]:
+    lengths = sorted(len(text.split()) for text in texts) or [0]
+    return {
+        "count": len(texts),
+        "different": len(set(texts)),
+        "words": {"fewest": lengths[0], "median": lengths[len(lengths) // 2], "most": lengths[-1]},
+        "frequent": dict(Counter(word for text in texts for word in text.split()).most_common(N_WORDS)),
+    }
+
+
+def _ranked(values: Iterable[str]) -> dict[str, int]:
+    return dict(Counter(values).most_common())
+
+
+def _spread(items: list[Any]) -> list[Any]:
+    """A few items from all over a list."""
+    return items[:: max(1, math.ceil(len(items) / N_SAMPLES))]
+
+
+# --- models ---------------------------------------------------------------------------------------------------------
+
+
+def describe_model(folder: Path) -> dict[str, Any]:
+    """Kind, configuration, sizes, fingerprint and licence of a model folder or checkpoint."""
+    config_file = folder / "config.json"
+    try:
+        document = json.loads(config_file.read_text("utf-8"))
+        kind, config = document["kind"], document["config"]
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{config_file} is not a model configuration") from None
+    facts: dict[str, Any] = {
+        "type": "checkpoint" if (folder / STATE_FILE).is_file() else "model",
+        "kind": kind,
+        "audiogen_version": document.get("audiogen_version"),
+        **_weight_facts(folder / "model.safetensors"),
+        "fingerprint": fingerprint(folder),
+        "licence": read_licence(folder).strip(),
+        "config": config,
+    }
+    if kind == "lm":
+        encoder = text_encoder_parameters(config["text"])
+        facts["parameters_text_encoder"] = encoder
+        facts["parameters_with_text_encoder"] = encoder and facts["parameters"] + encoder
+        facts |= _codec_facts(folder / "codec", config)
+    if (folder / RUN_FILE).is_file() or list_checkpoints(folder):
+        facts["run"] = _run_facts(folder)
+    return facts
+
+
+def text_encoder_parameters(text: dict[str, Any]) -> int | None:
+    """Parameters of a language model's text encoder, from its configuration; None if that says too little."""
+    if text["kind"] == "static":
+        folder = Path(text["name"]) if text["name"] else Path(__file__).parent.parent / "resources" / "word_vectors"
+        file = folder / "model.safetensors"
+        return int(_weight_facts(file)["parameters"]) if file.is_file() else None
+    name = text["name"] or "t5-base"
+    if name in T5_SHAPES:
+        return _t5_parameters(*T5_SHAPES[name])
+    file = Path(name) / "config.json"
+    if not file.is_file():
+        return None
+    config = json.loads(file.read_text("utf-8"))
+    gated = str(config.get("feed_forward_proj", "relu")).startswith("gated")
+    return _t5_parameters(
+        dim=config["d_model"],
+        ff_dim=config["d_ff"],
+        n_layers=config["num_layers"],
+        n_heads=config["num_heads"],
+        vocabulary=config["vocab_size"],
+        head_dim=config["d_kv"],
+        ff_matrices=3 if gated else 2,
+    )
+
+
+def _t5_parameters(
+    dim: int,
+    ff_dim: int,
+    n_layers: int,
+    n_heads: int,
+    vocabulary: int = T5_VOCABULARY,
+    head_dim: int = T5_HEAD_DIM,
+    ff_matrices: int = 2,
+) -> int:
+    """Of a T5 encoder: embeddings, per layer attention, feed-forward and two norms, a last norm, position buckets."""
+    layer = 4 * dim * n_heads * head_dim + ff_matrices * dim * ff_dim + 2 * dim
+    return vocabulary * dim + n_layers * layer + dim + T5_BUCKETS * n_heads
+
+
+def _weight_facts(path: Path) -> dict[str, Any]:
+    """Number of values and their formats, from the header of a safetensors file."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise InputError(f"{path.parent}: {path.name} is missing; copy the model folder again")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            slices = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118 - not a dict
+            shapes = [(math.prod(part.get_shape()), part.get_dtype()) for part in slices]
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is damaged or truncated ({error}); copy the model folder again") from None
+    formats: Counter[str] = Counter()
+    for size, dtype in shapes:
+        formats[dtype] += size
+    return {"parameters": sum(formats.values()), "formats": dict(formats), "megabytes": path.stat().st_size / 1e6}
+
+
+def _codec_facts(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    if not (folder / "config.json").is_file():
+        return {"codec": None}
+    codec = describe_model(folder)
+    return {"codec": codec, "codec_is_its_own": codec["fingerprint"] == config["codec_fingerprint"]}
+
+
+def _run_facts(folder: Path) -> dict[str, Any]:
+    """Recipe, checkpoints and last metrics of a training run."""
+    facts: dict[str, Any] = {"checkpoints": [path.name for path in list_checkpoints(folder)]}
+    if (folder / RUN_FILE).is_file():
+        facts |= json.loads((folder / RUN_FILE).read_text("utf-8"))
+    if (folder / METRICS_FILE).is_file():
+        lines = (folder / METRICS_FILE).read_text("utf-8").splitlines()
+        # Of each kind (train, val) the last line; one that a killed process left unfinished counts for nothing.
+        facts["metrics"] = {line["kind"]: line for line in map(_json_or_none, lines) if line}
+    return facts
+
+
+def _json_or_none(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return None
+
+
+# --- audio ----------------------------------------------------------------------------------------------------------
+
+
+def describe_audio(path: Path) -> dict[str, Any]:
+    """Rate, channels, duration and loudness of an audio file, and what made it if audiogen wrote that beside it.
+
+    peak, rms, clipped_samples: of its channels' mean, at its own rate.
+    """
+    import numpy as np
+
+    from audiogen_cli.data.audio import measure, probe, read_audio
+
+    info = probe(path)
+    windows = [
+        measure(read_audio(path, info.sample_rate, start, AUDIO_WINDOW))
+        for start in np.arange(0, info.duration, AUDIO_WINDOW).tolist()
+    ]
+    lengths = [min(AUDIO_WINDOW, info.duration - index * AUDIO_WINDOW) for index in range(len(windows))]
+    energy = sum(stats.rms**2 * length for stats, length in zip(windows, lengths, strict=True))
+    facts = {
+        "type": "audio",
+        **vars(info),
+        "peak": max(stats.peak for stats in windows),
+        "rms": math.sqrt(energy / info.duration),
+        "clipped_samples": sum(stats.clipped_samples for stats in windows),
+        "near_silent": all(stats.near_silent for stats in windows),
+    }
+    sidecar = path.with_suffix(".json")
+    made = _json_or_none(sidecar.read_text("utf-8", "replace")) if sidecar.is_file() else None
+    return {**facts, "made": made} if isinstance(made, dict) and "model_fingerprint" in made else facts

@@ -1,0 +1,86 @@
+"""Prompt files: the three formats, and what is refused, with the line that is at fault."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from audiogen_cli.data.prompts import Prompt, read_prompts
+from audiogen_cli.errors import InputError
+
+
+def _write(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_bytes(text.encode())
+    return path
+
+
+def test_a_text_file_holds_a_prompt_a_line(tmp_path: Path) -> None:
+    prompts = read_prompts(_write(tmp_path, "p.txt", "a dog, barking\r\n\n  rain \n"))
+    assert [prompt.text for prompt in prompts] == ["a dog, barking", "rain"]
+    assert prompts[1].where.endswith("p.txt line 3")
+
+
+def test_csv_columns_override_and_others_travel_along(tmp_path: Path) -> None:
+    text = '\ufeffprompt,seed,duration,top_k,name,tag\n"a dog, far away",7,2.5,40,dog,animal\nrain,,,,,\n'
+    first, second = read_prompts(_write(tmp_path, "p.csv", text))
+    assert first == Prompt(
+        "a dog, far away", 7, 2.5, None, None, 40, None, "dog", {"tag": "animal"}, f"{tmp_path / 'p.csv'} line 2"
+    )
+    assert (second.text, second.seed, second.duration, second.name, second.extra) == ("rain", None, None, None, {})
+
+
+def test_json_lines_hold_objects_or_strings_and_null_means_no_text(tmp_path: Path) -> None:
+    text = '{"prompt": "a dog", "guidance": 2, "temperature": null}\n"rain\u2028fall"\n{"prompt": null, "seed": 3}\n'
+    first, second, third = read_prompts(_write(tmp_path, "p.jsonl", text))
+    assert (first.guidance, first.temperature) == (2.0, None)
+    assert second.text == "rain\u2028fall"
+    assert (third.text, third.seed) == (None, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"prompt": "a dog", "seed": 1}\n', Prompt("a dog", 1, where="stdin line 1")),
+        ("seed,prompt\n1,a dog\n", Prompt("a dog", 1, where="stdin line 2")),
+        ("a dog, a cat\n", Prompt("a dog, a cat", where="stdin line 1")),
+    ],
+    ids=["jsonl", "csv", "txt"],
+)
+def test_the_first_line_of_stdin_tells_its_format(monkeypatch: pytest.MonkeyPatch, text: str, expected: Prompt) -> None:
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(text.encode())))
+    assert read_prompts(Path("-")) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("p.txt", "\n \n", "holds no prompts"),
+        ("p.csv", "text\na dog\n", "one of them 'prompt'"),
+        ("p.csv", "prompt,seed\na dog,barks,1\n", "line 2: more fields"),
+        ("p.csv", "prompt,seed\na dog\n", "line 2: fewer fields"),
+        ("p.csv", 'prompt\n"a dog\n', "not valid CSV"),
+        ("p.csv", "prompt,seed\na dog,1.5\n", "line 2: seed must be a whole number"),
+        ("p.csv", "prompt,duration\na dog,nan\n", "line 2: duration must be a number"),
+        ("p.csv", "prompt,duration\n,3\n", "line 2: the prompt is empty"),
+        ("p.csv", "prompt,name\na dog,../dog\n", "line 2: name must be a plain file name"),
+        ("p.jsonl", '{"prompt": "a dog"}\n{"prompt": \n', "line 2: not valid JSON"),
+        ("p.jsonl", "[1]\n", "line 1: expected a string or an object"),
+        ("p.jsonl", '{"prompt": "a dog", "seed": true}\n', "line 1: seed must be a whole number"),
+        ("p.jsonl", '{"prompt": 5}\n', "line 1: the prompt is empty or no text"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, name: str, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_prompts(_write(tmp_path, name, text))
+
+
+def test_unreadable_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No such file"):
+        read_prompts(tmp_path / "none.txt")
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n")
+    with pytest.raises(InputError, match="not UTF-8"):
+        read_prompts(tmp_path / "latin.txt")
