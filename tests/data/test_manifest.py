@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from audiogen_cli.data.manifest import (
+    Clip,
+    Dropped,
+    dropped_file,
+    load_manifests,
+    read_dropped,
+    read_manifest,
+    write_dropped,
+    write_manifest,
+)
+from audiogen_cli.errors import AudiogenError, InputError
+
+COLUMNS = [
+    *("id", "dataset", "split", "path", "start", "duration"),
+    *("sample_rate", "channels", "captions", "tags", "texts", "license"),
+]
+
+
+def clip(name: str = "a", dataset: str = "dogs", **values: object) -> Clip:
+    made = Clip(
+        id=f"{dataset}/{name}",
+        dataset=dataset,
+        split="train",
+        path=f"audio/{name}.wav",
+        start=0.5,
+        duration=2.25,
+        sample_rate=44_100,
+        channels=2,
+        captions=("A dog barks",),
+        tags=(),
+        texts=("dog bark",),
+        license="CC0",
+    )
+    return replace(made, **values)  # type: ignore[arg-type]
+
+
+def metadata(root: Path) -> dict[str, object]:
+    return {"dataset": "dogs", "root": root, "options": {"keep_speech": False}}
+
+
+def test_a_manifest_round_trips_with_exactly_the_promised_columns(tmp_path: Path) -> None:
+    clips = [clip("a"), clip("b", captions=(), tags=("dog", "bark"), split="test")]
+    write_manifest(tmp_path / "m" / "dogs.parquet", clips, metadata(tmp_path))
+    manifest = read_manifest(tmp_path / "m" / "dogs.parquet")
+    assert manifest.clips == clips
+    assert manifest.clips[0].audio_path == tmp_path / "audio" / "a.wav"
+    assert manifest.metadata == {
+        "format_version": 1,
+        "dataset": "dogs",
+        "root": str(tmp_path),
+        "options": {"keep_speech": False},
+    }
+    schema = pq.read_schema(tmp_path / "m" / "dogs.parquet")
+    assert schema.names == COLUMNS
+    assert schema.field("texts").type == pa.list_(pa.string())
+    assert [path.name for path in (tmp_path / "m").iterdir()] == ["dogs.parquet"]
+
+
+@pytest.mark.parametrize(
+    "clips, reason",
+    [
+        ([clip(), clip()], "two clips are called dogs/a"),
+        ([clip(texts=())], "has no text"),
+        ([clip(texts=("",))], "has no text"),
+        ([clip(split="dev")], "is in split 'dev'"),
+    ],
+)
+def test_clips_that_break_the_format_are_not_written(tmp_path: Path, clips: list[Clip], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        write_manifest(tmp_path / "dogs.parquet", clips, metadata(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_refuses_leaves_the_old_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "dogs.parquet"
+    write_manifest(path, [clip()], metadata(tmp_path))
+
+    def refuse(table: pa.Table, where: Path, **options: object) -> None:
+        Path(where).write_bytes(b"PAR1 half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pq, "write_table", refuse)
+    with pytest.raises(AudiogenError, match="No space left"):
+        write_manifest(path, [clip("b")], metadata(tmp_path))
+    assert read_manifest(path).clips == [clip()]
+    assert [found.name for found in tmp_path.iterdir()] == ["dogs.parquet"]
+
+
+def test_what_is_no_manifest_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    with pytest.raises(InputError, match="no such manifest"):
+        read_manifest(path)
+    path.write_text("id,dataset")
+    with pytest.raises(InputError, match="not a readable Parquet file"):
+        read_manifest(path)
+    pq.write_table(pa.table({"id": ["a"]}), path)
+    with pytest.raises(InputError, match="schema metadata lacks format_version"):
+        read_manifest(path)
+    texts = {"format_version": "1", "dataset": "x", "root": "/", "options": "{}"}
+    pq.write_table(pa.table({"id": ["a"]}).replace_schema_metadata(texts), path)
+    with pytest.raises(InputError, match="its columns differ in captions"):
+        read_manifest(path)
+    pq.write_table(pa.table({"id": ["a"]}).replace_schema_metadata({**texts, "format_version": "2"}), path)
+    with pytest.raises(InputError, match="newer audiogen"):
+        read_manifest(path)
+
+
+def test_manifests_are_chosen_by_dataset_and_split(tmp_path: Path) -> None:
+    folder = tmp_path / "manifests"
+    for dataset in ("cats", "dogs"):
+        clips = [clip("a", dataset), clip("b", dataset, split="val")]
+        write_manifest(folder / f"{dataset}.parquet", clips, {**metadata(tmp_path), "dataset": dataset})
+    assert [item.id for item in load_manifests(folder)] == ["cats/a", "cats/b", "dogs/a", "dogs/b"]
+    assert [item.id for item in load_manifests(folder, ["dogs"], ["val"])] == ["dogs/b"]
+    assert [item.id for item in load_manifests(folder / "cats.parquet", splits=["train"])] == ["cats/a"]
+    with pytest.raises(InputError, match="no manifest of 'birds', only of cats, dogs"):
+        load_manifests(folder, ["birds"])
+    with pytest.raises(InputError, match="no clips in split test"):
+        load_manifests(folder, splits=["test"])
+    with pytest.raises(InputError, match="unknown split 'dev'"):
+        load_manifests(folder, splits=["dev"])
+    with pytest.raises(InputError, match="no manifests"):
+        load_manifests(tmp_path)
+
+
+def test_a_root_that_is_gone_is_said_at_once(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "dogs.parquet", [clip()], metadata(tmp_path / "gone"))
+    with pytest.raises(InputError, match=r"folder .*gone is gone"):
+        load_manifests(tmp_path)
+
+
+def test_dropped_items_are_one_object_a_line(tmp_path: Path) -> None:
+    dropped = [Dropped("dogs/a", "train", "audio/a.wav", "missing", "not there"), Dropped("dogs/b", "val", "b", "x")]
+    path = dropped_file(tmp_path / "dogs.parquet")
+    write_dropped(path, dropped)
+    assert path.name == "dogs.dropped.jsonl"
+    assert [json.loads(line)["reason"] for line in path.read_text().splitlines()] == ["missing", "x"]
+    assert read_dropped(path) == dropped
