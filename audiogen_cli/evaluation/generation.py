@@ -45,9 +45,9 @@ def evaluate_generation(config: EvalConfig, progress: Progress) -> Findings:
         raise InputError("class_hits needs clips of the 50 ESC-50 classes, such as --split esc50-test")
     pairs, missing, inputs = _pairs(references, config, progress)
     rows = Rows(classifier, config.seed, _load_reconstructor(config))
-    unread = rows.fill(pairs, progress)
+    skipped = [*unfit, *missing, *rows.fill(pairs, progress)]
     if not rows.scored:
-        raise AudiogenError(f"none of {len(pairs)} clips could be scored; the first: {unread[0].reason}")
+        raise AudiogenError(f"none of {len(references)} clips could be scored; the last: {skipped[-1].reason}")
 
     findings = Findings(
         n=len(rows.scored),
@@ -55,7 +55,7 @@ def evaluate_generation(config: EvalConfig, progress: Progress) -> Findings:
         metrics={**rows.score(GENERATED, metrics), "near_silent": rows.heard[GENERATED].near_silent},
         inputs={**inputs, **_inputs(rows, config)},
         intervals=rows.intervals(metrics),
-        skipped=[*unfit, *missing, *unread],
+        skipped=skipped,
     )
     if "fad" in metrics:
         findings.baselines[HALVES] = rows.score_halves()

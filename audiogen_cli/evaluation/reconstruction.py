@@ -117,7 +117,7 @@ def evaluate_codec(config: EvalConfig, progress: Progress) -> Findings:
         scored.append(reference)
         previous = wav
     if not scored:
-        raise AudiogenError(f"none of {n_available} clips could be read; the first: {skipped[0].reason}")
+        raise AudiogenError(f"none of {n_available} clips could be read; the last: {skipped[-1].reason}")
 
     usage = signal.code_usage(counts, codec.frame_rate)
     return Findings(

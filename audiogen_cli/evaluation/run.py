@@ -11,7 +11,7 @@ from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.config import EvalConfig, Findings, Progress
 from audiogen_cli.evaluation.generation import evaluate_generation
 from audiogen_cli.evaluation.reconstruction import evaluate_codec
-from audiogen_cli.interop.model_folder import write_text
+from audiogen_cli.files import write_text
 from audiogen_cli.training.log import versions
 
 TASKS = {"generation": evaluate_generation, "codec": evaluate_codec}

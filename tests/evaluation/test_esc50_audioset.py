@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from audiogen_cli.evaluation.classifiers.base import ClassifierOutput
 from audiogen_cli.evaluation.esc50_audioset import (
     AUDIOSET_NAMES,
     Hits,
@@ -70,6 +71,17 @@ def test_categories_by_their_words() -> None:
     assert category_of("clock alarm") == category_of("clock_alarm") == "clock_alarm"
     with pytest.raises(ValueError, match="an elephant"):
         category_of("an elephant")
+
+
+def test_a_short_sound_in_a_long_silence_can_hit() -> None:
+    def classifier(wav: np.ndarray, sample_rate: int) -> ClassifierOutput:
+        silent_window = np.array([5.0, -20, -20, 4, 3, 2, 50])
+        windows = np.stack([scores("Bark"), *[silent_window] * 4])
+        return ClassifierOutput(windows[None], np.zeros((1, 5, 2)))
+
+    classifier.classes = CLASSES  # type: ignore[attr-defined]
+    hits = class_hits({"dog": [np.zeros(10)]}, classifier)  # type: ignore[arg-type]
+    assert hits.overall.top5 == 1
 
 
 def test_class_hits_by_yamnet_on_a_made_alarm() -> None:

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pretended import PretendGenerator, write_clips
+from pretended import PretendGenerator, chirp, write_clips
 
 from audiogen_cli.commands.eval import eval_
 from audiogen_cli.data.audio import write_audio
-from audiogen_cli.errors import InputError
+from audiogen_cli.errors import AudiogenError, InputError
 
 NAMES = {f"clip-{index}": index for index in range(12)}
 
@@ -115,6 +115,14 @@ class TestFolders:
         silent = results["metrics"]["near_silent"]
         assert (f"{silent} of 8 generated clips are near silent" in text) == (silent > 0)
 
+    def test_a_longer_sound_is_cut_to_its_reference(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path, reference: Path
+    ) -> None:
+        for name, seed in NAMES.items():
+            write_audio(tmp_path / "longer" / f"{name}.wav", np.concatenate([chirp(seed), chirp(seed + 50)]), 16000)
+        results = run(capsys, reference=reference, generated=tmp_path / "longer", out=tmp_path / "out")
+        assert results["metrics"]["kl_yamnet"] == pytest.approx(0, abs=1e-3)
+
     def test_one_clip_has_no_halves(
         self, capsys: pytest.CaptureFixture[str], tmp_path: Path, reference: Path, generated: Path
     ) -> None:
@@ -191,6 +199,33 @@ class TestModel:
         generator.fingerprint = "0" * 64
         assert run(capsys, limit=2, **options)["reused"] == 0
 
+    def test_a_sound_that_cannot_be_written_is_skipped_under_its_own_name(
+        self, capsys: pytest.CaptureFixture[str], generator: PretendGenerator, options: dict[str, Any]
+    ) -> None:
+        run(capsys, **options)
+        for name in ("5-7-A-0", "5-9-A-0"):
+            (options["out"] / "generated" / f"{name}.wav").unlink()
+        (options["out"] / "generated" / "5-9-A-0.wav").mkdir()  # in the way
+        results = run(capsys, code=1, **options)
+        assert [item["id"] for item in results["skipped"]] == ["esc50/5-9-A-0"]
+        assert (results["n"], results["reused"]) == (11, 10)
+
+    def test_a_sidecar_never_vouches_for_audio_of_a_later_run(
+        self,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+        generator: PretendGenerator,
+        options: dict[str, Any],
+    ) -> None:
+        first = run(capsys, limit=2, **options)
+        with monkeypatch.context() as patch:  # the disk fills up after the audio of another seed
+            patch.setattr("audiogen_cli.lm.render.write_text", _full_disk)
+            with pytest.raises(AudiogenError, match="none of 2 clips could be scored; .*No space left"):
+                eval_(seed=1, limit=2, **options)
+        again = run(capsys, limit=2, **options)
+        assert again["reused"] == 0
+        assert again["metrics"] == first["metrics"]
+
     def test_class_hits(
         self, capsys: pytest.CaptureFixture[str], generator: PretendGenerator, options: dict[str, Any]
     ) -> None:
@@ -200,6 +235,10 @@ class TestModel:
         assert "reference halves" not in results["baselines"]
         per_class = results["details"]["class_hits"]["generated"]
         assert {category: hits["n"] for category, hits in per_class.items()} == {"clock_alarm": 2, "dog": 2, "rain": 2}
+
+
+def _full_disk(*_: object) -> None:
+    raise OSError(28, "No space left on device")
 
 
 class TestCodec:

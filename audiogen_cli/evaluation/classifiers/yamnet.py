@@ -122,13 +122,11 @@ def _window() -> np.ndarray:
 
 @cache
 def _mel_filters() -> np.ndarray:
-    """[257, 64]: triangles that are linear in mel (HTK's scale), not in Hz as most libraries' are; the DC bin is 0."""
+    """[257, 64]: triangles that are linear in mel (HTK's scale), not in Hz as most libraries' are."""
     bins = _mel(np.linspace(0, YamNet.sample_rate / 2, FFT_SIZE // 2 + 1))[:, None]
     edges = np.linspace(_mel(np.float64(MEL_LOW)), _mel(np.float64(MEL_HIGH)), N_MELS + 2)
     low, centre, high = edges[:-2], edges[1:-1], edges[2:]
-    filters = np.maximum(0, np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)))
-    filters[0] = 0
-    return filters
+    return np.maximum(0, np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)))
 
 
 def _mel(frequency: np.ndarray) -> np.ndarray:
