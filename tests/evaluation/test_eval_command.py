@@ -220,7 +220,7 @@ class TestModel:
         first = run(capsys, limit=2, **options)
         with monkeypatch.context() as patch:  # the disk fills up after the audio of another seed
             patch.setattr("audiogen_cli.lm.render.write_text", _full_disk)
-            with pytest.raises(AudiogenError, match="none of 2 clips could be scored; .*No space left"):
+            with pytest.raises(AudiogenError, match=r"none of 2 clips could be scored; .*No space left"):
                 eval_(seed=1, limit=2, **options)
         again = run(capsys, limit=2, **options)
         assert again["reused"] == 0
