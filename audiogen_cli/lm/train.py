@@ -17,10 +17,11 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiogen_cli.data.shards import ShardMeta, load_shards, read_meta
+from audiogen_cli.data.shards import ShardMeta, load_shards
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.interop import model_folder
 from audiogen_cli.lm.config import LMConfig, TrainConfig
+from audiogen_cli.lm.inputs import check_streams, find_codec
 from audiogen_cli.lm.model import AudioLanguageModel, LMOutput
 from audiogen_cli.lm.samples import Batch, StepSampler, TokenSamples, collate, step_batches
 from audiogen_cli.lm.text import TextEncoder, load_text_encoder
@@ -52,7 +53,7 @@ def train(config: TrainConfig, tokens: Path, codec: Path, out: Path) -> Path:
     checkpoint, on any number of processes. Raises InputError if shards, codec or an earlier run in `out` do not
     fit, AudiogenError if the loss stops being a number.
     """
-    meta = check_inputs(tokens, codec)
+    meta, codec = check_streams(tokens, None), find_codec(tokens, codec)
     accelerator = Accelerator(mixed_precision=config.precision)
     if config.optim.batch_size < accelerator.num_processes:
         raise InputError(
@@ -116,20 +117,6 @@ def train(config: TrainConfig, tokens: Path, codec: Path, out: Path) -> Path:
         write_model(state.best, config, codec, out, getattr(torch, config.weights_dtype))
     accelerator.wait_for_everyone()
     return out
-
-
-def check_inputs(tokens: Path, codec: Path) -> ShardMeta:
-    """Read the shards' description and make sure that `codec` made them; InputError names both fingerprints if not."""
-    meta = read_meta(tokens)
-    if not meta.counts.get("train"):
-        raise InputError(f"{tokens}: no rows of split train; tokenize a training split")
-    found = model_folder.fingerprint(codec)
-    if found != meta.codec_fingerprint:
-        raise InputError(
-            f"{tokens} was made by the codec {meta.codec_fingerprint[:12]}, but {codec} is {found[:12]}: "
-            "give --codec the one that made the shards, or tokenize again"
-        )
-    return meta
 
 
 def build_config(config: TrainConfig, meta: ShardMeta, encoder: TextEncoder) -> LMConfig:

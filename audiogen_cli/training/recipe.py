@@ -5,7 +5,8 @@ Precedence: dataclass default < recipe file < `--set key=value` < a command's ow
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,13 +15,19 @@ from audiogen_cli.errors import InputError
 Config = TypeVar("Config")
 
 
-def load_recipe(config_class: type[Config], path: Path | None, overrides: Sequence[str] = ()) -> Config:
+def load_recipe(
+    config_class: type[Config],
+    path: Path | None,
+    overrides: Sequence[str] = (),
+    preset: Mapping[str, Any] | None = None,
+) -> Config:
     """Build a config dataclass from a recipe and `key=value` overrides (dotted keys reach nested fields).
 
-    YAML 1.2 through ruamel: it reads 5e-4 as a number, keeps `no` a word and refuses a key given twice.
+    preset: the settings to begin with where there is no file. YAML 1.2 through ruamel: it reads 5e-4 as a number,
+    keeps `no` a word and refuses a key given twice.
     Raises InputError naming the file or flag and the dotted key at fault.
     """
-    settings = _read_yaml(path) if path else {}
+    settings = _read_yaml(path) if path else copy.deepcopy(dict(preset or {}))
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key:

@@ -1,0 +1,76 @@
+"""`audiogen train-lm`: token shards → language model folder."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Size(str, Enum):
+    """The packaged recipes."""
+
+    tiny = "tiny"
+    base = "base"
+    large = "large"
+
+
+def train_lm(
+    size: Annotated[
+        Size | None, typer.Option(help="A packaged recipe: recipes/lm-SIZE.yaml. [default: base]", show_default=False)
+    ] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Recipe, instead of --size.")] = None,
+    streams: Annotated[
+        int | None, typer.Option(help="Refuse shards that do not hold so many streams of codes (1, 2 or 4).")
+    ] = None,
+    tokens: Annotated[Path, typer.Option(metavar="FOLDER", help="Token shards, made by audiogen tokenize.")] = Path(
+        "data/tokens"
+    ),
+    codec: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="The codec that made the shards. [default: found beside the shards, in runs/ or in the package]",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Run folder; the finished model folder is written there too. [default: runs/lm-SIZE]",
+            show_default=False,
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, as in optim.lr=1e-4 (repeatable)."),
+    ] = None,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after this many steps.")] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Processes on this machine (one a GPU).")] = 1,
+) -> None:
+    """Example: audiogen train-lm --size base --tokens data/tokens
+
+    Trains a language model on the train split of token shards; run again to resume. Prints the model's folder.
+    """
+    from audiogen_cli.errors import InputError
+    from audiogen_cli.lm.config import PRESETS, TrainConfig
+    from audiogen_cli.lm.inputs import check_streams, find_codec
+    from audiogen_cli.training.recipe import load_recipe
+
+    if size and config:
+        raise InputError("give either --size or --config")
+    name = config.stem.removeprefix("lm-") if config else (size or Size.base).value
+    overrides = [*(set_ or []), *([f"max_steps={max_steps}"] if max_steps else [])]
+    recipe = load_recipe(TrainConfig, config, overrides, PRESETS[name] if config is None else None)
+    check_streams(tokens, streams)
+    folder = find_codec(tokens, codec)
+    if processes > 1:
+        from audiogen_cli.training.launch import relaunch
+
+        return relaunch(processes)
+    from audiogen_cli.lm.train import train
+
+    typer.echo(train(recipe, tokens, folder, out or Path("runs") / f"lm-{name}"))

@@ -1,0 +1,59 @@
+"""What a language model's training reads, checked before torch is loaded: shards and the codec that made them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from audiogen_cli.codec.config import CodecConfig
+from audiogen_cli.data.shards import ShardMeta, read_meta
+from audiogen_cli.errors import InputError
+from audiogen_cli.interop.model_folder import EMBEDDED_MODEL, find_model, fingerprint, load_config
+
+RUNS = Path("runs")
+
+
+def check_streams(tokens: Path, streams: int | None) -> ShardMeta:
+    """Read the shards' description; InputError if they have no training rows or not so many streams."""
+    meta = read_meta(tokens)
+    if not meta.counts.get("train"):
+        raise InputError(f"{tokens}: no rows of split train; tokenize a training split")
+    if streams is not None and streams != meta.n_q:
+        raise InputError(
+            f"{tokens} holds codes of {meta.n_q} streams, not {streams}: tokenize with a codec of {streams}, "
+            "or leave --streams out"
+        )
+    return meta
+
+
+def find_codec(tokens: Path, codec: Path | None = None) -> Path:
+    """The folder of the codec that made the shards: `codec`, else the first that fits of the usual places.
+
+    Raises InputError naming both fingerprints if `codec` is another one, or if none is found.
+    """
+    wanted = read_meta(tokens).codec_fingerprint
+    if codec is not None:
+        folder = _codec_folder(codec)
+        if (found := fingerprint(folder)) != wanted:
+            raise InputError(
+                f"{tokens} was made by the codec {wanted[:12]}, but {codec} is {found[:12]}: "
+                "give --codec the one that made the shards, or tokenize again"
+            )
+        return folder
+    for place in [tokens, EMBEDDED_MODEL, *sorted(RUNS.glob("*")), *sorted(RUNS.glob("*/checkpoints/step-*"))]:
+        for folder in (place, place / "codec"):
+            if _is_codec(folder) and fingerprint(folder) == wanted:
+                return folder
+    raise InputError(f"the codec {wanted[:12]} that made {tokens} is not beside it nor in {RUNS}/: give --codec FOLDER")
+
+
+def _codec_folder(codec: Path) -> Path:
+    folder = find_model(codec)
+    return folder / "codec" if (folder / "codec").is_dir() else folder
+
+
+def _is_codec(folder: Path) -> bool:
+    try:
+        load_config(folder, "codec", CodecConfig)
+    except InputError:
+        return False
+    return (folder / "model.safetensors").is_file()

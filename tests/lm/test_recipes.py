@@ -1,0 +1,80 @@
+"""The language model's recipes and the packaged sizes say the same; bad settings are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from audiogen_cli.errors import InputError
+from audiogen_cli.lm.config import PRESETS, LMConfig, Sampling, TextConfig, TrainConfig
+from audiogen_cli.training.recipe import load_recipe
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+@pytest.mark.parametrize("size", PRESETS)
+def test_recipe_is_the_packaged_size(size: str) -> None:
+    assert load_recipe(TrainConfig, RECIPES / f"lm-{size}.yaml") == load_recipe(TrainConfig, None, (), PRESETS[size])
+
+
+@pytest.mark.parametrize("size", PRESETS)
+def test_every_number_of_a_recipe_names_its_source(size: str) -> None:
+    for line in (RECIPES / f"lm-{size}.yaml").read_text("utf-8").splitlines():
+        setting, _, comment = line.partition("#")
+        if setting.strip() and not setting.rstrip().endswith(":") and setting.strip() not in ("seed: 0", "kind: t5"):
+            assert comment.strip().startswith(("sec. ", "ours", "spec")), line
+
+
+def test_paper_settings() -> None:
+    for size, shape in (("base", (768, 24, 16)), ("large", (1280, 36, 20))):
+        recipe = load_recipe(TrainConfig, RECIPES / f"lm-{size}.yaml")
+        assert (recipe.model.dim, recipe.model.n_layers, recipe.model.n_heads) == shape
+        optim = recipe.optim
+        assert (optim.lr, optim.batch_size, optim.warmup_steps, optim.schedule) == (5e-4, 256, 3000, "inverse_sqrt")
+        assert (recipe.max_steps, recipe.text_dropout) == (200_000, 0.1)
+        assert recipe.sampling == Sampling(3.0, 0.25, 0, 1.0)
+
+
+def test_overrides_reach_nested_settings_and_presets_stay_whole() -> None:
+    recipe = load_recipe(TrainConfig, None, ["optim.lr=3e-4", "text.name=/my/vectors"], PRESETS["tiny"])
+    assert recipe.optim.lr == 3e-4 and recipe.text == TextConfig("static", "/my/vectors")
+    assert PRESETS["tiny"]["optim"]["lr"] == 1e-3 and "name" not in PRESETS["tiny"]["text"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optim.lrr=1", "optim.lrr"),
+        ("sampling.top_p=2", "top_p must lie in"),
+        ("crop_seconds=-1", "crop_seconds must be positive"),
+        ("text.kind=bert", "text.kind"),
+    ],
+)
+def test_bad_settings_are_named(override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_recipe(TrainConfig, None, [override], PRESETS["tiny"])
+
+
+def make_config(**changes: object) -> LMConfig:
+    settings = {
+        "dim": 8, "n_layers": 1, "n_heads": 2, "n_q": 2, "codebook_size": 4, "frame_rate": 50.0, "sample_rate": 16_000,
+        "codec_fingerprint": "", "max_frames": 10, "text": TextConfig(), "text_width": 4,
+    }  # fmt: skip
+    return LMConfig(**{**settings, **changes})  # type: ignore[arg-type]
+
+
+def test_delays() -> None:
+    assert make_config().stream_delays == (0, 0)
+    assert make_config(pattern="delay").stream_delays == (0, 1)
+    assert make_config(pattern="delay", delays=(0, 3)).stream_delays == (0, 3)
+    for changes in ({"delays": (0, 1)}, {"pattern": "delay", "delays": (0,)}, {"pattern": "delay", "delays": (1, 2)}):
+        with pytest.raises(ValueError, match="delays"):
+            make_config(**changes)
+
+
+def test_a_model_that_no_text_reaches_is_refused() -> None:
+    with pytest.raises(ValueError, match="no text could reach"):
+        make_config(text_prefix=False, cross_attention=False)
+    with pytest.raises(ValueError, match="dim"):
+        make_config(dim=9)
