@@ -190,7 +190,7 @@ def dropped_file(manifest: Path) -> Path:
 
 def write_dropped(path: Path, dropped: Iterable[Dropped]) -> None:
     """Write one JSON object per dropped item: id, split, path, reason, detail; whole or not at all."""
-    from audiogen_cli.interop.model_folder import write_text
+    from audiogen_cli.files import write_text
 
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = ({name: getattr(item, name) for name in Dropped.__dataclass_fields__} for item in dropped)

@@ -164,9 +164,9 @@ def _examine(item: Item, dataset: str, root: Path, keep_speech: bool) -> Clip | 
 
 
 def _texts(item: Item) -> tuple[str, ...]:
-    """What the model reads: the joined tags, then each processed caption; no text twice."""
+    """What the model reads: the joined tags, then each processed caption; no text twice, none without a word."""
     texts = [process_tags(item.tags), *(process_caption(caption) for caption in item.captions)]
-    return tuple(dict.fromkeys(text for text in texts if text))
+    return tuple(dict.fromkeys(text for text in texts if any(map(str.isalnum, text))))
 
 
 def _write(job: _Job, results: Sequence[Clip | Dropped], out: Path) -> Report:

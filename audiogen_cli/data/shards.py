@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 META_FILE = "meta.json"
 CACHE = ".cache"
+READ_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class ShardWriter:
         """Write `meta.json` with the counts of all shards. Raises AudiogenError if one is missing."""
         import pyarrow.parquet as pq
 
-        from audiogen_cli.interop.model_folder import write_text
+        from audiogen_cli.files import write_text
 
         if missing := [self.path(n).name for n in range(len(self.keys)) if not self.is_finished(n)]:
             raise AudiogenError(f"{self.folder}: {missing[0]} is missing; run the same audiogen tokenize again")
@@ -182,8 +183,14 @@ def load_shards(
         raise InputError(
             f"{folder}: {len(files)} shards of {meta.counts['shards']} are here; run audiogen tokenize again"
         )
+    if not meta.counts["rows"]:
+        raise InputError(f"{folder}: its shards hold no rows")
     hf_datasets.disable_progress_bars()
-    rows = hf_datasets.Dataset.from_parquet([str(path) for path in files], cache_dir=str(_cache(folder)))
+    rows = hf_datasets.Dataset.from_parquet(
+        [str(path) for path in files],
+        cache_dir=str(_cache(folder)),
+        batch_size=READ_ROWS,  # said, because the size it would choose for an empty shard is 0, which it then refuses
+    )
     chosen = np.ones(len(rows), dtype=bool)
     for column, wanted in (("split", splits), ("dataset", datasets)):
         if wanted:

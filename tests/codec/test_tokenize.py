@@ -1,0 +1,232 @@
+"""Tokenizing with a pretended codec (rows, windows, mixes, resuming) and with a small real one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from audiogen_cli.codec.config import CodecConfig, SpectralConfig
+from audiogen_cli.codec.model import AudioCodec
+from audiogen_cli.codec.tokenize import Plan, Window, plan_rows, read_row, split_clip, tokenize
+from audiogen_cli.data import shards
+from audiogen_cli.data.audio import read_audio, write_audio
+from audiogen_cli.data.manifest import Clip
+from audiogen_cli.data.shards import load_shards, read_meta
+from audiogen_cli.errors import InputError
+
+SAMPLE_RATE = 1_000
+
+
+class LevelCodec(nn.Module):
+    """A pretended codec: a frame's code is its mean level in 256 steps, plus the stream's number."""
+
+    sample_rate, hop_length, frame_rate, n_q, codebook_size = SAMPLE_RATE, 100, 10.0, 2, 1024
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fingerprint = "level"
+        self.anchor = nn.Parameter(torch.zeros(()))
+        self.batches: list[tuple[int, ...]] = []
+
+    def encode(self, wav: Tensor) -> Tensor:
+        self.batches.append(tuple(wav.shape))
+        frames = nn.functional.pad(wav, (0, -wav.shape[-1] % self.hop_length)).unflatten(-1, (-1, self.hop_length))
+        level = ((frames.mean(-1) + 1) * 128).round().long()
+        return torch.cat([level, level + 1], dim=1)
+
+
+def tone(level: float, seconds: float) -> np.ndarray:
+    return np.full(round(seconds * SAMPLE_RATE), level, np.float32)
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> list[Clip]:
+    """Four clips at 1 kHz: two of 2 s, one of 3 s for training, one of 2 s to test."""
+    made = []
+    levels = {"a": (0.1, 2.0, "train"), "b": (0.2, 2.0, "train"), "c": (0.3, 3.0, "train"), "d": (0.4, 2.0, "test")}
+    for name, (level, seconds, split) in levels.items():
+        write_audio(tmp_path / f"{name}.wav", tone(level, seconds), SAMPLE_RATE)
+        texts = (f"sound {name}", name)
+        made.append(
+            Clip(
+                *(f"x/{name}", "x", split, f"{name}.wav"),  # type: ignore[arg-type]
+                *(0.0, seconds, SAMPLE_RATE, 1, (), (name,), texts, "CC0", tmp_path),
+            )
+        )
+    return made
+
+
+def test_rows_hold_the_clips_codes_in_manifest_order(clips: list[Clip], tmp_path: Path) -> None:
+    codec: Any = LevelCodec()
+    result = tokenize(clips, codec, tmp_path / "tokens", batch_size=2)
+    rows = load_shards(tmp_path / "tokens").with_format("numpy")
+    assert list(rows["id"][:]) == ["x/a", "x/b", "x/c", "x/d"]
+    assert list(rows["n_frames"][:]) == [20, 20, 30, 20]
+    codes = np.reshape(rows[2]["codes"], (2, 30))
+    level = round(1.3 * 128)
+    assert (codes[0] == level).all() and (codes[1] == level + 1).all()
+    assert list(rows[0]["texts"]) == ["sound a", "a"] and len(rows[0]["sources"]) == 0
+    assert result.meta == read_meta(tmp_path / "tokens")
+    assert result.meta.counts == {"shards": 1, "rows": 4, "frames": 90, "train": 3, "val": 0, "test": 1}
+    assert (result.meta.codec_fingerprint, result.meta.n_q, result.meta.frame_rate) == ("level", 2, 10.0)
+
+
+def test_a_batch_holds_one_length_only(clips: list[Clip], tmp_path: Path) -> None:
+    codec: Any = LevelCodec()
+    tokenize(clips, codec, tmp_path / "tokens", batch_size=2)
+    assert codec.batches == [(2, 1, 2_000), (1, 1, 2_000), (1, 1, 3_000)]
+
+
+def test_training_clips_get_mixed_copies(clips: list[Clip], tmp_path: Path) -> None:
+    codec: Any = LevelCodec()
+    tokenize(clips, codec, tmp_path / "tokens", mix_copies=2)
+    rows = {row["id"]: row for row in load_shards(tmp_path / "tokens")}
+    mixed = [f"x/{name}+mix{copy}" for name in "abc" for copy in (0, 1)]
+    assert sorted(rows) == sorted([*("x/a", "x/b", "x/c", "x/d"), *mixed])
+    for row_id in mixed:
+        first, second = rows[row_id]["sources"]
+        assert first == row_id.split("+")[0] and second != first and second != "x/d"
+        assert rows[row_id]["texts"] == [f"sound {first[-1]} sound {second[-1]}", f"{first[-1]} {second[-1]}"]
+        assert rows[row_id]["n_frames"] == max(rows[first]["n_frames"], rows[second]["n_frames"])
+        # the mix begins with the first sound alone (scaled) and changes where the second begins
+        assert rows[row_id]["codes"] != rows[first]["codes"]
+    with pytest.raises(InputError, match="at least two training clips"):
+        tokenize(clips[:1], codec, tmp_path / "other", mix_copies=1)
+
+
+def test_a_mix_does_not_depend_on_batches_or_on_the_rest(clips: list[Clip]) -> None:
+    plans = {plan.id: plan for plan in plan_rows(clips, SAMPLE_RATE, 1, seed=3)}
+    again = {plan.id: plan for plan in plan_rows([*clips[:3]], SAMPLE_RATE, 2, seed=3)}
+    assert all(plans[key] == again[key] for key in ("x/a+mix0", "x/b+mix0", "x/c+mix0"))
+    other = {plan.id: plan for plan in plan_rows(clips, SAMPLE_RATE, 1, seed=4)}
+    assert plans["x/a+mix0"].seed != other["x/a+mix0"].seed
+    np.testing.assert_array_equal(read_row(plans["x/a+mix0"], SAMPLE_RATE), read_row(again["x/a+mix0"], SAMPLE_RATE))
+
+
+@pytest.mark.parametrize(
+    "seconds, expected",
+    [
+        (10.0, [("x/a", 0.0, 10.0)]),
+        (10.4, [("x/a#0", 0.0, 10.0)]),
+        (11.0, [("x/a#0", 0.0, 10.0), ("x/a#1", 10.0, 1.0)]),
+        (25.5, [("x/a#0", 0.0, 10.0), ("x/a#1", 10.0, 10.0), ("x/a#2", 20.0, 5.5)]),
+        (0.2, [("x/a", 0.0, 0.2)]),
+    ],
+)
+def test_long_clips_are_cut_in_windows(
+    clips: list[Clip], seconds: float, expected: list[tuple[str, float, float]]
+) -> None:
+    windows = split_clip(replace(clips[0], start=0.25, duration=seconds), SAMPLE_RATE)
+    assert [(w.id, w.start - 0.25, w.n_samples / SAMPLE_RATE) for w in windows] == expected
+
+
+def test_a_row_is_its_window_of_the_file(clips: list[Clip]) -> None:
+    wav = np.random.default_rng(0).uniform(-0.5, 0.5, 2_000).astype(np.float32)
+    write_audio(clips[0].audio_path, wav, SAMPLE_RATE)
+    row = read_row(Plan("x", Window(clips[0], "x", start=0.5, n_samples=700)), SAMPLE_RATE)
+    np.testing.assert_array_equal(row, read_audio(clips[0].audio_path, SAMPLE_RATE)[500:1_200])
+
+
+def test_a_second_run_keeps_finished_shards(clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("audiogen_cli.codec.tokenize.SHARD_ROWS", 3)
+    codec: Any = LevelCodec()
+    out = tmp_path / "tokens"
+    write = shards.ShardWriter.write
+
+    def die_at_the_second(self: Any, number: int, *args: Any) -> None:
+        if number == 1:
+            raise KeyboardInterrupt
+        write(self, number, *args)
+
+    monkeypatch.setattr(shards.ShardWriter, "write", die_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        tokenize(clips, codec, out, mix_copies=1)
+    assert [path.name for path in sorted(out.iterdir())] == ["shard-00000.parquet"]
+
+    monkeypatch.setattr(shards.ShardWriter, "write", write)
+    first = (out / "shard-00000.parquet").stat().st_mtime_ns
+    result = tokenize(clips, codec, out, mix_copies=1)
+    assert (result.written, result.kept) == (2, 1)
+    assert (out / "shard-00000.parquet").stat().st_mtime_ns == first
+    undisturbed = tokenize(clips, codec, tmp_path / "undisturbed", mix_copies=1)
+    assert undisturbed.meta == result.meta
+    for path in sorted(out.glob("*.parquet")):
+        assert path.read_bytes() == (tmp_path / "undisturbed" / path.name).read_bytes()
+    codec.batches.clear()
+    assert tokenize(clips, codec, out, mix_copies=1).kept == 3 and codec.batches == []
+
+
+def test_shards_of_something_else_are_not_replaced(clips: list[Clip], tmp_path: Path) -> None:
+    codec: Any = LevelCodec()
+    tokenize(clips, codec, tmp_path / "tokens")
+    before = (tmp_path / "tokens" / "shard-00000.parquet").read_bytes()
+    for change in ({"clips": clips[:2]}, {"seed": 0, "mix_copies": 1}):
+        with pytest.raises(InputError, match="another codec"):
+            tokenize(**{"clips": clips, "codec": codec, "out": tmp_path / "tokens", **change})
+    codec.fingerprint = "another"
+    with pytest.raises(InputError, match="another codec"):
+        tokenize(clips, codec, tmp_path / "tokens")
+    assert (tmp_path / "tokens" / "shard-00000.parquet").read_bytes() == before
+
+
+def test_what_cannot_be_read_is_left_out_reported_and_remembered(clips: list[Clip], tmp_path: Path) -> None:
+    clips[1].audio_path.write_text("not audio any more")
+    codec: Any = LevelCodec()
+    for _ in range(2):  # the second run finds it in the shard
+        result = tokenize(clips, codec, tmp_path / "tokens")
+        assert [failure["id"] for failure in result.failed] == ["x/b"]
+        assert "cannot be read as audio" in result.failed[0]["reason"]
+    assert load_shards(tmp_path / "tokens")["id"][:] == ["x/a", "x/c", "x/d"]
+
+
+def test_processes_share_the_shards_and_the_main_one_finishes(
+    clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audiogen_cli.codec.tokenize.SHARD_ROWS", 1)
+    codec: Any = LevelCodec()
+
+    class Share:
+        num_processes = 2
+
+        def __init__(self, rank: int) -> None:
+            self.process_index, self.is_main_process = rank, rank == 0
+
+        def wait_for_everyone(self) -> None:
+            """The other process has been called before."""
+
+    second: Any = Share(1)
+    main: Any = Share(0)
+    assert tokenize(clips, codec, tmp_path / "tokens", state=second).written == 2
+    assert not (tmp_path / "tokens" / "meta.json").exists()
+    assert tokenize(clips, codec, tmp_path / "tokens", state=main).meta.counts["rows"] == 4
+
+
+def test_a_real_codecs_codes_do_not_depend_on_batch_mates(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = SpectralConfig(fine_dim=8, coarse_dim=8, fine_blocks=(1, 1), coarse_blocks=(1, 1))
+    AudioCodec(CodecConfig(network=network, latent_dim=8, n_q=2, codebook_size=16)).save(tmp_path / "codec", "none")
+    codec = AudioCodec.load(tmp_path / "codec")
+    clips = []
+    for number in range(3):
+        write_audio(tmp_path / f"{number}.wav", np.random.default_rng(number).uniform(-0.5, 0.5, 8_001))
+        texts = ("noise",)
+        duration = 8_001 / 16_000
+        clips.append(
+            Clip(
+                *(f"x/{number}", "x", "train", f"{number}.wav"),  # type: ignore[arg-type]
+                *(0.0, duration, 16_000, 1, (), (), texts, "", tmp_path),
+            )
+        )
+    for batch_size in (1, 3):
+        meta = tokenize(clips, codec, tmp_path / str(batch_size), batch_size=batch_size).meta
+    assert meta.codec_fingerprint == codec.fingerprint and len(codec.fingerprint) == 64
+    alone, together = (load_shards(tmp_path / name)["codes"][:] for name in ("1", "3"))
+    assert alone == together
+    assert len(alone[0]) == 2 * math.ceil(8_001 / codec.hop_length)
