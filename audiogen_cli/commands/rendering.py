@@ -25,7 +25,8 @@ def run(
     """Make every job's file and print the results in order. Raises AudiogenError if any of them failed."""
     from audiogen_cli.commands.progress import progress_bar
     from audiogen_cli.errors import AudiogenError
-    from audiogen_cli.lm.render import is_main_process, licence_line, load_generator, render_shared
+    from audiogen_cli.interop.model_folder import licence_line
+    from audiogen_cli.lm.render import is_main_process, load_generator, render_shared
 
     replaced = sum(job.output.exists() for job in jobs)
     generator = load_generator(folder, device, dtype)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from audiogen_cli.errors import InputError
-from audiogen_cli.interop.model_folder import fingerprint, read_licence
+from audiogen_cli.interop.model_folder import fingerprint, licence_line, read_licence
 from audiogen_cli.training.checkpoint import STATE_FILE, list_checkpoints
 from audiogen_cli.training.log import METRICS_FILE, RUN_FILE
 
@@ -156,7 +156,7 @@ def describe_model(folder: Path) -> dict[str, Any]:
         "audiogen_version": document.get("audiogen_version"),
         **_weight_facts(folder / "model.safetensors"),
         "fingerprint": fingerprint(folder),
-        "licence": read_licence(folder).strip(),
+        "licence": licence_line(read_licence(folder)),
         "config": config,
     }
     if kind == "lm":

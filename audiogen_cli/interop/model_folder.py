@@ -135,6 +135,11 @@ def read_licence(folder: Path) -> str:
     return path.read_text("utf-8") if path.is_file() else UNLICENSED
 
 
+def licence_line(licence: str) -> str:
+    """The first line of a licence text that says something."""
+    return next((line.strip() for line in licence.splitlines() if line.strip()), "no licence is stated")
+
+
 def copy_model(source: Path, target: Path) -> None:
     """Copy a model folder's own files (not a checkpoint's training state) to `target`."""
     target.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ import numpy as np
 from audiogen_cli.data.audio import measure, write_audio
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.files import write_text
+from audiogen_cli.interop.model_folder import licence_line
 from audiogen_cli.lm.jobs import Job
 
 if TYPE_CHECKING:
@@ -97,11 +98,6 @@ def is_main_process() -> bool:
 
 def _n_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def licence_line(licence: str) -> str:
-    """The first line of a licence text that says something."""
-    return next((line.strip() for line in licence.splitlines() if line.strip()), "no licence is stated")
 
 
 def _outcomes(generator: Generator, jobs: Sequence[Job], batch_size: int | None, sidecars: bool) -> Iterator[Outcome]:
