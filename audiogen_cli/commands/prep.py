@@ -15,20 +15,26 @@ if TYPE_CHECKING:
 
 def prep(
     datasets: Annotated[
-        str, typer.Option(help="Dataset keys, comma-separated; each is read from its folder <raw>/<key>.")
+        str,
+        typer.Option(metavar="A,B", help="Dataset keys; each is read from its folder <raw>/<key>.", show_default=False),
     ] = "",
-    raw: Annotated[Path, typer.Option(help="Folder that holds the dataset folders.")] = Path("data/raw"),
-    out: Annotated[Path, typer.Option(help="Folder for the manifests.")] = Path("data/manifests"),
-    folder: Annotated[Path | None, typer.Option(help="A folder of your own sounds.")] = None,
-    name: Annotated[str | None, typer.Option(help="What to call them. [default: the folder's name]")] = None,
+    raw: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder that holds the dataset folders.")] = Path(
+        "data/raw"
+    ),
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the manifests.")] = Path("data/manifests"),
+    folder: Annotated[Path | None, typer.Option(metavar="FOLDER", help="A folder of your own sounds.")] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What to call them. [default: the folder's name]")
+    ] = None,
     captions: Annotated[
-        Path | None, typer.Option(help="CSV with header file,caption[,split] or tag,caption: texts to add.")
+        Path | None,
+        typer.Option(metavar="FILE", help="CSV with header file,caption[,split] or tag,caption: texts to add."),
     ] = None,
     keep_speech: Annotated[
         bool, typer.Option("--keep-speech", help="Keep training clips whose text mentions speech.")
     ] = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes. [default: all cores]")] = None,
-    as_json: JsonOption = False,
+    workers: Annotated[int | None, typer.Option(metavar="N", min=1, help="Processes. [default: all cores]")] = None,
+    json_: JsonOption = False,
 ) -> None:
     """Example: audiogen prep --datasets esc50
 
@@ -48,7 +54,7 @@ def prep(
     for report in reports:
         for warning in report.warnings:
             typer.echo(f"warning: {warning}", err=True)
-        typer.echo(json.dumps({**vars(report), "manifest": str(report.manifest)}) if as_json else report.manifest)
+        typer.echo(json.dumps({**vars(report), "manifest": str(report.manifest)}) if json_ else report.manifest)
     _print_table(reports)
     typer.echo(f"next: audiogen tokenize --manifests {out}, or audiogen train-codec --manifests {out}", err=True)
 

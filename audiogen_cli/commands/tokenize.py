@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from audiogen_cli.commands.options import JsonOption
+from audiogen_cli.commands.options import DeviceOption, JsonOption
 
 FAILURES_SHOWN = 5
 
@@ -15,19 +15,25 @@ FAILURES_SHOWN = 5
 def tokenize(
     codec: Annotated[
         str | None,
-        typer.Option(help="Codec: model folder, run or checkpoint; of a language model's folder, the codec in it."),
+        typer.Option(
+            metavar="FOLDER",
+            help="Codec: model folder, run or checkpoint, or a language model for the codec in it."
+            " [default: $AUDIOGEN_MODEL, else the model in the package]",
+        ),
     ] = None,
-    manifests: Annotated[Path, typer.Option(help="Manifest file or folder of manifests.")] = Path("data/manifests"),
-    datasets: Annotated[str, typer.Option(help="Only these datasets, comma-separated. [default: all]")] = "",
-    splits: Annotated[str, typer.Option(help="Only these of train, val and test. [default: all]")] = "",
-    out: Annotated[Path, typer.Option(help="Folder for the shards; finished shards in it are kept.")] = Path(
-        "data/tokens"
+    manifests: Annotated[Path, typer.Option(metavar="PATH", help="Manifest file or folder of manifests.")] = Path(
+        "data/manifests"
     ),
-    mix: Annotated[int, typer.Option(min=0, help="Mixed copies per training clip (paper sec. 4.1).")] = 0,
-    batch_size: Annotated[int, typer.Option(min=1, help="Clips encoded at once.")] = 16,
-    seed: Annotated[int, typer.Option(min=0, help="Of the mixed copies.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    as_json: JsonOption = False,
+    datasets: Annotated[str, typer.Option(metavar="A,B", help="Only these datasets. [default: all]")] = "",
+    splits: Annotated[str, typer.Option(metavar="A,B", help="Only these of train, val and test. [default: all]")] = "",
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder for the shards; finished shards in it are kept.")
+    ] = Path("data/tokens"),
+    mix: Annotated[int, typer.Option(metavar="N", min=0, help="Mixed copies per training clip (paper sec. 4.1).")] = 0,
+    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Clips encoded at once.")] = 16,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the mixed copies.")] = 0,
+    device: DeviceOption = "auto",
+    json_: JsonOption = False,
 ) -> None:
     """Example: audiogen tokenize --codec runs/codec --datasets esc50 --mix 2
 
@@ -35,17 +41,21 @@ def tokenize(
     """
     import json
 
-    from accelerate import PartialState
-
-    from audiogen_cli.codec.model import AudioCodec
-    from audiogen_cli.codec.tokenize import tokenize as run
     from audiogen_cli.commands.progress import progress_bar
     from audiogen_cli.data.manifest import load_manifests
     from audiogen_cli.errors import AudiogenError
     from audiogen_cli.interop.model_folder import find_model
+    from audiogen_cli.lm.jobs import check_device
 
+    check_device(device)
     clips = load_manifests(manifests, _names(datasets), _names(splits))
     folder = find_model(codec)
+
+    from accelerate import PartialState  # slow to import: after all that can be refused without
+
+    from audiogen_cli.codec.model import AudioCodec
+    from audiogen_cli.codec.tokenize import tokenize as run
+
     state = PartialState(cpu=device == "cpu")
     where = state.device if device == "auto" else device
     model = AudioCodec.load(folder / "codec" if (folder / "codec").is_dir() else folder, where)
@@ -55,7 +65,7 @@ def tokenize(
         return
     counts = result.meta.counts
     document = {"out": str(out), "codec": result.meta.codec_fingerprint, **counts, "failed": len(result.failed)}
-    typer.echo(json.dumps(document) if as_json else out)
+    typer.echo(json.dumps(document) if json_ else out)
     typer.echo(f"{counts['rows']} rows in {counts['shards']} shards ({result.kept} were there already)", err=True)
     for failure in result.failed[:FAILURES_SHOWN]:
         typer.echo(f"left out: {failure['id']}: {failure['reason']}", err=True)

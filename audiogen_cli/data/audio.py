@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from audiogen_cli.errors import AudiogenError, InputError
+from audiogen_cli.files import replacing
 
 SAMPLE_RATE = 16_000  # Hz, the paper's
 
@@ -106,17 +107,16 @@ def write_audio(path: Path | str, wav: np.ndarray, sample_rate: int = SAMPLE_RAT
         raise AudiogenError(f"{path}: not written: samples are not finite numbers")
     # Scaled by hand: libsndfile writes with 32767 but reads with 32768, which would shift loud 16-bit samples.
     samples = np.clip(np.rint(np.asarray(wav, np.float64) * 32768), -32768, 32767).astype(np.int16)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with soundfile.SoundFile(temporary, "w", sample_rate, 1, subtype, format=file_format) as file:
+        with (
+            replacing(path) as temporary,
+            soundfile.SoundFile(temporary, "w", sample_rate, 1, subtype, format=file_format) as file,
+        ):
             for begin in range(0, len(samples), _WRITE_BLOCK):
                 file.write(samples[begin : begin + _WRITE_BLOCK])
-        temporary.replace(path)
     except (OSError, RuntimeError) as error:  # soundfile's errors are RuntimeErrors
         raise AudiogenError(f"{path}: cannot be written: {error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def check_output(path: Path | str) -> None:

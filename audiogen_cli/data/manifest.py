@@ -7,13 +7,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from audiogen_cli.errors import AudiogenError, InputError
+from audiogen_cli.files import replacing, write_text
 
 if TYPE_CHECKING:
     import pyarrow
@@ -107,15 +107,12 @@ def write_manifest(path: Path, clips: Sequence[Clip], metadata: Mapping[str, Any
         "options": json.dumps(metadata["options"], sort_keys=True),
     }
     table = pa.Table.from_pydict(values, schema=schema.with_metadata(texts))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, temporary, compression="zstd")
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
     except OSError as error:
         raise AudiogenError(f"{path}: cannot be written: {error.strerror or error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -190,8 +187,6 @@ def dropped_file(manifest: Path) -> Path:
 
 def write_dropped(path: Path, dropped: Iterable[Dropped]) -> None:
     """Write one JSON object per dropped item: id, split, path, reason, detail; whole or not at all."""
-    from audiogen_cli.files import write_text
-
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = ({name: getattr(item, name) for name in Dropped.__dataclass_fields__} for item in dropped)
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

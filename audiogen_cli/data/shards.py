@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from audiogen_cli.errors import AudiogenError, InputError
+from audiogen_cli.files import replacing, write_text
 
 if TYPE_CHECKING:
     import datasets
@@ -101,15 +102,12 @@ class ShardWriter:
 
         table = _table(rows, self.meta)
         table = table.replace_schema_metadata({"key": self.keys[number], "notes": json.dumps(list(notes))})
-        temporary = self.folder / f".{self.path(number).name}.{os.getpid()}.tmp"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            pq.write_table(table, temporary, compression="zstd")
-            temporary.replace(self.path(number))
+            with replacing(self.path(number)) as temporary:
+                pq.write_table(table, temporary, compression="zstd")
         except OSError as error:
             raise AudiogenError(f"{self.path(number)}: cannot be written: {error.strerror or error}") from None
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def notes(self) -> list[dict[str, str]]:
         """The notes of all shards."""
@@ -118,8 +116,6 @@ class ShardWriter:
     def finish(self) -> ShardMeta:
         """Write `meta.json` with the counts of all shards. Raises AudiogenError if one is missing."""
         import pyarrow.parquet as pq
-
-        from audiogen_cli.files import write_text
 
         if missing := [self.path(n).name for n in range(len(self.keys)) if not self.is_finished(n)]:
             raise AudiogenError(f"{self.folder}: {missing[0]} is missing; run the same audiogen tokenize again")

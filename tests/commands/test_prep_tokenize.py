@@ -1,0 +1,68 @@
+"""`audiogen prep` and `audiogen tokenize` as a user types them: from a folder of sounds to token shards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from audiogen_cli.data.audio import write_audio
+from audiogen_cli.data.manifest import read_manifest
+from audiogen_cli.data.shards import load_shards
+
+
+@pytest.fixture
+def sounds(tmp_path: Path) -> Path:
+    for number, name in enumerate(("dog/bark.wav", "dog/a speech.wav", "rain/heavy.flac", "val/rain/light.ogg")):
+        write_audio(tmp_path / "sounds" / name, np.random.default_rng(number).uniform(-0.5, 0.5, 8_000))
+    (tmp_path / "sounds" / "broken.wav").write_bytes(b"RIFF")
+    return tmp_path / "sounds"
+
+
+def test_a_folder_becomes_a_manifest_and_shards(audiogen, sounds: Path, model: Path, tmp_path: Path) -> None:
+    prepared = audiogen("prep", "--folder", sounds, "--name", "mine", "--out", "manifests", "--workers", "1")
+    assert prepared.returncode == 0
+    assert prepared.stdout == "manifests/mine.parquet\n"  # the result, and nothing else
+    assert "unreadable" in prepared.stderr and "speech" in prepared.stderr and "next: audiogen" in prepared.stderr
+    assert len(read_manifest(tmp_path / "manifests" / "mine.parquet").clips) == 3
+    reasons = [json.loads(line)["reason"] for line in (tmp_path / "manifests/mine.dropped.jsonl").open()]
+    assert sorted(reasons) == ["speech", "unreadable"]
+
+    # a language model's folder stands for the codec in it
+    arguments = ("--manifests", "manifests", "--codec", model, "--out", "tokens", "--mix", "1", "--device", "cpu")
+    tokenized = audiogen("tokenize", *arguments, "--json")
+    assert tokenized.returncode == 0, tokenized.stderr
+    counts = json.loads(tokenized.stdout)
+    assert (counts["rows"], counts["train"], counts["val"], counts["failed"]) == (5, 4, 1, 0)
+    assert len(load_shards(tmp_path / "tokens", ["train"])) == 4
+
+    refused = audiogen("tokenize", *arguments[:-4], "--mix", "2", "--device", "cpu")
+    assert refused.returncode == 2 and refused.stdout == ""
+    assert refused.stderr.startswith("error: tokens holds shards of other clips") and refused.stderr.count("\n") == 1
+
+
+def test_prep_prints_one_json_object_per_dataset(audiogen, sounds: Path) -> None:
+    result = audiogen("prep", "--folder", sounds, "--keep-speech", "--workers", "1", "--json")
+    (report,) = map(json.loads, result.stdout.splitlines())
+    assert report["dataset"] == "sounds" and report["manifest"] == "data/manifests/sounds.parquet"
+    assert report["clips"] == {"train": 3, "val": 1, "test": 0} and report["dropped"] == {"unreadable": 1}
+
+
+@pytest.mark.parametrize(
+    "arguments, reason",
+    [
+        (["prep"], "nothing to prepare: give --datasets (of "),
+        (["prep", "--datasets", "esc51"], "unknown dataset 'esc51': choose from "),
+        (["prep", "--datasets", "esc50"], "data/raw/esc50: no such folder; expected ESC-50's meta/esc50.csv"),
+        (["prep", "--folder", "absent"], "absent: no such folder"),
+        (["tokenize", "--manifests", "absent"], "absent: no manifests (*.parquet) here; make them with audiogen prep"),
+        (["tokenize", "--device", "gpu"], "unknown device 'gpu'"),
+    ],
+)
+def test_bad_calls_end_with_one_line_and_2(audiogen, tmp_path: Path, arguments: list[str], reason: str) -> None:
+    result = audiogen(*arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"error: {reason}") and result.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
