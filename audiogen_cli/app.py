@@ -23,7 +23,6 @@ from audiogen_cli.commands.prep import prep
 from audiogen_cli.commands.tokenize import tokenize
 from audiogen_cli.commands.train_codec import train_codec
 from audiogen_cli.commands.train_lm import train_lm
-from audiogen_cli.commands.train_lm import train_lm
 from audiogen_cli.errors import AudiogenError
 
 DEBUG_OPTION = "--debug"
@@ -68,7 +67,6 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "prep": prep,
     "train-codec": train_codec,
     "tokenize": tokenize,
-    "train-lm": train_lm,
     "train-lm": train_lm,
     "generate": generate,
     "continue": continue_,

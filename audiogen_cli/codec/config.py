@@ -50,6 +50,7 @@ class SpectralConfig:
     fine_blocks: tuple[int, int] = (1, 4)  # residual blocks in the encoder, in the decoder
     coarse_blocks: tuple[int, int] = (2, 3)
     expansion: int = 3
+    griffin_lim_iterations: int = 32  # in decoding
 
     def __post_init__(self) -> None:
         if self.n_fft < self.stft_hop or (self.n_fft - self.stft_hop) % 2:
@@ -93,8 +94,9 @@ class QuantizerConfig:
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     decay: float = 0.99  # of the moving averages of each code's cluster
-    dead_below: float = 1.0  # a code whose moving count per batch falls below is replaced by a vector of the batch
+    dead_below: float = 0.1  # a code used less than this share of the mean is replaced by a vector of the batch
     kmeans_iterations: int = 20
+    kmeans_vectors: float = 8.0  # vectors collected per code before the codebooks start
 
 
 @dataclass(frozen=True)

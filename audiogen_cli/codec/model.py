@@ -92,8 +92,10 @@ class AudioCodec(nn.Module):
         """Encode, quantize and decode wav [B, 1, N] for training; the result has N samples again."""
         _check_wav(wav)
         output = self.quantizer(self.encoder(wav))
-        decoded = self.decoder(output.quantized)[..., : wav.shape[-1]]
-        return CodecOutput(decoded, output.codes, output.commitment)
+        # The spectral decoder learns magnitudes: here it borrows the phase of its target.
+        spectral_networks = isinstance(self.decoder, spectral.Decoder)
+        decoded = self.decoder(output.quantized, wav) if spectral_networks else self.decoder(output.quantized)
+        return CodecOutput(decoded[..., : wav.shape[-1]], output.codes, output.commitment)
 
 
 def _build_networks(config: CodecConfig) -> tuple[nn.Module, nn.Module]:

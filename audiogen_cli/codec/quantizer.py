@@ -33,95 +33,88 @@ class VectorQuantizer(nn.Module):
     codebook: Tensor
     cluster_size: Tensor
     cluster_sum: Tensor
-    initialised: Tensor
 
     def __init__(self, codebook_size: int, dim: int) -> None:
         super().__init__()
-        self.learning = QuantizerConfig()
         self.register_buffer("codebook", torch.randn(codebook_size, dim))
-        # Training state: in checkpoints by `learning_state`, not part of the model that is shipped.
+        # Moving averages per code, for learning only: not part of the model that is shipped.
         self.register_buffer("cluster_size", torch.ones(codebook_size), persistent=False)
         self.register_buffer("cluster_sum", torch.zeros(codebook_size, dim), persistent=False)
-        self.register_buffer("initialised", torch.tensor(False), persistent=False)
 
     def nearest(self, vectors: Tensor) -> Tensor:
         """vectors [M, D] → index of the nearest code [M] (squared Euclidean, the first on ties)."""
         distance = (self.codebook**2).sum(1) - 2 * vectors @ self.codebook.T
         return distance.argmin(1)
 
+    def encode(self, residual: Tensor) -> Tensor:
+        """residual [B, D, T] → codes [B, T]."""
+        return self.nearest(_rows(residual)).view(residual.shape[0], -1)
+
     def decode(self, codes: Tensor) -> Tensor:
         """codes [B, T] → vectors [B, D, T]."""
         return F.embedding(codes, self.codebook).transpose(1, 2)
 
-    def forward(self, residual: Tensor) -> tuple[Tensor, Tensor]:
-        """residual [B, D, T] → its codes [B, T] and their vectors [B, D, T]; learns while training."""
-        vectors = residual.detach().transpose(1, 2).reshape(-1, residual.shape[1]).float()
-        everyone = _gather(vectors) if self.training else vectors
-        if self.training and not self.initialised:
-            self._start(everyone)
-        codes = self.nearest(vectors)
-        stream_codes = codes.view(residual.shape[0], -1)
-        quantized = self.decode(stream_codes)
-        if self.training:
-            self._learn(everyone, _gather(codes))
-        return stream_codes, quantized
-
-    def learning_state(self) -> dict[str, Tensor]:
-        """What learning needs besides the codebook, to be saved with a checkpoint."""
-        return {name: getattr(self, name) for name in ("cluster_size", "cluster_sum", "initialised")}
-
-    def load_learning_state(self, state: dict[str, Tensor]) -> None:
-        """Take up learning where `learning_state` left it."""
-        for name, value in state.items():
-            getattr(self, name).copy_(value)
+    @torch.no_grad()
+    def start(self, vectors: Tensor, iterations: int) -> None:
+        """Put the codes where vectors [M, D] are."""
+        self.codebook.copy_(kmeans(vectors, len(self.codebook), iterations))
+        counts = torch.bincount(self.nearest(vectors), minlength=len(self.codebook))
+        self.cluster_size.copy_(counts.clamp(min=1) / counts.clamp(min=1).float().mean())
+        self.cluster_sum.copy_(self.codebook * self.cluster_size[:, None])
 
     @torch.no_grad()
-    def _start(self, vectors: Tensor) -> None:
-        self.codebook.copy_(kmeans(vectors, len(self.codebook), self.learning.kmeans_iterations))
-        self.cluster_sum.copy_(self.codebook)
-        self.initialised.fill_(True)
-
-    @torch.no_grad()
-    def _learn(self, vectors: Tensor, codes: Tensor) -> None:
-        size, decay = len(self.codebook), self.learning.decay
+    def learn(self, vectors: Tensor, codes: Tensor, learning: QuantizerConfig) -> None:
+        """Move each code to the running mean of the vectors [M, D] that chose it (codes [M]); replace dead ones."""
+        size = len(self.codebook)
         counts = torch.bincount(codes, minlength=size).to(vectors.dtype)
         sums = torch.zeros_like(self.cluster_sum).index_add_(0, codes, vectors)
-        self.cluster_size.lerp_(counts, 1 - decay)
-        self.cluster_sum.lerp_(sums, 1 - decay)
+        # In units of the mean count, so that what is dead does not depend on the batch's size.
+        share = size / len(vectors)
+        self.cluster_size.lerp_(counts * share, 1 - learning.decay)
+        self.cluster_sum.lerp_(sums * share, 1 - learning.decay)
         self.codebook.copy_(self.cluster_sum / self.cluster_size.clamp(min=1e-5)[:, None])
-        # A batch of few vectors cannot keep every code above a fixed count: the threshold follows its size.
-        threshold = min(self.learning.dead_below, 0.1 * len(vectors) / size)
-        dead = (self.cluster_size < threshold).nonzero()[:, 0]
+        dead = (self.cluster_size < learning.dead_below).nonzero()[:, 0]
         if len(dead):
             chosen = torch.randint(len(vectors), (len(dead),), generator=_shared_generator(int(codes.sum())))
-            fresh = vectors[chosen.to(vectors.device)]
-            self.codebook[dead] = fresh
-            self.cluster_sum[dead] = fresh
+            self.codebook[dead] = self.cluster_sum[dead] = vectors[chosen.to(vectors.device)]
             self.cluster_size[dead] = 1.0
 
 
 class ResidualVectorQuantizer(nn.Module):
-    """Q with k codebooks: each encodes what the ones before left over; k = 1 is plain VQ."""
+    """Q with k codebooks: each encodes what the ones before left over; k = 1 is plain VQ.
+
+    In training the codebooks start by k-means once enough vectors have been seen (a batch of the paper's size is
+    enough); until then latents pass unquantized, so that the residual streams do not start from nothing.
+    """
+
+    pool: Tensor
+    started: Tensor
 
     def __init__(self, n_q: int, codebook_size: int, dim: int) -> None:
         super().__init__()
+        self.learning = QuantizerConfig()
         self.streams = nn.ModuleList(VectorQuantizer(codebook_size, dim) for _ in range(n_q))
+        self.register_buffer("pool", torch.empty(0, dim), persistent=False)
+        self.register_buffer("started", torch.tensor(False), persistent=False)
 
     def __iter__(self) -> Iterator[VectorQuantizer]:
         """The codebooks, coarsest first."""
         return iter(cast("list[VectorQuantizer]", list(self.streams)))
 
-    def configure(self, learning: QuantizerConfig) -> None:
-        """Set how the codebooks learn."""
-        for stream in self:
-            stream.learning = learning
-
     def forward(self, latent: Tensor) -> Quantized:
-        """latent [B, D, T] → Quantized."""
-        residual, total = latent.float(), torch.zeros_like(latent, dtype=torch.float32)
+        """latent [B, D, T] → Quantized; learns while training."""
+        residual = latent.float()
+        if self.training and not self.started:
+            self._collect(residual.detach())
+            if not self.started:
+                return Quantized(latent, self.encode(latent), latent.new_zeros(()))
+        total = torch.zeros_like(residual)
         codes, commitment = [], []
         for stream in self:
-            stream_codes, vectors = stream(residual)
+            stream_codes = stream.encode(residual.detach())
+            vectors = stream.decode(stream_codes)
+            if self.training:
+                stream.learn(_gather(_rows(residual.detach())), _gather(stream_codes.flatten()), self.learning)
             commitment.append(F.mse_loss(residual, vectors))
             # The residual keeps its gradient to the latent, the code vectors have none.
             residual, total = residual - vectors, total + vectors
@@ -133,14 +126,37 @@ class ResidualVectorQuantizer(nn.Module):
         """latent [B, D, T] → codes [B, K, T]."""
         residual, codes = latent.float(), []
         for stream in self:
-            stream_codes = stream.nearest(residual.transpose(1, 2).reshape(-1, residual.shape[1]))
-            codes.append(stream_codes.view(residual.shape[0], -1))
+            codes.append(stream.encode(residual))
             residual = residual - stream.decode(codes[-1])
         return torch.stack(codes, 1)
 
     def decode(self, codes: Tensor) -> Tensor:
         """codes [B, K, T] → quantized latent [B, D, T]."""
         return torch.stack([stream.decode(codes[:, k]) for k, stream in enumerate(self)]).sum(0)
+
+    def learning_state(self) -> dict[str, Tensor]:
+        """What learning needs besides the codebooks, to be saved with a checkpoint."""
+        return {name: value for name, value in self.named_buffers() if not name.endswith("codebook")}
+
+    def load_learning_state(self, state: dict[str, Tensor]) -> None:
+        """Take up learning where `learning_state` left it."""
+        self.pool = state["pool"]
+        for name, buffer in self.named_buffers():
+            if name in state:
+                buffer.copy_(state[name])
+
+    @torch.no_grad()
+    def _collect(self, latent: Tensor) -> None:
+        first = next(iter(self))
+        self.pool = torch.cat([self.pool, _gather(_rows(latent))])
+        if len(self.pool) < self.learning.kmeans_vectors * len(first.codebook):
+            return
+        residual = self.pool
+        for stream in self:
+            stream.start(residual, self.learning.kmeans_iterations)
+            residual = residual - stream.codebook[stream.nearest(residual)]
+        self.pool = self.pool[:0]
+        self.started.fill_(True)
 
 
 @torch.no_grad()
@@ -157,6 +173,11 @@ def kmeans(vectors: Tensor, n_clusters: int, iterations: int) -> Tensor:
         used = counts > 0
         centres[used] = sums[used] / counts[used, None]
     return centres
+
+
+def _rows(latent: Tensor) -> Tensor:
+    """[B, D, T] → its vectors [B · T, D]."""
+    return latent.transpose(1, 2).reshape(-1, latent.shape[1])
 
 
 def _gather(values: Tensor) -> Tensor:

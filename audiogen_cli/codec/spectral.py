@@ -1,8 +1,10 @@
 """A light encoder and decoder on STFT frames: the embedded model's alternative to SEANet.
 
 # ours: the waveform networks of sec. 3.1 spend most of their work at thousands of frames per second. Here an STFT
-does the analysis and an inverse STFT the synthesis (the idea of Vocos, Siuzdak 2023); what is learnt between them
-runs at the rate of the frames, which makes training on a laptop possible.
+does the analysis and an inverse STFT the synthesis; what is learnt between them runs at the rate of the frames and
+is about magnitudes only, which makes training on a laptop possible. In training the decoder borrows the phase of
+the audio it should return, so that every loss of sec. 3.1 applies to its waveform as it stands; when decoding,
+phases come from the fast Griffin-Lim algorithm (Perraudin 2013).
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ from torch.nn import functional as F
 
 from audiogen_cli.codec.config import SpectralConfig
 
-COMPRESSION = 0.3  # power to which magnitudes are raised before the encoder sees them
-MAX_LOG_MAGNITUDE = 6.0  # e^6 is above any bin of full-scale audio at these window lengths
+FLOOR = 1e-4  # added to magnitudes before the logarithm: -80 dB of a full-scale sine's
+MAX_LOG_MAGNITUDE = 4.0  # e^4 is above any bin of full-scale audio at these window lengths
+MOMENTUM = 0.99  # of Griffin-Lim
 
 
 class Block(nn.Module):
@@ -76,18 +79,16 @@ class Encoder(nn.Module):
         self.hop_length = config.hop_length
         self.frames = Frames(config.n_fft, config.stft_hop)
         fine, coarse, step = config.fine_dim, config.coarse_dim, config.frames_per_code
-        self.enter = nn.Conv1d(2 * (config.n_fft // 2 + 1), fine, 1)
+        self.enter = nn.Conv1d(config.n_fft // 2 + 1, fine, 1)
         self.fine = _blocks(config.fine_blocks[0], fine, config.expansion)
         self.down = nn.Conv1d(fine, coarse, step, step)
         self.coarse = _blocks(config.coarse_blocks[0], coarse, config.expansion)
         self.leave = nn.Conv1d(coarse, latent_dim, 1)
 
     def forward(self, wav: Tensor) -> Tensor:
-        wav = F.pad(wav[:, 0], (0, -wav.shape[-1] % self.hop_length))
-        spectrum = self.frames.analyse(wav.float())
-        # |S|^0.3 · S/|S|: quiet and loud partials come in at like size, phase is kept.
-        compressed = spectrum * (spectrum.abs() + 1e-5) ** (COMPRESSION - 1)
-        x = self.fine(self.enter(torch.cat([compressed.real, compressed.imag], 1)))
+        wav = F.pad(wav[:, 0].float(), (0, -wav.shape[-1] % self.hop_length))
+        loudness = (self.frames.analyse(wav).abs() + FLOOR).log()
+        x = self.fine(self.enter(loudness / 4 + 1))  # about -1.3 (silence) to 1.5
         latent: Tensor = self.leave(self.coarse(self.down(x)))
         return latent
 
@@ -97,6 +98,8 @@ class Decoder(nn.Module):
 
     def __init__(self, config: SpectralConfig, latent_dim: int) -> None:
         super().__init__()
+        self.hop_length = config.hop_length
+        self.iterations = config.griffin_lim_iterations
         self.frames = Frames(config.n_fft, config.stft_hop)
         fine, coarse, step = config.fine_dim, config.coarse_dim, config.frames_per_code
         self.enter = nn.Conv1d(latent_dim, coarse, 3, padding=1)
@@ -104,10 +107,31 @@ class Decoder(nn.Module):
         self.up = nn.ConvTranspose1d(coarse, fine, step, step)
         self.fine = _blocks(config.fine_blocks[1], fine, config.expansion)
         self.norm = nn.LayerNorm(fine)
-        self.leave = nn.Linear(fine, 2 * (config.n_fft // 2 + 1))
+        self.leave = nn.Linear(fine, config.n_fft // 2 + 1)
 
-    def forward(self, latent: Tensor) -> Tensor:
+    def magnitude(self, latent: Tensor) -> Tensor:
+        """latent [B, D, T] → STFT magnitudes [B, n_fft/2 + 1, T · frames_per_code]."""
         x = self.fine(self.up(self.coarse(self.enter(latent))))
-        log_magnitude, phase = self.leave(self.norm(x.transpose(1, 2))).float().transpose(1, 2).chunk(2, 1)
-        magnitude = log_magnitude.clamp(max=MAX_LOG_MAGNITUDE).exp()
-        return self.frames.synthesise(torch.polar(magnitude, phase))[:, None]
+        loudness = 4 * (self.leave(self.norm(x.transpose(1, 2))).float().transpose(1, 2) - 1)
+        return (loudness.clamp(max=MAX_LOG_MAGNITUDE).exp() - FLOOR).clamp(min=0.0)
+
+    def forward(self, latent: Tensor, phase_of: Tensor | None = None) -> Tensor:
+        """phase_of: in training, the wav [B, 1, N] whose phase to borrow; the result has whole frames, N or more."""
+        magnitude = self.magnitude(latent)
+        if phase_of is None:
+            return self.griffin_lim(magnitude)[:, None]
+        wav = F.pad(phase_of[:, 0].float(), (0, -phase_of.shape[-1] % self.hop_length))
+        return self.frames.synthesise(torch.polar(magnitude, self.frames.analyse(wav).angle()))[:, None]
+
+    def griffin_lim(self, magnitude: Tensor) -> Tensor:
+        """Magnitudes [B, F, T] → wav [B, N] whose STFT has them; always the same for the same magnitudes."""
+        # The same noise for every row: a clip's phases do not depend on its batch.
+        noise = torch.rand(magnitude.shape[1:], generator=torch.Generator().manual_seed(0)).to(magnitude.device)
+        phase = torch.polar(torch.ones_like(noise), 2 * torch.pi * noise)
+        before = torch.zeros_like(magnitude, dtype=phase.dtype)
+        for _ in range(self.iterations):
+            consistent = self.frames.analyse(self.frames.synthesise(magnitude * phase))
+            phase = consistent + MOMENTUM * (consistent - before)
+            phase = phase / (phase.abs() + 1e-9)
+            before = consistent
+        return self.frames.synthesise(magnitude * phase)

@@ -101,7 +101,7 @@ def train(config: CodecTrainConfig, clips: Sequence[Clip], validation: Sequence[
 def build_state(config: CodecTrainConfig, device: torch.device) -> State:
     """Fresh networks and optimizers."""
     codec = AudioCodec(config.codec).to(device)
-    codec.quantizer.configure(config.quantizer)
+    codec.quantizer.learning = config.quantizer
     discriminator = MultiScaleSTFTDiscriminator(config.discriminator).to(device)
     return State(
         codec,
@@ -201,7 +201,7 @@ def save(state: State, config: CodecTrainConfig, out: Path) -> Path:
         "discriminator": state.discriminator.state_dict(),
         "codec_optimizer": state.codec_optimizer.state_dict(),
         "discriminator_optimizer": state.discriminator_optimizer.state_dict(),
-        "quantizer": [stream.learning_state() for stream in state.codec.quantizer],
+        "quantizer": state.codec.quantizer.learning_state(),
     }
     licence = config.licence or model_folder.UNLICENSED
     return save_checkpoint(
@@ -217,8 +217,7 @@ def resume(state: State, checkpoint: Path) -> None:
     state.discriminator.load_state_dict(document["discriminator"])
     state.codec_optimizer.load_state_dict(document["codec_optimizer"])
     state.discriminator_optimizer.load_state_dict(document["discriminator_optimizer"])
-    for stream, learning in zip(state.codec.quantizer, document["quantizer"], strict=True):
-        stream.load_learning_state(learning)
+    state.codec.quantizer.load_learning_state(document["quantizer"])
     state.step = document["step"]
 
 
