@@ -101,7 +101,7 @@ def plan_continuation(prompt: Prompt, audio: Path, prompt_seconds: float | None,
     what is kept. prompt_seconds: how much of `audio` to keep, by default all. sample_rate: the model's.
     Raises InputError for values out of range, unreadable audio, or a result no longer than what is kept.
     """
-    check_output(output)
+    _check_output(output)
     available = probe(audio).duration
     kept = available if prompt_seconds is None else prompt_seconds
     if not math.isfinite(kept) or kept < MIN_DURATION:
@@ -177,10 +177,17 @@ def _names(prompt: Prompt, number: int, n_samples: int) -> list[str]:
     return [f"{stem}{f'-{index + 1}' if n_samples > 1 else ''}{suffix}" for index in range(n_samples)]
 
 
+def _check_output(path: Path) -> None:
+    try:
+        check_output(path)
+    except OSError as error:  # a name that the file system does not take
+        raise InputError(f"{path}: {error.strerror or error}") from None
+
+
 def _check_outputs(jobs: Sequence[Job]) -> None:
     seen: dict[Path, Job] = {}
     for job in jobs:
-        check_output(job.output)
+        _check_output(job.output)
         # Without the suffix: two formats of one name would share a sidecar.
         other = seen.setdefault(job.output.with_suffix(""), job)
         if other is not job:

@@ -156,5 +156,5 @@ def _record(generator: Generator, job: Job, wav: np.ndarray) -> dict[str, Any]:
         "device": str(generator.device),
         "dtype": str(generator.dtype).removeprefix("torch."),
         "audiogen_version": version("audiogen-cli"),
-        **asdict(measure(wav)),
+        **asdict(measure(np.clip(wav, -1, 1))),  # as written
     }

@@ -76,6 +76,8 @@ def test_outputs_that_cannot_be_are_refused(tmp_path: Path) -> None:
         plan([Prompt("dog")], DEFAULTS, 2, tmp_path / "x.wav", None)
     with pytest.raises(InputError, match=r"\.mp3"):
         plan([Prompt("dog")], DEFAULTS, 1, tmp_path / "x.mp3", None)
+    with pytest.raises(InputError, match="too long"):
+        plan([Prompt("dog", name="x" * 300)], DEFAULTS, 1, None, tmp_path)
     with pytest.raises(InputError, match="'dog' and 'cat' would both be written"):
         plan([Prompt("dog", name="x.wav"), Prompt("cat", name="x.flac")], DEFAULTS, 1, None, tmp_path)
 

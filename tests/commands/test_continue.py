@@ -1,0 +1,84 @@
+"""`audiogen continue` with a tiny untrained model: what is kept, how long the result is, what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from audiogen_cli.commands.continue_ import continue_
+from audiogen_cli.data.audio import probe, read_audio
+from audiogen_cli.errors import InputError
+
+RATE = 16_000
+
+
+@pytest.fixture
+def noise(tmp_path: Path) -> Path:
+    """0.53 s (no whole number of frames) of 16-bit noise at the model's rate, its loudest samples included."""
+    samples = np.random.default_rng(0).integers(-32768, 32768, 8_480).astype(np.int16)
+    soundfile.write(tmp_path / "noise.wav", samples, RATE)
+    return tmp_path / "noise.wav"
+
+
+def _samples(path: Path) -> np.ndarray:
+    return soundfile.read(path, dtype="int16")[0]
+
+
+def test_the_beginning_is_the_file_itself_bit_for_bit(
+    tmp_path: Path, noise: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "longer.wav"
+    continue_(noise, "rain", output, duration=1.0, model=str(model), seed=1)
+    assert capsys.readouterr().out == f"{output}\n"
+    assert probe(output).n_samples == RATE
+    np.testing.assert_array_equal(_samples(output)[:8_480], _samples(noise))
+
+
+def test_a_part_of_it_may_be_kept(tmp_path: Path, noise: Path, model: Path) -> None:
+    output = tmp_path / "longer.flac"
+    continue_(noise, None, output, prompt_seconds=0.25, duration=0.5, model=str(model), seed=1)
+    assert probe(output).n_samples == 8_000
+    np.testing.assert_array_equal(_samples(output)[:4_000], _samples(noise)[:4_000])
+
+
+def test_any_rate_and_channels_go_in_the_models_rate_comes_out(tmp_path: Path, model: Path) -> None:
+    wav = np.random.default_rng(0).uniform(-0.3, 0.3, (22_050, 2)).astype(np.float32)
+    soundfile.write(tmp_path / "stereo.flac", wav, 44_100)
+    continue_(tmp_path / "stereo.flac", "rain", tmp_path / "out.wav", duration=0.8, model=str(model), seed=1)
+    info = probe(tmp_path / "out.wav")
+    assert (info.sample_rate, info.channels, info.n_samples) == (RATE, 1, 12_800)
+    kept = read_audio(tmp_path / "stereo.flac", RATE)
+    np.testing.assert_allclose(read_audio(tmp_path / "out.wav")[: len(kept)], kept, atol=0.6 / 32768)
+
+
+def test_five_seconds_are_added_by_default_and_json_tells(
+    tmp_path: Path, noise: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    continue_(noise, output=tmp_path / "x.wav", model=str(model), seed=3, json_=True)
+    record = json.loads(capsys.readouterr().out)
+    assert (record["duration"], record["prompt_seconds"], record["prompt"]) == (5.53, 0.53, None)
+    assert (record["prompt_audio"], record["seed"]) == (str(noise), 3)
+    assert json.loads((tmp_path / "x.json").read_text()) == record
+
+
+def test_the_result_may_replace_its_own_beginning(tmp_path: Path, noise: Path, model: Path) -> None:
+    before = _samples(noise)
+    continue_(noise, "rain", noise, duration=0.7, model=str(model), seed=1)
+    np.testing.assert_array_equal(_samples(noise)[: len(before)], before)
+
+
+@pytest.mark.parametrize(
+    ("audio", "duration", "message"),
+    [("noise.wav", 0.5, "more than the 0.53 s kept"), ("none.wav", None, "no such file"), ("text.wav", None, "audio")],
+)
+def test_what_cannot_be_continued_is_refused(
+    tmp_path: Path, noise: Path, model: Path, audio: str, duration: float | None, message: str
+) -> None:
+    (tmp_path / "text.wav").write_text("words")
+    with pytest.raises(InputError, match=message):
+        continue_(tmp_path / audio, "rain", tmp_path / "out.wav", duration=duration, model=str(model), seed=1)
+    assert not (tmp_path / "out.wav").exists()
