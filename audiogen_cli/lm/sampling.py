@@ -42,13 +42,11 @@ def top_p(probabilities: Tensor, p: Tensor | float) -> Tensor:
 def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
     """Draw from [..., V], which need not sum to 1, by the inverse of its distribution function.
 
-    uniform: [...] in [0, 1). Returns indices [...] int64; never one with probability 0.
+    uniform: [...] float32 in [0, 1). Returns indices [...] int64; never one with probability 0.
     """
     cumulative = probabilities.cumsum(-1)
-    index = torch.searchsorted(cumulative, uniform[..., None] * cumulative[..., -1:], right=True)
-    # Rounding may put uniform × total on the total itself: then it is the last that can be drawn.
-    last = (probabilities > 0).sum(-1, keepdim=True) - 1
-    return torch.minimum(index, last).squeeze(-1)
+    # The largest uniform is 1 - 2^-24, so its product with the total rounds to less than the total: always in range.
+    return torch.searchsorted(cumulative, uniform[..., None] * cumulative[..., -1:], right=True).squeeze(-1)
 
 
 @dataclass

@@ -2,38 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 from torch import Tensor
+from worlds import CONFIG, make_model
 
-from audiogen_cli.lm.config import LMConfig, Sampling, TextConfig
+from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.engine import Engine, Job
 from audiogen_cli.lm.model import AudioLanguageModel
-
-CONFIG = LMConfig(
-    dim=32,
-    n_layers=2,
-    n_heads=2,
-    n_q=3,
-    codebook_size=17,
-    frame_rate=25.0,
-    sample_rate=16_000,
-    codec_fingerprint="",
-    max_frames=20,
-    text=TextConfig("static"),
-    text_width=6,
-    pattern="delay",
-)
-
-
-def make_model(**changes: object) -> AudioLanguageModel:
-    torch.manual_seed(0)
-    model = AudioLanguageModel(dataclasses.replace(CONFIG, **changes))
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    return model.eval()
 
 
 def make_text(length: int, seed: int = 0) -> Tensor:

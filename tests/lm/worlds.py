@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,9 +13,34 @@ from audiogen_cli.codec.config import CodecConfig, SpectralConfig
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.data.shards import ShardMeta, ShardWriter, TokenRow
 from audiogen_cli.interop.model_folder import fingerprint
+from audiogen_cli.lm.config import LMConfig, TextConfig
+from audiogen_cli.lm.model import AudioLanguageModel
 
 WORDS = ["[UNK]", "[PAD]", "dog", "bark", "##s", "rain", "a"]
 N_Q, CODEBOOK_SIZE = 2, 16
+CONFIG = LMConfig(
+    dim=32,
+    n_layers=2,
+    n_heads=2,
+    n_q=3,
+    codebook_size=17,
+    frame_rate=25.0,
+    sample_rate=16_000,
+    codec_fingerprint="",
+    max_frames=20,
+    text=TextConfig("static"),
+    text_width=6,
+    pattern="delay",
+)
+
+
+def make_model(**changes: object) -> AudioLanguageModel:
+    """A model of CONFIG, its weights large enough for every part to matter."""
+    torch.manual_seed(0)
+    model = AudioLanguageModel(dataclasses.replace(CONFIG, **changes))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model.eval()
 
 
 def make_word_vectors(folder: Path, width: int = 6) -> Path:
