@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,8 +18,10 @@ def audiogen(tmp_path: Path) -> Run:
     """Run `python -m audiogen_cli ARGUMENTS` in an empty folder, with no model but those named."""
     environment = {**os.environ, "AUDIOGEN_MODEL": "", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "120"}
 
-    def run(*arguments: object, stdin: str = "", python: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, *python, "-m", "audiogen_cli", *map(str, arguments)]
+    def run(
+        *arguments: object, stdin: str = "", python: Sequence[str] = (), module: Sequence[str] = ("audiogen_cli",)
+    ) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *python, "-m", *module, *map(str, arguments)]
         return subprocess.run(
             command, input=stdin, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
         )

@@ -131,3 +131,17 @@ def test_prompts_from_a_pipe_to_paths_in_a_pipe(audiogen, tmp_path: Path, model:
     assert (result.returncode, result.stdout) == (0, "out/0001-rain.wav\nout/0002-a-dog-barks.wav\n")
     assert "Traceback" not in result.stderr
     assert len(list((tmp_path / "out").iterdir())) == 4
+
+
+def test_several_processes_share_the_prompts_and_print_as_one(audiogen, tmp_path: Path, model: Path) -> None:
+    prompts = "rain\na dog barks\nwind\n"
+    arguments = ["generate", "--prompts", "prompts.txt", "--model", model, "--duration", "0.2", "--seed", "1"]
+    (tmp_path / "prompts.txt").write_text(prompts)
+    launcher = ["accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    launcher += ["--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "audiogen_cli"]
+    shared = audiogen(*arguments, "--out-dir", "two", module=launcher)
+    assert (shared.returncode, len(shared.stdout.splitlines())) == (0, 3), shared.stderr
+    alone = audiogen(*arguments, "--out-dir", "one")
+    assert shared.stdout == alone.stdout.replace("one/", "two/")
+    for path in (tmp_path / "one").glob("*.wav"):
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
