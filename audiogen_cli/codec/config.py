@@ -96,7 +96,8 @@ class QuantizerConfig:
     decay: float = 0.99  # of the moving averages of each code's cluster
     dead_below: float = 0.1  # a code used less than this share of the mean is replaced by a vector of the batch
     kmeans_iterations: int = 20
-    kmeans_vectors: float = 8.0  # vectors collected per code before the codebooks start
+    kmeans_vectors: float = 8.0  # vectors per code that k-means wants
+    start_step: int = 0  # the encoder learns unquantized for so many steps first
 
 
 @dataclass(frozen=True)

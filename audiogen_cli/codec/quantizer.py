@@ -83,11 +83,12 @@ class VectorQuantizer(nn.Module):
 class ResidualVectorQuantizer(nn.Module):
     """Q with k codebooks: each encodes what the ones before left over; k = 1 is plain VQ.
 
-    In training the codebooks start by k-means once enough vectors have been seen (a batch of the paper's size is
-    enough); until then latents pass unquantized, so that the residual streams do not start from nothing.
+    In training the codebooks start by k-means, by default as soon as enough vectors have been seen (a batch of the
+    paper's size is enough); until then latents pass unquantized, so that residual streams do not start from nothing.
     """
 
     pool: Tensor
+    passes: Tensor
     started: Tensor
 
     def __init__(self, n_q: int, codebook_size: int, dim: int) -> None:
@@ -95,6 +96,7 @@ class ResidualVectorQuantizer(nn.Module):
         self.learning = QuantizerConfig()
         self.streams = nn.ModuleList(VectorQuantizer(codebook_size, dim) for _ in range(n_q))
         self.register_buffer("pool", torch.empty(0, dim), persistent=False)
+        self.register_buffer("passes", torch.tensor(0), persistent=False)
         self.register_buffer("started", torch.tensor(False), persistent=False)
 
     def __iter__(self) -> Iterator[VectorQuantizer]:
@@ -147,9 +149,10 @@ class ResidualVectorQuantizer(nn.Module):
 
     @torch.no_grad()
     def _collect(self, latent: Tensor) -> None:
-        first = next(iter(self))
-        self.pool = torch.cat([self.pool, _gather(_rows(latent))])
-        if len(self.pool) < self.learning.kmeans_vectors * len(first.codebook):
+        enough = round(self.learning.kmeans_vectors * len(next(iter(self)).codebook))
+        self.pool = torch.cat([self.pool, _gather(_rows(latent))])[-enough:]
+        self.passes += 1
+        if len(self.pool) < enough or self.passes <= self.learning.start_step:
             return
         residual = self.pool
         for stream in self:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiogen_cli.data.shards import ShardMeta, load_shards
-from audiogen_cli.errors import AudiogenError, InputError
+from audiogen_cli.errors import AudiogenError, InputError, Interrupted
 from audiogen_cli.interop import model_folder
 from audiogen_cli.lm.config import LMConfig, TrainConfig
 from audiogen_cli.lm.inputs import check_streams, find_codec
