@@ -78,3 +78,11 @@ DeviceOption = Annotated[
 ]
 DtypeOption = Annotated[Dtype, typer.Option("--dtype", metavar="NAME", help="auto, float32, bfloat16 or float16.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, as in --set seed=1 (repeatable)."),
+]
+MaxStepsOption = Annotated[int | None, typer.Option("--max-steps", metavar="N", min=1, help="Stop after N steps.")]
+ProcessesOption = Annotated[
+    int, typer.Option("--processes", metavar="N", min=1, help="Processes on this machine (one a GPU).")
+]

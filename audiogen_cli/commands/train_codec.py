@@ -7,21 +7,28 @@ from typing import Annotated
 
 import typer
 
+from audiogen_cli.commands.options import MaxStepsOption, ProcessesOption, SetOption
+
 
 def train_codec(
-    config: Annotated[Path | None, typer.Option(help="Recipe; without one the paper's x32 codec is trained.")] = None,
-    manifests: Annotated[Path, typer.Option(help="Manifest file or folder of manifests.")] = Path("data/manifests"),
-    datasets: Annotated[str | None, typer.Option(help="Only these datasets, comma-separated.")] = None,
-    out: Annotated[Path, typer.Option(help="Run folder; the finished model folder is written there too.")] = Path(
-        "runs/codec"
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Recipe. [default: recipes/codec-x32.yaml]", show_default=False),
+    ] = None,
+    manifests: Annotated[Path, typer.Option(metavar="PATH", help="Manifest file or folder of manifests.")] = Path(
+        "data/manifests"
     ),
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Override a setting: key=value (repeatable).")] = None,
-    max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after this many steps.")] = None,
-    processes: Annotated[int, typer.Option(min=1, help="Processes on this machine (one a GPU).")] = 1,
+    datasets: Annotated[str, typer.Option(metavar="A,B", help="Only these datasets. [default: all]")] = "",
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Run folder; the finished model folder is written there too.")
+    ] = Path("runs/codec"),
+    set_: SetOption = None,
+    max_steps: MaxStepsOption = None,
+    processes: ProcessesOption = 1,
 ) -> None:
     """Example: audiogen train-codec --config recipes/codec-x32.yaml --out runs/codec-x32
 
-    Trains a neural codec on the train split; run again to resume.
+    Trains a neural codec on the train split; run again to resume. Prints the model's folder.
     """
     from audiogen_cli.codec.config import CodecTrainConfig
     from audiogen_cli.data.manifest import load_manifests
@@ -29,8 +36,7 @@ def train_codec(
 
     overrides = [*(set_ or []), *([f"max_steps={max_steps}"] if max_steps else [])]
     recipe = load_recipe(CodecTrainConfig, config, overrides)
-    chosen = datasets.split(",") if datasets else None
-    clips = load_manifests(manifests, chosen)
+    clips = load_manifests(manifests, [name.strip() for name in datasets.split(",") if name.strip()] or None)
     if processes > 1:
         from audiogen_cli.training.launch import relaunch
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from audiogen_cli.commands.options import MaxStepsOption, ProcessesOption, SetOption
+
 
 class Size(str, Enum):
     """The packaged recipes."""
@@ -23,7 +25,8 @@ def train_lm(
     ] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="Recipe, instead of --size.")] = None,
     streams: Annotated[
-        int | None, typer.Option(help="Refuse shards that do not hold so many streams of codes (1, 2 or 4).")
+        int | None,
+        typer.Option(metavar="K", help="Refuse shards that do not hold so many streams of codes (1, 2 or 4)."),
     ] = None,
     tokens: Annotated[Path, typer.Option(metavar="FOLDER", help="Token shards, made by audiogen tokenize.")] = Path(
         "data/tokens"
@@ -44,12 +47,9 @@ def train_lm(
             show_default=False,
         ),
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, as in optim.lr=1e-4 (repeatable)."),
-    ] = None,
-    max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after this many steps.")] = None,
-    processes: Annotated[int, typer.Option(min=1, help="Processes on this machine (one a GPU).")] = 1,
+    set_: SetOption = None,
+    max_steps: MaxStepsOption = None,
+    processes: ProcessesOption = 1,
 ) -> None:
     """Example: audiogen train-lm --size base --tokens data/tokens
 
