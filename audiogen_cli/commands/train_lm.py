@@ -71,6 +71,10 @@ def train_lm(
         from audiogen_cli.training.launch import relaunch
 
         return relaunch(processes)
+    from audiogen_cli.lm.render import is_main_process
     from audiogen_cli.lm.train import train
 
-    typer.echo(train(recipe, tokens, folder, out or Path("runs") / f"lm-{name}"))
+    model = train(recipe, tokens, folder, out or Path("runs") / f"lm-{name}")
+    if is_main_process():
+        typer.echo(model)
+        typer.echo(f'next: audiogen generate "a dog barks" --model {model} -o dog.wav', err=True)

@@ -48,7 +48,10 @@ def find_codec(tokens: Path, codec: Path | None = None) -> Path:
 
 def _codec_folder(codec: Path) -> Path:
     folder = find_model(codec)
-    return folder / "codec" if (folder / "codec").is_dir() else folder
+    folder = folder / "codec" if (folder / "codec").is_dir() else folder
+    if not _is_codec(folder):
+        raise InputError(f"{codec} holds no codec: give a codec's model folder, run or checkpoint")
+    return folder
 
 
 def _is_codec(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -22,10 +23,13 @@ def relaunch(processes: int) -> None:
     import torch
 
     arguments = _without_option(sys.argv[1:], "--processes")
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(processes)]
-    command += ["--multi_gpu"] if torch.cuda.device_count() > 1 else ["--cpu"]
-    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    child = subprocess.Popen([*command, "-m", "audiogen_cli", *arguments])
+    # torchrun, which accelerate understands: on CPUs `accelerate launch --num_processes` starts one process only.
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
+    if torch.cuda.device_count() < 2:
+        environment["ACCELERATE_USE_CPU"] = "true"
+    child = subprocess.Popen([*command, "-m", "audiogen_cli", *arguments], env=environment)
     forward = {number: signal.signal(number, lambda n, _: child.send_signal(n)) for number in StopSignal.SIGNALS}
     try:
         code = child.wait()
