@@ -22,7 +22,7 @@ from audiogen_cli.lm.streams import delay, undelay
 from audiogen_cli.lm.transformer import KVCache, TextMemory, sinusoidal_positions
 
 TEXT_BUCKET = 16  # texts are padded to a multiple of so many positions
-GPU_BATCH = 32
+GPU_BATCH = 16  # samples decoded side by side there, unless told otherwise
 UNKNOWN = -1  # a code still to be predicted
 
 
@@ -93,7 +93,7 @@ class _Lane:
 
     def __init__(self, engine: Engine, jobs: Sequence[Job]) -> None:
         self.model, self.config, self.jobs = engine.model, engine.config, jobs
-        self.device, self.dtype = engine.weight.device, engine.weight.dtype
+        self.device, self.dtype, self.exact = engine.weight.device, engine.weight.dtype, engine.exact
         self.delays = self.config.stream_delays
         self.n_frames = max(job.n_frames for job in jobs)
         self.n_samples, self.copies = len(jobs), 1 + jobs[0].guided
@@ -101,7 +101,7 @@ class _Lane:
         # Rows that are prepared together: on a CPU each sample alone, whatever its lane holds.
         whole = [list(range(self.n_samples * self.copies))]
         alone = [[i + copy * self.n_samples for copy in range(self.copies)] for i in range(self.n_samples)]
-        self.parts = alone if engine.exact else whole
+        self.parts = alone if self.exact else whole
         self.sampling = SamplingRows.stack([job.sampling for job in jobs], self.device)
         self.steps = torch.cat([self._lay_out(job) for job in jobs]).to(self.device)  # [n, K, 1 + T + late]
         self.uniforms = torch.cat([self._lay_out_uniforms(job) for job in jobs]).to(self.device)
@@ -128,7 +128,9 @@ class _Lane:
         frame = torch.arange(end - start) - 1 - torch.tensor(self.delays)[:, None]
         hidden = (frame < 0).to(self.device)  # [K, steps]
         inputs = torch.where(hidden, self.config.special_token, self.steps[..., start:end])
-        caches = self._prefill(inputs[..., : known - start])
+        # On a CPU the caches always have room for a whole window, so that their layout is the same in any company;
+        # what is not written there takes no memory.
+        caches = self._prefill(inputs[..., : known - start], self.window if self.exact else end - start)
         for step in range(known, end):
             local = step - start
             tokens = torch.where(hidden[:, local], self.config.special_token, self.steps[..., step])
@@ -151,10 +153,10 @@ class _Lane:
         with_text, without = logits.float().chunk(2)
         return guide(with_text, without, self.sampling.guidance)
 
-    def _prefill(self, inputs: Tensor) -> list[KVCache]:
-        """Fresh caches that hold the text's prefix and inputs [n, K, S], the window's first S steps."""
+    def _prefill(self, inputs: Tensor, room: int) -> list[KVCache]:
+        """Fresh caches for `room` steps that hold the text's prefix and inputs [n, K, S], the first S steps."""
         heads = self.config.n_heads
-        shape = (self.n_samples * self.copies, heads, self.n_prefix + self.window, self.config.dim // heads)
+        shape = (self.n_samples * self.copies, heads, self.n_prefix + room, self.config.dim // heads)
         caches = [
             KVCache(
                 torch.empty(shape, dtype=self.dtype, device=self.device),

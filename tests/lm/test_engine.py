@@ -113,3 +113,13 @@ def test_batch_size_limits_lanes() -> None:
     jobs = [Job(make_text(3), 5, seed=i) for i in range(9)]
     assert [len(lane) for lane in engine._lanes(jobs, None)] == [4, 4, 1]
     assert [len(lane) for lane in engine._lanes(jobs, 2)] == [2, 2, 2, 2, 1]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_decodes_what_a_cpu_decodes() -> None:
+    jobs = [Job(make_text(3, i), 30, i, Sampling(temperature=0), torch.full((3, 2), i)) for i in range(6)]
+    on_cpu = run(Engine(make_model()), jobs)
+    on_gpu = run(Engine(make_model().cuda()), jobs)
+    agreement = [float((one == two).float().mean()) for one, two in zip(on_cpu, on_gpu, strict=True)]
+    assert min(agreement) > 0.9  # a near tie may fall otherwise, and what follows it then differs
