@@ -112,7 +112,7 @@ def train(config: TrainConfig, tokens: Path, codec: Path, out: Path) -> Path:
             if stopped:
                 break
     if stopped:
-        raise KeyboardInterrupt(f"stopped after step {state.step}; run the same command again to go on")
+        raise Interrupted(f"stopped after step {state.step}; run the same command again to go on")
     if accelerator.is_main_process:
         write_model(state.best, config, codec, out, getattr(torch, config.weights_dtype))
     accelerator.wait_for_everyone()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import torch
 from accelerate.state import AcceleratorState, PartialState
 from worlds import CODEBOOK_SIZE, N_Q, make_codec, make_rows, make_shards, make_word_vectors
 
-from audiogen_cli.errors import AudiogenError, InputError
+from audiogen_cli.errors import AudiogenError, InputError, Interrupted
 from audiogen_cli.interop.model_folder import find_model, fingerprint, read_licence
 from audiogen_cli.lm import train as training
 from audiogen_cli.lm.config import ModelShape, OptimConfig, TextConfig, TrainConfig
@@ -104,6 +106,24 @@ def test_resumed_run_equals_an_undisturbed_one(world: World, tmp_path: Path, ema
     one, two = AudioLanguageModel.load(whole), AudioLanguageModel.load(parts)
     for a, b in zip(one.parameters(), two.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
+
+
+def test_told_to_stop_it_saves_and_goes_on_later(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = train(recipe(world), world.tokens, world.codec, tmp_path / "whole")
+    honest = training.update_average
+
+    def interrupt(state: training.State, decay: float) -> None:
+        honest(state, decay)
+        if state.step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "update_average", interrupt)
+        with pytest.raises(Interrupted, match="stopped after step 2"):
+            train(recipe(world), world.tokens, world.codec, tmp_path / "run")
+    assert [path.name for path in list_checkpoints(tmp_path / "run")] == ["step-000002"]
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    assert losses(train(recipe(world), world.tokens, world.codec, tmp_path / "run")) == losses(whole)
 
 
 def test_micro_batches_do_not_change_the_step(world: World, tmp_path: Path) -> None:
