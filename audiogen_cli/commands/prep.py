@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,19 @@ from audiogen_cli.commands.options import JsonOption
 
 if TYPE_CHECKING:
     from audiogen_cli.data.prep import Report
+
+
+class EngineName(str, Enum):
+    """What runs prep's work in parallel."""
+
+    processes = "processes"
+    ray = "ray"
+
+
+class Copies(str, Enum):
+    """Formats that prep can convert a dataset to."""
+
+    flac = "flac"
 
 
 def prep(
@@ -33,29 +47,55 @@ def prep(
     keep_speech: Annotated[
         bool, typer.Option("--keep-speech", help="Keep training clips whose text mentions speech.")
     ] = False,
-    workers: Annotated[int | None, typer.Option(metavar="N", min=1, help="Processes. [default: all cores]")] = None,
+    convert: Annotated[
+        Copies | None,
+        typer.Option(metavar="flac", help="Write 16 kHz mono FLAC to <out>/<key>.audio; manifests point there."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Processes. [default: all cores, or the cluster's CPUs]")
+    ] = None,
+    engine: Annotated[
+        EngineName,
+        typer.Option(metavar="NAME", help="processes (of this machine) or ray (cluster at RAY_ADDRESS, else local)."),
+    ] = EngineName.processes,
     json_: JsonOption = False,
 ) -> None:
-    """Example: audiogen prep --datasets esc50
+    """Example: audiogen prep --datasets audiocaps,bbc
 
     Reads datasets as they were published and writes manifests: what each clip is called, where it is, what it says.
+    Run it again after a change or a stop: it opens only what is new.
 
     \b
     audiogen prep --folder my-sounds --captions my-sounds.csv --name mine
+    audiogen prep --datasets sonniss --convert flac
     """
     import json
 
     from audiogen_cli.commands.progress import progress_bar
     from audiogen_cli.data.prep import prepare
+    from audiogen_cli.errors import AudiogenError
 
     keys = list(dict.fromkeys(key.strip() for key in datasets.split(",") if key.strip()))
     with progress_bar("preparing") as progress:
-        reports = prepare(keys, raw, out, folder, name, captions, keep_speech, workers, progress)
+        reports = prepare(
+            *(keys, raw, out, folder, name, captions, keep_speech),
+            copies=convert is not None,
+            workers=workers,
+            engine=engine.value,
+            progress=progress,
+        )
     for report in reports:
         for warning in report.warnings:
             typer.echo(f"warning: {warning}", err=True)
-        typer.echo(json.dumps({**vars(report), "manifest": str(report.manifest)}) if json_ else report.manifest)
+        if report.terms:
+            typer.echo(f"licence of {report.dataset}: {report.terms}", err=True)
+        if json_:
+            typer.echo(json.dumps({**vars(report), "manifest": str(report.manifest)}))
+        elif not report.failure:
+            typer.echo(report.manifest)
     _print_table(reports)
+    if failures := [report.failure for report in reports if report.failure]:
+        raise AudiogenError("; ".join(failures))
     typer.echo(f"next: audiogen tokenize --manifests {out}, or audiogen train-codec --manifests {out}", err=True)
 
 
@@ -66,8 +106,8 @@ def _print_table(reports: list[Report]) -> None:
     table = Table("dataset", "split", "clips", "hours", title="kept")
     lost = Table("dataset", "reason", "items", title="dropped")
     for report in reports:
-        for split, count in report.clips.items():
-            table.add_row(report.dataset, split, str(count), f"{report.hours[split]:.2f}")
+        for split in filter(report.clips.get, report.clips):
+            table.add_row(report.dataset, split, str(report.clips[split]), f"{report.hours[split]:.2f}")
         for reason, count in report.dropped.items():
             lost.add_row(report.dataset, reason, str(count))
     console = Console(stderr=True)

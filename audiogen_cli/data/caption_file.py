@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from audiogen_cli.data.datasets.base import Item, read_csv
+from audiogen_cli.data.csv_file import read_csv
+from audiogen_cli.data.datasets.base import Item
 from audiogen_cli.data.manifest import SPLITS, Dropped, Split
 from audiogen_cli.errors import InputError
 
@@ -62,7 +63,12 @@ class CaptionFile:
             if tag in self.by_tag:
                 self.used.add(tag)
                 added = added + self.by_tag[tag]
-        return replace(item, captions=(*own, *added), split=splits.get(item.path, item.split))
+        return replace(
+            item,
+            captions=(*own, *added),
+            split=splits.get(item.path, item.split),
+            embedded=item.embedded and item.path not in captions,  # what a user says counts more
+        )
 
 
 class _Paths:

@@ -7,18 +7,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from audiogen_cli.errors import AudiogenError, InputError
-from audiogen_cli.files import replacing, write_text
+from audiogen_cli.files import replacing
 
 if TYPE_CHECKING:
     import pyarrow
 
 FORMAT_VERSION = 1
+GROUP_ROWS = 1 << 16
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
@@ -88,31 +90,72 @@ def columns() -> pyarrow.Schema:
     return pa.schema([pa.field(name, types.get(name, pa.string()), nullable=False) for name in names])
 
 
-def write_manifest(path: Path, clips: Sequence[Clip], metadata: Mapping[str, Any]) -> None:
-    """Write a manifest; the old file stays until the new one is whole.
+class ManifestWriter:
+    """Takes the clips of one manifest; `new_manifest` makes it. ids: of the clips so far."""
+
+    def __init__(self, path: Path, metadata: Mapping[str, Any], stack: ExitStack) -> None:
+        texts = {
+            "format_version": str(FORMAT_VERSION),
+            "dataset": str(metadata["dataset"]),
+            "root": str(metadata["root"]),
+            "options": json.dumps(metadata["options"], sort_keys=True),
+        }
+        self.path, self.ids = path, set[str]()
+        self._schema = columns().with_metadata(texts)
+        self._clips: list[Clip] = []
+        self._stack = stack
+        self._file: Any = None
+
+    def add(self, clip: Clip) -> None:
+        """Write one clip. Raises ValueError if it breaks the format (an id taken before, no text)."""
+        if clip.id in self.ids:
+            raise ValueError(f"two clips are called {clip.id}")
+        _check(clip)
+        self.ids.add(clip.id)
+        self._clips.append(clip)
+        if len(self._clips) == GROUP_ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits, as a row group. Raises AudiogenError if the disk refuses."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        with _disk_errors(self.path):
+            if self._file is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                temporary = self._stack.enter_context(replacing(self.path))
+                self._file = self._stack.enter_context(pq.ParquetWriter(temporary, self._schema, compression="zstd"))
+            values = {name: [getattr(clip, name) for clip in self._clips] for name in self._schema.names}
+            self._file.write_table(pa.Table.from_pydict(values, schema=self._schema))
+        self._clips = []
+
+    def close(self) -> None:
+        """Write the rest; nothing at all, not even a file, if there was no clip."""
+        if self._clips:
+            self.flush()
+        with _disk_errors(self.path):
+            if self._file:
+                self._file.close()
+
+
+@contextmanager
+def new_manifest(path: Path, metadata: Mapping[str, Any]) -> Iterator[ManifestWriter]:
+    """Write a manifest clip by clip; the old file stays until the new one is whole, or if there is no clip.
 
     metadata: `dataset` (str), `root` (path) and `options` (anything JSON can hold).
-    Raises ValueError for clips that break the format (two equal ids, no text), AudiogenError if the disk refuses.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    with ExitStack() as stack:  # in which an error deletes the unfinished file
+        writer = ManifestWriter(path, metadata, stack)
+        yield writer
+        writer.close()
 
-    _check(clips)
-    schema = columns()
-    values = {name: [getattr(clip, name) for clip in clips] for name in schema.names}
-    texts = {
-        "format_version": str(FORMAT_VERSION),
-        "dataset": str(metadata["dataset"]),
-        "root": str(metadata["root"]),
-        "options": json.dumps(metadata["options"], sort_keys=True),
-    }
-    table = pa.Table.from_pydict(values, schema=schema.with_metadata(texts))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            pq.write_table(table, temporary, compression="zstd")
-    except OSError as error:
-        raise AudiogenError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+def write_manifest(path: Path, clips: Iterable[Clip], metadata: Mapping[str, Any]) -> None:
+    """Write a manifest, whole or not at all; see `new_manifest`."""
+    with new_manifest(path, metadata) as writer:
+        for clip in clips:
+            writer.add(clip)
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -134,7 +177,10 @@ def read_manifest(path: Path) -> Manifest:
     root = Path(metadata["root"])
     clips = [Clip(**_tuples(row), root=root) for row in table.to_pylist()]
     try:
-        _check(clips)
+        if len({clip.id for clip in clips}) < len(clips):
+            raise ValueError("two clips have one id")
+        for clip in clips:
+            _check(clip)
     except ValueError as error:
         raise InputError(f"{path}: {error}; make it again with audiogen prep") from None
     return Manifest(clips, root, metadata)
@@ -185,18 +231,29 @@ def dropped_file(manifest: Path) -> Path:
     return manifest.with_suffix(".dropped.jsonl")
 
 
-def write_dropped(path: Path, dropped: Iterable[Dropped]) -> None:
-    """Write one JSON object per dropped item: id, split, path, reason, detail; whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = ({name: getattr(item, name) for name in Dropped.__dataclass_fields__} for item in dropped)
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+@contextmanager
+def new_dropped(path: Path) -> Iterator[Callable[[Dropped], None]]:
+    """A function that takes dropped items: one JSON object a line (id, split, path, reason, detail), all or nothing."""
+
+    def add(item: Dropped) -> None:
+        row = {name: getattr(item, name) for name in Dropped.__dataclass_fields__}
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    with ExitStack() as stack:
+        with _disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = stack.enter_context(replacing(path))
+            # an error's text may quote a file name that is not UTF-8
+            file = stack.enter_context(temporary.open("w", encoding="utf-8", errors="backslashreplace"))
+        yield add
 
 
 def read_dropped(path: Path) -> list[Dropped]:
     """The dropped items beside a manifest; none if the file is absent."""
     if not path.is_file():
         return []
-    return [Dropped(**json.loads(line)) for line in path.read_text("utf-8").splitlines()]
+    with path.open(encoding="utf-8") as file:
+        return [Dropped(**json.loads(line)) for line in file]
 
 
 def _metadata(schema: pyarrow.Schema, path: Path) -> dict[str, Any]:
@@ -219,13 +276,17 @@ def _tuples(row: dict[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
 
 
-def _check(clips: Sequence[Clip]) -> None:
-    seen = set()
-    for clip in clips:
-        if clip.id in seen:
-            raise ValueError(f"two clips are called {clip.id}")
-        seen.add(clip.id)
-        if not clip.texts or not all(clip.texts):
-            raise ValueError(f"{clip.id} has no text")
-        if cast(str, clip.split) not in SPLITS:
-            raise ValueError(f"{clip.id} is in split '{clip.split}'")
+def _check(clip: Clip) -> None:
+    if not clip.texts or not all(clip.texts):
+        raise ValueError(f"{clip.id} has no text")
+    if cast(str, clip.split) not in SPLITS:
+        raise ValueError(f"{clip.id} is in split '{clip.split}'")
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Say which file the disk refused."""
+    try:
+        yield
+    except OSError as error:
+        raise AudiogenError(f"{path}: cannot be written: {error.strerror or error}") from None

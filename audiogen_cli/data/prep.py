@@ -1,52 +1,68 @@
 """`audiogen prep`: from raw dataset folders to manifests (paper sec. 4.1).
 
-Every published item ends in the manifest or, with a reason, in the list of dropped items beside it.
+Every published item ends in the manifest or, with a reason, in the list of dropped items beside it. Items pass through
+in chunks and are never all in memory: AudioSet has two million.
 """
 
 from __future__ import annotations
 
-import os
-from collections import Counter
+import pickle
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TypeVar
 
-from audiogen_cli.data.audio import probe
 from audiogen_cli.data.caption_file import CaptionFile, read_caption_file
-from audiogen_cli.data.captions import mentions_speech, process_caption, process_tags
-from audiogen_cli.data.datasets.base import Item, Source
+from audiogen_cli.data.datasets.base import Item, Source, Tree, scan
 from audiogen_cli.data.datasets.folder import Folder
+from audiogen_cli.data.datasets.leakage import held_out_videos, hold_out
 from audiogen_cli.data.datasets.registry import SOURCES, find_source
-from audiogen_cli.data.manifest import SPLITS, Clip, Dropped, dropped_file, write_dropped, write_manifest
-from audiogen_cli.errors import AudiogenError, InputError
+from audiogen_cli.data.examine import Rules, examine
+from audiogen_cli.data.facts import FactsCache
+from audiogen_cli.data.manifest import SPLITS, Clip, Dropped, ManifestWriter, dropped_file, new_dropped, new_manifest
+from audiogen_cli.data.workers import Engine, Workers, start_workers
+from audiogen_cli.errors import InputError
 
 CHUNK = 64  # items per task: enough to hide what passing them to a process costs, few enough for a moving bar
+CHUNK_COPIES = 4  # where each item is decoded, resampled and written
+CACHE = ".cache"
 MISSING_SHOWN = 3
 
-Progress = Callable[[int, int], None]  # (items done, items in all)
+Progress = Callable[[int, int | None], None]  # (items done, items in all or None while they are being listed)
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Report:
-    """What became of one dataset. items: published; clips, hours: by split; dropped: by reason."""
+    """What became of one dataset. items: published; clips, hours: by split; dropped: by reason; probed: files opened.
+
+    manifest is not written, and `failure` says why, if no clip is usable. terms: of the licence, one sentence.
+    """
 
     dataset: str
     manifest: Path
-    items: int
-    clips: dict[str, int]
-    hours: dict[str, float]
-    dropped: dict[str, int]
+    terms: str = ""
+    items: int = 0
+    clips: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
+    hours: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0.0))
+    dropped: dict[str, int] = field(default_factory=dict)
+    probed: int = 0
     warnings: list[str] = field(default_factory=list)
+    failure: str = ""
 
 
 @dataclass(frozen=True)
 class _Job:
-    """One dataset to prepare; options: what its manifest depends on."""
+    """One dataset to prepare. options: what its manifest depends on; items: all of them, on disk."""
 
     source: Source
-    root: Path
+    tree: Tree
     options: dict[str, Any]
+    items: _Spool
+    warnings: list[str]
 
 
 def prepare(
@@ -57,152 +73,150 @@ def prepare(
     name: str | None = None,
     captions: Path | None = None,
     keep_speech: bool = False,
+    copies: bool = False,
     workers: int | None = None,
+    engine: Engine = "processes",
     progress: Progress = lambda done, total: None,
 ) -> list[Report]:
     """Write one manifest per dataset (each read from `<raw>/<key>`) and one for `folder`, called `name`.
 
-    captions: a captions file (`data/caption_file.py`) for whichever of them it names. workers: processes (all cores).
+    captions: a captions file (`data/caption_file.py`) for whichever of them it names.
     keep_speech: keep training clips whose captions or tags mention speech, which the paper drops.
-    Raises InputError before any work for an unknown key, an absent folder or a bad captions file, and AudiogenError
-    if a dataset yields no clip at all (its list of dropped items says why).
+    copies: write each clip's file as mono FLAC at 16 kHz to `<out>/<key>.audio/` and point the manifest there.
+    workers: processes on this machine (all cores), or tasks at a time on a Ray cluster.
+    What was learnt of files is kept in `<out>/.cache`: the next run opens only new and changed ones.
+    Raises InputError before any work for an unknown key, an absent folder or a bad captions file.
     """
-    options = {"keep_speech": keep_speech, "captions": str(captions.resolve()) if captions else None}
-    jobs = [_Job(source := find_source(key), source.find_root(raw / key).resolve(), options) for key in datasets]
+    sources: list[tuple[Source, Path]] = [(find_source(key), raw / key) for key in datasets]
     if folder is not None:
-        source = Folder(_valid_name(name or folder.resolve().name))
-        jobs.append(_Job(source, source.find_root(folder).resolve(), options))
-    if not jobs:
+        sources.append((Folder(_valid_name(name or folder.resolve().name)), folder))
+    if not sources:
         raise InputError(f"nothing to prepare: give --datasets (of {', '.join(SOURCES)}) or --folder")
     caption_file = read_caption_file(captions) if captions else None
-    listed = [(job, _items(job, caption_file)) for job in jobs]
-    if caption_file and not caption_file.used:
-        keys = ", ".join(caption_file.unused[:MISSING_SHOWN])
-        raise InputError(f"{captions}: names no clip of {', '.join(job.source.key for job in jobs)} ({keys}, ...)")
-
-    total = sum(len(items) for _, items in listed)
-    done = 0
-    reports = []
-    for job, items in listed:
-        results: list[Clip | Dropped] = []
-        for examined in _examine_all(items, job, workers or os.cpu_count() or 1):
-            results += examined
-            progress(done + len(results), total)
-        done += len(items)
-        reports.append(_write(job, results, out))
+    options = {
+        "keep_speech": keep_speech,
+        "captions": str(captions.resolve()) if captions else None,
+        "convert": "flac" if copies else None,
+    }
+    progress(0, None)
+    with ExitStack() as stack:
+        jobs = []
+        for source, where in sources:
+            job = _list_items(source, where, raw, caption_file, options)
+            stack.enter_context(closing(job.items.file))
+            jobs.append(job)
+        if caption_file and not caption_file.used:
+            keys = ", ".join(caption_file.unused[:MISSING_SHOWN])
+            raise InputError(f"{captions}: names no clip of {', '.join(s.key for s, _ in sources)} ({keys}, ...)")
+        total = sum(job.items.count for job in jobs)
+        pool = stack.enter_context(start_workers(engine, 1 if total <= CHUNK else workers))
+        reports: list[Report] = []
+        done = 0
+        for job in jobs:
+            report = _report(job, out)
+            reports.append(report)
+            for count in _prepare(job, out / CACHE, pool, report):
+                progress(done + count, total)
+            done += report.items
     if caption_file and caption_file.unused:
         reports[-1].warnings.append(_unused(caption_file))
     return reports
 
 
-def _items(job: _Job, captions: CaptionFile | None) -> list[Item | Dropped]:
-    items = list(job.source.items(job.root))
+def _list_items(source: Source, folder: Path, raw: Path, captions: CaptionFile | None, options: dict[str, Any]) -> _Job:
+    """List a dataset's items to disk. Raises InputError if its folder does not hold it."""
+    if not folder.is_dir() and source.key in SOURCES:
+        # an empty tree makes the source say what it looks for
+        next(source.items(Tree(folder, [], [], [])))
+    tree = scan(folder)
+    videos, warnings = held_out_videos(source.key, raw)
+    items: Iterable[Item | Dropped] = hold_out(source.key, source.items(tree), videos)
     if captions:
-        # A folder's own captions are only guessed from file names, so given ones take their place.
-        items = captions.attach(items, replacing=isinstance(job.source, Folder))
-    return items
+        items = captions.attach(items, replacing=source.guessed)
+    spool = _Spool(_with_unnameable(source.key, items, tree))
+    if spool.missing and tree.archives:
+        warnings.append(f"{source.key}: {spool.missing} clips are missing; is {tree.archives[0]} unpacked?")
+    return _Job(source, tree, options, spool, warnings)
 
 
-def _examine_all(items: Sequence[Item | Dropped], job: _Job, workers: int) -> Iterator[list[Clip | Dropped]]:
-    """Examine all items on a process pool; chunks come back in order."""
-    from joblib import Parallel, delayed
-
-    chunks = [items[begin : begin + CHUNK] for begin in range(0, len(items), CHUNK)]
-    pool = Parallel(n_jobs=min(workers, len(chunks)) or 1, return_as="generator")
-    keep_speech = job.options["keep_speech"]
-    yield from pool(delayed(examine)(chunk, job.source.key, job.root, keep_speech) for chunk in chunks)
+def _with_unnameable(dataset: str, items: Iterable[Item | Dropped], tree: Tree) -> Iterator[Item | Dropped]:
+    yield from items
+    for path in tree.unnameable:
+        yield Dropped(f"{dataset}/{path}", "", path, "bad name", "its name is not UTF-8: rename it")
 
 
-def examine(
-    items: Iterable[Item | Dropped], dataset: str, root: Path, keep_speech: bool = False
-) -> list[Clip | Dropped]:
-    """Turn published items into clips, or say why not; one result per item, in order."""
-    return [
-        _examine(item, dataset, root, keep_speech) if isinstance(item, Item) else item  # dropped by the source
-        for item in items
-    ]
+class _Spool:
+    """Items on disk, in order. count: of all; missing: of those without a file."""
+
+    def __init__(self, items: Iterable[Item | Dropped]) -> None:
+        self.file: IO[bytes] = tempfile.TemporaryFile(prefix="audiogen-")  # noqa: SIM115 - closed by its user
+        self.count = self.missing = 0
+        for chunk in _chunks(items, CHUNK):
+            pickle.dump(chunk, self.file, pickle.HIGHEST_PROTOCOL)
+            self.count += len(chunk)
+            self.missing += sum(isinstance(item, Item) and item.missing for item in chunk)
+
+    def __iter__(self) -> Iterator[Item | Dropped]:
+        self.file.seek(0)
+        read = 0
+        while read < self.count:
+            chunk = pickle.load(self.file)
+            read += len(chunk)
+            yield from chunk
 
 
-def _examine(item: Item, dataset: str, root: Path, keep_speech: bool) -> Clip | Dropped:
-    """
-    # ours, where the paper says `sample`: the clip is dropped as a whole if any of its captions or tags mentions speech
-    (the rule is about what one hears), and only in training: test sets are scored whole.
-    """
-
-    def dropped(reason: str, detail: str) -> Dropped:
-        return Dropped(f"{dataset}/{item.name}", item.split, item.path, reason, detail)
-
-    if item.missing:
-        return dropped("missing", "the metadata names it, the folder does not hold it")
-    spoken = next((text for text in (*item.captions, *item.tags) if mentions_speech(text)), None)
-    if spoken is not None and item.split == "train" and not keep_speech:
-        return dropped("speech", spoken)
-    texts = _texts(item)
-    if not texts:
-        return dropped("no text", "neither a tag nor a caption with a word in it")
-    try:
-        info = probe(root / item.path)
-    except InputError as error:
-        return dropped("unreadable", str(error))
-    duration = info.duration - item.start
-    if duration <= 0:
-        return dropped("too short", f"lasts {info.duration:g} s, but should begin at {item.start:g} s")
-    return Clip(
-        id=f"{dataset}/{item.name}",
-        dataset=dataset,
-        split=item.split,
-        path=item.path,
-        start=item.start,
-        duration=duration if item.duration is None else min(duration, item.duration),
-        sample_rate=info.sample_rate,
-        channels=info.channels,
-        captions=item.captions,
-        tags=item.tags,
-        texts=texts,
-        license=item.license,
-    )
+def _report(job: _Job, out: Path) -> Report:
+    key = job.source.key
+    return Report(key, out / f"{key}.parquet", job.source.terms, warnings=list(job.warnings))
 
 
-def _texts(item: Item) -> tuple[str, ...]:
-    """What the model reads: the joined tags, then each processed caption; no text twice, none without a word."""
-    texts = [process_tags(item.tags), *(process_caption(caption) for caption in item.captions)]
-    return tuple(dict.fromkeys(text for text in texts if any(map(str.isalnum, text))))
+def _prepare(job: _Job, cache: Path, pool: Workers, report: Report) -> Iterator[int]:
+    """Write a dataset's manifest and its list of dropped items, filling in `report`; yields the items done so far."""
+    key, path = job.source.key, report.manifest
+    copies = path.with_suffix(".audio").resolve() if job.options["convert"] else None
+    rules = Rules(key, job.tree.root, job.source.license, job.options["keep_speech"], copies)
+    metadata = {"dataset": key, "root": copies or job.tree.root, "options": job.options}
+    with (
+        closing(FactsCache(cache, key, job.tree.root, copies is not None)) as facts,
+        new_dropped(dropped_file(path)) as drop,
+        new_manifest(path, metadata) as manifest,
+    ):
+        chunks = _chunks(job.items, CHUNK_COPIES if copies else CHUNK)
+        tasks = ((chunk, rules, facts.get(_paths(chunk))) for chunk in chunks)
+        for results, learnt in pool.map(examine, tasks):
+            facts.put(learnt)
+            report.probed += len(learnt)
+            for result in results:
+                _enter(result, manifest, drop, report)
+            yield report.items
+        report.dropped = dict(sorted(report.dropped.items()))
+        if not manifest.ids:
+            why = ", ".join(f"{count} {reason}" for reason, count in report.dropped.items()) or "no items"
+            report.failure = f"{key}: no clip is usable ({why}); see {dropped_file(path)}"
 
 
-def _write(job: _Job, results: Sequence[Clip | Dropped], out: Path) -> Report:
-    """Write a dataset's manifest and its list of dropped items."""
-    clips, dropped = _without_double_ids(results)
-    path = out / f"{job.source.key}.parquet"
-    reasons = Counter(item.reason for item in dropped)
-    report = Report(
-        dataset=job.source.key,
-        manifest=path,
-        items=len(results),
-        clips={split: sum(clip.split == split for clip in clips) for split in SPLITS},
-        hours={split: sum(clip.duration for clip in clips if clip.split == split) / 3600 for split in SPLITS},
-        dropped=dict(sorted(reasons.items())),
-    )
-    write_dropped(dropped_file(path), dropped)
-    if not clips:
-        why = ", ".join(f"{count} {reason}" for reason, count in report.dropped.items()) or "no items"
-        raise AudiogenError(f"{job.source.key}: no clip is usable ({why}); see {dropped_file(path)}")
-    metadata = {"dataset": job.source.key, "root": job.root, "options": job.options}
-    write_manifest(path, clips, metadata)
-    return report
+def _enter(result: Clip | Dropped, manifest: ManifestWriter, drop: Callable[[Dropped], None], report: Report) -> None:
+    """Write a result down and count it."""
+    if isinstance(result, Clip) and result.id in manifest.ids:
+        result = Dropped(result.id, result.split, result.path, "duplicate", "another clip has this id")
+    report.items += 1
+    if isinstance(result, Clip):
+        manifest.add(result)
+        report.clips[result.split] += 1
+        report.hours[result.split] += result.duration / 3600
+    else:
+        drop(result)
+        report.dropped[result.reason] = report.dropped.get(result.reason, 0) + 1
 
 
-def _without_double_ids(results: Sequence[Clip | Dropped]) -> tuple[list[Clip], list[Dropped]]:
-    clips: dict[str, Clip] = {}
-    dropped = []
-    for result in results:
-        if isinstance(result, Dropped):
-            dropped.append(result)
-        elif result.id in clips:
-            detail = f"the id is already taken by {clips[result.id].path}"
-            dropped.append(Dropped(result.id, result.split, result.path, "duplicate", detail))
-        else:
-            clips[result.id] = result
-    return list(clips.values()), dropped
+def _paths(chunk: Sequence[Item | Dropped]) -> list[str]:
+    return [item.path for item in chunk if isinstance(item, Item) and not item.missing]
+
+
+def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    waiting = iter(items)
+    while chunk := list(islice(waiting, size)):
+        yield chunk
 
 
 def _valid_name(name: str) -> str:

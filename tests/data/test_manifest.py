@@ -8,14 +8,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from audiogen_cli.data import manifest
 from audiogen_cli.data.manifest import (
     Clip,
     Dropped,
     dropped_file,
     load_manifests,
+    new_dropped,
     read_dropped,
     read_manifest,
-    write_dropped,
     write_manifest,
 )
 from audiogen_cli.errors import AudiogenError, InputError
@@ -51,10 +52,10 @@ def metadata(root: Path) -> dict[str, object]:
 def test_a_manifest_round_trips_with_exactly_the_promised_columns(tmp_path: Path) -> None:
     clips = [clip("a"), clip("b", captions=(), tags=("dog", "bark"), split="test")]
     write_manifest(tmp_path / "m" / "dogs.parquet", clips, metadata(tmp_path))
-    manifest = read_manifest(tmp_path / "m" / "dogs.parquet")
-    assert manifest.clips == clips
-    assert manifest.clips[0].audio_path == tmp_path / "audio" / "a.wav"
-    assert manifest.metadata == {
+    found = read_manifest(tmp_path / "m" / "dogs.parquet")
+    assert found.clips == clips
+    assert found.clips[0].audio_path == tmp_path / "audio" / "a.wav"
+    assert found.metadata == {
         "format_version": 1,
         "dataset": "dogs",
         "root": str(tmp_path),
@@ -85,11 +86,10 @@ def test_a_disk_that_refuses_leaves_the_old_manifest(tmp_path: Path, monkeypatch
     path = tmp_path / "dogs.parquet"
     write_manifest(path, [clip()], metadata(tmp_path))
 
-    def refuse(table: pa.Table, where: Path, **options: object) -> None:
-        Path(where).write_bytes(b"PAR1 half")
+    def refuse(file: pq.ParquetWriter, table: pa.Table) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pq, "write_table", refuse)
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", refuse)
     with pytest.raises(AudiogenError, match="No space left"):
         write_manifest(path, [clip("b")], metadata(tmp_path))
     assert read_manifest(path).clips == [clip()]
@@ -133,6 +133,18 @@ def test_manifests_are_chosen_by_dataset_and_split(tmp_path: Path) -> None:
         load_manifests(tmp_path)
 
 
+def test_clips_are_written_group_by_group_and_nothing_if_there_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest, "GROUP_ROWS", 2)
+    path = tmp_path / "dogs.parquet"
+    clips = [clip(str(number)) for number in range(5)]
+    write_manifest(path, clips, metadata(tmp_path))
+    assert pq.ParquetFile(path).num_row_groups == 3 and read_manifest(path).clips == clips
+    write_manifest(path, [], metadata(tmp_path))
+    assert read_manifest(path).clips == clips
+
+
 def test_a_root_that_is_gone_is_said_at_once(tmp_path: Path) -> None:
     write_manifest(tmp_path / "dogs.parquet", [clip()], metadata(tmp_path / "gone"))
     with pytest.raises(InputError, match=r"folder .*gone is gone"):
@@ -142,7 +154,9 @@ def test_a_root_that_is_gone_is_said_at_once(tmp_path: Path) -> None:
 def test_dropped_items_are_one_object_a_line(tmp_path: Path) -> None:
     dropped = [Dropped("dogs/a", "train", "audio/a.wav", "missing", "not there"), Dropped("dogs/b", "val", "b", "x")]
     path = dropped_file(tmp_path / "dogs.parquet")
-    write_dropped(path, dropped)
+    with new_dropped(path) as drop:
+        for item in dropped:
+            drop(item)
     assert path.name == "dogs.dropped.jsonl"
     assert [json.loads(line)["reason"] for line in path.read_text().splitlines()] == ["missing", "x"]
     assert read_dropped(path) == dropped

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from audiogen_cli.data.manifest import Dropped, Split
 from audiogen_cli.errors import InputError
 
 # What libsndfile reads, and after it what ffmpeg must.
-_SOUNDFILE_SUFFIXES = "wav flac ogg oga opus mp3 aif aiff aifc w64 rf64 au caf"
+_SOUNDFILE_SUFFIXES = "wav wave flac ogg oga opus mp3 aif aiff aifc w64 rf64 au caf"
 _FFMPEG_SUFFIXES = "m4a aac mp4 mkv mka webm wma"
-AUDIO_SUFFIXES = frozenset(f".{name}" for name in f"{_SOUNDFILE_SUFFIXES} {_FFMPEG_SUFFIXES}".split(" "))
+_FFMPEG_ONLY = frozenset(f".{name}" for name in _FFMPEG_SUFFIXES.split(" "))
+AUDIO_SUFFIXES = frozenset(f".{name}" for name in _SOUNDFILE_SUFFIXES.split(" ")) | _FFMPEG_ONLY
+_ARCHIVES = (".zip", ".z01", ".7z", ".7z.001", ".tar", ".tar.gz", ".tgz", ".rar")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +25,9 @@ class Item:
     """One published clip, before anything is known of its audio.
 
     name: the clip's id within its dataset. path: relative to the root, with `/`; where it should be, if missing.
-    captions, tags: as published, tags with `_` already a space. start, duration: the window in seconds; None reaches
-    to the end of the file.
+    captions, tags: as published, tags with `_` already a space. license: of this clip; empty stands for its source's.
+    start, duration: the window in seconds; None reaches to the end of the file. video: the YouTube id it was cut from.
+    embedded: the file's own description takes the captions' place and its keywords join the tags (`data/embedded.py`).
     """
 
     name: str
@@ -36,6 +39,36 @@ class Item:
     start: float = 0.0
     duration: float | None = None
     missing: bool = False
+    video: str = ""
+    embedded: bool = False
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A dataset's folder, walked once; all paths relative to `root` with `/`, sorted.
+
+    audio: files whose names end like audio. other: all others. unnameable: files whose names are not UTF-8, escaped:
+    no manifest can hold them.
+    """
+
+    root: Path
+    audio: list[str]
+    other: list[str]
+    unnameable: list[str]
+
+    def named(self, *patterns: str) -> list[str]:
+        """Other files whose name fits a pattern, in any case; of several with one name the uppermost."""
+        found: dict[str, str] = {}
+        for path in sorted(self.other, key=lambda path: path.count("/")):
+            name = path.rpartition("/")[2].casefold()
+            if any(fnmatchcase(name, pattern) for pattern in patterns):
+                found.setdefault(name, path)
+        return sorted(found.values())
+
+    @property
+    def archives(self) -> list[str]:
+        """Packed files, which a user may have forgotten to unpack."""
+        return [path for path in self.other if path.casefold().endswith(_ARCHIVES)]
 
 
 class Source(Protocol):
@@ -45,36 +78,58 @@ class Source(Protocol):
     def key(self) -> str:
         """The name in `--datasets`, in ids and of the manifest."""
 
-    def find_root(self, folder: Path) -> Path:
-        """The dataset's own root in `folder` (`<raw>/<key>`). Raises InputError saying what was expected there."""
+    @property
+    def guessed(self) -> bool:
+        """Whether captions are only guessed from names: those that a user gives take their place."""
 
-    def items(self, root: Path) -> Iterator[Item | Dropped]:
-        """Every published clip in a fixed order, or the reason why it cannot become one."""
+    @property
+    def license(self) -> str:
+        """The licence of clips that have none of their own; empty where nobody has said."""
+
+    @property
+    def terms(self) -> str:
+        """What the licence means for whoever trains on it, in one sentence; printed once."""
+
+    def items(self, tree: Tree) -> Iterator[Item | Dropped]:
+        """Every published clip in a fixed order, or the reason why it cannot become one.
+
+        Raises InputError, saying what was expected where, if the tree bears no signature of the dataset.
+        """
 
 
-def find_root(folder: Path, is_root: Callable[[Path], bool], expected: str) -> Path:
-    """The first of `folder`, its children and grandchildren that bears a dataset's signature.
+def scan(folder: Path) -> Tree:
+    """List a dataset's folder; hidden files and folders do not count, links to folders are followed.
 
-    Archives unpack to folders of many names (`ESC-50-master/`), so what lies inside decides, not a name.
-    Raises InputError: `expected` says what was looked for and where to get it.
+    Raises InputError if there is no such folder, or one in it may not be read.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; expected {expected}")
-    for pattern in ("", "*/", "*/*/"):
-        for candidate in sorted(folder.glob(pattern)) if pattern else [folder]:
-            if is_root(candidate):
-                return candidate
-    raise InputError(f"{folder}: expected {expected}")
+        raise InputError(f"{folder}: no such folder")
+    root = folder.resolve()
+    audio: list[str] = []
+    other: list[str] = []
+    unnameable: list[str] = []
+    try:
+        for path in _walk(root, "", (root,)):
+            if (readable := path.encode("utf-8", "backslashreplace").decode()) != path:
+                unnameable.append(readable)
+            else:
+                (audio if is_audio_name(path.rpartition("/")[2]) else other).append(path)
+    except OSError as error:
+        raise InputError(f"{error.filename}: {error.strerror}") from None
+    return Tree(root, sorted(audio), sorted(other), sorted(unnameable))
 
 
-def list_audio(root: Path) -> list[str]:
-    """All audio files below `root`, relative with `/`, sorted; hidden files and folders do not count."""
-    found = []
-    for folder, subfolders, names in os.walk(root):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        relative = Path(folder).relative_to(root)
-        found += [(relative / name).as_posix() for name in names if is_audio_name(name)]
-    return sorted(found)
+def _walk(folder: Path, prefix: str, above: tuple[Path, ...]) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name == "__MACOSX":
+                continue
+            if not entry.is_dir():
+                yield prefix + entry.name
+                continue
+            real = Path(entry.path).resolve() if entry.is_symlink() else Path(entry.path)
+            if real not in above:  # a link to a folder that holds it would never end
+                yield from _walk(real, f"{prefix}{entry.name}/", (*above, real))
 
 
 def is_audio_name(name: str) -> bool:
@@ -82,31 +137,49 @@ def is_audio_name(name: str) -> bool:
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES  # noqa: PTH122 (2M names)
 
 
-def read_csv(path: Path, required: Collection[str]) -> Iterator[dict[str, str]]:
-    """Rows of a CSV file as dicts, cells stripped; its header must hold the `required` columns.
+def expected(tree: Tree, what: str) -> InputError:
+    """The error for a folder that does not hold a dataset. what: the files looked for, and where to get them."""
+    packed = f" ({tree.archives[0]} is there: unpack it)" if tree.archives else ""
+    absent = "" if tree.root.is_dir() else "no such folder; "
+    return InputError(f"{tree.root}: {absent}expected {what}{packed}")
 
-    UTF-8 (with or without BOM) or else Latin-1, any line ending, `,` or Excel's `;`. Rows without any text are
-    skipped. Raises InputError if it is absent, lacks a column or is no CSV.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from None
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = content.decode("latin-1")
-    lines = text.splitlines(keepends=True)
-    delimiter = ";" if lines and ";" in lines[0] and "," not in lines[0] else ","
-    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
-    try:
-        header = [cell.strip() for cell in next(reader, [])]
-        if missing := [column for column in required if column not in header]:
-            found = ",".join(header)[:80] or "nothing"
-            raise InputError(f"{path}: its header lacks the column '{missing[0]}' (found: {found})")
-        for cells in reader:
-            row = dict(zip(header, (cell.strip() for cell in cells), strict=False))
-            if any(row.values()):
-                yield {**dict.fromkeys(header, ""), **row}
-    except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: {error}") from None
+
+def stem(path: str) -> str:
+    """A file's name without folders and last suffix."""
+    return PurePosixPath(path).stem
+
+
+class Shelf:
+    """The audio files of a tree by key; it remembers which of them a row of the metadata has claimed."""
+
+    def __init__(self, dataset: str, paths: Iterable[str], key: Callable[[str], str | None] = stem) -> None:
+        """key: what a path is looked up by; None: by nothing."""
+        self.dataset = dataset
+        self._paths = list(paths)
+        self._by_key: dict[str | None, list[str]] = {}
+        for path in self._paths:
+            self._by_key.setdefault(key(path), []).append(path)
+        self._by_key.pop(None, None)
+        self._claimed: dict[str, str] = {}  # path → the path its clip got, itself or the one it is a copy of
+
+    def candidates(self, key: str) -> list[str]:
+        """All files with that key."""
+        return self._by_key.get(key, [])
+
+    def claim(self, *keys: str) -> str | None:
+        """The file that a clip gets, claimed for it, with its copies: the first that needs no ffmpeg."""
+        found = [path for key in keys for path in self.candidates(key) if path not in self._claimed]
+        if not found:
+            return None
+        best = min(found, key=lambda path: (os.path.splitext(path)[1].lower() in _FFMPEG_ONLY, path))  # noqa: PTH122
+        self._claimed |= dict.fromkeys(found, best)
+        return best
+
+    def rest(self) -> Iterator[Dropped]:
+        """Every file that no clip got, with the reason."""
+        for path in self._paths:
+            best = self._claimed.get(path)
+            if best is None:
+                yield Dropped(f"{self.dataset}/{path}", "", path, "unlisted", "no row of the metadata names it")
+            elif best != path:
+                yield Dropped(f"{self.dataset}/{path}", "", path, "copy", f"the same clip as {best}")

@@ -6,41 +6,44 @@ Folds 1 to 3 train, 4 validates, 5 tests; clips cut from one recording share a f
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
 
-from audiogen_cli.data.datasets.base import Item, find_root, list_audio, read_csv
-from audiogen_cli.data.manifest import Split
+from audiogen_cli.data.csv_file import read_csv
+from audiogen_cli.data.datasets.base import Item, Shelf, Tree, expected, stem
+from audiogen_cli.data.manifest import Dropped, Split
 from audiogen_cli.errors import InputError
 
 SPLIT_OF_FOLD: dict[str, Split] = {"1": "train", "2": "train", "3": "train", "4": "val", "5": "test"}
-LICENSE = "CC BY-NC 3.0"
 LICENSE_ESC10 = "CC BY 3.0"  # the ESC-10 subset
-METADATA = Path("meta", "esc50.csv")
 
 
 class Esc50:
-    """`meta/esc50.csv` and `audio/`, at any depth up to two folders down."""
+    """`meta/esc50.csv` and `audio/`, at any depth. A file may have another suffix than its row says (FLAC copies)."""
 
     key = "esc50"
+    guessed = False
+    license = "CC BY-NC 3.0"
+    terms = "CC BY-NC 3.0 (ESC-10's clips: CC BY): no commercial use; name the recordists, listed in its LICENSE."
 
-    def find_root(self, folder: Path) -> Path:
-        """The folder that holds meta/esc50.csv, such as `ESC-50-master`. Raises InputError if there is none."""
-        expected = f"ESC-50's {METADATA} and audio/ (unpack github.com/karolpiczak/ESC-50 there)"
-        return find_root(folder, lambda candidate: (candidate / METADATA).is_file(), expected)
-
-    def items(self, root: Path) -> Iterator[Item]:
-        """One item per row of the CSV. A file may have another suffix than the row says (FLAC or OGG copies)."""
-        found = {PurePosixPath(path).stem: path for path in list_audio(root / "audio")}
-        for number, row in enumerate(read_csv(root / METADATA, ("filename", "fold", "category")), start=1):
+    def items(self, tree: Tree) -> Iterator[Item | Dropped]:
+        """One item per row of the CSV. Raises InputError if there is none, or it names a fold beyond 1 to 5."""
+        found = tree.named("esc50.csv")
+        if not found:
+            raise expected(tree, "ESC-50's meta/esc50.csv and audio/ (unpack github.com/karolpiczak/ESC-50 there)")
+        path = tree.root / found[0]
+        base = found[0].removesuffix("esc50.csv").removesuffix("meta/")
+        shelf = Shelf(self.key, tree.audio)
+        for number, row in enumerate(read_csv(path, ("filename", "fold", "category")), start=1):
             if row["fold"] not in SPLIT_OF_FOLD:
-                raise InputError(f"{root / METADATA}, row {number}: fold '{row['fold']}' is none of 1 to 5")
-            name = PurePosixPath(row["filename"]).stem
+                raise InputError(f"{path}, row {number}: fold '{row['fold']}' is none of 1 to 5")
+            name = stem(row["filename"])
+            audio = shelf.claim(name)
             yield Item(
                 name=name,
                 split=SPLIT_OF_FOLD[row["fold"]],
-                path=f"audio/{found.get(name, row['filename'])}",
+                path=audio or f"{base}audio/{row['filename']}",
                 tags=(row["category"].replace("_", " "),),
                 # True in the published file, TRUE in copies saved by Excel
-                license=LICENSE_ESC10 if row.get("esc10", "").casefold() == "true" else LICENSE,
-                missing=name not in found,
+                license=LICENSE_ESC10 if row.get("esc10", "").casefold() == "true" else self.license,
+                missing=audio is None,
             )
+        yield from shelf.rest()

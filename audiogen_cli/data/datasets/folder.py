@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import cast
 
-from audiogen_cli.data.datasets.base import Item, list_audio
+from audiogen_cli.data.datasets.base import Item, Tree
 from audiogen_cli.data.manifest import SPLITS, Split
+from audiogen_cli.data.names import name_words
 from audiogen_cli.errors import InputError
-
-_BOUNDARY = re.compile(r"[^\w]|_|(?<=[a-z])(?=[A-Z])")
 
 
 @dataclass(frozen=True)
@@ -25,18 +23,15 @@ class Folder:
     """
 
     key: str
+    guessed: bool = True
+    license: str = ""
+    terms: str = ""
 
-    def find_root(self, folder: Path) -> Path:
-        """The folder itself. Raises InputError if it is absent or holds no audio."""
-        if not folder.is_dir():
-            raise InputError(f"{folder}: no such folder; --folder takes a folder of audio files")
-        if not list_audio(folder):
-            raise InputError(f"{folder}: no audio files in this folder or below it")
-        return folder
-
-    def items(self, root: Path) -> Iterator[Item]:
-        """One item per audio file, by path; its name is the path."""
-        for path in list_audio(root):
+    def items(self, tree: Tree) -> Iterator[Item]:
+        """One item per audio file, by path; its name is the path. Raises InputError if there is none."""
+        if not tree.audio:
+            raise InputError(f"{tree.root}: no audio files in this folder or below it")
+        for path in tree.audio:
             *folders, name = PurePosixPath(path).parts
             split = folders.pop(0) if folders and folders[0] in SPLITS else "train"
             parent = name_words(folders[-1]) if folders else ""
@@ -48,15 +43,6 @@ class Folder:
                 captions=(caption,) if caption else (),
                 tags=(parent,) if parent else (),
             )
-
-
-def name_words(name: str) -> str:
-    """The words of a file's or folder's name; parts that hold a digit are counters or ids and go.
-
-    `DogBark_01` → `Dog Bark`, `1-100032-A-0` → `` (a single letter is no word).
-    """
-    parts = (part for part in _BOUNDARY.split(name) if not any(character.isdigit() for character in part))
-    return " ".join(part for part in parts if len(part) > 1)
 
 
 def _without_repeats(text: str) -> str:

@@ -1,12 +1,26 @@
-"""The datasets that `audiogen prep --datasets` knows, by key."""
+"""The datasets that `audiogen prep --datasets` knows, by key, in the paper's order (and ESC-50)."""
 
 from __future__ import annotations
 
+from audiogen_cli.data.datasets.audiocaps import AudioCaps
+from audiogen_cli.data.datasets.audioset import AudioSet
 from audiogen_cli.data.datasets.base import Source
+from audiogen_cli.data.datasets.bbc import Bbc
+from audiogen_cli.data.datasets.clotho import Clotho
 from audiogen_cli.data.datasets.esc50 import Esc50
+from audiogen_cli.data.datasets.freetousesounds import FreeToUseSounds
+from audiogen_cli.data.datasets.fsd50k import Fsd50k
+from audiogen_cli.data.datasets.paramount import Paramount
+from audiogen_cli.data.datasets.sonniss import Sonniss
+from audiogen_cli.data.datasets.vggsound import VggSound
+from audiogen_cli.data.datasets.wesoundeffects import WeSoundEffects
 from audiogen_cli.errors import InputError
 
-SOURCES: dict[str, Source] = {source.key: source for source in (Esc50(),)}
+_SOURCES: tuple[Source, ...] = (
+    *(AudioSet(), Bbc(), AudioCaps(), Clotho(), VggSound(), Fsd50k()),
+    *(FreeToUseSounds(), Sonniss(), WeSoundEffects(), Paramount(), Esc50()),
+)
+SOURCES: dict[str, Source] = {source.key: source for source in _SOURCES}
 
 
 def find_source(key: str) -> Source:

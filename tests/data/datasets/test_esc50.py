@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from audiogen_cli.data.datasets.base import Item
+from audiogen_cli.data.datasets.base import Item, scan
 from audiogen_cli.data.datasets.esc50 import Esc50
 from audiogen_cli.errors import InputError
 
@@ -25,19 +25,23 @@ def published(folder: Path, rows: list[str], newline: str = "\n", suffix: str = 
     return folder
 
 
-@pytest.mark.parametrize("inside", ["", "ESC-50-master", "download/ESC-50-master"])
-def test_the_root_is_where_its_csv_is(tmp_path: Path, inside: str) -> None:
+def items_of(folder: Path) -> list[Item]:
+    return [item for item in Esc50().items(scan(folder)) if isinstance(item, Item)]
+
+
+@pytest.mark.parametrize("inside", ["", "ESC-50-master/", "download/ESC-50-master/"])
+def test_it_is_found_where_its_csv_is(tmp_path: Path, inside: str) -> None:
     published(tmp_path / inside, ROWS)
-    assert Esc50().find_root(tmp_path) == tmp_path / inside
+    assert [item.path for item in items_of(tmp_path)] == [f"{inside}audio/{row.split(',')[0]}" for row in ROWS]
 
 
 def test_a_folder_without_esc50_says_what_is_expected(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"expected ESC-50's meta/esc50.csv and audio/"):
-        Esc50().find_root(tmp_path)
+        items_of(tmp_path)
 
 
 def test_rows_become_items(tmp_path: Path) -> None:
-    items = list(Esc50().items(published(tmp_path / "x", ROWS)))
+    items = items_of(published(tmp_path / "x", ROWS))
     assert items == [
         Item("1-100032-A-0", "train", "audio/1-100032-A-0.wav", tags=("dog",), license="CC BY 3.0"),
         Item("4-100038-A-14", "val", "audio/4-100038-A-14.wav", tags=("chirping birds",), license="CC BY-NC 3.0"),
@@ -48,7 +52,7 @@ def test_rows_become_items(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".flac", ".ogg"])
 def test_copies_in_another_format_and_through_excel(tmp_path: Path, suffix: str) -> None:
     rows = [row.replace("True", "TRUE").replace("False", "FALSE") for row in ROWS]
-    items = list(Esc50().items(published(tmp_path / "x", rows, newline="\r\n", suffix=suffix)))
+    items = items_of(published(tmp_path / "x", rows, newline="\r\n", suffix=suffix))
     assert [item.path for item in items[:2]] == [f"audio/1-100032-A-0{suffix}", f"audio/4-100038-A-14{suffix}"]
     assert [item.license for item in items[:2]] == ["CC BY 3.0", "CC BY-NC 3.0"]
 
@@ -56,12 +60,12 @@ def test_copies_in_another_format_and_through_excel(tmp_path: Path, suffix: str)
 def test_a_fold_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     root = published(tmp_path / "x", [ROWS[0], "6-1-A-0.wav,6,0,dog,True,1,A"])
     with pytest.raises(InputError, match="row 2: fold '6'"):
-        list(Esc50().items(root))
+        items_of(root)
 
 
 @pytest.mark.shared
 def test_the_real_metadata(esc50: Path) -> None:
-    items = list(Esc50().items(Esc50().find_root(esc50)))
+    items = items_of(esc50)
     assert len(items) >= 1600 and not any(item.missing for item in items if item.split != "test")
     assert len({item.tags for item in items}) == 50
     assert all(item.split == {"4": "val", "5": "test"}.get(item.name[0], "train") for item in items)

@@ -1,0 +1,103 @@
+"""AudioCaps v1 (Kim et al. 2019): captions of AudioSet segments; one in training, five in validation and test."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from audiogen_cli.data.csv_file import first_row, read_csv
+from audiogen_cli.data.datasets.base import Item, Tree, expected, stem
+from audiogen_cli.data.datasets.youtube import ID_LENGTH, VideoShelf, damaged_id
+from audiogen_cli.data.manifest import SPLITS, Dropped, Split
+
+PUBLISHED = ("audiocap_id", "youtube_id", "start_time", "caption")
+_V2 = re.compile(r"2[._]0|v2", re.IGNORECASE)
+
+
+@dataclass
+class _Captioned:
+    """A clip with the captions of all its rows. numbers: the rows' audiocap_id."""
+
+    start: str
+    captions: list[str] = field(default_factory=list)
+    numbers: list[str] = field(default_factory=list)
+
+
+class AudioCaps:
+    """`train.csv`, `val.csv`, `test.csv` as published or in WavCaps' form, in any folder, and audio in any folder.
+
+    Where the lists of v1 and 2.0 lie side by side (the repository holds both), the paper's v1 is read.
+    """
+
+    key = "audiocaps"
+    guessed = False
+    license = "captions: academic use only; audio: its YouTube uploaders'"
+    terms = "its captions are for academic purposes only; the audio stays its YouTube uploaders'."
+
+    def items(self, tree: Tree) -> Iterator[Item | Dropped]:
+        """One item per clip, its captions in the order of the rows, which need not be adjacent."""
+        lists = _lists(tree)
+        if not lists:
+            raise expected(
+                tree,
+                "AudioCaps' train.csv, val.csv, test.csv (audiocap_id,youtube_id,…; github.com/cdjkim/audiocaps)",
+            )
+        shelf = VideoShelf(self.key, tree.audio)
+        for split, path in lists.items():
+            clips: dict[str, _Captioned] = {}
+            for number, (video, start, caption, identifier) in enumerate(_rows(tree.root / path), start=1):
+                if damaged := damaged_id(self.key, split, video, f"{path} row {number}"):
+                    yield damaged
+                    continue
+                clip = clips.setdefault(video, _Captioned(start))
+                clip.captions.append(caption)
+                clip.numbers.append(identifier)
+            for video, clip in clips.items():
+                audio = shelf.claim(video, *filter(None, clip.numbers))
+                yield Item(
+                    name=f"{video}_{clip.start}" if clip.start else video,
+                    split=split,
+                    path=audio or f"{split}/{video}.wav",
+                    captions=tuple(dict.fromkeys(filter(None, clip.captions))),
+                    missing=audio is None,
+                    video=video,
+                )
+        yield from shelf.rest()
+
+    def evaluation_videos(self, tree: Tree) -> Iterator[tuple[str, str]]:
+        """Videos that must not be trained on, with the split they belong to."""
+        for split, path in _lists(tree).items():
+            if split != "train":
+                yield from ((video, f"AudioCaps {split}") for video, *_ in _rows(tree.root / path))
+
+
+def _lists(tree: Tree) -> dict[Split, str]:
+    """The list of each split that is there: v1 before 2.0, the publisher's form before WavCaps'."""
+    ranked: dict[Split, list[tuple[bool, bool, bool, str]]] = {}
+    for path in tree.other:
+        folder, _, name = path.rpartition("/")
+        split = next((split for split in SPLITS if name.casefold() == f"{split}.csv"), None)
+        columns = first_row(tree.root / path) if split else []
+        if split and columns[:1] in (["audiocap_id"], ["file_name"]):
+            rank = (columns[0] != "audiocap_id", bool(_V2.search(folder)), not _has_crlf(tree.root / path), path)
+            ranked.setdefault(split, []).append(rank)
+    return {split: min(ranked[split])[-1] for split in SPLITS if split in ranked}
+
+
+def _has_crlf(path: Path) -> bool:
+    """v1 ends its lines with CRLF, 2.0 with LF."""
+    with path.open("rb") as file:
+        return file.readline().endswith(b"\r\n")
+
+
+def _rows(path: Path) -> Iterator[tuple[str, str, str, str]]:
+    """(video, start, caption, audiocap_id) of each caption; WavCaps' form has neither start nor number."""
+    published = first_row(path)[:1] == ["audiocap_id"]
+    for row in read_csv(path, PUBLISHED if published else ("file_name",)):
+        if published:
+            yield row["youtube_id"], row["start_time"], row["caption"], row["audiocap_id"]
+            continue
+        video = stem(row["file_name"])[-ID_LENGTH:]  # `Y<id>.wav`
+        yield from ((video, "", caption, "") for column, caption in row.items() if column.startswith("caption"))

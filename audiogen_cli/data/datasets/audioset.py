@@ -1,0 +1,87 @@
+"""AudioSet (Gemmeke et al. 2017): lists of 10 s segments of YouTube videos, 527 classes; the audio was downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from audiogen_cli.data.csv_file import read_csv
+from audiogen_cli.data.datasets.base import Item, Tree, expected
+from audiogen_cli.data.datasets.youtube import VideoShelf, damaged_id
+from audiogen_cli.data.json_file import read_json
+from audiogen_cli.data.manifest import Dropped, Split
+
+COLUMNS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
+
+
+class AudioSet:
+    """Any of Google's `*_segments.csv`, `class_labels_indices.csv` or `ontology.json`, and audio in any folder.
+
+    Both training lists are `train`, eval is `test`. Tags are the labels' display names.
+    """
+
+    key = "audioset"
+    guessed = False
+    license = "audio: its YouTube uploaders'; labels CC BY 4.0"
+    terms = "the lists are CC BY 4.0 (ontology CC BY-SA 4.0); the audio stays its YouTube uploaders'."
+
+    def items(self, tree: Tree) -> Iterator[Item | Dropped]:
+        """One item per segment. Raises InputError if there is no list, or no names for its labels."""
+        lists = tree.named("*_segments.csv")
+        if not lists:
+            raise expected(
+                tree, "AudioSet's *_segments.csv and class_labels_indices.csv (research.google.com/audioset/download)"
+            )
+        names = _label_names(tree)
+        shelf = VideoShelf(self.key, tree.audio)
+        for path in lists:
+            split = _split(path)
+            for number, row in enumerate(_rows(tree, path), start=1):
+                video = row["YTID"]
+                if damaged := damaged_id(self.key, split, video, f"{path} row {number}"):
+                    yield damaged
+                    continue
+                audio = shelf.claim(video)
+                yield Item(
+                    name=f"{video}_{_start(row['start_seconds'])}",
+                    split=split,
+                    path=audio or f"{video}.wav",
+                    tags=tuple(names[label] for label in row["positive_labels"].split(",") if label in names),
+                    missing=audio is None,
+                    video=video,
+                )
+        yield from shelf.rest()
+
+    def evaluation_videos(self, tree: Tree) -> Iterator[tuple[str, str]]:
+        """Videos that must not be trained on, with the split they belong to."""
+        for path in tree.named("*_segments.csv"):
+            if _split(path) == "test":
+                yield from ((row["YTID"], "AudioSet eval") for row in _rows(tree, path))
+
+
+def _rows(tree: Tree, path: str) -> Iterator[dict[str, str]]:
+    """The segments of a list. It has no header; comments begin with `# ` (and `#NAME?` is none of them)."""
+    for row in read_csv(tree.root / path, header=COLUMNS):
+        if not row["YTID"].startswith("# "):
+            yield row
+
+
+def _split(path: str) -> Split:
+    return "test" if path.rpartition("/")[2].casefold().startswith("eval") else "train"
+
+
+def _start(seconds: str) -> str:
+    """`30.000` → `30`, as spreadsheets write it, too."""
+    try:
+        return f"{float(seconds):g}"
+    except ValueError:
+        return seconds
+
+
+def _label_names(tree: Tree) -> dict[str, str]:
+    """Label id (mid) → display name."""
+    if found := tree.named("class_labels_indices.csv"):
+        rows = read_csv(tree.root / found[0], ("mid", "display_name"))
+        return {row["mid"]: row["display_name"] for row in rows}
+    if found := tree.named("ontology.json"):
+        return {entry["id"]: entry["name"] for entry in read_json(tree.root / found[0])}
+    raise expected(tree, "class_labels_indices.csv or ontology.json beside the lists, which name the labels")

@@ -1,0 +1,68 @@
+"""Clotho v2.1 (Drossos et al. 2020): Freesound clips of 15 to 30 s with five captions each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from audiogen_cli.data.csv_file import read_csv
+from audiogen_cli.data.datasets.base import Item, Shelf, Tree, expected, stem
+from audiogen_cli.data.manifest import Dropped, Split
+
+SPLITS: dict[str, Split] = {"development": "train", "validation": "val", "evaluation": "test"}
+CAPTIONS = tuple(f"caption_{number}" for number in range(1, 6))
+
+
+class Clotho:
+    """`clotho_captions_<split>.csv`, `clotho_metadata_<split>.csv` (for the licences) and a folder of audio per split.
+
+    A clip is known by its split and name: four names occur in two splits. Three names begin with a blank, which some
+    unpacking tools strip; many hold commas, brackets or dots.
+    """
+
+    key = "clotho"
+    guessed = False
+    license = "captions: Tampere University, non-commercial, attribution"
+    terms = (
+        "captions: Tampere University's, non-commercial, with attribution; audio: CC0, BY, BY-NC or Sampling+ by clip."
+    )
+
+    def items(self, tree: Tree) -> Iterator[Item | Dropped]:
+        """One item per row of the captions. Raises InputError if there are none."""
+        lists = {path: name for path in tree.named("clotho_captions_*.csv") if (name := _split_name(stem(path)))}
+        if not lists:
+            raise expected(tree, "Clotho's clotho_captions_*.csv and unpacked clotho_audio_*.7z (zenodo.org/4783391)")
+        shelf = Shelf(self.key, tree.audio, _audio_key)
+        for path, split in lists.items():
+            licenses = _licenses(tree, split)
+            for row in read_csv(tree.root / path, ("file_name", *CAPTIONS), strip=False):
+                name = row["file_name"]
+                audio = shelf.claim(f"{split}/{stem(name)}") or shelf.claim(f"{split}/{stem(name.strip())}")
+                yield Item(
+                    name=f"{split}/{name.strip()}",
+                    split=SPLITS[split],
+                    path=audio or f"{split}/{name}",
+                    captions=tuple(dict.fromkeys(filter(None, (row[column].strip() for column in CAPTIONS)))),
+                    license=licenses.get(name.strip(), self.license),
+                    missing=audio is None,
+                )
+        yield from shelf.rest()
+
+
+def _split_name(folder_or_file: str) -> str | None:
+    """`development` for `development`, `clotho_audio_development` or `clotho_captions_development`."""
+    return next((name for name in SPLITS if folder_or_file.casefold().endswith(name)), None)
+
+
+def _audio_key(path: str) -> str | None:
+    """`<split>/<name without suffix>` by the innermost folder called after a split; None if there is none."""
+    folders = reversed(PurePosixPath(path).parts[:-1])
+    split = next((name for folder in folders if (name := _split_name(folder))), None)
+    return split and f"{split}/{stem(path)}"
+
+
+def _licenses(tree: Tree, split: str) -> dict[str, str]:
+    """File name → licence, where the metadata of a split are there."""
+    found = tree.named(f"clotho_metadata_{split}.csv")
+    rows = read_csv(tree.root / found[0], ("file_name", "license")) if found else ()
+    return {row["file_name"]: row["license"] for row in rows}

@@ -1,0 +1,73 @@
+"""FSD50K (Fonseca et al. 2022): Freesound clips with labels of the AudioSet ontology and their uploaders' words."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from typing import Any, cast
+
+from audiogen_cli.data.csv_file import read_csv
+from audiogen_cli.data.datasets.base import Item, Shelf, Tree, expected
+from audiogen_cli.data.json_file import read_json
+from audiogen_cli.data.manifest import Dropped, Split
+
+LONGEST_CAPTION = 20  # words: ours, longer descriptions tell of recorders, licences and the uploader's other work
+_TAG = re.compile(r"<[^>]*>")
+_ADVERT = re.compile(r"https?:|www\.|@|\bfreesound\b|\blicen[cs]e|\bcredit|\brecorded (with|on|using)\b", re.IGNORECASE)
+
+
+class Fsd50k:
+    """`FSD50K.ground_truth/dev.csv` and `eval.csv`, `FSD50K.metadata/*_clips_info_FSD50K.json` and audio by number.
+
+    Tags are the labels (with all their ancestors, as published). # ours, where the paper's table says `tags &
+    captions`: the uploader's description is a caption if it is one sentence about the sound and no more.
+    """
+
+    key = "fsd50k"
+    guessed = False
+    license = "CC BY 4.0"
+    terms = "CC BY 4.0 as a dataset; its clips are CC0, BY, BY-NC or Sampling+, each clip's licence is in the manifest."
+
+    def items(self, tree: Tree) -> Iterator[Item | Dropped]:
+        """One item per row. Raises InputError if neither list is there."""
+        lists = [path for path in tree.other if path.endswith(("ground_truth/dev.csv", "ground_truth/eval.csv"))]
+        if not lists:
+            raise expected(
+                tree, "FSD50K.ground_truth/dev.csv and eval.csv, and joined, unpacked audio (zenodo.org/4060432)"
+            )
+        shelf = Shelf(self.key, tree.audio)
+        for path in lists:
+            part = path.rpartition("/")[2].removesuffix(".csv")
+            infos = _clip_infos(tree, part)
+            required = ("fname", "labels", "split") if part == "dev" else ("fname", "labels")
+            for row in read_csv(tree.root / path, required):
+                info = infos.get(row["fname"], {})
+                audio = shelf.claim(row["fname"])
+                yield Item(
+                    name=row["fname"],
+                    split=cast(Split, row["split"] if part == "dev" else "test"),
+                    path=audio or f"FSD50K.{part}_audio/{row['fname']}.wav",
+                    captions=_captions(str(info.get("description", ""))),
+                    tags=tuple(label_words(label) for label in row["labels"].split(",") if label),
+                    license=str(info.get("license", self.license)),
+                    missing=audio is None,
+                )
+        yield from shelf.rest()
+
+
+def label_words(label: str) -> str:
+    """`Male_speech_and_man_speaking` → `Male speech, man speaking`; AudioSet has commas for `_and_`."""
+    return re.sub(r"[()]", "", label.replace("_and_", ", ").replace("_", " "))
+
+
+def _clip_infos(tree: Tree, part: str) -> dict[str, dict[str, Any]]:
+    """Clip number → title, description, tags, license, uploader; empty if the metadata are not there."""
+    found = tree.named(f"{part}_clips_info_fsd50k.json")
+    return cast("dict[str, dict[str, Any]]", read_json(tree.root / found[0])) if found else {}
+
+
+def _captions(description: str) -> tuple[str, ...]:
+    """The description as a caption, or nothing."""
+    text = " ".join(html.unescape(_TAG.sub(" ", description)).split())
+    return (text,) if 0 < len(text.split()) <= LONGEST_CAPTION and not _ADVERT.search(text) else ()

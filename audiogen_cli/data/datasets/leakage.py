@@ -1,0 +1,48 @@
+"""Clips of evaluation sets that other datasets would bring into training: all are cuts of the same YouTube videos.
+
+AudioCaps' val and test clips lie in AudioSet's unbalanced list, AudioSet's eval clips in VGG-Sound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from audiogen_cli.data.datasets.audiocaps import AudioCaps
+from audiogen_cli.data.datasets.audioset import AudioSet
+from audiogen_cli.data.datasets.base import Item, scan
+from audiogen_cli.data.manifest import Dropped
+
+# dataset → those whose evaluation clips it may hold
+OVERLAPS: dict[str, tuple[AudioCaps | AudioSet, ...]] = {
+    "audioset": (AudioCaps(), AudioSet()),
+    "vggsound": (AudioCaps(), AudioSet()),
+}
+
+
+def held_out_videos(dataset: str, raw: Path) -> tuple[dict[str, str], list[str]]:
+    """Video → evaluation split, for those that `dataset` must not train on, and warnings where a list is not there.
+
+    The lists are those in `<raw>/audiocaps` and `<raw>/audioset`, whether or not these are prepared, too.
+    """
+    videos: dict[str, str] = {}
+    warnings = []
+    for other in OVERLAPS.get(dataset, ()):
+        folder = raw / other.key
+        found = dict(other.evaluation_videos(scan(folder))) if folder.is_dir() else {}
+        if not found and other.key != dataset:
+            warnings.append(
+                f"{dataset}: {folder} holds no lists of {other.key}'s evaluation clips, so its training split may"
+                f" contain some: put them there (no audio needed) if you will evaluate on {other.key}"
+            )
+        videos |= found
+    return videos, warnings
+
+
+def hold_out(dataset: str, items: Iterable[Item | Dropped], videos: dict[str, str]) -> Iterator[Item | Dropped]:
+    """The items, training clips of those videos dropped."""
+    for item in items:
+        if isinstance(item, Item) and item.split == "train" and item.video in videos:
+            yield Dropped(f"{dataset}/{item.name}", "train", item.path, "held out", f"a clip of {videos[item.video]}")
+        else:
+            yield item

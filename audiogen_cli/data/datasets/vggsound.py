@@ -1,0 +1,48 @@
+"""VGG-Sound (Chen et al. 2020): 10 s clips of YouTube videos with one of 309 labels each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+from audiogen_cli.data.csv_file import read_csv
+from audiogen_cli.data.datasets.base import Item, Tree, expected
+from audiogen_cli.data.datasets.youtube import VideoShelf, damaged_id
+from audiogen_cli.data.manifest import Dropped, Split
+from audiogen_cli.errors import InputError
+
+COLUMNS = ("video", "start", "label", "split")
+
+
+class VggSound:
+    """`vggsound.csv`, which has no header, and audio or video files in any folder, called by their video's id."""
+
+    key = "vggsound"
+    guessed = False
+    license = "audio: its YouTube uploaders'; labels CC BY 4.0"
+    terms = "the list is CC BY 4.0; the audio stays its YouTube uploaders'."
+
+    def items(self, tree: Tree) -> Iterator[Item | Dropped]:
+        """One item per row. Raises InputError if there is no list, or a row is in neither train nor test."""
+        found = tree.named("vggsound.csv")
+        if not found:
+            raise expected(tree, "VGG-Sound's vggsound.csv (robots.ox.ac.uk/~vgg/data/vggsound) and its audio")
+        shelf = VideoShelf(self.key, tree.audio)
+        for number, row in enumerate(read_csv(tree.root / found[0], header=COLUMNS), start=1):
+            where = f"{found[0]} row {number}"
+            if row["split"] not in ("train", "test"):
+                raise InputError(f"{tree.root / where}: split '{row['split']}' is neither train nor test")
+            if damaged := damaged_id(self.key, row["split"], row["video"], where):
+                yield damaged
+                continue
+            name = f"{row['video']}_{row['start']:0>6}"  # the authors' own file names
+            audio = shelf.claim(row["video"])
+            yield Item(
+                name=name,
+                split=cast(Split, row["split"]),
+                path=audio or f"{name}.wav",
+                tags=(row["label"],),
+                missing=audio is None,
+                video=row["video"],
+            )
+        yield from shelf.rest()

@@ -1,0 +1,61 @@
+"""Processes that share prep's work: on this machine, or on a Ray cluster through joblib's backend for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from typing import Any, Literal, TypeVar
+
+from audiogen_cli.errors import InputError
+
+Engine = Literal["processes", "ray"]
+Result = TypeVar("Result")
+
+ROUND = 32  # tasks per process between two waits: so many results may wait in memory for whoever takes them
+
+
+class Workers:
+    """Runs one function over many tasks, `count` at a time."""
+
+    def __init__(self, pool: Any, count: int) -> None:
+        self._pool, self.count = pool, count
+
+    def map(self, function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
+        """`function(*task)` of each task, in order, as they come; tasks are drawn in rounds, never all at once."""
+        from joblib import delayed
+
+        waiting = iter(tasks)
+        while batch := list(islice(waiting, ROUND * self.count)):
+            yield from self._pool(delayed(function)(*task) for task in batch)
+
+
+@contextmanager
+def start_workers(engine: Engine = "processes", count: int | None = None) -> Iterator[Workers]:
+    """Start the processes (count: all cores, or all CPUs of the cluster), and end them.
+
+    ray: the cluster that RAY_ADDRESS names, or else one on this machine. Raises InputError if it is not installed.
+    """
+    from joblib import Parallel, parallel_config
+
+    with ExitStack() as stack:
+        if engine == "ray":
+            cluster = _connect_to_ray()
+            count = count or cluster
+            stack.enter_context(parallel_config(backend="ray"))
+        count = count or os.cpu_count() or 1
+        yield Workers(stack.enter_context(Parallel(n_jobs=count, return_as="generator")), count)
+
+
+def _connect_to_ray() -> int:
+    """Make Ray joblib's backend; returns the cluster's CPUs."""
+    try:
+        import ray
+        from ray.util.joblib import register_ray
+    except ImportError:
+        raise InputError("--engine ray: ray is not installed; pip install 'audiogen-cli[ray]'") from None
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False)  # takes RAY_ADDRESS
+    register_ray()
+    return int(ray.cluster_resources()["CPU"])
