@@ -22,8 +22,10 @@ RUN_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
 # Settings that may change between a run and its continuation without changing what is learnt.
 FREE_SETTINGS = frozenset(
-    ("max_steps", "log_every", "save_every", "validate_every", "keep_checkpoints", "workers", "micro_batch", "compile")
-    + ("licence", "weights_dtype")
+    {
+        *("max_steps", "log_every", "save_every", "validate_every", "keep_checkpoints", "workers"),
+        *("micro_batch", "compile", "licence", "weights_dtype"),
+    }
 )
 
 
