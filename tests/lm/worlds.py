@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from audiogen_cli.codec.config import CodecConfig, SpectralConfig
+from audiogen_cli.codec.config import CodecConfig, SEANetConfig
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.data.shards import ShardMeta, ShardWriter, TokenRow
 from audiogen_cli.interop.model_folder import fingerprint
@@ -60,7 +60,7 @@ def make_word_vectors(folder: Path, width: int = 6) -> Path:
 def make_codec(folder: Path, seed: int = 0) -> Path:
     """An untrained codec of 25 frames a second, two streams of 16 codes."""
     torch.manual_seed(seed)
-    network = SpectralConfig(fine_dim=8, coarse_dim=8, fine_blocks=(1, 1), coarse_blocks=(1, 1))
+    network = SEANetConfig(channels=2, strides=(4, 4, 5, 8), norm="none", lstm_layers=0)
     codec = AudioCodec(CodecConfig(network=network, latent_dim=8, n_q=N_Q, codebook_size=CODEBOOK_SIZE))
     codec.save(folder, "codec's licence")
     return folder
