@@ -10,7 +10,8 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from audiogen_cli.errors import AudiogenError, InputError
 
 FORMAT_VERSION = 1
 COMMIT_EVERY = 1.0  # seconds: what a kill may cost
+WAIT = 10.0  # seconds, for another run that uses the cache
 LONGEST_READ = 300.0  # seconds decoded at once, so that half an hour of 96 kHz surround needs no gigabytes
 
 
@@ -95,11 +97,9 @@ class FactsCache:
     def __init__(self, folder: Path, dataset: str, root: Path, copies: bool) -> None:
         digest = hashlib.sha256(f"{FORMAT_VERSION}/{root}/{copies}".encode()).hexdigest()[:12]
         self.path = folder / f"{dataset}-{digest}.sqlite"
-        try:
+        with self._errors():
             folder.mkdir(parents=True, exist_ok=True)
             self._database = self._open()
-        except (OSError, sqlite3.Error) as error:
-            raise AudiogenError(f"{self.path}: cannot be used ({error}); is another audiogen prep at work?") from None
         self._committed = time.monotonic()
 
     def get(self, paths: Collection[str]) -> dict[str, Facts]:
@@ -117,7 +117,8 @@ class FactsCache:
             (path, *(f.size, f.mtime, f.sample_rate, f.channels, f.n_samples), f.description, json.dumps(f.keywords))
             for path, f in facts.items()
         ]
-        self._database.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        with self._errors():
+            self._database.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         if time.monotonic() > self._committed + COMMIT_EVERY:
             self._database.commit()
             self._committed = time.monotonic()
@@ -126,6 +127,13 @@ class FactsCache:
         """Commit and close."""
         self._database.commit()
         self._database.close()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            raise AudiogenError(f"{self.path}: cannot be used ({error}); is another audiogen prep at work?") from None
 
     def _open(self) -> sqlite3.Connection:
         try:
@@ -138,7 +146,7 @@ class FactsCache:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, timeout=10)
+    database = sqlite3.connect(path, timeout=WAIT)
     database.execute("PRAGMA synchronous = OFF")  # safe against kills; against power cuts a cache need not be
     database.execute(
         "CREATE TABLE IF NOT EXISTS facts (path TEXT PRIMARY KEY, size INTEGER, mtime INTEGER, sample_rate INTEGER,"

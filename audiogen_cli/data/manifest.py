@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 FORMAT_VERSION = 1
-GROUP_ROWS = 1 << 16
+GROUP_ROWS = 8192  # clips that wait in memory
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 

@@ -56,10 +56,10 @@ class Report:
 
 @dataclass(frozen=True)
 class _Job:
-    """One dataset to prepare. options: what its manifest depends on; items: all of them, on disk."""
+    """One dataset to prepare. root: of its items' paths; options: what its manifest depends on; items: on disk."""
 
     source: Source
-    tree: Tree
+    root: Path
     options: dict[str, Any]
     items: _Spool
     warnings: list[str]
@@ -136,7 +136,7 @@ def _list_items(source: Source, folder: Path, raw: Path, captions: CaptionFile |
     spool = _Spool(_with_unnameable(source.key, items, tree))
     if spool.missing and tree.archives:
         warnings.append(f"{source.key}: {spool.missing} clips are missing; is {tree.archives[0]} unpacked?")
-    return _Job(source, tree, options, spool, warnings)
+    return _Job(source, tree.root, options, spool, warnings)
 
 
 def _with_unnameable(dataset: str, items: Iterable[Item | Dropped], tree: Tree) -> Iterator[Item | Dropped]:
@@ -174,10 +174,12 @@ def _prepare(job: _Job, cache: Path, pool: Workers, report: Report) -> Iterator[
     """Write a dataset's manifest and its list of dropped items, filling in `report`; yields the items done so far."""
     key, path = job.source.key, report.manifest
     copies = path.with_suffix(".audio").resolve() if job.options["convert"] else None
-    rules = Rules(key, job.tree.root, job.source.license, job.options["keep_speech"], copies)
-    metadata = {"dataset": key, "root": copies or job.tree.root, "options": job.options}
+    rules = Rules(key, job.root, job.source.license, job.options["keep_speech"], copies)
+    for unfinished in path.parent.glob(f".{key}.*.tmp"):  # of a run that was killed
+        unfinished.unlink(missing_ok=True)
+    metadata = {"dataset": key, "root": copies or job.root, "options": job.options}
     with (
-        closing(FactsCache(cache, key, job.tree.root, copies is not None)) as facts,
+        closing(FactsCache(cache, key, job.root, copies is not None)) as facts,
         new_dropped(dropped_file(path)) as drop,
         new_manifest(path, metadata) as manifest,
     ):

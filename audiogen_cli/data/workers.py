@@ -45,7 +45,9 @@ def start_workers(engine: Engine = "processes", count: int | None = None) -> Ite
             count = count or cluster
             stack.enter_context(parallel_config(backend="ray"))
         count = count or os.cpu_count() or 1
-        yield Workers(stack.enter_context(Parallel(n_jobs=count, return_as="generator")), count)
+        # Ray's backend gives results only round by round.
+        return_as = "list" if engine == "ray" else "generator"
+        yield Workers(stack.enter_context(Parallel(n_jobs=count, return_as=return_as)), count)
 
 
 def _connect_to_ray() -> int:
