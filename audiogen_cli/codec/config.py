@@ -45,12 +45,10 @@ class SpectralConfig:
     n_fft: int = 640
     stft_hop: int = 160
     frames_per_code: int = 4  # STFT frames that share one latent
-    fine_dim: int = 192  # width at the STFT's frame rate
-    coarse_dim: int = 320  # width at the codes' frame rate
-    fine_blocks: tuple[int, int] = (1, 4)  # residual blocks in the encoder, in the decoder
-    coarse_blocks: tuple[int, int] = (2, 3)
+    dim: int = 192  # width of the decoder's residual blocks
+    blocks: int = 4
     expansion: int = 3
-    griffin_lim_iterations: int = 32  # in decoding
+    start_crops: int = 512  # crops whose principal components the linear maps start from
 
     def __post_init__(self) -> None:
         if self.n_fft < self.stft_hop or (self.n_fft - self.stft_hop) % 2:
@@ -60,6 +58,11 @@ class SpectralConfig:
     def hop_length(self) -> int:
         """Samples per frame of codes."""
         return self.stft_hop * self.frames_per_code
+
+    @property
+    def n_bins(self) -> int:
+        """Frequency bins of a frame."""
+        return self.n_fft // 2 + 1
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,7 @@ class LossConfig:
     adversarial: float = 3.0
     feature: float = 3.0
     commitment: float = 1.0
+    spectrum: float = 1.0  # of the spectral networks, whose only other loss is the commitment
     mel_scales: tuple[int, int] = (5, 11)  # windows 2^5 … 2^11
     mel_bins: int = 64
     mel_log: bool = False  # ours: compare log mel spectrograms, so that quiet sounds weigh as much as loud ones

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +19,10 @@ from audiogen_cli.interop import model_folder
 class CodecOutput:
     """A training pass through the codec."""
 
-    decoded: Tensor  # [B, 1, N]
+    decoded: Tensor | None  # [B, 1, N]; None from spectral networks, which learn from `spectrum` alone
     codes: Tensor  # [B, K, T]
     commitment: Tensor  # scalar
+    spectrum: Tensor | None = None  # scalar: the spectral networks' own loss
 
 
 class AudioCodec(nn.Module):
@@ -88,20 +90,26 @@ class AudioCodec(nn.Module):
         wav: Tensor = self.decoder(self.quantizer.decode(codes))
         return wav
 
+    def start(self, batches: Iterable[Tensor]) -> None:
+        """Prepare fresh networks for training on data such as these batches of wav [B, 1, N]."""
+        if isinstance(self.encoder, spectral.Encoder) and isinstance(self.decoder, spectral.Decoder):
+            spectral.start(self.encoder, self.decoder, batches)
+
     def forward(self, wav: Tensor) -> CodecOutput:
-        """Encode, quantize and decode wav [B, 1, N] for training; the result has N samples again."""
+        """Encode, quantize and decode wav [B, 1, N] for training."""
         _check_wav(wav)
         output = self.quantizer(self.encoder(wav))
-        # The spectral decoder learns magnitudes: here it borrows the phase of its target.
-        spectral_networks = isinstance(self.decoder, spectral.Decoder)
-        decoded = self.decoder(output.quantized, wav) if spectral_networks else self.decoder(output.quantized)
-        return CodecOutput(decoded[..., : wav.shape[-1]], output.codes, output.commitment)
+        if isinstance(self.decoder, spectral.Decoder):
+            loss = self.decoder.loss(output.quantized, wav)
+            return CodecOutput(None, output.codes, output.commitment, loss)
+        return CodecOutput(self.decoder(output.quantized)[..., : wav.shape[-1]], output.codes, output.commitment)
 
 
 def _build_networks(config: CodecConfig) -> tuple[nn.Module, nn.Module]:
     if isinstance(config.network, SEANetConfig):
         return seanet.Encoder(config.network, config.latent_dim), seanet.Decoder(config.network, config.latent_dim)
-    return spectral.Encoder(config.network, config.latent_dim), spectral.Decoder(config.network, config.latent_dim)
+    parts = (config.network, config.latent_dim, config.sample_rate)
+    return spectral.Encoder(*parts), spectral.Decoder(*parts)
 
 
 def _check_wav(wav: Tensor) -> None:

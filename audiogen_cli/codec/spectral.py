@@ -1,13 +1,15 @@
 """A light encoder and decoder on STFT frames: the embedded model's alternative to SEANet.
 
 # ours: the waveform networks of sec. 3.1 spend most of their work at thousands of frames per second. Here an STFT
-does the analysis and an inverse STFT the synthesis; what is learnt between them runs at the rate of the frames and
-is about magnitudes only, which makes training on a laptop possible. In training the decoder borrows the phase of
-the audio it should return, so that every loss of sec. 3.1 applies to its waveform as it stands; when decoding,
-phases come from the fast Griffin-Lim algorithm (Perraudin 2013).
+does the analysis and an inverse STFT the synthesis, and what is learnt between them is about magnitudes only: a
+linear map of a few frames' log magnitudes to a latent and back, which starts from the principal components of the
+training data, and residual blocks that refine what comes back. No phase is coded: magnitudes shape white noise, as in
+a vocoder. That suits rain better than bells, but trains in minutes on a laptop.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +19,6 @@ from audiogen_cli.codec.config import SpectralConfig
 
 FLOOR = 1e-4  # added to magnitudes before the logarithm: -80 dB of a full-scale sine's
 MAX_LOG_MAGNITUDE = 4.0  # e^4 is above any bin of full-scale audio at these window lengths
-MOMENTUM = 0.99  # of Griffin-Lim
 
 
 class Block(nn.Module):
@@ -71,67 +72,91 @@ class Frames(nn.Module):
         return total[:, 0, 0, self.margin : n_samples - self.margin]
 
 
+class Loudness(nn.Module):
+    """Log magnitudes of STFT frames, each bin scaled by the root of the part of the mel scale that it covers.
+
+    Squared distances between such frames weigh frequencies as the mel spectrograms of eq. 1 do.
+    """
+
+    scale: Tensor
+
+    def __init__(self, config: SpectralConfig, sample_rate: int) -> None:
+        super().__init__()
+        self.hop_length, self.step = config.hop_length, config.frames_per_code
+        self.frames = Frames(config.n_fft, config.stft_hop)
+        density = 1 / (700 + torch.linspace(0, sample_rate / 2, config.n_bins))  # d mel / d f, up to a factor
+        self.register_buffer("scale", (density / density.mean()).sqrt(), persistent=False)
+
+    def forward(self, wav: Tensor) -> Tensor:
+        """wav [B, 1, N] → patches [B, ceil(N / hop_length), frames_per_code · bins]."""
+        wav = F.pad(wav[:, 0].float(), (0, -wav.shape[-1] % self.hop_length))
+        loudness = (self.frames.analyse(wav).abs() + FLOOR).log().transpose(1, 2) * self.scale
+        return loudness.unflatten(1, (-1, self.step)).flatten(2)
+
+    def to_wav(self, patches: Tensor) -> Tensor:
+        """Patches [B, T, frames_per_code · bins] → wav [B, 1, T · hop_length] with these magnitudes."""
+        loudness = patches.unflatten(2, (self.step, -1)).flatten(1, 2) / self.scale
+        magnitude = (loudness.clamp(max=MAX_LOG_MAGNITUDE).exp() - FLOOR).clamp(min=0.0).transpose(1, 2)
+        # The same noise for every row, so that a clip sounds the same whatever its batch.
+        n_samples = magnitude.shape[-1] * self.frames.hop
+        noise = torch.randn(1, n_samples, generator=torch.Generator().manual_seed(0)).to(magnitude.device)
+        excitation = self.frames.analyse(noise)
+        # What was learnt is nearer the median of a noisy magnitude than its mean.
+        return self.frames.synthesise(magnitude * excitation / excitation.abs().median())[:, None]
+
+
 class Encoder(nn.Module):
     """wav [B, 1, N] → latent [B, D, ceil(N / hop_length)]."""
 
-    def __init__(self, config: SpectralConfig, latent_dim: int) -> None:
+    def __init__(self, config: SpectralConfig, latent_dim: int, sample_rate: int) -> None:
         super().__init__()
-        self.hop_length = config.hop_length
-        self.frames = Frames(config.n_fft, config.stft_hop)
-        fine, coarse, step = config.fine_dim, config.coarse_dim, config.frames_per_code
-        self.enter = nn.Conv1d(config.n_fft // 2 + 1, fine, 1)
-        self.fine = _blocks(config.fine_blocks[0], fine, config.expansion)
-        self.down = nn.Conv1d(fine, coarse, step, step)
-        self.coarse = _blocks(config.coarse_blocks[0], coarse, config.expansion)
-        self.leave = nn.Conv1d(coarse, latent_dim, 1)
+        self.loudness = Loudness(config, sample_rate)
+        self.project = nn.Linear(config.frames_per_code * config.n_bins, latent_dim)
 
     def forward(self, wav: Tensor) -> Tensor:
-        wav = F.pad(wav[:, 0].float(), (0, -wav.shape[-1] % self.hop_length))
-        loudness = (self.frames.analyse(wav).abs() + FLOOR).log()
-        x = self.fine(self.enter(loudness / 4 + 1))  # about -1.3 (silence) to 1.5
-        latent: Tensor = self.leave(self.coarse(self.down(x)))
-        return latent
+        return self.project(self.loudness(wav)).transpose(1, 2)
 
 
 class Decoder(nn.Module):
     """Quantized latent [B, D, T] → wav [B, 1, T · hop_length]."""
 
-    def __init__(self, config: SpectralConfig, latent_dim: int) -> None:
+    def __init__(self, config: SpectralConfig, latent_dim: int, sample_rate: int) -> None:
         super().__init__()
-        self.hop_length = config.hop_length
-        self.iterations = config.griffin_lim_iterations
-        self.frames = Frames(config.n_fft, config.stft_hop)
-        fine, coarse, step = config.fine_dim, config.coarse_dim, config.frames_per_code
-        self.enter = nn.Conv1d(latent_dim, coarse, 3, padding=1)
-        self.coarse = _blocks(config.coarse_blocks[1], coarse, config.expansion)
-        self.up = nn.ConvTranspose1d(coarse, fine, step, step)
-        self.fine = _blocks(config.fine_blocks[1], fine, config.expansion)
-        self.norm = nn.LayerNorm(fine)
-        self.leave = nn.Linear(fine, config.n_fft // 2 + 1)
+        self.step = config.frames_per_code
+        self.loudness = Loudness(config, sample_rate)
+        self.expand = nn.Linear(latent_dim, config.frames_per_code * config.n_bins)
+        self.enter = nn.Conv1d(config.n_bins, config.dim, 1)
+        self.blocks = nn.Sequential(*(Block(config.dim, config.expansion) for _ in range(config.blocks)))
+        self.norm = nn.LayerNorm(config.dim)
+        self.leave = nn.Linear(config.dim, config.n_bins)
+        nn.init.zeros_(self.leave.weight)  # start as the linear map
+        nn.init.zeros_(self.leave.bias)
 
-    def magnitude(self, latent: Tensor) -> Tensor:
-        """latent [B, D, T] → STFT magnitudes [B, n_fft/2 + 1, T · frames_per_code]."""
-        x = self.fine(self.up(self.coarse(self.enter(latent))))
-        loudness = 4 * (self.leave(self.norm(x.transpose(1, 2))).float().transpose(1, 2) - 1)
-        return (loudness.clamp(max=MAX_LOG_MAGNITUDE).exp() - FLOOR).clamp(min=0.0)
+    def patches(self, latent: Tensor) -> Tensor:
+        """latent [B, D, T] → patches [B, T, frames_per_code · bins] as `Loudness` has them."""
+        linear = self.expand(latent.transpose(1, 2)).unflatten(2, (self.step, -1)).flatten(1, 2)
+        hidden = self.blocks(self.enter(linear.transpose(1, 2))).transpose(1, 2)
+        refined = linear.float() + self.leave(self.norm(hidden)).float()
+        return refined.unflatten(1, (-1, self.step)).flatten(2)
 
-    def forward(self, latent: Tensor, phase_of: Tensor | None = None) -> Tensor:
-        """phase_of: in training, the wav [B, 1, N] whose phase to borrow; the result has whole frames, N or more."""
-        magnitude = self.magnitude(latent)
-        if phase_of is None:
-            return self.griffin_lim(magnitude)[:, None]
-        wav = F.pad(phase_of[:, 0].float(), (0, -phase_of.shape[-1] % self.hop_length))
-        return self.frames.synthesise(torch.polar(magnitude, self.frames.analyse(wav).angle()))[:, None]
+    def forward(self, latent: Tensor) -> Tensor:
+        return self.loudness.to_wav(self.patches(latent))
 
-    def griffin_lim(self, magnitude: Tensor) -> Tensor:
-        """Magnitudes [B, F, T] → wav [B, N] whose STFT has them; always the same for the same magnitudes."""
-        # The same noise for every row: a clip's phases do not depend on its batch.
-        noise = torch.rand(magnitude.shape[1:], generator=torch.Generator().manual_seed(0)).to(magnitude.device)
-        phase = torch.polar(torch.ones_like(noise), 2 * torch.pi * noise)
-        before = torch.zeros_like(magnitude, dtype=phase.dtype)
-        for _ in range(self.iterations):
-            consistent = self.frames.analyse(self.frames.synthesise(magnitude * phase))
-            phase = consistent + MOMENTUM * (consistent - before)
-            phase = phase / (phase.abs() + 1e-9)
-            before = consistent
-        return self.frames.synthesise(magnitude * phase)
+    def loss(self, latent: Tensor, wav: Tensor) -> Tensor:
+        """L1 + root mean square distance (as eq. 1) between the patches of wav [B, 1, N] and those decoded."""
+        difference = self.patches(latent) - self.loudness(wav)
+        return difference.abs().mean() + (difference.square().mean() + 1e-12).sqrt()
+
+
+@torch.no_grad()
+def start(encoder: Encoder, decoder: Decoder, batches: Iterable[Tensor]) -> None:
+    """Set both linear maps to the principal components of the patches of some batches of wav [B, 1, N]."""
+    patches = torch.cat([encoder.loudness(wav).flatten(0, 1) for wav in batches])
+    centre = patches.mean(0)
+    centred = patches - centre
+    _, vectors = torch.linalg.eigh((centred.T @ centred / len(patches)).double())
+    components = vectors.flip(1)[:, : encoder.project.out_features].T.to(patches.dtype)  # [D, patch]
+    encoder.project.weight.copy_(components)
+    encoder.project.bias.copy_(-components @ centre)
+    decoder.expand.weight.copy_(components.T)
+    decoder.expand.bias.copy_(centre)

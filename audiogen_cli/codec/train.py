@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from audiogen_cli.codec.config import CodecTrainConfig
+from audiogen_cli.codec.config import CodecTrainConfig, SpectralConfig
 from audiogen_cli.codec.crops import CropDataset, RankSampler, crop_batches
 from audiogen_cli.codec.discriminators import MultiScaleSTFTDiscriminator
 from audiogen_cli.codec.losses import (
@@ -64,6 +64,8 @@ def train(config: CodecTrainConfig, clips: Sequence[Clip], validation: Sequence[
         resume(state, checkpoints[-1])
     mel_loss = MelLoss(config.losses, config.codec.sample_rate).to(accelerator.device)
     dataset = CropDataset(clips, config.crop_seconds, config.codec.sample_rate, config.seed)
+    if state.step == 0 and isinstance(config.codec.network, SpectralConfig):
+        state.codec.start(dataset[i][None].to(accelerator.device) for i in range(config.codec.network.start_crops))
     sampler = RankSampler(
         config.batch_size, accelerator.process_index, accelerator.num_processes, state.step, config.max_steps
     )
@@ -119,32 +121,45 @@ def train_step(
     state.codec.train()
     with accelerator.autocast():
         output = state.codec(wav)
-    decoded = output.decoded.float()
-    adversary = state.step >= config.adversary_start
-    metrics = {}
-
-    if adversary and state.step % config.adversary_every == 0:
-        with accelerator.autocast():
-            real, fake = state.discriminator(wav), state.discriminator(decoded.detach())
-            loss_d = discriminator_loss(real, fake)
-        update(state.discriminator, state.discriminator_optimizer, loss_d, rate, config.grad_clip, accelerator)
-        metrics["discriminator"] = loss_d
-
-    losses = {"time": time_loss(wav, decoded), "mel": mel_loss(wav, decoded), "commitment": output.commitment}
-    if adversary:
-        state.discriminator.requires_grad_(False)  # G's loss must not train D
-        with accelerator.autocast():
-            with torch.no_grad():
-                real = state.discriminator(wav)
-            fake = state.discriminator(decoded)
-            losses["adversarial"] = adversarial_loss(fake)
-            losses["feature"] = feature_loss(real, fake)
-        state.discriminator.requires_grad_(True)
+    losses, metrics = {"commitment": output.commitment}, {}
+    if output.spectrum is not None:
+        losses["spectrum"] = output.spectrum
+    else:
+        decoded = output.decoded.float()
+        losses |= {"time": time_loss(wav, decoded), "mel": mel_loss(wav, decoded)}
+        if state.step >= config.adversary_start:
+            if state.step % config.adversary_every == 0:
+                metrics["discriminator"] = discriminator_step(state, wav, decoded.detach(), rate, config, accelerator)
+            losses |= adversary_losses(state.discriminator, wav, decoded, accelerator)
     loss = torch.stack([getattr(config.losses, name) * value for name, value in losses.items()]).sum()
     norm = update(state.codec, state.codec_optimizer, loss, rate, config.grad_clip, accelerator)
 
     metrics |= {"loss": loss, **losses, "grad_norm": norm}
     return {name: float(value.detach()) for name, value in metrics.items()} | {"lr": rate}
+
+
+def discriminator_step(
+    state: State, wav: Tensor, decoded: Tensor, rate: float, config: CodecTrainConfig, accelerator: Accelerator
+) -> Tensor:
+    """Train D on real and (detached) decoded audio, both [B, 1, N]; returns L_D."""
+    with accelerator.autocast():
+        loss = discriminator_loss(state.discriminator(wav), state.discriminator(decoded))
+    update(state.discriminator, state.discriminator_optimizer, loss, rate, config.grad_clip, accelerator)
+    return loss
+
+
+def adversary_losses(
+    discriminator: MultiScaleSTFTDiscriminator, wav: Tensor, decoded: Tensor, accelerator: Accelerator
+) -> dict[str, Tensor]:
+    """l_g and l_feat for wav and decoded [B, 1, N]; D itself gets no gradient."""
+    discriminator.requires_grad_(False)
+    with accelerator.autocast():
+        with torch.no_grad():
+            real = discriminator(wav)
+        fake = discriminator(decoded)
+        losses = {"adversarial": adversarial_loss(fake), "feature": feature_loss(real, fake)}
+    discriminator.requires_grad_(True)
+    return losses
 
 
 def update(

@@ -62,7 +62,7 @@ def test_equals_encodec_given_the_same_weights(pad_mode, causal):
     assert torch.allclose(codec.decode(codes), decoded, atol=1e-5)
 
 
-@pytest.mark.parametrize("network", [SEANetConfig(**SMALL), SpectralConfig(fine_dim=8, coarse_dim=12)])
+@pytest.mark.parametrize("network", [SEANetConfig(**SMALL), SpectralConfig(dim=8, blocks=1)])
 @given(n_samples=st.integers(1, 3000))
 @settings(max_examples=15, deadline=None)
 def test_any_length_gives_ceil_frames_and_back(network, n_samples):

@@ -1,10 +1,16 @@
-"""The STFT of the spectral networks: frames tile the signal, and the inverse gives it back."""
+"""The spectral networks: their STFT, their start from principal components, and the sound they make."""
 
+import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiogen_cli.codec.spectral import Frames
+from audiogen_cli.codec.config import CodecConfig, SpectralConfig
+from audiogen_cli.codec.model import AudioCodec
+from audiogen_cli.codec.spectral import Decoder, Encoder, Frames, Loudness
+
+CONFIG = SpectralConfig(dim=8, blocks=1)
+RATE = 16_000
 
 
 @given(n_frames=st.integers(4, 40), seed=st.integers(0, 99))
@@ -20,8 +26,44 @@ def test_analysis_and_synthesis_are_inverse(n_frames, seed):
     assert torch.allclose(restored[:, 320:-320], wav[:, 320:-320], atol=1e-4)
 
 
-def test_a_sine_peaks_in_its_own_bin_with_unit_norm_energy():
+def test_a_sine_peaks_in_its_own_bin():
     frames = Frames(640, 160)
-    wav = torch.sin(2 * torch.pi * 1000 * torch.arange(16_000) / 16_000)[None]
-    magnitude = frames.analyse(wav).abs()[0, :, 50]
-    assert magnitude.argmax() == 1000 / (16_000 / 640)
+    wav = torch.sin(2 * torch.pi * 1000 * torch.arange(RATE) / RATE)[None]
+    assert frames.analyse(wav).abs()[0, :, 50].argmax() == 1000 / (RATE / 640)
+
+
+def test_noise_comes_back_as_noise_of_the_same_colour_and_level():
+    generator = torch.Generator().manual_seed(1)
+    wav = 0.1 * torch.randn(1, 1, RATE, generator=generator)
+    wav[..., RATE // 2 :] *= 0.1
+    loudness = Loudness(CONFIG, RATE)
+    back = loudness.to_wav(loudness(wav))
+    for part in (slice(1000, 7000), slice(9000, 15_000)):
+        assert 0.7 < float(back[..., part].std() / wav[..., part].std()) < 1.5
+
+
+def test_silence_stays_silent():
+    loudness = Loudness(CONFIG, RATE)
+    assert float(loudness.to_wav(loudness(torch.zeros(1, 1, 3200))).abs().max()) < 1e-4
+
+
+def test_starts_from_principal_components():
+    torch.manual_seed(0)
+    codec = AudioCodec(CodecConfig(network=CONFIG, latent_dim=6, codebook_size=8)).eval()
+    batches = [torch.randn(2, 1, 6400) * 10.0 ** -(i % 4) for i in range(6)]
+    codec.start(batches)
+    encoder, decoder = codec.encoder, codec.decoder
+    assert isinstance(encoder, Encoder) and isinstance(decoder, Decoder)
+    with torch.no_grad():
+        patches = torch.cat([encoder.loudness(wav).flatten(0, 1) for wav in batches]).double().numpy()
+        decoded = torch.cat([decoder.patches(encoder(wav)).flatten(0, 1) for wav in batches]).double().numpy()
+    _, values, _ = np.linalg.svd(patches - patches.mean(0), full_matrices=False)
+    assert np.isclose(((patches - decoded) ** 2).sum(), (values[6:] ** 2).sum(), rtol=1e-3)
+
+
+def test_decoding_does_not_depend_on_the_batch():
+    torch.manual_seed(0)
+    codec = AudioCodec(CodecConfig(network=CONFIG, latent_dim=6, n_q=2, codebook_size=8)).eval()
+    codes = torch.randint(8, (3, 2, 10))
+    with torch.no_grad():
+        assert torch.allclose(codec.decode(codes)[1], codec.decode(codes[1:2])[0], atol=1e-5)

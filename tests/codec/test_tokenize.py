@@ -210,7 +210,7 @@ def test_processes_share_the_shards_and_the_main_one_finishes(
 
 def test_a_real_codecs_codes_do_not_depend_on_batch_mates(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = SpectralConfig(fine_dim=8, coarse_dim=8, fine_blocks=(1, 1), coarse_blocks=(1, 1))
+    network = SpectralConfig(dim=8, blocks=1)
     AudioCodec(CodecConfig(network=network, latent_dim=8, n_q=2, codebook_size=16)).save(tmp_path / "codec", "none")
     codec = AudioCodec.load(tmp_path / "codec")
     clips = []

@@ -43,7 +43,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    network = SpectralConfig(fine_dim=8, coarse_dim=8, fine_blocks=(1, 1), coarse_blocks=(1, 1))
+    network = SpectralConfig(dim=8, blocks=1)
     codec = AudioCodec(CodecConfig(network=network, latent_dim=8, n_q=2, codebook_size=16))
     codec.save(folder / "codec", "CC0\n")
     words = load_text_encoder(TextConfig("static"))
