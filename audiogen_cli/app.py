@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from audiogen_cli.commands.bench import bench
 from audiogen_cli.commands.continue_ import continue_
 from audiogen_cli.commands.eval import eval_
 from audiogen_cli.commands.generate import generate
@@ -72,6 +73,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "continue": continue_,
     "eval": eval_,
     "info": info,
+    "bench": bench,
 }
 for name, command in COMMANDS.items():
     app.command(name, short_help=_purpose(command))(command)

@@ -1,0 +1,38 @@
+"""`audiogen bench`: what it prints; speeds themselves depend on the machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from audiogen_cli.data.audio import write_audio
+
+SPEEDS = {"headers", "probe", "decode", "resample", "read", "convert", "convert_workers"}
+
+
+def test_data_speeds_are_one_json_object(audiogen, model: Path, tmp_path: Path) -> None:
+    for number in range(4):
+        write_audio(tmp_path / "sounds" / f"{number}.wav", np.zeros(4_410), 44_100)
+    (tmp_path / "sounds" / "broken.wav").write_bytes(b"RIFF")
+    arguments = ("--folder", "sounds", "--repeats", "1", "--workers", "1", "--device", "cpu", "--json")
+    result = audiogen("bench", "data", *arguments, "--model", model)
+    assert result.returncode == 0, result.stderr
+    speeds = json.loads(result.stdout)
+    assert all(speeds[name] > 0 for name in SPEEDS | {"tokenize", "probe_peer_ratio", "workers_ratio"})
+    assert (speeds["files"], speeds["repeats"], speeds["device"], speeds["dtype"]) == (4, 1, "cpu", "float32")
+    assert speeds["hours"] == 0.4 / 3600
+    assert [path.name for path in tmp_path.iterdir()] == ["sounds"]
+
+
+def test_nothing_to_measure_is_refused(audiogen, tmp_path: Path) -> None:
+    (tmp_path / "sounds").mkdir()
+    for arguments, reason in (
+        (("data", "--folder", "sounds"), "no readable sounds"),
+        (("data", "--model", "absent"), "absent"),
+        (("speed",), "'speed' is not"),
+    ):
+        result = audiogen("bench", *arguments)
+        assert (result.returncode, result.stdout) == (2, ""), result.stderr
+        assert reason in result.stderr
