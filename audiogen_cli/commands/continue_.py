@@ -58,7 +58,8 @@ def continue_(
     from audiogen_cli.data.prompts import Prompt
     from audiogen_cli.errors import InputError
     from audiogen_cli.lm.jobs import check_device, check_texts, find_language_model, plan_continuation
-    from audiogen_cli.lm.render import choose_seed, is_main_process
+    from audiogen_cli.lm.render import choose_seed
+    from audiogen_cli.training.launch import is_main_process
 
     if output is None:
         raise InputError("say where to write: -o FILE")

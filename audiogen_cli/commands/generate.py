@@ -73,7 +73,8 @@ def generate(
     from audiogen_cli.commands.rendering import run
     from audiogen_cli.errors import InputError
     from audiogen_cli.lm.jobs import Defaults, Settings, check_device, check_texts, find_language_model, plan
-    from audiogen_cli.lm.render import choose_seed, is_main_process
+    from audiogen_cli.lm.render import choose_seed
+    from audiogen_cli.training.launch import is_main_process
 
     if (output is None) == (out_dir is None):
         raise InputError("say where to write: either -o FILE or --out-dir FOLDER")

@@ -26,7 +26,8 @@ def run(
     from audiogen_cli.commands.progress import progress_bar
     from audiogen_cli.errors import AudiogenError
     from audiogen_cli.interop.model_folder import licence_line
-    from audiogen_cli.lm.render import is_main_process, load_generator, render_shared
+    from audiogen_cli.lm.render import load_generator, render_shared
+    from audiogen_cli.training.launch import is_main_process
 
     replaced = sum(job.output.exists() for job in jobs)
     generator = load_generator(folder, device, dtype)

@@ -37,19 +37,21 @@ def tokenize(
 ) -> None:
     """Example: audiogen tokenize --codec runs/codec --datasets esc50 --mix 2
 
-    Turns clips into codes, in shards a language model trains on; run again to resume.
+    Turns clips into codes, in shards a language model trains on, and puts the codec beside them; run
+    again to resume.
     """
     import json
 
     from audiogen_cli.commands.progress import progress_bar
     from audiogen_cli.data.manifest import load_manifests
     from audiogen_cli.errors import AudiogenError
-    from audiogen_cli.interop.model_folder import find_model
+    from audiogen_cli.interop.model_folder import CODEC_FOLDER, copy_model, find_model
     from audiogen_cli.lm.jobs import check_device
 
     check_device(device)
     clips = load_manifests(manifests, _names(datasets), _names(splits))
     folder = find_model(codec)
+    folder = folder / CODEC_FOLDER if (folder / CODEC_FOLDER).is_dir() else folder
 
     from accelerate import PartialState  # slow to import: after all that can be refused without
 
@@ -58,11 +60,12 @@ def tokenize(
 
     state = PartialState(cpu=device == "cpu")
     where = state.device if device == "auto" else device
-    model = AudioCodec.load(folder / "codec" if (folder / "codec").is_dir() else folder, where)
+    model = AudioCodec.load(folder, where)
     with progress_bar("tokenizing") as progress:
         result = run(clips, model, out, mix, batch_size, seed, progress, state)
     if not state.is_main_process:
         return
+    copy_model(folder, out / CODEC_FOLDER)
     counts = result.meta.counts
     document = {"out": str(out), "codec": result.meta.codec_fingerprint, **counts, "failed": len(result.failed)}
     typer.echo(json.dumps(document) if json_ else out)

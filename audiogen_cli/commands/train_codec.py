@@ -32,16 +32,18 @@ def train_codec(
     """
     from audiogen_cli.codec.config import CodecTrainConfig
     from audiogen_cli.data.manifest import load_manifests
+    from audiogen_cli.training.launch import is_main_process, relaunch
     from audiogen_cli.training.recipe import load_recipe
 
     overrides = [*(set_ or []), *([f"max_steps={max_steps}"] if max_steps else [])]
     recipe = load_recipe(CodecTrainConfig, config, overrides)
     clips = load_manifests(manifests, [name.strip() for name in datasets.split(",") if name.strip()] or None)
     if processes > 1:
-        from audiogen_cli.training.launch import relaunch
-
         return relaunch(processes)
     from audiogen_cli.codec.train import train
 
     parts = {split: [clip for clip in clips if clip.split == split] for split in ("train", "val")}
-    typer.echo(train(recipe, parts["train"], parts["val"], out))
+    folder = train(recipe, parts["train"], parts["val"], out)
+    if is_main_process():
+        typer.echo(folder)
+        typer.echo(f"next: audiogen tokenize --manifests {manifests} --codec {folder}", err=True)

@@ -35,7 +35,7 @@ def train_lm(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="The codec that made the shards. [default: found beside the shards, in runs/ or in the package]",
+            help="The codec that made the shards. [default: the copy beside them]",
             show_default=False,
         ),
     ] = None,
@@ -58,6 +58,7 @@ def train_lm(
     from audiogen_cli.errors import InputError
     from audiogen_cli.lm.config import PRESETS, TrainConfig
     from audiogen_cli.lm.inputs import check_streams, find_codec
+    from audiogen_cli.training.launch import is_main_process, relaunch
     from audiogen_cli.training.recipe import load_recipe
 
     if size and config:
@@ -68,10 +69,7 @@ def train_lm(
     check_streams(tokens, streams)
     folder = find_codec(tokens, codec)
     if processes > 1:
-        from audiogen_cli.training.launch import relaunch
-
         return relaunch(processes)
-    from audiogen_cli.lm.render import is_main_process
     from audiogen_cli.lm.train import train
 
     model = train(recipe, tokens, folder, out or Path("runs") / f"lm-{name}")

@@ -28,6 +28,7 @@ Config = TypeVar("Config")
 FORMAT_VERSION = 1
 EMBEDDED_MODEL = Path(__file__).parent.parent / "resources" / "embedded"
 MODEL_VARIABLE = "AUDIOGEN_MODEL"
+CODEC_FOLDER = "codec"  # in a language model's folder, and beside token shards
 UNLICENSED = "No licence has been set for these weights: ask whoever trained them before using them."
 
 

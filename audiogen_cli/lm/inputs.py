@@ -7,9 +7,7 @@ from pathlib import Path
 from audiogen_cli.codec.config import CodecConfig
 from audiogen_cli.data.shards import ShardMeta, read_meta
 from audiogen_cli.errors import InputError
-from audiogen_cli.interop.model_folder import EMBEDDED_MODEL, find_model, fingerprint, load_config
-
-RUNS = Path("runs")
+from audiogen_cli.interop.model_folder import CODEC_FOLDER, find_model, fingerprint, load_config
 
 
 def check_streams(tokens: Path, streams: int | None) -> ShardMeta:
@@ -26,29 +24,25 @@ def check_streams(tokens: Path, streams: int | None) -> ShardMeta:
 
 
 def find_codec(tokens: Path, codec: Path | None = None) -> Path:
-    """The folder of the codec that made the shards: `codec`, else the first that fits of the usual places.
+    """The folder of the codec that made the shards: `codec`, or the copy that `audiogen tokenize` left beside them.
 
-    Raises InputError naming both fingerprints if `codec` is another one, or if none is found.
+    Raises InputError naming both fingerprints if that is another codec, or if there is none.
     """
     wanted = read_meta(tokens).codec_fingerprint
-    if codec is not None:
-        folder = _codec_folder(codec)
-        if (found := fingerprint(folder)) != wanted:
-            raise InputError(
-                f"{tokens} was made by the codec {wanted[:12]}, but {codec} is {found[:12]}: "
-                "give --codec the one that made the shards, or tokenize again"
-            )
-        return folder
-    for place in [tokens, EMBEDDED_MODEL, *sorted(RUNS.glob("*")), *sorted(RUNS.glob("*/checkpoints/step-*"))]:
-        for folder in (place, place / "codec"):
-            if _is_codec(folder) and fingerprint(folder) == wanted:
-                return folder
-    raise InputError(f"the codec {wanted[:12]} that made {tokens} is not beside it nor in {RUNS}/: give --codec FOLDER")
+    if codec is None and not (tokens / CODEC_FOLDER).is_dir():
+        raise InputError(f"the codec {wanted[:12]} that made {tokens} is not in {tokens / CODEC_FOLDER}: give --codec")
+    folder = _codec_folder(codec or tokens / CODEC_FOLDER)
+    if (found := fingerprint(folder)) != wanted:
+        raise InputError(
+            f"{tokens} was made by the codec {wanted[:12]}, but {folder} is {found[:12]}: "
+            "give --codec the one that made the shards, or tokenize again"
+        )
+    return folder
 
 
 def _codec_folder(codec: Path) -> Path:
     folder = find_model(codec)
-    folder = folder / "codec" if (folder / "codec").is_dir() else folder
+    folder = folder / CODEC_FOLDER if (folder / CODEC_FOLDER).is_dir() else folder
     if not _is_codec(folder):
         raise InputError(f"{codec} holds no codec: give a codec's model folder, run or checkpoint")
     return folder

@@ -91,11 +91,6 @@ def choose_seed() -> int:
     return seed[0]
 
 
-def is_main_process() -> bool:
-    """Whether this process is the one to talk to the user."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
 def _n_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 

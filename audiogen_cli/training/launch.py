@@ -40,6 +40,11 @@ def relaunch(processes: int) -> None:
         raise AudiogenError(f"training in {processes} processes ended with exit code {code}; see above")
 
 
+def is_main_process() -> bool:
+    """Whether this process is the one to talk to the user; costs no import of torch."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 class StopSignal:
     """Turns SIGTERM and Ctrl-C into a flag, so that a loop can finish its step and save.
 

@@ -25,7 +25,7 @@ stage() { printf '\n== audiogen %s\n' "$*" >&2; audiogen "$@"; }
 
 stage prep --datasets esc50 --raw "$raw" --captions "$here/captions.csv" --out "$out/manifests"
 stage train-codec --config "$here/codec.yaml" --manifests "$out/manifests" --out "$out/codec" "${codec_options[@]}"
-stage tokenize --manifests "$out/manifests" --codec "$out/codec" --out "$out/tokens"
-stage train-lm --config "$here/lm.yaml" --tokens "$out/tokens" --codec "$out/codec" --out "$out/lm" "${lm_options[@]}"
+stage tokenize --manifests "$out/manifests" --codec "$out/codec" --mix 1 --out "$out/tokens"
+stage train-lm --config "$here/lm.yaml" --tokens "$out/tokens" --out "$out/lm" "${lm_options[@]}"
 stage generate "a dog barks" --model "$out/lm" --seed 0 -o "$out/dog.wav"
 stage info "$out/lm"

@@ -18,7 +18,7 @@ SHORT = ("optim.micro_batch=2", "crop_seconds=0.48", "log_every=1", "precision=n
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working folder with shards, and the codec where train-lm looks for it."""
     root = tmp_path_factory.mktemp("work")
-    codec = make_codec(root / "runs" / "codec")
+    codec = make_codec(root / "data" / "tokens" / "codec")
     make_word_vectors(root / "vectors")
     make_shards(root / "data" / "tokens", codec, make_rows([12, 9, 20, 12, 15, 11, 7]))
     return root
