@@ -183,10 +183,19 @@ def _read_window(file: Any, path: Path, sample_rate: int, first: int, last: int)
         raise InputError(f"{path}: damaged, cannot be decoded ({error})") from None
     if len(samples) < end - begin:
         raise InputError(f"{path}: damaged or cut short: {end - begin - len(samples)} samples are missing")
-    mono = samples.mean(axis=1)
+    mono = _downmix(samples)
     wav = mono if period == step else soxr.resample(mono, file.samplerate, sample_rate, quality="HQ")
     offset = first - begin // period * step
     return np.ascontiguousarray(wav[offset : offset + last - first], dtype=np.float32)
+
+
+def _downmix(samples: np.ndarray) -> np.ndarray:
+    """The mean [n_samples] of channels [n_samples, C]; numpy's own, along so short an axis, takes six times as long."""
+    mono = samples[:, 0].copy()
+    for channel in range(1, samples.shape[1]):
+        mono += samples[:, channel]
+    mono /= samples.shape[1]
+    return mono
 
 
 @contextmanager
@@ -194,13 +203,13 @@ def _open(path: Path) -> Iterator[Any]:
     """Open `path` as a SoundFile, through ffmpeg where libsndfile does not know the format."""
     import soundfile
 
-    if not path.is_file():
-        raise InputError(f"{path}: {'a folder, not an audio file' if path.is_dir() else 'no such file'}")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path} is empty (0 bytes)")
     try:
         file = soundfile.SoundFile(path)
     except (OSError, RuntimeError, TypeError) as error:  # TypeError: a headerless .raw file
+        if not path.is_file():
+            raise InputError(f"{path}: {'a folder, not an audio file' if path.is_dir() else 'no such file'}") from None
+        if path.stat().st_size == 0:
+            raise InputError(f"{path} is empty (0 bytes)") from None
         reason = str(getattr(error, "error_string", error)).rstrip(".")
         with _decoded_by_ffmpeg(path, reason) as decoded, soundfile.SoundFile(decoded) as file:
             yield _checked(file, path)

@@ -18,6 +18,7 @@ import numpy as np
 from audiogen_cli.data.audio import SAMPLE_RATE, probe, read_audio
 from audiogen_cli.data.datasets.base import Item, scan
 from audiogen_cli.data.examine import Rules, examine
+from audiogen_cli.data.facts import find_facts
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.data.workers import Workers, start_workers
 from audiogen_cli.errors import AudiogenError, InputError
@@ -73,9 +74,10 @@ def measure_data(
 ) -> dict[str, Any]:
     """Speeds in hours of audio per minute, and how they compare.
 
-    headers, decode, resample: soundfile.info, soundfile.read, and soxr alone on what was read; probe: prep's;
-    read: decoding, down-mixing and resampling as prep and tokenize do; convert: prep --convert flac on one process,
-    and convert_workers on `workers`. tokenize: a function that turns clips into shards in a folder.
+    headers, decode, resample: soundfile.info, soundfile.read, and soxr alone on what was read; probe: what prep does
+    instead of headers; prep: all that it does for a clip, text included; read: decoding, down-mixing and resampling
+    as prep and tokenize do; convert: prep --convert flac on one process, convert_workers: on `workers`; tokenize: a
+    function that turns clips into shards in a folder.
     probe_peer_ratio: probe over headers; resample_cost: time of read beyond decode, over the resampler's alone;
     workers_ratio: convert_workers over convert.
     """
@@ -115,7 +117,8 @@ def _steps(
     del decoded
     steps: dict[str, Callable[[Path], Any]] = {
         "headers": lambda _: [soundfile.info(path) for path in sounds.paths],
-        "probe": lambda _: _clips(sounds, None),
+        "probe": lambda _: [find_facts(path, None, embedded=False, copy=None) for path in sounds.paths],
+        "prep": lambda _: _clips(sounds, None),
         "decode": lambda _: [soundfile.read(path, dtype="float32") for path in sounds.paths],
         "resample": lambda _: [soxr.resample(wav, rate, SAMPLE_RATE, quality="HQ") for wav, rate in mono],
         "read": lambda _: [read_audio(path) for path in sounds.paths],

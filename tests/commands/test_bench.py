@@ -9,7 +9,7 @@ import numpy as np
 
 from audiogen_cli.data.audio import write_audio
 
-SPEEDS = {"headers", "probe", "decode", "resample", "read", "convert", "convert_workers"}
+SPEEDS = {"headers", "probe", "prep", "decode", "resample", "read", "convert", "convert_workers"}
 
 
 def test_data_speeds_are_one_json_object(audiogen, model: Path, tmp_path: Path) -> None:
