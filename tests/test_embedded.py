@@ -1,0 +1,94 @@
+"""The model shipped in the package: small, licensed, loadable with no download, and audible."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from audiogen_cli.interop.model_folder import EMBEDDED_MODEL
+from audiogen_cli.lm.generator import Generator, Request
+
+RESOURCES = EMBEDDED_MODEL.parent
+MEGABYTE = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def generator() -> Generator:
+    return Generator.load()
+
+
+def audiogen(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "audiogen_cli", *arguments]
+    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    import os
+
+    environment = {name: value for name, value in os.environ.items() if name != "AUDIOGEN_MODEL"} | offline
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=200)
+
+
+def test_weights_fit_the_package():
+    weights = [*RESOURCES.rglob("*.safetensors")]
+    assert len(weights) == 3  # language model, codec, word vectors
+    assert sum(path.stat().st_size for path in weights) <= 32 * MEGABYTE
+
+
+@pytest.mark.parametrize("folder", [EMBEDDED_MODEL, EMBEDDED_MODEL / "codec"])
+def test_the_licence_names_itself_and_the_recordings(folder):
+    licence = (folder / "LICENSE").read_text()
+    assert licence.startswith("CC BY-NC 4.0")
+    assert "Piczak" in licence and "github.com/karolpiczak/ESC-50" in licence
+
+
+def test_the_main_job(tmp_path):
+    done = audiogen(tmp_path, "generate", "a dog barks", "-o", "out.wav", "--json")
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    wav, rate = soundfile.read(tmp_path / "out.wav")
+    assert (rate, wav.shape) == (16_000, (80_000,))
+    assert 0.01 < np.abs(wav).max() <= 1.0
+    assert not record["near_silent"]
+    assert "CC BY-NC 4.0" in record["licence"]
+    assert "CC BY-NC 4.0" in done.stderr and len(done.stderr.splitlines()) <= 3
+
+
+def test_the_same_seed_gives_the_same_file(tmp_path):
+    for name in ("a.wav", "b.wav"):
+        assert audiogen(tmp_path, "generate", "rain", "--seed", "7", "--duration", "1", "-o", name).returncode == 0
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+
+
+def test_alone_or_in_a_batch_a_seed_sounds_the_same(generator):
+    prompts = ("rain", "a dog barks", "church bells ring in the distance", "rain", "an engine")
+    requests = [Request(prompt, 7 + i, 0.4 + 0.3 * i, generator.sampling) for i, prompt in enumerate(prompts)]
+    together = dict(generator.generate(requests))
+    for i, request in enumerate(requests):
+        ((_, alone),) = generator.generate([request])
+        assert np.array_equal(alone, together[i])
+
+
+def test_seeds_and_prompts_change_the_sound(generator):
+    requests = [
+        Request(prompt, seed, 0.5, generator.sampling) for prompt, seed in (("rain", 1), ("rain", 2), ("a cow moos", 1))
+    ]
+    first, other_seed, other_prompt = (samples for _, samples in sorted(generator.generate(requests)))
+    assert not np.array_equal(first, other_seed)
+    assert not np.array_equal(first, other_prompt)
+
+
+@pytest.mark.parametrize("rate,channels", [(44_100, 2), (8000, 1), (16_000, 1)])
+def test_continuing_keeps_the_recording(tmp_path, rate, channels):
+    from audiogen_cli.data.audio import read_audio
+
+    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate)
+    soundfile.write(tmp_path / "clip.wav", np.stack([tone] * channels, 1), rate)
+    done = audiogen(tmp_path, "continue", "clip.wav", "rain", "--duration", "2", "--seed", "1", "-o", "longer.wav")
+    assert done.returncode == 0, done.stderr
+    kept = read_audio(tmp_path / "clip.wav")
+    longer, longer_rate = soundfile.read(tmp_path / "longer.wav", dtype="int16")
+    assert (longer_rate, len(longer)) == (16_000, 32_000)
+    assert np.array_equal(longer[: len(kept)], np.round(kept * 32768).astype(np.int16))
+    assert np.abs(longer[len(kept) :]).max() > 0
