@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,8 @@ def _read_window(file: Any, path: Path, sample_rate: int, first: int, last: int)
     end = min(file.frames, math.ceil(last * period / step) + context)
     lead_in = min(begin, _MP3_LEAD_IN) if file.format == "MP3" else 0
     try:
-        file.seek(begin - lead_in)
+        if begin:
+            file.seek(begin - lead_in)
         samples = file.read(lead_in + end - begin, dtype="float32", always_2d=True)[lead_in:]
     except RuntimeError as error:
         raise InputError(f"{path}: damaged, cannot be decoded ({error})") from None
@@ -191,11 +193,8 @@ def _read_window(file: Any, path: Path, sample_rate: int, first: int, last: int)
 
 def _downmix(samples: np.ndarray) -> np.ndarray:
     """The mean [n_samples] of channels [n_samples, C]; numpy's own, along so short an axis, takes six times as long."""
-    mono = samples[:, 0].copy()
-    for channel in range(1, samples.shape[1]):
-        mono += samples[:, channel]
-    mono /= samples.shape[1]
-    return mono
+    total: np.ndarray = reduce(np.add, samples.T)
+    return total if samples.shape[1] == 1 else np.divide(total, samples.shape[1], out=total)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from audiogen_cli.files import replacing
 
 if TYPE_CHECKING:
     import pyarrow
+    import pyarrow.parquet
 
 FORMAT_VERSION = 1
 GROUP_ROWS = 8192  # clips that wait in memory
@@ -160,30 +161,51 @@ def write_manifest(path: Path, clips: Iterable[Clip], metadata: Mapping[str, Any
 
 def read_manifest(path: Path) -> Manifest:
     """Read and check one manifest. Raises InputError if it is absent, damaged or no manifest."""
+    metadata, _, stream = stream_manifest(path)
+    clips = list(stream)
+    if len({clip.id for clip in clips}) < len(clips):
+        raise InputError(f"{path}: two clips have one id; make it again with audiogen prep")
+    return Manifest(clips, Path(metadata["root"]), metadata)
+
+
+def stream_manifest(path: Path) -> tuple[dict[str, Any], int, Iterator[Clip]]:
+    """A manifest's metadata, its number of clips, and these one after the other: two million need no memory.
+
+    Raises InputError if it is absent, damaged or no manifest.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not path.is_file():
         raise InputError(f"{path}: no such manifest; make it with audiogen prep")
     try:
-        # partitioning=None: a folder called `a=b` above the file must not become a column
-        table = pq.read_table(path, partitioning=None)
+        file = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
-    metadata = _metadata(table.schema, path)
-    if table.schema.names != columns().names:
-        wrong = sorted(set(table.schema.names) ^ set(columns().names))
+        raise _unreadable(path, error) from None
+    metadata = _metadata(file.schema_arrow, path)
+    if file.schema_arrow.names != columns().names:
+        wrong = sorted(set(file.schema_arrow.names) ^ set(columns().names))
         raise InputError(f"{path}: not a manifest: its columns differ in {', '.join(wrong) or 'their order'}")
-    root = Path(metadata["root"])
-    clips = [Clip(**_tuples(row), root=root) for row in table.to_pylist()]
+    return metadata, file.metadata.num_rows, _clips(file, path, Path(metadata["root"]))
+
+
+def _clips(file: pyarrow.parquet.ParquetFile, path: Path, root: Path) -> Iterator[Clip]:
+    import pyarrow as pa
+
     try:
-        if len({clip.id for clip in clips}) < len(clips):
-            raise ValueError("two clips have one id")
-        for clip in clips:
-            _check(clip)
+        for batch in file.iter_batches(GROUP_ROWS):
+            for row in batch.to_pylist():
+                clip = Clip(**_tuples(row), root=root)
+                _check(clip)
+                yield clip
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from None
     except ValueError as error:
         raise InputError(f"{path}: {error}; make it again with audiogen prep") from None
-    return Manifest(clips, root, metadata)
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})")
 
 
 def load_manifests(
@@ -248,12 +270,12 @@ def new_dropped(path: Path) -> Iterator[Callable[[Dropped], None]]:
         yield add
 
 
-def read_dropped(path: Path) -> list[Dropped]:
+def read_dropped(path: Path) -> Iterator[Dropped]:
     """The dropped items beside a manifest; none if the file is absent."""
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8") as file:
-        return [Dropped(**json.loads(line)) for line in file]
+    if path.is_file():
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                yield Dropped(**json.loads(line))
 
 
 def _metadata(schema: pyarrow.Schema, path: Path) -> dict[str, Any]:

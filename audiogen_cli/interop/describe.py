@@ -6,6 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -58,28 +59,34 @@ def _describe_parquet(path: Path) -> dict[str, Any]:
 
 def describe_manifest(path: Path) -> dict[str, Any]:
     """Clips, hours, splits, texts and drops of one manifest."""
-    from audiogen_cli.data.manifest import dropped_file, read_dropped, read_manifest
+    from audiogen_cli.data.manifest import dropped_file, read_dropped, stream_manifest
 
-    manifest = read_manifest(path)
+    metadata, n_clips, clips = stream_manifest(path)
     splits: dict[str, dict[str, Any]] = {}
-    for clip in manifest.clips:
+    rates: Counter[str] = Counter()
+    licences: Counter[str] = Counter()
+    texts = _Texts()
+    samples = []
+    for number, clip in enumerate(clips):
         counts = splits.setdefault(clip.split, {"clips": 0, "hours": 0.0})
         counts["clips"] += 1
         counts["hours"] += clip.duration / 3600
+        rates[str(clip.sample_rate)] += 1
+        licences[clip.license or "not stated"] += 1
+        texts.add(clip.texts)
+        if number % math.ceil(n_clips / N_SAMPLES) == 0:  # a few from all over the manifest
+            samples.append({"id": clip.id, "duration": round(clip.duration, 2), "text": clip.texts[0]})
     return {
         "type": "manifest",
-        **manifest.metadata,
-        "clips": len(manifest.clips),
+        **metadata,
+        "clips": n_clips,
         "hours": sum(counts["hours"] for counts in splits.values()),
         "splits": splits,
-        "sample_rates": _ranked(str(clip.sample_rate) for clip in manifest.clips),
-        "texts": _text_facts([text for clip in manifest.clips for text in clip.texts]),
-        "licences": _ranked(clip.license or "not stated" for clip in manifest.clips),
-        "dropped": _ranked(item.reason for item in read_dropped(dropped_file(path))),
-        "samples": [
-            {"id": clip.id, "duration": round(clip.duration, 2), "text": clip.texts[0]}
-            for clip in _spread(manifest.clips)
-        ],
+        "sample_rates": dict(rates.most_common()),
+        "texts": texts.facts(),
+        "licences": dict(licences.most_common()),
+        "dropped": dict(Counter(item.reason for item in read_dropped(dropped_file(path))).most_common()),
+        "samples": samples,
     }
 
 
@@ -102,12 +109,13 @@ def describe_shards(folder: Path) -> dict[str, Any]:
 
     meta = read_meta(folder)
     datasets: Counter[str] = Counter()
-    texts: list[str] = []
+    texts = _Texts()
     n_mixed = 0
     for file in shard_files(folder):
         table = pq.read_table(file, columns=["dataset", "texts", "sources"], partitioning=None)
         datasets.update(table["dataset"].to_pylist())
-        texts += [text for row in table["texts"].to_pylist() for text in row]
+        for row in table["texts"].to_pylist():
+            texts.add(row)
         n_mixed += sum(bool(sources) for sources in table["sources"].to_pylist())
     return {
         "type": "shards",
@@ -116,27 +124,35 @@ def describe_shards(folder: Path) -> dict[str, Any]:
         "nominal_kbit_per_s": meta.n_q * math.log2(meta.codebook_size) * meta.frame_rate / 1000,
         "datasets": dict(datasets.most_common()),
         "mixed_rows": n_mixed,
-        "texts": _text_facts(texts),
+        "texts": texts.facts(),
     }
 
 
-def _text_facts(texts: list[str]) -> dict[str, Any]:
-    lengths = sorted(len(text.split()) for text in texts) or [0]
-    return {
-        "count": len(texts),
-        "different": len(set(texts)),
-        "words": {"fewest": lengths[0], "median": lengths[len(lengths) // 2], "most": lengths[-1]},
-        "frequent": dict(Counter(word for text in texts for word in text.split()).most_common(N_WORDS)),
-    }
+class _Texts:
+    """Counts texts as they pass."""
 
+    def __init__(self) -> None:
+        self.different: set[int] = set()  # their hashes: the texts of two million clips would fill the memory
+        self.lengths: Counter[int] = Counter()  # in words
+        self.words: Counter[str] = Counter()
 
-def _ranked(values: Iterable[str]) -> dict[str, int]:
-    return dict(Counter(values).most_common())
+    def add(self, texts: Iterable[str]) -> None:
+        for text in texts:
+            words = text.split()
+            self.different.add(hash(text))
+            self.lengths[len(words)] += 1
+            self.words.update(words)
 
-
-def _spread(items: list[Any]) -> list[Any]:
-    """A few items from all over a list."""
-    return items[:: max(1, math.ceil(len(items) / N_SAMPLES))]
+    def facts(self) -> dict[str, Any]:
+        count = self.lengths.total()
+        ordered = chain.from_iterable(repeat(length, self.lengths[length]) for length in sorted(self.lengths))
+        median = next(islice(ordered, count // 2, None), 0)
+        return {
+            "count": count,
+            "different": len(self.different),
+            "words": {"fewest": min(self.lengths, default=0), "median": median, "most": max(self.lengths, default=0)},
+            "frequent": dict(self.words.most_common(N_WORDS)),
+        }
 
 
 # --- models ---------------------------------------------------------------------------------------------------------

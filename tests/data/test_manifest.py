@@ -159,4 +159,4 @@ def test_dropped_items_are_one_object_a_line(tmp_path: Path) -> None:
             drop(item)
     assert path.name == "dogs.dropped.jsonl"
     assert [json.loads(line)["reason"] for line in path.read_text().splitlines()] == ["missing", "x"]
-    assert read_dropped(path) == dropped
+    assert list(read_dropped(path)) == dropped

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from safetensors.numpy import save_file
 
-from audiogen_cli.data.manifest import Clip, Dropped, dropped_file, write_dropped, write_manifest
+from audiogen_cli.data.manifest import Clip, Dropped, dropped_file, new_dropped, write_manifest
 from audiogen_cli.data.shards import ShardMeta, ShardWriter, TokenRow
 from audiogen_cli.errors import InputError
 from audiogen_cli.interop import describe as module
@@ -36,7 +36,8 @@ def test_a_manifest_is_counted_and_a_folder_of_them_added_up(tmp_path: Path) -> 
     path = tmp_path / "x.parquet"
     clips = [_clip("a", "train", "dog bark"), _clip("b", "train", "dog"), _clip("c", "val", "rain")]
     write_manifest(path, clips, {"dataset": "x", "root": tmp_path, "options": {}})
-    write_dropped(dropped_file(path), [Dropped("x/d", "train", "d.wav", "missing")])
+    with new_dropped(dropped_file(path)) as drop:
+        drop(Dropped("x/d", "train", "d.wav", "missing"))
     facts = describe(path)
     assert (facts["type"], facts["clips"], facts["hours"]) == ("manifest", 3, pytest.approx(0.03))
     assert facts["splits"]["train"] == {"clips": 2, "hours": pytest.approx(0.02)}
