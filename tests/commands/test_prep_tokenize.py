@@ -66,3 +66,13 @@ def test_bad_calls_end_with_one_line_and_2(audiogen, tmp_path: Path, arguments: 
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith(f"error: {reason}") and result.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_sonniss_terms_are_said_and_a_dataset_without_clips_fails_at_the_end(audiogen, tmp_path: Path) -> None:
+    write_audio(tmp_path / "data/raw/sonniss/A - Dogs/bark.wav", np.zeros(800))
+    (tmp_path / "data/raw/paramount/ODEON Sound Effects").mkdir(parents=True)
+    (tmp_path / "data/raw/paramount/ODEON Sound Effects/Whoosh 1.wav").write_bytes(b"")
+    result = audiogen("prep", "--datasets", "paramount,sonniss", "--workers", "1")
+    assert (result.returncode, result.stdout) == (1, "data/manifests/sonniss.parquet\n")
+    assert result.stderr.count("FORBIDS training AI") == 1
+    assert result.stderr.splitlines()[-1].startswith("error: paramount: no clip is usable (1 unreadable)")

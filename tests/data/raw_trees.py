@@ -134,6 +134,8 @@ def bbc(folder: Path) -> None:
     )
     sound(sounds / "Triple-expansion, constant run, slow down and speed up at 3_45_.07076037.wav")
     sound(folder / "07036067.wav")
+    (folder / "broken.json").write_text("{")
+    (folder / "table.csv").write_bytes(b"\xff\x00,\n")
     sound(sounds / "Machine Shop/General atmosphere.07076031.wav")
     sound(sounds / "Cameras/A 16 mm projector running at 24 f.p.s..07076044.wav")
     sound(folder / "intro.wav")
@@ -244,6 +246,7 @@ def vggsound(folder: Path) -> None:
 --Lj4Y_96f0,120,"bee, wasp, etc. buzzing",train
 --BfvyPmVMo,20,hammering nails,train
 --DTR0_mIGI,11,people battle cry,train
+--EquRwM9IQ,8,playing volleyball,neither
 """,
     )
     sound(folder / "audio/---g-f_I2yQ_000001.wav")
@@ -256,7 +259,12 @@ def vggsound(folder: Path) -> None:
 
 EXPECTED["vggsound"] = (
     {"train": ["--0PQM4-hqg_000030", "--Lj4Y_96f0_000120"], "test": ["---g-f_I2yQ_000001"]},
-    {"speech": ["--9O4XZOge4_000030"], "held out": ["--BfvyPmVMo_000020"], "unreadable": ["--DTR0_mIGI_000011"]},
+    {
+        "speech": ["--9O4XZOge4_000030"],
+        "held out": ["--BfvyPmVMo_000020"],
+        "unreadable": ["--DTR0_mIGI_000011"],
+        "damaged row": ["--EquRwM9IQ (vggsound.csv row 7)"],
+    },
 )
 
 

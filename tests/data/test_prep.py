@@ -4,12 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
-from audiogen_cli.data.audio import write_audio
+from audiogen_cli.data.audio import read_audio, write_audio
 from audiogen_cli.data.datasets.base import Item
 from audiogen_cli.data.examine import Rules, examine
 from audiogen_cli.data.manifest import Clip, Dropped, dropped_file, read_dropped, read_manifest
-from audiogen_cli.data.prep import prepare
+from audiogen_cli.data.prep import Report, prepare
 from audiogen_cli.errors import InputError
 
 
@@ -104,6 +105,54 @@ def test_a_process_pool_gives_the_same_manifest(sounds: Path, tmp_path: Path) ->
         prepare([], tmp_path, out, sounds, "mine", workers=workers, progress=lambda *counts: seen.append(counts))
     assert read_manifest(tmp_path / "1" / "mine.parquet") == read_manifest(tmp_path / "2" / "mine.parquet")
     assert seen[-1] == (75, 75)
+
+
+def test_a_second_run_opens_only_new_and_changed_files(sounds: Path, tmp_path: Path) -> None:
+    def run() -> Report:
+        (report,) = prepare([], tmp_path, tmp_path / "out", folder=sounds, name="mine", workers=1)
+        return report
+
+    assert run().probed == 3
+    first = read_manifest(tmp_path / "out" / "mine.parquet")
+    assert run().probed == 0 and read_manifest(tmp_path / "out" / "mine.parquet") == first
+    write_audio(sounds / "bark.wav", np.full(4_000, 0.1))
+    write_audio(sounds / "meow.wav", np.full(4_000, 0.1))
+    (sounds / "rain/heavy.flac").unlink()
+    assert run().probed == 2
+    clips = {clip.path: clip.duration for clip in read_manifest(tmp_path / "out" / "mine.parquet").clips}
+    assert clips == {"bark.wav": 0.25, "meow.wav": 0.25, "val/wind/1.wav": 0.5}
+
+
+def test_copies_are_what_a_converted_manifest_names(sounds: Path, tmp_path: Path) -> None:
+    write_audio(sounds / "bark.wav", np.full(22_050, 0.1), 44_100)
+    for probed in (3, 0):
+        (report,) = prepare([], tmp_path, tmp_path / "out", folder=sounds, name="mine", copies=True, workers=1)
+        assert report.probed == probed and report.dropped == {"speech": 1, "unreadable": 1}
+    manifest = read_manifest(report.manifest)
+    assert manifest.root == (tmp_path / "out" / "mine.audio").resolve()
+    assert [clip.path for clip in manifest.clips] == ["bark.wav.flac", "rain/heavy.flac.flac", "val/wind/1.wav.flac"]
+    assert all((clip.sample_rate, clip.duration) == (16_000, 0.5) for clip in manifest.clips)
+    assert all(len(read_audio(clip.audio_path)) == 8_000 for clip in manifest.clips)
+
+
+def test_given_captions_count_more_than_embedded_text(tmp_path: Path) -> None:
+    folder = tmp_path / "raw" / "sonniss" / "A - Dogs"
+    folder.mkdir(parents=True)
+    for name in ("a.flac", "b.flac"):
+        with soundfile.SoundFile(folder / name, "w", 8_000, 1) as file:
+            file.comment = "Big dogs"
+            file.write(np.zeros(800))
+    (tmp_path / "captions.csv").write_text("file,caption\na.flac,Two cats\n")
+    (report,) = prepare(["sonniss"], tmp_path / "raw", tmp_path, captions=tmp_path / "captions.csv", workers=1)
+    assert [clip.texts for clip in read_manifest(report.manifest).clips] == [("dogs", "two cat"), ("dogs", "big dog")]
+
+
+def test_one_dataset_without_a_clip_does_not_stop_the_others(sounds: Path, tmp_path: Path) -> None:
+    (tmp_path / "raw" / "wesoundeffects").mkdir(parents=True)
+    (tmp_path / "raw" / "wesoundeffects" / "bang.wav").write_bytes(b"")
+    first, second = prepare(["wesoundeffects"], tmp_path / "raw", tmp_path / "out", sounds, "mine", workers=1)
+    assert "1 unreadable" in first.failure and not second.failure
+    assert [path.name for path in (tmp_path / "out").glob("*.parquet")] == ["mine.parquet"]
 
 
 def test_a_dataset_without_any_usable_clip_fails_and_says_why(tmp_path: Path) -> None:

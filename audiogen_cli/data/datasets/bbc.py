@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from audiogen_cli.data.csv_file import first_row, read_csv
 from audiogen_cli.data.datasets.base import Item, Shelf, Tree, expected, stem
 from audiogen_cli.data.json_file import read_json
 from audiogen_cli.data.manifest import Dropped
+from audiogen_cli.errors import InputError
 
 COLUMNS = ("location", "description", "secs", "category", "CDNumber", "CDName", "tracknum")
 # `07076051`, `NHU05065069`; alone, or after the description and `.`, ` - ` or `_`
@@ -64,7 +64,7 @@ def _descriptions(tree: Tree) -> dict[str, str]:
         if path.casefold().endswith(".csv"):
             pairs = _csv_pairs(tree, path)
         elif path.casefold().endswith(".json"):
-            pairs = _json_pairs(read_json(tree.root / path))
+            pairs = _json_pairs(tree, path)
         else:
             continue
         for number, text in pairs:
@@ -83,8 +83,12 @@ def _csv_pairs(tree: Tree, path: str) -> Iterator[tuple[str, str]]:
     yield from ((stem(row["location"]), row["description"]) for row in rows)
 
 
-def _json_pairs(document: Any) -> Iterator[tuple[str, str]]:
+def _json_pairs(tree: Tree, path: str) -> Iterator[tuple[str, str]]:
     """A list of objects with `id` and `description`, or an object that holds one (the BBC's search API, WavCaps)."""
+    try:
+        document = read_json(tree.root / path)
+    except InputError:  # not known by its name, so perhaps not meant
+        return
     lists = document.values() if isinstance(document, dict) else [document]
     for entries in lists:
         for entry in entries if isinstance(entries, list) else ():

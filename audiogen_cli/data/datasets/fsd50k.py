@@ -10,7 +10,7 @@ from typing import Any, cast
 from audiogen_cli.data.csv_file import read_csv
 from audiogen_cli.data.datasets.base import Item, Shelf, Tree, expected
 from audiogen_cli.data.json_file import read_json
-from audiogen_cli.data.manifest import Dropped, Split
+from audiogen_cli.data.manifest import SPLITS, Dropped
 
 LONGEST_CAPTION = 20  # words: ours, longer descriptions tell of recorders, licences and the uploader's other work
 _TAG = re.compile(r"<[^>]*>")
@@ -42,11 +42,16 @@ class Fsd50k:
             infos = _clip_infos(tree, part)
             required = ("fname", "labels", "split") if part == "dev" else ("fname", "labels")
             for row in read_csv(tree.root / path, required):
+                split = row["split"] if part == "dev" else "test"
+                if split not in SPLITS:
+                    detail = f"{path}: split '{split}' is neither train nor val"
+                    yield Dropped(f"{self.key}/{row['fname']}", "", "", "damaged row", detail)
+                    continue
                 info = infos.get(row["fname"], {})
                 audio = shelf.claim(row["fname"])
                 yield Item(
                     name=row["fname"],
-                    split=cast(Split, row["split"] if part == "dev" else "test"),
+                    split=split,
                     path=audio or f"FSD50K.{part}_audio/{row['fname']}.wav",
                     captions=_captions(str(info.get("description", ""))),
                     tags=tuple(label_words(label) for label in row["labels"].split(",") if label),

@@ -9,7 +9,6 @@ from audiogen_cli.data.csv_file import read_csv
 from audiogen_cli.data.datasets.base import Item, Tree, expected
 from audiogen_cli.data.datasets.youtube import VideoShelf, damaged_id
 from audiogen_cli.data.manifest import Dropped, Split
-from audiogen_cli.errors import InputError
 
 COLUMNS = ("video", "start", "label", "split")
 
@@ -23,17 +22,19 @@ class VggSound:
     terms = "the list is CC BY 4.0; the audio stays its YouTube uploaders'."
 
     def items(self, tree: Tree) -> Iterator[Item | Dropped]:
-        """One item per row. Raises InputError if there is no list, or a row is in neither train nor test."""
+        """One item per row. Raises InputError if there is no list."""
         found = tree.named("vggsound.csv")
         if not found:
             raise expected(tree, "VGG-Sound's vggsound.csv (robots.ox.ac.uk/~vgg/data/vggsound) and its audio")
         shelf = VideoShelf(self.key, tree.audio)
         for number, row in enumerate(read_csv(tree.root / found[0], header=COLUMNS), start=1):
             where = f"{found[0]} row {number}"
-            if row["split"] not in ("train", "test"):
-                raise InputError(f"{tree.root / where}: split '{row['split']}' is neither train nor test")
             if damaged := damaged_id(self.key, row["split"], row["video"], where):
                 yield damaged
+                continue
+            if row["split"] not in ("train", "test"):
+                detail = f"{where}: split '{row['split']}' is neither train nor test"
+                yield Dropped(f"{self.key}/{row['video']} ({where})", "", "", "damaged row", detail)
                 continue
             name = f"{row['video']}_{row['start']:0>6}"  # the authors' own file names
             audio = shelf.claim(row["video"])
