@@ -49,9 +49,8 @@ def _examine(item: Item, rules: Rules, known: Mapping[str, Facts], learnt: dict[
 
     if item.missing:
         return dropped("missing", "the metadata names it, the folder does not hold it")
-    spoken = None if rules.keep_speech else _spoken(item)
-    if spoken is not None:
-        return dropped("speech", spoken)
+    if not item.embedded and (refusal := _refuse_text(item, rules)):
+        return dropped(*refusal)  # before the file is opened
     copy = rules.copies / f"{item.path}.flac" if rules.copies else None
     facts = known.get(item.path)
     try:
@@ -63,12 +62,8 @@ def _examine(item: Item, rules: Rules, known: Mapping[str, Facts], learnt: dict[
     if item.embedded:
         captions = (found.description,) if found.description else item.captions
         item = replace(item, captions=captions, tags=(*item.tags, *found.keywords))
-        spoken = None if rules.keep_speech else _spoken(item)
-        if spoken is not None:
-            return dropped("speech", spoken)
-    texts = _texts(item)
-    if not texts:
-        return dropped("no text", "neither a tag nor a caption with a word in it")
+        if refusal := _refuse_text(item, rules):
+            return dropped(*refusal)
     duration = found.duration - item.start
     if duration <= 0:
         return dropped("too short", f"lasts {found.duration:g} s, but should begin at {item.start:g} s")
@@ -83,19 +78,22 @@ def _examine(item: Item, rules: Rules, known: Mapping[str, Facts], learnt: dict[
         channels=found.channels,
         captions=item.captions,
         tags=item.tags,
-        texts=texts,
+        texts=_texts(item),
         license=item.license or rules.license,
     )
 
 
-def _spoken(item: Item) -> str | None:
-    """The first caption or tag of a training item that mentions speech.
+def _refuse_text(item: Item, rules: Rules) -> tuple[str, str] | None:
+    """Why an item is none for its text, and what of it; None if it may stay.
 
     # ours, where the paper says `sample`: the clip is dropped as a whole if any of its captions or tags mentions speech
     (the rule is about what one hears), and only in training: test sets are scored whole.
     """
-    texts = (*item.captions, *item.tags) if item.split == "train" else ()
-    return next((text for text in texts if mentions_speech(text)), None)
+    if item.split == "train" and not rules.keep_speech:
+        spoken = next((text for text in (*item.captions, *item.tags) if mentions_speech(text)), None)
+        if spoken is not None:
+            return "speech", spoken
+    return None if _texts(item) else ("no text", "neither a tag nor a caption with a word in it")
 
 
 def _texts(item: Item) -> tuple[str, ...]:
