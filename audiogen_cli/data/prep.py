@@ -129,7 +129,7 @@ def _list_items(source: Source, folder: Path, raw: Path, captions: CaptionFile |
         # an empty tree makes the source say what it looks for
         next(source.items(Tree(folder, [], [], [])))
     tree = scan(folder)
-    videos, warnings = held_out_videos(source.key, raw)
+    videos, warnings = held_out_videos(source.key, tree, raw)
     items: Iterable[Item | Dropped] = hold_out(source.key, source.items(tree), videos)
     if captions:
         items = captions.attach(items, replacing=source.guessed)

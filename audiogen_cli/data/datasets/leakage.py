@@ -10,7 +10,7 @@ from pathlib import Path
 
 from audiogen_cli.data.datasets.audiocaps import AudioCaps
 from audiogen_cli.data.datasets.audioset import AudioSet
-from audiogen_cli.data.datasets.base import Item, scan
+from audiogen_cli.data.datasets.base import Item, Tree, scan
 from audiogen_cli.data.manifest import Dropped
 
 # dataset → those whose evaluation clips it may hold
@@ -20,16 +20,18 @@ OVERLAPS: dict[str, tuple[AudioCaps | AudioSet, ...]] = {
 }
 
 
-def held_out_videos(dataset: str, raw: Path) -> tuple[dict[str, str], list[str]]:
+def held_out_videos(dataset: str, tree: Tree, raw: Path) -> tuple[dict[str, str], list[str]]:
     """Video → evaluation split, for those that `dataset` must not train on, and warnings where a list is not there.
 
-    The lists are those in `<raw>/audiocaps` and `<raw>/audioset`, whether or not these are prepared, too.
+    tree: the dataset's own. The others' lists are those in `<raw>/audiocaps` and `<raw>/audioset`, whether or not
+    these are prepared, too.
     """
     videos: dict[str, str] = {}
     warnings = []
     for other in OVERLAPS.get(dataset, ()):
         folder = raw / other.key
-        found = dict(other.evaluation_videos(scan(folder))) if folder.is_dir() else {}
+        lists = tree if other.key == dataset else scan(folder) if folder.is_dir() else None
+        found = dict(other.evaluation_videos(lists)) if lists else {}
         if not found and other.key != dataset:
             warnings.append(
                 f"{dataset}: {folder} holds no lists of {other.key}'s evaluation clips, so its training split may"
