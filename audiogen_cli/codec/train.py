@@ -94,6 +94,8 @@ def train(config: CodecTrainConfig, clips: Sequence[Clip], validation: Sequence[
                 break
     if stopped:
         raise Interrupted(f"stopped after step {state.step}; run the same command again to go on")
+    if not state.codec.quantizer.started:
+        log.say("the codebooks are still random: train longer, or lower quantizer.kmeans_vectors or .start_step")
     if accelerator.is_main_process:
         state.codec.save(out, config.licence or model_folder.UNLICENSED, getattr(torch, config.weights_dtype))
     accelerator.wait_for_everyone()

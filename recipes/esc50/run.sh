@@ -2,11 +2,11 @@
 # From raw ESC-50 recordings to the embedded model, on a CPU or a GPU.
 #
 #   recipes/esc50/run.sh RAW OUT          the whole recipe; run again, it goes on where it stopped
-#   recipes/esc50/run.sh RAW OUT small    40 clips and a few steps of everything, to see the road work
+#   recipes/esc50/run.sh RAW OUT small    40 clips and STEPS (30) steps of each training, to see the road work
 #
 # RAW holds esc50/ (ESC-50 as published, or its audio as FLAC); OUT receives every stage's files.
 set -euo pipefail
-raw=$1 out=$2 setting=${3:-full}
+raw=$1 out=$2 setting=${3:-full} steps=${STEPS:-30}
 here=$(cd "$(dirname "$0")" && pwd)
 codec_options=() lm_options=()
 
@@ -15,10 +15,13 @@ if [ "$setting" = small ]; then
     raw=$out/raw
     mkdir -p "$raw/esc50/meta"
     ln -sfn "$(cd "$source/audio" && pwd)" "$raw/esc50/audio"
-    # Every 40th row: all folds, many classes.
-    awk 'NR == 1 || NR % 40 == 2' "$source/meta/esc50.csv" >"$raw/esc50/meta/esc50.csv"
-    codec_options=(--max-steps 30 --set batch_size=8 --set validate_every=30 --set save_every=15)
-    lm_options=(--max-steps 30 --set optim.batch_size=8 --set validate_every=30 --set save_every=15)
+    # 40 rows spread over the list: all folds, many classes.
+    awk -v rows="$(($(wc -l <"$source/meta/esc50.csv") - 1))" \
+        'BEGIN { stride = rows > 40 ? int(rows / 40) : 1 } NR == 1 || (NR - 2) % stride == 0' \
+        "$source/meta/esc50.csv" >"$raw/esc50/meta/esc50.csv"
+    codec_options=(--max-steps "$steps" --set batch_size=8 --set validate_every="$steps" --set save_every="$steps"
+        --set codec.network.start_crops=64 --set quantizer.kmeans_vectors=0.25)
+    lm_options=(--max-steps "$steps" --set optim.batch_size=8 --set validate_every="$steps" --set save_every="$steps")
 fi
 
 stage() { printf '\n== audiogen %s\n' "$*" >&2; audiogen "$@"; }
