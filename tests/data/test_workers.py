@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import operator
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +12,6 @@ from audiogen_cli.data import workers
 from audiogen_cli.data.prep import prepare
 from audiogen_cli.data.workers import start_workers
 from audiogen_cli.errors import InputError
-
-
-def add(a: int, b: int) -> int:
-    return a + b
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -29,7 +26,7 @@ def test_results_come_in_order_and_tasks_are_drawn_in_rounds(count: int, monkeyp
             yield number, 1
 
     with start_workers(count=count) as pool:
-        results = pool.map(add, tasks())
+        results = pool.map(operator.add, tasks())
         assert next(results) == 1
         assert drawn == 2 * count  # a list of two million tasks is never whole in memory
         assert list(results) == list(range(2, 12))
