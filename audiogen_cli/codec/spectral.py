@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from audiogen_cli.codec.config import SpectralConfig
 
 FLOOR = 1e-4  # added to magnitudes before the logarithm: -80 dB of a full-scale sine's
+KNEE, CEILING = 0.7, 0.99  # of full scale, see `soft_limit`
 MAX_LOG_MAGNITUDE = 4.0  # e^4 is above any bin of full-scale audio at these window lengths
 
 
@@ -102,7 +103,14 @@ class Loudness(nn.Module):
         noise = torch.randn(1, n_samples, generator=torch.Generator().manual_seed(0)).to(magnitude.device)
         excitation = self.frames.analyse(noise)
         # What was learnt is nearer the median of a noisy magnitude than its mean.
-        return self.frames.synthesise(magnitude * excitation / excitation.abs().median())[:, None]
+        return soft_limit(self.frames.synthesise(magnitude * excitation / excitation.abs().median())[:, None])
+
+
+def soft_limit(wav: Tensor) -> Tensor:
+    """Bend what lies above KNEE so that it stays below CEILING: noise peaks higher than the sound it stands for."""
+    room = CEILING - KNEE
+    bent = KNEE + room * ((wav.abs() - KNEE) / room).tanh()
+    return torch.where(wav.abs() > KNEE, bent * wav.sign(), wav)
 
 
 class Encoder(nn.Module):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from audiogen_cli.codec.config import CodecConfig, SpectralConfig
 from audiogen_cli.codec.model import AudioCodec
-from audiogen_cli.codec.spectral import Decoder, Encoder, Frames, Loudness
+from audiogen_cli.codec.spectral import CEILING, KNEE, Decoder, Encoder, Frames, Loudness, soft_limit
 
 CONFIG = SpectralConfig(dim=8, blocks=1)
 RATE = 16_000
@@ -45,6 +45,16 @@ def test_noise_comes_back_as_noise_of_the_same_colour_and_level():
 def test_silence_stays_silent():
     loudness = Loudness(CONFIG, RATE)
     assert float(loudness.to_wav(loudness(torch.zeros(1, 1, 3200))).abs().max()) < 1e-4
+
+
+def test_the_limiter_is_smooth_monotonic_and_spares_what_is_below_its_knee():
+    wav = torch.linspace(-4, 4, 20_001, dtype=torch.float64)
+    limited = soft_limit(wav)
+    assert torch.equal(limited[wav.abs() <= KNEE], wav[wav.abs() <= KNEE])
+    assert float(limited.abs().max()) <= CEILING
+    steps = limited.diff() / wav.diff()
+    assert steps.min() >= 0 and steps.max() <= 1 + 1e-9
+    assert steps.diff().abs().max() < 1e-2  # no corner at the knee
 
 
 def test_starts_from_principal_components():
