@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from audiogen_cli.errors import InputError
 
 
 @contextmanager
@@ -23,3 +26,15 @@ def write_text(path: Path, text: str) -> None:
     """Write a small UTF-8 file, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, "utf-8")
+
+
+def check_folder(folder: Path) -> None:
+    """Raise InputError if a folder cannot be written to, or cannot be created because the one above it cannot."""
+    while not folder.exists():
+        folder = folder.parent
+    try:
+        # Tried, not asked: os.access says yes to root even where nobody can write.
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError:
+        raise InputError(f"cannot write below {folder}; choose another folder") from None

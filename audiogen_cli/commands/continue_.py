@@ -59,7 +59,6 @@ def continue_(
     from audiogen_cli.errors import InputError
     from audiogen_cli.lm.jobs import check_device, check_texts, find_language_model, plan_continuation
     from audiogen_cli.lm.render import choose_seed
-    from audiogen_cli.training.launch import is_main_process
 
     if output is None:
         raise InputError("say where to write: -o FILE")
@@ -71,6 +70,4 @@ def continue_(
     prompt = Prompt(text, chosen, duration, guidance, top_p, top_k, temperature, where=str(audio))
     job = plan_continuation(prompt, audio, prompt_seconds, output, config.sample_rate)
     check_texts([job], config)
-    if seed is None and is_main_process():
-        typer.echo(f"seed: {chosen} (--seed {chosen} makes the same again)", err=True)
-    run([job], folder, device, dtype.value, None, json_, sidecars=json_)
+    run([job], folder, device, dtype.value, None, json_, json_, chosen if seed is None else None)

@@ -74,7 +74,6 @@ def generate(
     from audiogen_cli.errors import InputError
     from audiogen_cli.lm.jobs import Defaults, Settings, check_device, check_texts, find_language_model, plan
     from audiogen_cli.lm.render import choose_seed
-    from audiogen_cli.training.launch import is_main_process
 
     if (output is None) == (out_dir is None):
         raise InputError("say where to write: either -o FILE or --out-dir FOLDER")
@@ -85,9 +84,8 @@ def generate(
     check_device(device)
     folder, config = find_language_model(model)
     check_texts(jobs, config)
-    if seed is None and is_main_process() and any(prompt.seed is None for prompt in chosen):
-        typer.echo(f"seed: {first_seed} (--seed {first_seed} makes the same again)", err=True)
-    run(jobs, folder, device, dtype.value, batch_size, json_, sidecars=json_ or out_dir is not None)
+    drawn = first_seed if seed is None and any(prompt.seed is None for prompt in chosen) else None
+    run(jobs, folder, device, dtype.value, batch_size, json_, json_ or out_dir is not None, drawn)
 
 
 def _prompts(texts: list[str], source: Path | None, unconditional: bool) -> list[Prompt]:

@@ -21,8 +21,12 @@ def run(
     batch_size: int | None,
     as_json: bool,
     sidecars: bool,
+    drawn_seed: int | None,
 ) -> None:
-    """Make every job's file and print the results in order. Raises AudiogenError if any of them failed."""
+    """Make every job's file and print the results in order. Raises AudiogenError if any of them failed.
+
+    drawn_seed: the seed, if the user gave none, to be told.
+    """
     from audiogen_cli.commands.progress import progress_bar
     from audiogen_cli.errors import AudiogenError
     from audiogen_cli.interop.model_folder import licence_line
@@ -33,6 +37,8 @@ def run(
     generator = load_generator(folder, device, dtype)
     main = is_main_process()
     if main:
+        if drawn_seed is not None:
+            typer.echo(f"seed: {drawn_seed} (--seed {drawn_seed} makes the same again)", err=True)
         typer.echo(f"weights {folder.name}: {licence_line(generator.licence)}", err=True)
         if sidecars and replaced:
             typer.echo(f"replacing {replaced} files", err=True)

@@ -7,7 +7,6 @@ rest; channels are averaged, then soxr (HQ) resamples. Everything here works in 
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import subprocess
 import tempfile
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from audiogen_cli.errors import AudiogenError, InputError
-from audiogen_cli.files import replacing
+from audiogen_cli.files import check_folder, replacing
 
 SAMPLE_RATE = 16_000  # Hz, the paper's
 
@@ -129,11 +128,10 @@ def check_output(path: Path | str) -> None:
     _format_of(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder; give a file name such as {path / 'sound.wav'}")
-    folder = path.absolute().parent
-    while not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"{path}: cannot write below {folder}; choose another folder")
+    try:
+        check_folder(path.absolute().parent)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def measure(wav: np.ndarray) -> AudioStats:

@@ -7,11 +7,10 @@ import platform
 from dataclasses import asdict
 from typing import Any
 
-from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.config import EvalConfig, Findings, Progress
 from audiogen_cli.evaluation.generation import evaluate_generation
 from audiogen_cli.evaluation.reconstruction import evaluate_codec
-from audiogen_cli.files import write_text
+from audiogen_cli.files import check_folder, write_text
 from audiogen_cli.training.log import versions
 
 TASKS = {"generation": evaluate_generation, "codec": evaluate_codec}
@@ -23,11 +22,9 @@ def evaluate(config: EvalConfig, progress: Progress = lambda done, total: None) 
 
     Raises InputError if the inputs are unusable, AudiogenError if nothing could be scored.
     """
-    try:
-        config.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{config.out}: results cannot be written there: {error.strerror or error}") from None
+    check_folder(config.out.absolute())
     results = _results(config, TASKS[config.task](config, progress))
+    config.out.mkdir(parents=True, exist_ok=True)
     write_text(config.out / "results.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
     return results
 
