@@ -68,6 +68,7 @@ def save_model(folder: Path, kind: Kind, config: Any, weights: Mapping[str, Tens
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
     with replacing(folder / "model.safetensors") as temporary:
         save_file(tensors, temporary)
+        temporary.chmod(0o644)  # safetensors makes files private; a model folder is there to be shared
     write_text(folder / "LICENSE", licence)
     write_text(folder / "config.json", json.dumps(document, indent=2) + "\n")
 

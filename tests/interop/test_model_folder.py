@@ -29,6 +29,7 @@ def test_round_trip(folder):
     assert torch.equal(linear.weight, torch.ones(3, 3))
     assert model_folder.read_licence(folder) == "CC0"
     assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors", "LICENSE"}
+    assert (folder / "model.safetensors").stat().st_mode & 0o044  # others may read it
 
 
 def test_half_precision_weights_load_as_float32(tmp_path):
