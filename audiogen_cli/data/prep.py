@@ -175,7 +175,8 @@ def _prepare(job: _Job, cache: Path, pool: Workers, report: Report) -> Iterator[
     key, path = job.source.key, report.manifest
     copies = path.with_suffix(".audio").resolve() if job.options["convert"] else None
     rules = Rules(key, job.root, job.source.license, job.options["keep_speech"], copies)
-    for unfinished in path.parent.glob(f".{key}.*.tmp"):  # of a run that was killed
+    leftovers = [*path.parent.glob(f".{key}.*.tmp"), *(copies.rglob(".*.tmp") if copies else ())]
+    for unfinished in leftovers:  # of a run that was killed
         unfinished.unlink(missing_ok=True)
     metadata = {"dataset": key, "root": copies or job.root, "options": job.options}
     with (

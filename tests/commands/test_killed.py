@@ -57,6 +57,8 @@ def sounds(tmp_path: Path) -> Path:
 def test_prep_goes_on_after_kills(sounds: Path, tmp_path: Path) -> None:
     common: list[object] = ["prep", "--folder", sounds, "--name", "mine", "--convert", "flac", "--workers", 1]
     duration = run([*common, "--out", tmp_path / "calm"])
+    (tmp_path / "killed" / "mine.audio").mkdir(parents=True)
+    (tmp_path / "killed" / "mine.audio" / ".dog bark 0.wav.flac.1.tmp").write_bytes(b"fLaC")  # a kill in mid-copy
     disturb([*common, "--out", tmp_path / "killed"], duration, seed=1)
     calm, killed = files(tmp_path / "calm"), files(tmp_path / "killed")
     # manifests also name the folder of the copies, which differs
