@@ -86,3 +86,8 @@ MaxStepsOption = Annotated[int | None, typer.Option("--max-steps", metavar="N", 
 ProcessesOption = Annotated[
     int, typer.Option("--processes", metavar="N", min=1, help="Processes on this machine (one a GPU).")
 ]
+
+
+def split_names(text: str) -> list[str]:
+    """The names in a comma-separated option, each once, in the order given."""
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from audiogen_cli.commands.options import JsonOption
+from audiogen_cli.commands.options import JsonOption, split_names
 
 if TYPE_CHECKING:
     from audiogen_cli.data.prep import Report
@@ -75,7 +75,7 @@ def prep(
     from audiogen_cli.data.prep import prepare
     from audiogen_cli.errors import AudiogenError
 
-    keys = list(dict.fromkeys(key.strip() for key in datasets.split(",") if key.strip()))
+    keys = split_names(datasets)
     with progress_bar("preparing") as progress:
         reports = prepare(
             *(keys, raw, out, folder, name, captions, keep_speech),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from audiogen_cli.commands.options import DeviceOption, JsonOption
+from audiogen_cli.commands.options import DeviceOption, JsonOption, split_names
 
 FAILURES_SHOWN = 5
 
@@ -49,7 +49,7 @@ def tokenize(
     from audiogen_cli.lm.jobs import check_device
 
     check_device(device)
-    clips = load_manifests(manifests, _names(datasets), _names(splits))
+    clips = load_manifests(manifests, split_names(datasets) or None, split_names(splits) or None)
     folder = find_model(codec)
     folder = folder / CODEC_FOLDER if (folder / CODEC_FOLDER).is_dir() else folder
 
@@ -75,7 +75,3 @@ def tokenize(
     if result.failed:
         raise AudiogenError(f"{len(result.failed)} rows could not be read and are left out")
     typer.echo(f"next: audiogen train-lm --tokens {out}", err=True)
-
-
-def _names(text: str) -> list[str] | None:
-    return [name.strip() for name in text.split(",") if name.strip()] or None

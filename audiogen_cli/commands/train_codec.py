@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from audiogen_cli.commands.options import MaxStepsOption, ProcessesOption, SetOption
+from audiogen_cli.commands.options import MaxStepsOption, ProcessesOption, SetOption, split_names
 
 
 def train_codec(
@@ -37,7 +37,7 @@ def train_codec(
 
     overrides = [*(set_ or []), *([f"max_steps={max_steps}"] if max_steps else [])]
     recipe = load_recipe(CodecTrainConfig, config, overrides)
-    clips = load_manifests(manifests, [name.strip() for name in datasets.split(",") if name.strip()] or None)
+    clips = load_manifests(manifests, split_names(datasets) or None)
     if processes > 1:
         return relaunch(processes)
     from audiogen_cli.codec.train import train
