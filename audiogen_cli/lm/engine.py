@@ -68,6 +68,22 @@ class Engine:
             codes = _Lane(self, [jobs[i] for i in lane]).run()
             yield from zip(lane, codes, strict=True)
 
+    @torch.inference_mode()
+    def stream(self, job: Job, block_frames: int) -> Iterator[Tensor]:
+        """Decode one job; yields blocks [K, t] of final codes, on the CPU, as soon as they are decided.
+
+        The prompt comes first. Joined, the blocks are bit for bit what `generate` returns; t = block_frames but for
+        the last one. Raises ValueError if block_frames is below 1.
+        """
+        if block_frames < 1:
+            raise ValueError(f"block_frames must be at least 1, got {block_frames}")
+        lane, sent = _Lane(self, [job]), 0
+        for decided in lane.decode():
+            while decided - sent >= block_frames or sent < decided == job.n_frames:
+                block = lane.codes(sent, min(sent + block_frames, decided))[0]
+                sent += block.shape[1]
+                yield block
+
     def _lanes(self, jobs: Sequence[Job], batch_size: int | None) -> list[list[int]]:
         """Indices of jobs that are decoded together: equal shapes, similar durations."""
         groups: dict[tuple[bool, int, int], list[int]] = {}
@@ -109,21 +125,33 @@ class _Lane:
 
     def run(self) -> list[Tensor]:
         """Decode every step; returns each sample's codes [K, T]."""
+        for _ in self.decode():
+            pass
+        codes = self.codes(0, self.n_frames)
+        return [row[:, : job.n_frames].clone() for row, job in zip(codes, self.jobs, strict=True)]
+
+    def codes(self, start: int, end: int) -> Tensor:
+        """[n, K, end - start] on the CPU: the frames start … end - 1, which must be decided."""
+        late = max(self.delays)
+        return undelay(self.steps[..., start : 1 + end + late], self.delays).cpu()
+
+    def decode(self) -> Iterator[int]:
+        """Predict step after step; yields how many frames are decided: the prompt's, then after every step."""
         last = self.steps.shape[-1] - 1
         start, known = 0, self.jobs[0].n_prompt  # steps up to `known` hold all they can before decoding
+        yield known
         while known < last:
             # ours: beyond the trained window, its younger half is read again as the past of the next one. The
             # rule looks at no duration, so that a sample decodes the same beside longer ones.
             if known - start >= self.window:
                 start = known - max(1, self.config.max_frames // 2)
             end = min(last, start + self.window)
-            self._decode_window(start, known, end)
+            for step in self._decode_window(start, known, end):
+                yield max(self.jobs[0].n_prompt, step - max(self.delays))
             known = end
-        codes = undelay(self.steps, self.delays).cpu()
-        return [row[:, : job.n_frames].clone() for row, job in zip(codes, self.jobs, strict=True)]
 
-    def _decode_window(self, start: int, known: int, end: int) -> None:
-        """Predict the steps known + 1 … end, reading from step `start` on as if the clip began there."""
+    def _decode_window(self, start: int, known: int, end: int) -> Iterator[int]:
+        """Predict the steps known + 1 … end, reading from step `start` on as if the clip began there; yields each."""
         # Frames before the window are hidden behind the special token, as before the start of a clip.
         frame = torch.arange(end - start) - 1 - torch.tensor(self.delays)[:, None]
         hidden = (frame < 0).to(self.device)  # [K, steps]
@@ -138,6 +166,7 @@ class _Lane:
             drawn = sample(logits, self.sampling, self.uniforms[..., step + 1])
             column = self.steps[..., step + 1]
             column.copy_(torch.where(column == UNKNOWN, drawn, column))
+            yield step + 1
 
     def _step(self, tokens: Tensor, local: int, caches: list[KVCache]) -> Tensor:
         """tokens: [n, K] of the window's step `local`. Returns guided logits [n, K, V] for the next step."""

@@ -108,6 +108,27 @@ def test_prompt_is_kept_and_seeds_differ() -> None:
     assert int(one.max()) < CONFIG.codebook_size and int(one.min()) >= 0
 
 
+@pytest.mark.parametrize("changes", [{}, {"pattern": "parallel"}, {"delays": (0, 3, 1)}])
+@pytest.mark.parametrize(("prompt_frames", "block_frames"), [(0, 1), (0, 4), (5, 7), (5, 100)])
+def test_a_stream_is_what_generate_returns(changes: dict[str, object], prompt_frames: int, block_frames: int) -> None:
+    engine = Engine(make_model(max_frames=8, **changes))
+    prompt = torch.randint(CONFIG.codebook_size, (3, prompt_frames)) if prompt_frames else None
+    job = Job(make_text(3), 21, seed=5, sampling=Sampling(top_p=0.9), prompt=prompt)
+    blocks = list(engine.stream(job, block_frames))
+    assert all(block.shape == (3, block_frames) for block in blocks[:-1])
+    assert torch.equal(torch.cat(blocks, dim=1), run(engine, [job])[0])
+
+
+def test_a_stream_speaks_as_soon_as_a_block_is_decided() -> None:
+    engine, steps = Engine(make_model()), []
+    inner = engine.model.heads.linear.forward
+    engine.model.heads.linear.forward = lambda x: steps.append(1) or inner(x)
+    seen = [len(steps) for _ in engine.stream(Job(make_text(3), 12, seed=5), 4)]
+    assert seen == [4 + 2, 8 + 2, 12 + 2]  # the last of three streams comes two steps late
+    with pytest.raises(ValueError, match="block_frames"):
+        next(engine.stream(Job(None, 3, seed=0), 0))
+
+
 def test_batch_size_limits_lanes() -> None:
     engine = Engine(make_model())
     jobs = [Job(make_text(3), 5, seed=i) for i in range(9)]
