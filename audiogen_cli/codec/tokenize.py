@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from audiogen_cli.data.audio import read_audio
 from audiogen_cli.data.manifest import Clip
-from audiogen_cli.data.mixing import mix, mix_texts
+from audiogen_cli.data.mixing import MixDraw, draw_mix, mix, mix_texts
 from audiogen_cli.data.shards import ShardMeta, ShardWriter, TokenRow
 from audiogen_cli.errors import InputError
 
@@ -35,6 +38,7 @@ BATCHES_AHEAD = 2
 READERS = 4  # threads; decoding and resampling release the GIL
 
 Progress = Callable[[int, int], None]  # (rows done, rows in all)
+Sounds = tuple[np.ndarray, np.ndarray | None]  # of a row: its window, and the one mixed into it
 
 
 @dataclass(frozen=True)
@@ -156,29 +160,48 @@ def encode_rows(
 
     The order is that of the batches, not of `plans`.
     """
-    import torch
-
     device = next(codec.parameters()).device
-    for batch, wavs in _read_ahead(_batches(plans, batch_size), codec.sample_rate):
-        read = list(zip(batch, wavs, strict=True))
-        failed = [{"id": plan.id, "reason": str(wav)} for plan, wav in read if isinstance(wav, InputError)]
-        good = [(plan, wav) for plan, wav in read if isinstance(wav, np.ndarray)]
+    for batch, sounds in _read_ahead(_batches(plans, batch_size), codec.sample_rate):
+        read = list(zip(batch, sounds, strict=True))
+        failed = [{"id": plan.id, "reason": str(sound)} for plan, sound in read if isinstance(sound, InputError)]
+        good = [(plan, sound) for plan, sound in read if not isinstance(sound, InputError)]
         rows = []
         if good:
-            stacked = torch.from_numpy(np.stack([wav for _, wav in good]))[:, None]  # [B, 1, N]
             with torch.inference_mode():
-                codes = codec.encode(stacked.to(device)).cpu().numpy()  # [B, K, T]
+                codes = codec.encode(assemble(good, device)).cpu().numpy()  # [B, K, T]
             rows = [_row(plan, code) for (plan, _), code in zip(good, codes, strict=True)]
         yield rows, failed
 
 
-def read_row(plan: Plan, sample_rate: int) -> np.ndarray:
-    """The audio [n_samples] float32 of a row, mixed if it is a mix. Raises InputError if a file cannot be read."""
-    wav = _read_window(plan.window, sample_rate)
-    if plan.partner is None:
+def read_sounds(plan: Plan, sample_rate: int) -> Sounds:
+    """The audio [n_samples] float32 of a row's window and partner. Raises InputError if a file cannot be read."""
+    partner = _read_window(plan.partner, sample_rate) if plan.partner else None
+    return _read_window(plan.window, sample_rate), partner
+
+
+def assemble(rows: Sequence[tuple[Plan, Sounds]], device: torch.device) -> Tensor:
+    """The audio [B, 1, N] of rows of one length, mixes mixed on the device."""
+    wav = _stack([sound for _, (sound, _) in rows], device)
+    mixes = [(row, plan, partner) for row, (plan, (_, partner)) in enumerate(rows) if partner is not None]
+    if not mixes:
         return wav
-    partner = _read_window(plan.partner, sample_rate)
-    return mix(wav, partner, np.random.default_rng(plan.seed), max_samples=plan.n_samples).wav
+    numbers = torch.tensor([row for row, _, _ in mixes], device=device)
+    draws = [_draw(plan, len(rows[row][1][0]), len(partner)) for row, plan, partner in mixes]
+    mixed = mix(wav[numbers], _stack([partner for _, _, partner in mixes], device), draws).wav
+    padded = F.pad(wav, (0, mixed.shape[-1] - wav.shape[-1]))
+    return padded.index_copy(0, numbers, mixed)
+
+
+def _draw(plan: Plan, n_a: int, n_b: int) -> MixDraw:
+    return draw_mix(torch.Generator().manual_seed(plan.seed), n_a, n_b, plan.n_samples)
+
+
+def _stack(sounds: Sequence[np.ndarray], device: torch.device) -> Tensor:
+    """Sounds as [B, 1, N], each followed by zeros up to the longest."""
+    longest = max(map(len, sounds))
+    return torch.from_numpy(np.stack([np.pad(sound, (0, longest - len(sound))) for sound in sounds]))[:, None].to(
+        device
+    )
 
 
 def _read_window(window: Window, sample_rate: int) -> np.ndarray:
@@ -206,16 +229,16 @@ def _batches(plans: Sequence[Plan], batch_size: int) -> Iterator[list[Plan]]:
 
 def _read_ahead(
     batches: Iterator[list[Plan]], sample_rate: int
-) -> Iterator[tuple[list[Plan], list[np.ndarray | InputError]]]:
+) -> Iterator[tuple[list[Plan], list[Sounds | InputError]]]:
     """Read batches on threads while earlier ones are encoded; a file that cannot be read gives its error."""
 
-    def read(plan: Plan) -> np.ndarray | InputError:
+    def read(plan: Plan) -> Sounds | InputError:
         try:
-            return read_row(plan, sample_rate)
+            return read_sounds(plan, sample_rate)
         except InputError as error:
             return error
 
-    waiting: deque[tuple[list[Plan], list[Future[np.ndarray | InputError]]]] = deque()
+    waiting: deque[tuple[list[Plan], list[Future[Sounds | InputError]]]] = deque()
     with ThreadPoolExecutor(READERS) as pool:
         for batch in batches:
             waiting.append((batch, [pool.submit(read, plan) for plan in batch]))
