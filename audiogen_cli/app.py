@@ -19,6 +19,7 @@ from audiogen_cli.commands.bench import bench
 from audiogen_cli.commands.continue_ import continue_
 from audiogen_cli.commands.eval import eval_
 from audiogen_cli.commands.generate import generate
+from audiogen_cli.commands.import_ import import_
 from audiogen_cli.commands.info import info
 from audiogen_cli.commands.prep import prep
 from audiogen_cli.commands.tokenize import tokenize
@@ -73,6 +74,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "continue": continue_,
     "eval": eval_,
     "info": info,
+    "import": import_,
     "bench": bench,
 }
 for name, command in COMMANDS.items():

@@ -72,6 +72,8 @@ class LMConfig:
     embedding: Literal["mean", "sum"] = "mean"  # how K embeddings make one input; the paper's is the mean
     text_prefix: bool = True  # text before the audio in the sequence
     cross_attention: bool = True  # from audio to text, in every block
+    # zeros: cross-attention sees padding, and a missing text, as vectors of zeros (the public checkpoints)
+    text_padding: Literal["masked", "zeros"] = "masked"
     positions: Literal["sinusoidal"] = "sinusoidal"
     text_processing: Literal["paper", "none"] = "paper"  # what becomes of a prompt before the encoder (sec. 4.1)
     sampling: Sampling = field(default_factory=Sampling)
@@ -81,6 +83,8 @@ class LMConfig:
             raise ValueError(f"dim ({self.dim}) must be even, at least 4 and a multiple of n_heads ({self.n_heads})")
         if not (self.text_prefix or self.cross_attention):
             raise ValueError("text_prefix and cross_attention are both off: no text could reach the model")
+        if self.text_prefix and self.text_padding == "zeros":
+            raise ValueError("text_padding: zeros belongs to models without text_prefix: a prefix has no padding")
         if self.pattern == "parallel" and any(self.delays):
             raise ValueError("delays belong to pattern: delay")
         if self.delays and (len(self.delays) != self.n_q or min(self.delays) != 0):

@@ -52,6 +52,8 @@ class AudioLanguageModel(nn.Module):
         # The last step is only predicted, never read.
         steps = delay(padded, config.stream_delays, config.special_token)[..., :-1]  # [B, K, S]
         text, text_mask = self.project_text(text, text_mask)
+        if config.text_padding == "zeros":
+            text_mask = torch.ones_like(text_mask)  # so these models were trained: every padding damps the text
         hidden = self._decode(self.embedding(steps), text, text_mask)  # [B, S, d]
         logits = self.heads(self.norm(hidden))  # [B, K, S, V]; step s predicts step s + 1
         aligned = [logits[:, k, late : late + codes.shape[-1]] for k, late in enumerate(config.stream_delays)]
@@ -61,11 +63,15 @@ class AudioLanguageModel(nn.Module):
         """Bring the encoder's vectors to the model's width and put the null vector where there is no text.
 
         text: [B, L, D], mask: [B, L] bool. Returns [B, L, d] and the mask, in which every row now has a True.
+        With `text_padding: zeros` the null vector is zero, and padding, too.
         """
         vectors = self.text_projection(text)
         empty = ~mask.any(1, keepdim=True)  # [B, 1]
-        first = torch.where(empty, self.null_text.to(vectors.dtype), vectors[:, 0])
-        vectors = torch.cat([first[:, None], vectors[:, 1:]], dim=1)
+        if self.config.text_padding == "zeros":
+            vectors = vectors * mask[..., None]
+        else:
+            first = torch.where(empty, self.null_text.to(vectors.dtype), vectors[:, 0])
+            vectors = torch.cat([first[:, None], vectors[:, 1:]], dim=1)
         return vectors, torch.cat([mask[:, :1] | empty, mask[:, 1:]], dim=1)
 
     def remember_text(self, text: Tensor, mask: Tensor) -> list[TextMemory | None]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from worlds import make_word_vectors
+from worlds import make_t5, make_word_vectors
 
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import TextConfig
@@ -20,25 +20,7 @@ def vectors_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def t5_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from tokenizers.pre_tokenizers import Whitespace
-    from tokenizers.processors import TemplateProcessing
-    from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
-
-    folder = tmp_path_factory.mktemp("t5")
-    words = {word: i for i, word in enumerate(["<pad>", "</s>", "<unk>", "dog", "bark", "rain"])}
-    tokenizer = Tokenizer(WordLevel(words, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = Whitespace()
-    tokenizer.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-    ).save_pretrained(folder)
-    torch.manual_seed(0)
-    T5EncoderModel(T5Config(vocab_size=6, d_model=8, d_kv=4, d_ff=16, num_layers=2, num_heads=2)).save_pretrained(
-        folder
-    )
-    return folder
+    return make_t5(tmp_path_factory.mktemp("t5"))
 
 
 def test_static_gives_one_vector_a_token_and_drops_unknown_ones(vectors_folder: Path) -> None:

@@ -57,6 +57,28 @@ def make_word_vectors(folder: Path, width: int = 6) -> Path:
     return folder
 
 
+def make_t5(folder: Path, width: int = 8) -> Path:
+    """An untrained T5 and its tokenizer, which knows dog, bark and rain."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from tokenizers.processors import TemplateProcessing
+    from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
+
+    words = {word: i for i, word in enumerate(["<pad>", "</s>", "<unk>", "dog", "bark", "rain"])}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    T5EncoderModel(T5Config(vocab_size=6, d_model=width, d_kv=4, d_ff=16, num_layers=2, num_heads=2)).save_pretrained(
+        folder
+    )
+    return folder
+
+
 def make_codec(folder: Path, seed: int = 0) -> Path:
     """An untrained codec of 25 frames a second, two streams of 16 codes."""
     torch.manual_seed(seed)

@@ -1,0 +1,40 @@
+"""`audiogen import`: a public AudioGen checkpoint → model folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def import_(
+    source: Annotated[
+        str,
+        typer.Argument(help="A folder with state_dict.bin and compression_state_dict.bin, or a name on the hub."),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The model folder to make; must be new.")],
+    text_encoder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|PATH",
+            help="The T5 to use, by hub name or local folder. [default: the one named in the file]",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Example: audiogen import facebook/audiogen-medium --out models/medium
+
+    Converts a public AudioGen checkpoint (audiocraft's format) to a model folder. Prints the folder. The text encoder
+    is not part of it: generating loads it by name, or from a folder given here.
+
+    \b
+    audiogen import downloads/audiogen-medium --text-encoder models/t5-large --out models/medium
+    audiogen generate "a dog barks" --model models/medium -o dog.wav
+    """
+    from audiogen_cli.interop.model_folder import licence_line, read_licence
+    from audiogen_cli.lm.importing import import_checkpoint
+
+    import_checkpoint(source, out, text_encoder)
+    typer.echo(f"weights {out.name}: {licence_line(read_licence(out))}", err=True)
+    typer.echo(str(out))
