@@ -11,7 +11,9 @@ import typer
 def import_(
     source: Annotated[
         str,
-        typer.Argument(help="A folder with state_dict.bin and compression_state_dict.bin, or a name on the hub."),
+        typer.Argument(
+            metavar="SOURCE", help="A folder with state_dict.bin and compression_state_dict.bin, or a name on the hub."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The model folder to make; must be new.")],
     text_encoder: Annotated[
@@ -37,4 +39,5 @@ def import_(
 
     import_checkpoint(source, out, text_encoder)
     typer.echo(f"weights {out.name}: {licence_line(read_licence(out))}", err=True)
+    typer.echo(f'next: audiogen generate "a dog barks" --model {out} -o dog.wav', err=True)
     typer.echo(str(out))

@@ -190,10 +190,18 @@ def _check_folder(folder: Path) -> Path:
 
 
 def _download(name: str) -> Path:
-    from huggingface_hub import hf_hub_download
+    """Both files from the hub's cache, else from the hub."""
+    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
+    files = (CODEC_FILE, LM_FILE)
     try:
-        return [Path(hf_hub_download(name, file)).parent for file in (CODEC_FILE, LM_FILE)][-1]
+        return [Path(hf_hub_download(name, file, local_files_only=True)).parent for file in files][-1]
+    except LocalEntryNotFoundError:
+        pass
+    try:
+        HfApi().model_info(name, timeout=10)  # without a network this fails at once, a download only after retries
+        return [Path(hf_hub_download(name, file)).parent for file in files][-1]
     except Exception as error:  # the hub's client raises dozens of kinds: no network, no such name, no space, …
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise InputError(

@@ -8,13 +8,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from audiogen_cli.codec.config import CodecConfig
-from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.data.json_file import read_json
 from audiogen_cli.errors import InputError
 from audiogen_cli.files import check_folder
@@ -22,7 +18,9 @@ from audiogen_cli.interop import audiocraft
 from audiogen_cli.interop.describe import T5_SHAPES
 from audiogen_cli.interop.model_folder import CODEC_FOLDER, fingerprint, save_model
 from audiogen_cli.lm.config import LMConfig
-from audiogen_cli.lm.model import AudioLanguageModel
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 Config = TypeVar("Config")
 
@@ -32,7 +30,7 @@ def import_checkpoint(source: str, out: Path, text_encoder: str | None = None) -
 
     source: its folder, or its hub name. out: must not exist yet; it appears whole or not at all. text_encoder: T5 by
     hub name or local path, in place of the one that the file names; it is not read, only its width is compared.
-    Raises InputError if the checkpoint cannot be found, read, or built with our parts.
+    Raises InputError if the checkpoint cannot be found (without importing torch), read, or built with our parts.
     """
     if out.exists() and (out.is_file() or any(out.iterdir())):
         raise InputError(f"--out {out} is already there; give a new folder, or delete it first")
@@ -42,6 +40,9 @@ def import_checkpoint(source: str, out: Path, text_encoder: str | None = None) -
     codec_file, lm_file = folder / audiocraft.CODEC_FILE, folder / audiocraft.LM_FILE
     codec_config, codec_weights = _cut(_parse(CodecConfig, codec.config, codec_file), codec.weights, lm.config)
     config = _lm_config(lm.config, codec_config, text_encoder, lm_file)
+    from audiogen_cli.codec.model import AudioCodec
+    from audiogen_cli.lm.model import AudioLanguageModel
+
     _check_weights(AudioCodec, codec_config, codec_weights, codec_file)
     _check_weights(AudioLanguageModel, config, lm.weights, lm_file)
     licence = audiocraft.read_licence(folder, source)
@@ -102,6 +103,8 @@ def _parse(kind: type[Config], values: Mapping[str, Any], path: Path) -> Config:
 
 def _check_weights(kind: type[nn.Module], config: Any, weights: Mapping[str, Tensor], path: Path) -> None:
     """Raises InputError unless names and shapes are those of a model of this configuration, which is not filled."""
+    import torch
+
     with torch.device("meta"):
         wanted = {name: tuple(value.shape) for name, value in kind(config).state_dict().items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}
