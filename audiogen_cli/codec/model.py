@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from audiogen_cli.codec import seanet, spectral
 from audiogen_cli.codec.config import CodecConfig, SEANetConfig
 from audiogen_cli.codec.quantizer import ResidualVectorQuantizer
+from audiogen_cli.codec.stages import Memory, Stage, prepare
 from audiogen_cli.interop import model_folder
 
 
@@ -85,10 +86,32 @@ class AudioCodec(nn.Module):
 
     def decode(self, codes: Tensor) -> Tensor:
         """Turn codes [B, K, T] into wav [B, 1, T · hop_length]. Raises ValueError if K is not this codec's."""
+        wav: Tensor = self.decoder(self.quantizer.decode(self._checked(codes)))
+        return wav
+
+    def encode_chunks(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Encode a signal as it comes, in the memory of a block.
+
+        blocks: wav [B, 1, n], one after another, of any lengths. Yields codes [B, K, t], t ≥ 1, as soon as they are
+        known; put together they are `encode`'s of the whole, up to rounding.
+        """
+        latents = _run(prepare(self.encoder), (_frames(wav) for wav in blocks))
+        return (self.quantizer.encode(latent.transpose(1, 2)) for latent in latents)
+
+    def decode_chunks(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Decode codes as they come, in the memory of a block.
+
+        blocks: codes [B, K, t], one after another, of any lengths. Yields wav [B, 1, n], n ≥ 1, as soon as it is
+        known: a few frames late, because the networks look ahead. Put together it is `decode`'s of the whole, up to
+        rounding.
+        """
+        quantized = (self.quantizer.decode(self._checked(codes)).transpose(1, 2) for codes in blocks)
+        return (wav.transpose(1, 2) for wav in _run(prepare(self.decoder), quantized))
+
+    def _checked(self, codes: Tensor) -> Tensor:
         if codes.ndim != 3 or codes.shape[1] != self.n_q:
             raise ValueError(f"codes must be [B, {self.n_q}, T], not {list(codes.shape)}")
-        wav: Tensor = self.decoder(self.quantizer.decode(codes))
-        return wav
+        return codes
 
     def start(self, batches: Iterable[Tensor]) -> None:
         """Prepare fresh networks for training on data such as these batches of wav [B, 1, N]."""
@@ -112,6 +135,25 @@ def _build_networks(config: CodecConfig) -> tuple[nn.Module, nn.Module]:
     return spectral.Encoder(*parts), spectral.Decoder(*parts)
 
 
+@torch.no_grad()
+def _run(stage: Stage, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Blocks [B, t, C] of one signal through a stage, without the outputs that hold nothing."""
+    memory: Memory = {}
+    block = None
+    for block in blocks:
+        if (known := stage(block, memory, last=False)).shape[1]:
+            yield known
+    if block is not None and (known := stage(block[:, :0], memory, last=True)).shape[1]:
+        yield known
+
+
 def _check_wav(wav: Tensor) -> None:
     if wav.ndim != 3 or wav.shape[1] != 1 or wav.shape[2] == 0:
         raise ValueError(f"wav must be [B, 1, N] with N > 0, not {list(wav.shape)}")
+
+
+def _frames(wav: Tensor) -> Tensor:
+    """A block of wav [B, 1, n], checked, as frames [B, n, 1]."""
+    if wav.ndim != 3 or wav.shape[1] != 1:
+        raise ValueError(f"wav must be [B, 1, n], not {list(wav.shape)}")
+    return wav.transpose(1, 2)

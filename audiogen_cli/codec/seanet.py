@@ -44,12 +44,13 @@ class Conv1d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         fill = -x.shape[-1] % self.stride
-        x = _pad(x, self.total - self.right, self.right + fill, self.pad_mode)
+        x = pad(x, self.total - self.right, self.right + fill, self.pad_mode)
         return self.norm(self.conv(x))
 
 
-def _pad(x: Tensor, left: int, right: int, mode: str) -> Tensor:
-    if mode == "reflect" and x.shape[-1] <= max(left, right):  # too short to mirror: mirror it with zeros behind
+def pad(x: Tensor, left: int, right: int, mode: str) -> Tensor:
+    """Pad x [B, C, T] as F.pad does; what is too short to mirror is mirrored with zeros behind it."""
+    if mode == "reflect" and x.shape[-1] <= max(left, right):
         fill = max(left, right) + 1 - x.shape[-1]
         return F.pad(F.pad(x, (0, fill)), (left, right), mode)[..., : x.shape[-1] + left + right]
     return F.pad(x, (left, right), mode)

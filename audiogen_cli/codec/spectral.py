@@ -9,6 +9,7 @@ a vocoder. That suits rain better than bells, but trains in minutes on a laptop.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -19,6 +20,8 @@ from audiogen_cli.codec.config import SpectralConfig
 
 FLOOR = 1e-4  # added to magnitudes before the logarithm: -80 dB of a full-scale sine's
 KNEE, CEILING = 0.7, 0.99  # of full scale, see `soft_limit`
+REACH = 3  # frames to either side that a block of the decoder hears
+NOISE_BLOCK = 1 << 14  # samples drawn at once
 MAX_LOG_MAGNITUDE = 4.0  # e^4 is above any bin of full-scale audio at these window lengths
 
 
@@ -27,7 +30,7 @@ class Block(nn.Module):
 
     def __init__(self, dim: int, expansion: int) -> None:
         super().__init__()
-        self.mix = nn.Conv1d(dim, dim, 7, padding=3, groups=dim)
+        self.mix = nn.Conv1d(dim, dim, 2 * REACH + 1, padding=REACH, groups=dim)
         self.norm = nn.LayerNorm(dim)
         self.expand = nn.Linear(dim, expansion * dim)
         self.contract = nn.Linear(expansion * dim, dim)
@@ -94,16 +97,33 @@ class Loudness(nn.Module):
         loudness = (self.frames.analyse(wav).abs() + FLOOR).log().transpose(1, 2) * self.scale
         return loudness.unflatten(1, (-1, self.step)).flatten(2)
 
-    def to_wav(self, patches: Tensor) -> Tensor:
-        """Patches [B, T, frames_per_code · bins] → wav [B, 1, T · hop_length] with these magnitudes."""
+    def to_wav(self, patches: Tensor, noise: Tensor) -> Tensor:
+        """Patches [B, T, frames_per_code · bins] → wav [B, 1, T · hop_length]: these magnitudes, phases of `noise`.
+
+        noise: [T · hop_length], white, of variance 1.
+        """
         loudness = patches.unflatten(2, (self.step, -1)).flatten(1, 2) / self.scale
         magnitude = (loudness.clamp(max=MAX_LOG_MAGNITUDE).exp() - FLOOR).clamp(min=0.0).transpose(1, 2)
-        # The same noise for every row, so that a clip sounds the same whatever its batch.
-        n_samples = magnitude.shape[-1] * self.frames.hop
-        noise = torch.randn(1, n_samples, generator=torch.Generator().manual_seed(0)).to(magnitude.device)
-        excitation = self.frames.analyse(noise)
-        # What was learnt is nearer the median of a noisy magnitude than its mean.
-        return soft_limit(self.frames.synthesise(magnitude * excitation / excitation.abs().median())[:, None])
+        excitation = self.frames.analyse(noise[None].to(magnitude.device))
+        # What was learnt is nearer the median of a noisy magnitude than its mean. White noise's is Rayleigh's.
+        median = (self.frames.window.square().mean() * math.log(2)).sqrt()
+        return soft_limit(self.frames.synthesise(magnitude * excitation / median)[:, None])
+
+
+class WhiteNoise:
+    """The noise that every sound is made of, from its beginning: a clip sounds the same whatever its batch."""
+
+    def __init__(self) -> None:
+        self._generator = torch.Generator().manual_seed(0)
+        self._drawn = torch.empty(0)
+
+    def take(self, n_samples: int) -> Tensor:
+        """The next samples [n_samples], float32 on the CPU."""
+        # Drawn in whole blocks: what randn gives depends on how much it is asked for.
+        n_blocks = max(0, -(-(n_samples - len(self._drawn)) // NOISE_BLOCK))
+        blocks = [torch.randn(NOISE_BLOCK, generator=self._generator) for _ in range(n_blocks)]
+        noise, self._drawn = torch.cat([self._drawn, *blocks]).tensor_split([n_samples])
+        return noise
 
 
 def soft_limit(wav: Tensor) -> Tensor:
@@ -147,8 +167,10 @@ class Decoder(nn.Module):
         refined = linear.float() + self.leave(self.norm(hidden)).float()
         return refined.unflatten(1, (-1, self.step)).flatten(2)
 
-    def forward(self, latent: Tensor) -> Tensor:
-        return self.loudness.to_wav(self.patches(latent))
+    def forward(self, latent: Tensor, noise: Tensor | None = None) -> Tensor:
+        if noise is None:
+            noise = WhiteNoise().take(latent.shape[-1] * self.loudness.hop_length)
+        return self.loudness.to_wav(self.patches(latent), noise)
 
     def loss(self, latent: Tensor, wav: Tensor) -> Tensor:
         """L1 + root mean square distance (as eq. 1) between the patches of wav [B, 1, N] and those decoded."""
