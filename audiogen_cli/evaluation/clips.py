@@ -6,7 +6,6 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import chain, zip_longest
 from pathlib import Path
 
@@ -38,15 +37,35 @@ class Recording:
         duration = MAX_DURATION if self.duration is None else min(self.duration, MAX_DURATION)
         return read_audio(self.path, sample_rate, self.start, duration)
 
+    @property
+    def length(self) -> float:
+        """Seconds that `read` will give, MAX_DURATION at most. Raises InputError if the file cannot be read."""
+        left = probe(self.path).duration - self.start
+        return min(left, MAX_DURATION if self.duration is None else min(self.duration, MAX_DURATION))
+
+    def first(self, seconds: float) -> Recording:
+        """Its beginning, of so many seconds at most."""
+        return replace(self, duration=seconds if self.duration is None else min(seconds, self.duration))
+
+    def after(self, seconds: float) -> Recording:
+        """What is left from so many seconds on."""
+        left = None if self.duration is None else self.duration - seconds
+        return replace(self, start=self.start + seconds, duration=left)
+
 
 @dataclass(frozen=True)
 class Reference:
-    """A real clip. name: what its generated file is called; text: the first of its texts; category: ESC-50's."""
+    """A real clip.
+
+    name: what its generated file is called. text: the first of its texts, as the model reads it; caption: the first
+    as published. category: ESC-50's.
+    """
 
     id: str
     name: str
     recording: Recording
     text: str | None = None
+    caption: str | None = None
     category: str | None = None
 
 
@@ -107,22 +126,31 @@ def pair(references: Sequence[Reference], folder: Path) -> tuple[list[tuple[Refe
     return pairs, [Skipped(reference.id, f"no file named '{reference.name}' in {folder}") for reference in missing]
 
 
+def unmatched(references: Sequence[Reference], folder: Path) -> list[str]:
+    """Names of audio files in `folder` that belong to no reference, sorted."""
+    return sorted(find_audio(folder).keys() - {reference.name for reference in references})
+
+
 def find_audio(folder: Path) -> dict[str, Path]:
     """The audio files of a folder (not of folders in it) by name without suffix, sorted.
 
+    folder: also a pattern such as `audio/1-*`, for the files of a folder that fit it.
     Raises InputError if there is no such folder, it holds no audio, or two files differ only in their suffix.
     """
+    pattern = "*"
+    if not folder.is_dir() and any(letter in folder.name for letter in "*?["):
+        folder, pattern = folder.parent, folder.name
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.glob(pattern)):
         if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
             continue
         if path.stem in files:
             raise InputError(f"{folder}: {files[path.stem].name} and {path.name} are both '{path.stem}'; remove one")
         files[path.stem] = path
     if not files:
-        raise InputError(f"{folder}: no audio files here ({', '.join(sorted(SUFFIXES))})")
+        raise InputError(f"{folder / pattern}: no audio files here ({', '.join(sorted(SUFFIXES))})")
     return files
 
 
@@ -139,20 +167,13 @@ def sample_rates(paths: Iterable[Path]) -> list[int]:
 
 def hash_references(references: Iterable[Reference]) -> str:
     """SHA-256 over ids, windows and files of a reference set: equal hashes mean numbers over the same recordings."""
+    from audiogen_cli.evaluation.sounds import hash_file
+
     digest = hashlib.sha256()
     for reference in sorted(references, key=lambda reference: reference.id):
         recording = reference.recording
-        window = f"{reference.id}\0{recording.start}\0{recording.duration}\0{_file_hash(recording.path)}\n"
+        window = f"{reference.id}\0{recording.start}\0{recording.duration}\0{hash_file(recording.path)}\n"
         digest.update(window.encode())
-    return digest.hexdigest()
-
-
-@lru_cache(maxsize=16)  # the windows of one long recording follow each other
-def _file_hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
     return digest.hexdigest()
 
 
@@ -163,5 +184,6 @@ def _from_clip(clip: Clip) -> Reference:
         name=clip.id.split("/", 1)[1].replace("/", "_"),
         recording=Recording(clip.audio_path, clip.start, clip.duration),
         text=clip.texts[0],
+        caption=clip.captions[0] if clip.captions else clip.texts[0],
         category=next((word for word in words if word in AUDIOSET_NAMES), None) if clip.dataset == "esc50" else None,
     )

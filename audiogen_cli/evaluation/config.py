@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from audiogen_cli.errors import InputError
+from audiogen_cli.evaluation.classifiers.base import BACKENDS, CLASSIFIERS
 from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.jobs import Settings, check_device
 
@@ -15,10 +16,13 @@ Progress = Callable[[int, int], None]  # told (done, total) as the clips go by; 
 
 # Task → its metrics, the default ones first; the number says how many of them are the default.
 METRICS = {
-    "generation": ("fad", "kl", "kl_reverse", "kl_exact", "kl_sigmoid", "class_hits"),
-    "codec": ("si_snr", "mel_distance", "bitrate", "code_usage"),
+    "generation": ("fad", "kl", "fad_infinity", "kl_reverse", "kl_exact", "kl_sigmoid", "is", "clap", "class_hits"),
+    "continuation": ("fad", "kl"),
+    "codec": ("si_snr", "visqol", "mel_distance", "bitrate", "code_usage"),
 }
-DEFAULT_METRICS = {"generation": ("fad", "kl"), "codec": METRICS["codec"]}
+UNPAIRED_METRICS = ("fad", "fad_infinity", "is")  # these need no partner for a clip
+PROMPT_SECONDS, PROMPT_TEXTS = (0.5, 1.0, 2.0, 3.0, 4.0), ("src", "none", "rnd")  # Table 4
+DEFAULT_METRICS = {"generation": ("fad", "kl"), "continuation": ("fad", "kl"), "codec": METRICS["codec"]}
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,12 @@ class EvalConfig:
     generated: Path | None = None  # a folder of audio by any system, in place of a model
     reference: Path | None = None  # a folder of audio in place of the split's recordings
     metrics: tuple[str, ...] = ()  # (): the task's default ones
-    classifier: str = "yamnet"
+    classifier: str = "auto"  # auto: the best backend whose file is here
+    embedding: str | None = None  # the backend behind FAD, if it is not the default one
+    weights: tuple[tuple[str, Path], ...] = ()  # backend and its file
+    download: bool = False  # fetch a missing file
+    unpaired: bool = False  # the generated clips are no partners of the references
+    prompt_seconds: tuple[float, ...] = PROMPT_SECONDS  # continuation: how much of a clip is continued
     limit: int | None = None  # clips
     seed: int = 0
     settings: Settings = field(default_factory=Settings)  # sampling, where it differs from the model's own
@@ -54,11 +63,39 @@ class EvalConfig:
             raise InputError("--generated does not go with --task codec, which decodes the clips itself")
         if self.task == "generation" and self.split is None and self.generated is None:
             raise InputError("a model needs texts to generate from: give --split, or --generated FOLDER to score audio")
+        self._check_networks()
+        if self.unpaired:
+            self._check_unpaired()
+        if self.task == "continuation":
+            self._check_continuation()
         check_device(self.device)
         try:
             self.settings.over(Sampling())
         except ValueError as error:
             raise InputError(str(error)) from None
+
+    def _check_networks(self) -> None:
+        for name, known in ((self.classifier, ("auto", *CLASSIFIERS)), (self.embedding, BACKENDS)):
+            if name is not None and name not in known:
+                kind = "classifier" if known is not BACKENDS else "embedding"
+                raise InputError(f"unknown {kind} '{name}': choose one of {', '.join(known)}")
+        for name, path in self.weights:
+            if name not in BACKENDS:
+                raise InputError(f"--weights {name}={path}: choose one of {', '.join(BACKENDS)}")
+
+    def _check_unpaired(self) -> None:
+        if self.task != "generation" or self.generated is None:
+            raise InputError("--unpaired goes with --generated FOLDER: a model's sounds always have their partner")
+        for name in self.metrics:
+            if name not in UNPAIRED_METRICS:
+                raise InputError(f"{name} compares each clip with its partner: with --unpaired there are "
+                                 f"{', '.join(UNPAIRED_METRICS)}")  # fmt: skip
+
+    def _check_continuation(self) -> None:
+        if self.generated is not None or self.split is None:
+            raise InputError("--task continuation continues a split's clips with a model: give --split and --model")
+        if not self.prompt_seconds or min(self.prompt_seconds) <= 0:
+            raise InputError("--prompt-seconds takes numbers of seconds above 0, such as 0.5,1,2,3,4")
 
     @property
     def chosen_metrics(self) -> tuple[str, ...]:
@@ -91,3 +128,4 @@ class Findings:
     details: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+    published: dict[str, dict[str, float]] = field(default_factory=dict)  # rows that compare, from papers

@@ -48,13 +48,6 @@ VARIANTS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 }
 
 
-def bootstrap_interval(values: np.ndarray, seed: int, draws: int = 1000, level: float = 0.95) -> tuple[float, float]:
-    """A percentile bootstrap interval for the mean over clips. values: [n], one per clip; seeded, so it repeats."""
-    picks = np.random.default_rng(seed).integers(len(values), size=(draws, len(values)))
-    low, high = np.quantile(values[picks].mean(1), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
 def _log_softmax(logits: np.ndarray) -> np.ndarray:
     shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))

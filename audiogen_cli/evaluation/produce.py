@@ -1,9 +1,10 @@
-"""The model's side of an evaluation: one sound per clip, kept on disk so that a second run makes what is missing."""
+"""The model's side of an evaluation: sounds kept on disk, so that a second run makes only what is missing."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from audiogen_cli.evaluation.clips import MAX_DURATION, Reference
 from audiogen_cli.evaluation.config import EvalConfig, Progress, Skipped
+from audiogen_cli.interop.model_folder import find_model
 from audiogen_cli.lm.jobs import Job
+from audiogen_cli.training.launch import is_main_process
 
 if TYPE_CHECKING:
     from audiogen_cli.lm.generator import Generator
@@ -30,28 +33,58 @@ class Produced:
 def produce(references: Sequence[Reference], config: EvalConfig, progress: Progress) -> Produced:
     """Generate a sound for each reference: its first text, its length, a seed of its own.
 
-    A file is kept if its sidecar (`<name>.json`) agrees with what is asked for now.
+    In an accelerate launch the processes share the work, and each returns all of it.
     Raises InputError if the model is unusable.
     """
-    from audiogen_cli.lm.generator import Generator
-    from audiogen_cli.lm.render import render, sidecar_path
-
-    generator = Generator.load(config.model, device=config.device, dtype=config.dtype)
-    sampling = asdict(config.settings.over(generator.sampling))
+    generator = load(config)
     jobs = [_job(reference, generator, config) for reference in references]
+    made = make(jobs, generator, config, progress)
+    files = [(references[index], job.output) for index, job in enumerate(jobs) if index not in made.failed]
+    failed = [Skipped(references[index].id, reason) for index, reason in made.failed.items()]
+    return Produced(files, failed, settings_of(generator, config), made.reused)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What became of a list of jobs. failed: index → reason."""
+
+    failed: dict[int, str]
+    reused: int
+
+
+def load(config: EvalConfig) -> Generator:
+    """The model to be scored. Raises InputError if it is unusable."""
+    from audiogen_cli.lm.render import load_generator
+
+    return load_generator(find_model(config.model), config.device, config.dtype)
+
+
+def make(jobs: Sequence[Job], generator: Generator, config: EvalConfig, progress: Progress) -> Made:
+    """Generate the jobs whose files are not there yet, in all processes of an accelerate launch.
+
+    A file is kept if its sidecar (`<name>.json`) agrees with what is asked for now.
+    """
+    from audiogen_cli.lm.render import render_shared, sidecar_path
+
+    sampling = asdict(config.settings.over(generator.sampling))
     todo = [index for index, job in enumerate(jobs) if not _finished(job, sampling, generator)]
-    for index in todo:  # a sidecar vouches for its audio, so an older one must go before the audio changes
-        sidecar_path(jobs[index].output).unlink(missing_ok=True)
-    failed: dict[int, Skipped] = {}
-    outcomes = render(generator, [jobs[index] for index in todo], config.batch_size, sidecars=True)
+    if is_main_process():
+        for index in todo:  # a sidecar vouches for its audio, so an older one must go before the audio changes
+            sidecar_path(jobs[index].output).unlink(missing_ok=True)
+    todo = _agree(todo)
+    failed: dict[int, str] = {}
+    outcomes = render_shared(generator, [jobs[index] for index in todo], config.batch_size, sidecars=True)
     for done, outcome in enumerate(outcomes, 1):
         progress(done, len(todo))
         if outcome.failure is not None:
-            index = todo[outcome.index]
-            failed[index] = Skipped(references[index].id, outcome.failure)
-    files = [(references[index], job.output) for index, job in enumerate(jobs) if index not in failed]
-    inputs = {"model_fingerprint": generator.fingerprint, "sampling": sampling}
-    return Produced(files, list(failed.values()), inputs, len(references) - len(todo))
+            failed[todo[outcome.index]] = outcome.failure
+    return Made(failed, len(jobs) - len(todo))
+
+
+def settings_of(generator: Generator, config: EvalConfig) -> dict[str, Any]:
+    """What generated sounds depend on."""
+    sampling = asdict(config.settings.over(generator.sampling))
+    return {"model_fingerprint": generator.fingerprint, "sampling": sampling}
 
 
 def seed_of(clip_id: str, seed: int) -> int:
@@ -70,6 +103,22 @@ def _job(reference: Reference, generator: Generator, config: EvalConfig) -> Job:
     )
 
 
+def _agree(todo: list[int]) -> list[int]:
+    """The main process's list, in every process: another one may already see a file that the first has written.
+
+    Nobody goes on before the main process has come here.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return todo
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
+
+    PartialState()  # connects the processes
+    shared = [todo]
+    broadcast_object_list(shared)
+    return shared[0]
+
+
 def _finished(job: Job, sampling: dict[str, Any], generator: Generator) -> bool:
     from audiogen_cli.lm.render import sidecar_path
 
@@ -83,5 +132,6 @@ def _finished(job: Job, sampling: dict[str, Any], generator: Generator) -> bool:
         "duration": round(job.duration * generator.sample_rate) / generator.sample_rate,
         **sampling,
         "model_fingerprint": generator.fingerprint,
+        **job.extra,
     }
     return job.output.is_file() and wanted.items() <= record.items()

@@ -8,22 +8,28 @@ from dataclasses import asdict
 from typing import Any
 
 from audiogen_cli.evaluation.config import EvalConfig, Findings, Progress
+from audiogen_cli.evaluation.continuation import evaluate_continuation
 from audiogen_cli.evaluation.generation import evaluate_generation
 from audiogen_cli.evaluation.reconstruction import evaluate_codec
 from audiogen_cli.files import check_folder, write_text
 from audiogen_cli.training.log import versions
 
-TASKS = {"generation": evaluate_generation, "codec": evaluate_codec}
-PACKAGES = ("audiogen-cli", "numpy", "soxr", "soundfile", "torch", "onnxruntime")
+TASKS = {"generation": evaluate_generation, "continuation": evaluate_continuation, "codec": evaluate_codec}
+PACKAGES = ("audiogen-cli", "numpy", "soxr", "soundfile", "torch", "onnxruntime", "transformers")
 
 
-def evaluate(config: EvalConfig, progress: Progress = lambda done, total: None) -> dict[str, Any]:
+def evaluate(config: EvalConfig, progress: Progress = lambda done, total: None) -> dict[str, Any] | None:
     """Run an evaluation, write `<out>/results.json` and return what it holds.
+
+    In an accelerate launch the main process does that; the others help to generate and return None.
 
     Raises InputError if the inputs are unusable, AudiogenError if nothing could be scored.
     """
     check_folder(config.out.absolute())
-    results = _results(config, TASKS[config.task](config, progress))
+    findings = TASKS[config.task](config, progress)
+    if findings is None:
+        return None
+    results = _results(config, findings)
     config.out.mkdir(parents=True, exist_ok=True)
     write_text(config.out / "results.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
     return results

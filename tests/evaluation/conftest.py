@@ -14,6 +14,17 @@ from audiogen_cli.data.manifest import Clip, write_manifest
 from audiogen_cli.lm.config import Sampling
 
 
+@pytest.fixture(autouse=True)
+def _a_bare_machine(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No weights but YAMNet's, and a cache of the test's own, whatever the machine has."""
+    monkeypatch.setenv("AUDIOGEN_CACHE", str(tmp_path_factory.mktemp("cache")))
+    for name in ("HOME", "TORCH_HOME"):  # below which other tools keep their weights
+        monkeypatch.setenv(name, str(tmp_path_factory.getbasetemp() / "nothing"))
+    for name in ("PASST", "PANN", "PANN_16K", "VGGISH", "CLAP"):
+        monkeypatch.delenv(f"AUDIOGEN_{name}", raising=False)
+    monkeypatch.setattr("audiogen_cli.evaluation.classifiers.clap.is_here", lambda: False)
+
+
 @pytest.fixture
 def yamnet() -> None:
     """Skips a test where the extra is not installed."""

@@ -47,7 +47,13 @@ class TestFolders:
         assert results["n"] == 12
         assert not results["partial"]
         assert set(results["metrics"]) == {"fad_yamnet", "kl_yamnet", "near_silent"}
-        assert set(results["baselines"]) == {"reference halves", "silence", "white noise"}
+        assert list(results["baselines"]) == [
+            "reference",
+            "reference halves",
+            "white noise",
+            "silence",
+            "reference, shuffled",
+        ]
         low, high = results["intervals"]["kl_yamnet"]
         assert low < results["metrics"]["kl_yamnet"] < high
         assert results["metrics"]["fad_yamnet"] < results["baselines"]["silence"]["fad_yamnet"]
@@ -79,7 +85,13 @@ class TestFolders:
         assert header.split() == ["fad_yamnet", "kl_yamnet", "near_silent"]
         assert first.startswith("generated")
         assert "[" in first
-        assert [row.split("  ")[0] for row in baselines] == ["reference halves", "silence", "white noise"]
+        assert [row.split("  ")[0] for row in baselines] == [
+            "reference",
+            "reference halves",
+            "white noise",
+            "silence",
+            "reference, shuffled",
+        ]
         assert "warning: only 12 clips" in printed.err
         assert str(tmp_path / "out" / "results.json") in printed.err
 
@@ -282,7 +294,7 @@ class TestCodec:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"split": "esc50-test", "task": "karaoke"}, "unknown task 'karaoke': choose one of generation, codec"),
+        ({"split": "esc50-test", "task": "karaoke"}, "unknown task 'karaoke': choose one of generation, continuation, codec"),
         ({"split": "esc50-test", "metrics": "fad,bleu"}, "unknown metric 'bleu' for the task generation"),
         ({"split": "esc50-test", "task": "codec", "metrics": "fad"}, "unknown metric 'fad' for the task codec"),
         ({"split": "esc50-test", "classifier": "ears"}, "unknown classifier 'ears'"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from audiogen_cli.evaluation.fad import distance_of_few, distance_of_many, frechet_distance
+from audiogen_cli.evaluation.fad import FrechetDistance, frechet_distance
 
 
 def embeddings(n: int, dim: int = 6, seed: int = 0) -> np.ndarray:
@@ -43,15 +43,17 @@ def test_swapping_the_sets_and_reordering_windows_change_nothing(n: int, m: int)
 
 def test_both_forms_agree_on_full_rank_sets() -> None:
     reference, generated = embeddings(40, seed=1), embeddings(50, seed=2)
-    assert distance_of_few(reference, generated) == pytest.approx(distance_of_many(reference, generated), rel=1e-8)
+    assert FrechetDistance(reference).of_few(generated) == pytest.approx(
+        FrechetDistance(reference).of_many(generated), rel=1e-8
+    )
 
 
 def test_fewer_windows_than_dimensions_give_a_real_number_on_which_both_forms_agree() -> None:
     generator = np.random.default_rng(0)
     reference, generated = generator.normal(size=(20, 64)), generator.normal(size=(25, 64)) + 0.5
-    few = distance_of_few(reference, generated)
+    few = FrechetDistance(reference).of_few(generated)
     assert np.isfinite(few)
-    assert few == pytest.approx(distance_of_many(reference, generated), abs=1e-3)
+    assert few == pytest.approx(FrechetDistance(reference).of_many(generated), abs=1e-3)
 
 
 def test_float32_embeddings_are_computed_in_float64() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from audiogen_cli.evaluation.kl import VARIANTS, bootstrap_interval, kl, kl_exact, kl_reverse, kl_sigmoid
+from audiogen_cli.evaluation.intervals import bootstrap_interval
+from audiogen_cli.evaluation.kl import VARIANTS, kl, kl_exact, kl_reverse, kl_sigmoid
 
 SURE, UNSURE = np.log([[0.9, 0.1]]), np.log([[0.5, 0.5]])
 

