@@ -7,11 +7,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+import tempfile
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate, chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args, overload
+
+import numpy as np
 
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.files import replacing
@@ -173,6 +179,13 @@ def stream_manifest(path: Path) -> tuple[dict[str, Any], int, Iterator[Clip]]:
 
     Raises InputError if it is absent, damaged or no manifest.
     """
+    file, metadata = _open(path)
+    root = Path(metadata["root"])
+    clips = chain.from_iterable(_rows(batch, path, root) for batch in _batches(file, path))
+    return metadata, file.metadata.num_rows, clips
+
+
+def _open(path: Path) -> tuple[pyarrow.parquet.ParquetFile, dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -186,53 +199,121 @@ def stream_manifest(path: Path) -> tuple[dict[str, Any], int, Iterator[Clip]]:
     if file.schema_arrow.names != columns().names:
         wrong = sorted(set(file.schema_arrow.names) ^ set(columns().names))
         raise InputError(f"{path}: not a manifest: its columns differ in {', '.join(wrong) or 'their order'}")
-    return metadata, file.metadata.num_rows, _clips(file, path, Path(metadata["root"]))
+    return file, metadata
 
 
-def _clips(file: pyarrow.parquet.ParquetFile, path: Path, root: Path) -> Iterator[Clip]:
+def _batches(file: pyarrow.parquet.ParquetFile, path: Path) -> Iterator[pyarrow.RecordBatch]:
     import pyarrow as pa
 
     try:
-        for batch in file.iter_batches(GROUP_ROWS):
-            for row in batch.to_pylist():
-                clip = Clip(**_tuples(row), root=root)
-                _check(clip)
-                yield clip
+        yield from file.iter_batches(GROUP_ROWS)
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(path, error) from None
-    except ValueError as error:
-        raise InputError(f"{path}: {error}; make it again with audiogen prep") from None
+
+
+def _rows(batch: pyarrow.RecordBatch, path: Path, root: Path) -> Iterator[Clip]:
+    for row in batch.to_pylist():
+        clip = Clip(**_tuples(row), root=root)
+        try:
+            _check(clip)
+        except ValueError as error:
+            raise InputError(f"{path}: {error}; make it again with audiogen prep") from None
+        yield clip
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
     return InputError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})")
 
 
+class Clips(Sequence[Clip]):
+    """Clips mapped from a temporary file: two million of them take disk, not memory. `load_manifests` makes it."""
+
+    def __init__(self, batches: Sequence[pyarrow.RecordBatch], roots: Sequence[Path], source: Path) -> None:
+        self._batches, self._roots, self._source = batches, roots, source  # roots: one per batch
+        self._ends = list(accumulate(batch.num_rows for batch in batches))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    @overload
+    def __getitem__(self, index: int) -> Clip: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Clip]: ...
+    def __getitem__(self, index: int | slice) -> Clip | list[Clip]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = range(len(self))[index]  # IndexError, negative numbers
+        number = bisect_right(self._ends, index)
+        first = self._ends[number] - self._batches[number].num_rows
+        return next(_rows(self._batches[number].slice(index - first, 1), self._source, self._roots[number]))
+
+    def __iter__(self) -> Iterator[Clip]:
+        for batch, root in zip(self._batches, self._roots, strict=True):
+            yield from _rows(batch, self._source, root)
+
+
 def load_manifests(
     source: Path, datasets: Collection[str] | None = None, splits: Collection[str] | None = None
-) -> list[Clip]:
+) -> Clips:
     """All clips of the given datasets and splits (None: all), in the order of dataset names and manifest rows.
 
     source: a folder of manifests, or one manifest.
-    Raises InputError if there is no manifest, a dataset has none, no clip is left, or the audio's root is gone.
+    Raises InputError if there is no manifest, a dataset has none, no clip is left, two have one id, or the audio's
+    root is gone.
     """
     unknown = sorted(set(splits or ()) - set(SPLITS))
     if unknown:
         raise InputError(f"unknown split '{unknown[0]}': choose from {', '.join(SPLITS)}")
-    clips: list[Clip] = []
-    for path in manifest_files(source, datasets):
-        manifest = read_manifest(path)
-        chosen = [
-            clip
-            for clip in manifest.clips
-            if (not splits or clip.split in splits) and (not datasets or clip.dataset in datasets)
-        ]
-        if chosen and not manifest.root.is_dir():
-            raise InputError(f"{path}: its recordings' folder {manifest.root} is gone; run audiogen prep again")
-        clips += chosen
-    if not clips:
-        raise InputError(f"{source}: no clips in split {', '.join(splits or SPLITS)}; see audiogen info {source}")
-    return clips
+    with tempfile.TemporaryDirectory(prefix="audiogen-") as folder:
+        spool = Path(folder) / "clips.arrow"
+        roots, ids = _copy_rows(manifest_files(source, datasets), spool, {"dataset": datasets, "split": splits})
+        if not ids:
+            raise InputError(f"{source}: no clips in split {', '.join(splits or SPLITS)}; see audiogen info {source}")
+        batches = _map(spool)  # which outlives the file's name
+    if len(np.unique(np.frombuffer(ids, np.int64))) < len(ids):
+        raise InputError(f"{source}: two clips have one id; make the manifests again with audiogen prep")
+    return Clips(batches, roots, source)
+
+
+def _copy_rows(
+    manifests: Sequence[Path], spool: Path, wanted: Mapping[str, Collection[str] | None]
+) -> tuple[list[Path], array[int]]:
+    """Copy the rows whose columns hold a wanted value (None: any); returns each batch's root and hashes of all ids."""
+    import pyarrow as pa
+
+    roots: list[Path] = []
+    ids = array("q")
+    with pa.OSFile(str(spool), "wb") as sink, pa.ipc.new_file(sink, columns()) as writer:
+        for path in manifests:
+            file, metadata = _open(path)
+            root = Path(metadata["root"])
+            for batch in _batches(file, path):
+                chosen = _choose(batch, wanted)
+                if not chosen.num_rows:
+                    continue
+                if not root.is_dir():
+                    raise InputError(f"{path}: its recordings' folder {root} is gone; run audiogen prep again")
+                writer.write_batch(chosen.replace_schema_metadata(None))
+                roots.append(root)
+                ids.extend(map(hash, chosen["id"].to_pylist()))
+    return roots, ids
+
+
+def _choose(batch: pyarrow.RecordBatch, wanted: Mapping[str, Collection[str] | None]) -> pyarrow.RecordBatch:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for column, values in wanted.items():
+        if values:
+            batch = batch.filter(pc.is_in(batch[column], pa.array(sorted(values))))
+    return batch
+
+
+def _map(path: Path) -> list[pyarrow.RecordBatch]:
+    import pyarrow as pa
+
+    file = pa.ipc.open_file(pa.memory_map(str(path)))
+    return [file.get_batch(number) for number in range(file.num_record_batches)]
 
 
 def manifest_files(source: Path, datasets: Collection[str] | None = None) -> list[Path]:

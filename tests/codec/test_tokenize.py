@@ -1,9 +1,12 @@
-"""Tokenizing with a pretended codec (rows, windows, mixes, resuming) and with a small real one."""
+"""Tokenizing with a pretended codec (rows, mixes, resuming) and with a small real one (batches, processes)."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +15,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from audiogen_cli.codec.config import CodecConfig, SpectralConfig
+from audiogen_cli.codec.config import CodecConfig, SEANetConfig
 from audiogen_cli.codec.model import AudioCodec
-from audiogen_cli.codec.tokenize import Plan, Window, assemble, plan_rows, read_sounds, split_clip, tokenize
+from audiogen_cli.codec.plan import Plan, Plans, Window
+from audiogen_cli.codec.row_encoder import encode_in_groups
+from audiogen_cli.codec.tokenize import assemble, read_sounds, tokenize
 from audiogen_cli.data import shards
 from audiogen_cli.data.audio import read_audio, write_audio
-from audiogen_cli.data.manifest import Clip
+from audiogen_cli.data.manifest import Clip, load_manifests, write_manifest
 from audiogen_cli.data.shards import load_shards, read_meta
 from audiogen_cli.errors import InputError
 
@@ -63,25 +68,19 @@ def clips(tmp_path: Path) -> list[Clip]:
     return made
 
 
-def test_rows_hold_the_clips_codes_in_manifest_order(clips: list[Clip], tmp_path: Path) -> None:
+def test_rows_hold_the_clips_codes_longest_first(clips: list[Clip], tmp_path: Path) -> None:
     codec: Any = LevelCodec()
     result = tokenize(clips, codec, tmp_path / "tokens", batch_size=2)
     rows = load_shards(tmp_path / "tokens").with_format("numpy")
-    assert list(rows["id"][:]) == ["x/a", "x/b", "x/c", "x/d"]
-    assert list(rows["n_frames"][:]) == [20, 20, 30, 20]
-    codes = np.reshape(rows[2]["codes"], (2, 30))
+    assert list(rows["id"][:]) == ["x/c", "x/a", "x/b", "x/d"]
+    assert list(rows["n_frames"][:]) == [30, 20, 20, 20]
+    codes = np.reshape(rows[0]["codes"], (2, 30))
     level = round(1.3 * 128)
     assert (codes[0] == level).all() and (codes[1] == level + 1).all()
-    assert list(rows[0]["texts"]) == ["sound a", "a"] and len(rows[0]["sources"]) == 0
+    assert list(rows[1]["texts"]) == ["sound a", "a"] and len(rows[1]["sources"]) == 0
     assert result.meta == read_meta(tmp_path / "tokens")
     assert result.meta.counts == {"shards": 1, "rows": 4, "frames": 90, "train": 3, "val": 0, "test": 1}
     assert (result.meta.codec_fingerprint, result.meta.n_q, result.meta.frame_rate) == ("level", 2, 10.0)
-
-
-def test_a_batch_holds_one_length_only(clips: list[Clip], tmp_path: Path) -> None:
-    codec: Any = LevelCodec()
-    tokenize(clips, codec, tmp_path / "tokens", batch_size=2)
-    assert codec.batches == [(2, 1, 2_000), (1, 1, 2_000), (1, 1, 3_000)]
 
 
 def test_training_clips_get_mixed_copies(clips: list[Clip], tmp_path: Path) -> None:
@@ -101,42 +100,20 @@ def test_training_clips_get_mixed_copies(clips: list[Clip], tmp_path: Path) -> N
         tokenize(clips[:1], codec, tmp_path / "other", mix_copies=1)
 
 
-def test_a_mix_does_not_depend_on_batches_or_on_the_rest(clips: list[Clip]) -> None:
-    plans = {plan.id: plan for plan in plan_rows(clips, SAMPLE_RATE, 1, seed=3)}
-    again = {plan.id: plan for plan in plan_rows([*clips[:3]], SAMPLE_RATE, 2, seed=3)}
-    assert all(plans[key] == again[key] for key in ("x/a+mix0", "x/b+mix0", "x/c+mix0"))
-    other = {plan.id: plan for plan in plan_rows(clips, SAMPLE_RATE, 1, seed=4)}
-    assert plans["x/a+mix0"].seed != other["x/a+mix0"].seed
-    mixes = [plan for plan in plans.values() if plan.partner and plan.n_samples == 3_000]
-    assert 0 < len(mixes) <= 3
-    read = [(plan, read_sounds(plan, SAMPLE_RATE)) for plan in [plans["x/c"], *mixes]]
-    together = assemble(read, torch.device("cpu"))
-    for row, wav in zip(read, together, strict=True):
-        torch.testing.assert_close(assemble([row], torch.device("cpu"))[0], wav, rtol=0, atol=0)
-
-
-@pytest.mark.parametrize(
-    "seconds, expected",
-    [
-        (10.0, [("x/a", 0.0, 10.0)]),
-        (10.4, [("x/a#0", 0.0, 10.0)]),
-        (11.0, [("x/a#0", 0.0, 10.0), ("x/a#1", 10.0, 1.0)]),
-        (25.5, [("x/a#0", 0.0, 10.0), ("x/a#1", 10.0, 10.0), ("x/a#2", 20.0, 5.5)]),
-        (0.2, [("x/a", 0.0, 0.2)]),
-    ],
-)
-def test_long_clips_are_cut_in_windows(
-    clips: list[Clip], seconds: float, expected: list[tuple[str, float, float]]
-) -> None:
-    windows = split_clip(replace(clips[0], start=0.25, duration=seconds), SAMPLE_RATE)
-    assert [(w.id, w.start - 0.25, w.n_samples / SAMPLE_RATE) for w in windows] == expected
+def test_a_mix_does_not_depend_on_its_batch(clips: list[Clip]) -> None:
+    rows = [(plan, read_sounds(plan, SAMPLE_RATE)) for plan in Plans(clips, SAMPLE_RATE, mix_copies=2, seed=3)]
+    assert sum(plan.partner is not None for plan, _ in rows) == 6
+    together = assemble(rows, torch.device("cpu"))
+    for row, wav in zip(rows, together, strict=True):
+        (alone,) = assemble([row], torch.device("cpu"))
+        assert len(wav) == row[0].n_samples and torch.equal(alone, wav)
 
 
 def test_a_row_is_its_window_of_the_file(clips: list[Clip]) -> None:
     wav = np.random.default_rng(0).uniform(-0.5, 0.5, 2_000).astype(np.float32)
     write_audio(clips[0].audio_path, wav, SAMPLE_RATE)
     row, _ = read_sounds(Plan("x", Window(clips[0], "x", start=0.5, n_samples=700)), SAMPLE_RATE)
-    np.testing.assert_array_equal(row, read_audio(clips[0].audio_path, SAMPLE_RATE)[500:1_200])
+    np.testing.assert_array_equal(row.numpy(), read_audio(clips[0].audio_path, SAMPLE_RATE)[500:1_200])
 
 
 def test_a_second_run_keeps_finished_shards(clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +165,7 @@ def test_what_cannot_be_read_is_left_out_reported_and_remembered(clips: list[Cli
         result = tokenize(clips, codec, tmp_path / "tokens")
         assert [failure["id"] for failure in result.failed] == ["x/b"]
         assert "cannot be read as audio" in result.failed[0]["reason"]
-    assert load_shards(tmp_path / "tokens")["id"][:] == ["x/a", "x/c", "x/d"]
+    assert load_shards(tmp_path / "tokens")["id"][:] == ["x/c", "x/a", "x/d"]
 
 
 def test_processes_share_the_shards_and_the_main_one_finishes(
@@ -213,25 +190,69 @@ def test_processes_share_the_shards_and_the_main_one_finishes(
     assert tokenize(clips, codec, tmp_path / "tokens", state=main).meta.counts["rows"] == 4
 
 
-def test_a_real_codecs_codes_do_not_depend_on_batch_mates(tmp_path: Path) -> None:
+@pytest.fixture
+def seanet(tmp_path: Path) -> AudioCodec:
+    """A small codec of the paper's kind, with codes that lie near each other."""
     torch.manual_seed(0)
-    network = SpectralConfig(dim=8, blocks=1)
-    AudioCodec(CodecConfig(network=network, latent_dim=8, n_q=2, codebook_size=16)).save(tmp_path / "codec", "none")
-    codec = AudioCodec.load(tmp_path / "codec")
+    codec = AudioCodec(CodecConfig(network=SEANetConfig(channels=4), latent_dim=8, n_q=2, codebook_size=1024))
+    for stream in codec.quantizer:
+        stream.codebook.mul_(0.01)
+    codec.save(tmp_path / "codec", "none")
+    return AudioCodec.load(tmp_path / "codec")
+
+
+def noise_clips(folder: Path, lengths: list[int]) -> list[Clip]:
     clips = []
-    for number in range(3):
-        write_audio(tmp_path / f"{number}.wav", np.random.default_rng(number).uniform(-0.5, 0.5, 8_001))
-        texts = ("noise",)
-        duration = 8_001 / 16_000
+    for number, n_samples in enumerate(lengths):
+        write_audio(folder / f"{number}.wav", np.random.default_rng(number).uniform(-0.5, 0.5, n_samples))
         clips.append(
             Clip(
                 *(f"x/{number}", "x", "train", f"{number}.wav"),  # type: ignore[arg-type]
-                *(0.0, duration, 16_000, 1, (), (), texts, "", tmp_path),
+                *(0.0, n_samples / 16_000, 16_000, 1, (), (), ("noise",), "", folder),
             )
         )
-    for batch_size in (1, 3):
-        meta = tokenize(clips, codec, tmp_path / str(batch_size), batch_size=batch_size).meta
-    assert meta.codec_fingerprint == codec.fingerprint and len(codec.fingerprint) == 64
-    alone, together = (load_shards(tmp_path / name)["codes"][:] for name in ("1", "3"))
-    assert alone == together
-    assert len(alone[0]) == 2 * math.ceil(8_001 / codec.hop_length)
+    return clips
+
+
+def test_codes_are_those_of_each_row_alone_whatever_the_batch_size(seanet: AudioCodec, tmp_path: Path) -> None:
+    clips = noise_clips(tmp_path, [8_001, 8_001, 5_000, 8_001, 777])
+    threads = torch.get_num_threads()
+    metas = [tokenize(clips, seanet, tmp_path / str(size), 1, size).meta for size in (1, 3, 16)]
+    assert metas[0] == metas[1] == metas[2] and metas[0].codec_fingerprint == seanet.fingerprint
+    first, *others = ((tmp_path / str(size) / "shard-00000.parquet").read_bytes() for size in (1, 3, 16))
+    assert others == [first, first]
+    row = load_shards(tmp_path / "1").with_format("numpy")[0]
+    expected = seanet.encode(torch.from_numpy(read_audio(clips[0].audio_path))[None, None])[0].numpy()
+    assert expected.shape == (2, math.ceil(8_001 / seanet.hop_length)) and row["id"] == "x/0"
+    # on one thread or on all: the same but for near ties
+    assert (np.reshape(row["codes"], expected.shape) == expected).mean() > 0.99
+    assert torch.get_num_threads() == threads
+
+
+def test_groups_of_one_shape_encode_what_batches_would() -> None:
+    codec: Any = LevelCodec()
+    wavs = [torch.full((length,), length / 1_000) for length in (300, 500, 300, 300, 101)]
+    codes = encode_in_groups(codec, wavs, size=2)
+    assert sorted(codec.batches) == [(2, 1, 101), (2, 1, 300), (2, 1, 300), (2, 1, 500)]
+    for wav, code in zip(wavs, codes, strict=True):
+        np.testing.assert_array_equal(code, codec.encode(wav[None, None])[0].numpy())
+
+
+def test_two_processes_write_what_one_writes(seanet: AudioCodec, tmp_path: Path) -> None:
+    clips = noise_clips(tmp_path / "raw", [1_600, 1_601])
+    write_manifest(tmp_path / "m" / "x.parquet", clips, {"dataset": "x", "root": tmp_path / "raw", "options": {}})
+    audiogen = [sys.executable, "-m", "audiogen_cli", "tokenize", "--mix", "300", "--device", "cpu"]  # two shards
+    audiogen += ["--manifests", str(tmp_path / "m"), "--codec", str(tmp_path / "codec"), "--out", str(tmp_path / "2")]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
+    ranks = [{**os.environ, **shared, "RANK": rank, "LOCAL_RANK": rank, "OMP_NUM_THREADS": "1"} for rank in "01"]
+    started = [subprocess.Popen(audiogen, env=environment, stdout=subprocess.PIPE) for environment in ranks]
+    tokenize(load_manifests(tmp_path / "m"), seanet, tmp_path / "1", 300)
+    assert [process.communicate()[0].decode() for process in started] == [f"{tmp_path / '2'}\n", ""]
+    assert [process.returncode for process in started] == [0, 0]
+    names = sorted(path.name for path in (tmp_path / "1").iterdir())
+    assert names == ["meta.json", "shard-00000.parquet", "shard-00001.parquet"]
+    for name in names:
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -130,6 +131,26 @@ def test_manifests_are_chosen_by_dataset_and_split(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unknown split 'dev'"):
         load_manifests(folder, splits=["dev"])
     with pytest.raises(InputError, match="no manifests"):
+        load_manifests(tmp_path)
+
+
+def test_loaded_clips_are_a_sequence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "GROUP_ROWS", 3)
+    made = [clip(str(number), split=("train", "val")[number % 2]) for number in range(8)]
+    write_manifest(tmp_path / "dogs.parquet", made, metadata(tmp_path))
+    clips = load_manifests(tmp_path, splits=["train"])
+    assert list(clips) == [clips[number] for number in range(4)] == made[::2]
+    assert len(clips) == 4 and clips[-1] == made[6] and clips[1:3] == made[2:6:2]
+    assert clips[3].audio_path == tmp_path / "audio" / "6.wav"
+    assert list(pickle.loads(pickle.dumps(clips))) == made[::2]  # for a loader's processes
+    with pytest.raises(IndexError):
+        clips[4]
+
+
+def test_one_id_in_two_manifests_is_refused(tmp_path: Path) -> None:
+    for name in ("cats", "dogs"):
+        write_manifest(tmp_path / f"{name}.parquet", [clip("a")], metadata(tmp_path))
+    with pytest.raises(InputError, match="two clips have one id"):
         load_manifests(tmp_path)
 
 

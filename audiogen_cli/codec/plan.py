@@ -1,0 +1,130 @@
+"""Which rows `audiogen tokenize` makes: windows of at most 10 s and mixed copies of them (paper sec. 4.1).
+
+Every row is a pure function of (clips, copies, seed). Of millions only numbers are kept: some 16 bytes a window and 8 a
+mixed copy; the clips themselves stay on disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from audiogen_cli.data.manifest import Clip
+from audiogen_cli.errors import InputError
+
+WINDOW = 10.0  # seconds, paper.md: crops of up to 10 s
+SHORTEST_REST = 1.0  # seconds: ours, a shorter rest of a long clip is no example of its caption
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a clip that becomes a row: n_samples at the codec's rate from `start` seconds into the file."""
+
+    clip: Clip
+    id: str
+    start: float
+    n_samples: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One row to make: a window, or a mix of two. seed: of the mix's offset and SNR, 0 where there is none."""
+
+    id: str
+    window: Window
+    partner: Window | None = None
+    seed: int = 0
+
+    @property
+    def n_samples(self) -> int:
+        """How long the row's audio is; a mix is as long as the longer of its two."""
+        return max(self.window.n_samples, self.partner.n_samples if self.partner else 0)
+
+
+class Plans:
+    """All rows to make, the longest first, so that those encoded together are of one length or nearly.
+
+    clips: gone through once, then read as asked for. digest: changes with anything that rows depend on, but the audio
+    and the codec. Raises InputError if there is nothing to mix with.
+    """
+
+    def __init__(self, clips: Sequence[Clip], sample_rate: int, mix_copies: int = 0, seed: int = 0) -> None:
+        self._clips, self._sample_rate, self._copies, self._seed = clips, sample_rate, mix_copies, seed
+        clip_of, part, n_samples = array("I"), array("I"), array("I")  # of each window: its clip, its place there
+        training, drawn = array("I"), array("Q")  # training windows, and what is drawn for each one's copies
+        digest = hashlib.sha256(json.dumps([sample_rate, WINDOW, SHORTEST_REST, mix_copies, seed]).encode())
+        for index, clip in enumerate(clips):
+            digest.update(_facts(clip))
+            for number, window in enumerate(split_clip(clip, sample_rate)):
+                if clip.split == "train":
+                    training.append(len(clip_of))
+                    drawn.extend(_draw(seed, window.id, copy)[0] for copy in range(mix_copies))
+                clip_of.append(index)
+                part.append(number)
+                n_samples.append(window.n_samples)
+        self.digest = digest.hexdigest()
+        self._clip_of, self._part, self._training = np.asarray(clip_of), np.asarray(part), np.asarray(training)
+        self._partners = self._choose_partners(np.asarray(drawn).reshape(len(training), mix_copies))
+        lengths = np.asarray(n_samples)
+        mixed = np.maximum(lengths[self._training, None], lengths[self._partners])
+        # Row numbers: first the windows, then each training window's copies. Equal lengths keep that order.
+        self._order = np.argsort(-np.concatenate([lengths, mixed.ravel()]).astype(np.int64), kind="stable")
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getitem__(self, index: int) -> Plan:
+        row = int(self._order[index])
+        if row < len(self._clip_of):
+            window = self._window(row)
+            return Plan(window.id, window)
+        first, copy = divmod(row - len(self._clip_of), self._copies)
+        window = self._window(int(self._training[first]))
+        seed = _draw(self._seed, window.id, copy)[1]
+        return Plan(f"{window.id}+mix{copy}", window, self._window(int(self._partners[first, copy])), seed)
+
+    def _window(self, row: int) -> Window:
+        return split_clip(self._clips[int(self._clip_of[row])], self._sample_rate)[self._part[row]]
+
+    def _choose_partners(self, drawn: np.ndarray) -> np.ndarray:
+        """Of each drawn number [training windows, copies] a training window, uniform among those of other clips."""
+        clips = self._clip_of[self._training]
+        begin, end = np.searchsorted(clips, clips, "left"), np.searchsorted(clips, clips, "right")
+        others = len(clips) - (end - begin)
+        if self._copies and not others.any():
+            raise InputError("--mix needs at least two training clips: there is nothing to mix with")
+        choice = (drawn % np.maximum(others, 1).astype(np.uint64)[:, None]).astype(np.int64)
+        choice += np.where(choice >= begin[:, None], (end - begin)[:, None], 0)  # a clip's windows lie together
+        return self._training[choice]
+
+
+def split_clip(clip: Clip, sample_rate: int) -> list[Window]:
+    """Cut a clip into rows: itself if it lasts up to 10 s, else consecutive windows of 10 s called `<id>#0`, `#1`, ...
+
+    The rest after the last whole window becomes a row, too, unless it is shorter than 1 s.
+    """
+    n_samples, n_window = max(1, round(clip.duration * sample_rate)), round(WINDOW * sample_rate)
+    if n_samples <= n_window:
+        return [Window(clip, clip.id, clip.start, n_samples)]
+    starts = range(0, n_samples, n_window)
+    return [
+        Window(clip, f"{clip.id}#{number}", clip.start + start / sample_rate, min(n_window, n_samples - start))
+        for number, start in enumerate(starts)
+        if n_samples - start >= SHORTEST_REST * sample_rate
+    ]
+
+
+def _draw(seed: int, window: str, copy: int) -> tuple[int, int]:
+    """Two numbers of 63 bits for a window's copy, its own: no other row's change them."""
+    digest = hashlib.sha256(f"{seed}/{window}/{copy}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1, int.from_bytes(digest[8:16], "big") >> 1
+
+
+def _facts(clip: Clip) -> bytes:
+    parts = (clip.id, clip.path, clip.start, clip.duration, clip.dataset, clip.split, clip.texts)
+    return json.dumps(parts).encode()
