@@ -1,0 +1,110 @@
+"""`audiogen eval --task listening`: a listening test for human raters, and what they sent back, scored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from audiogen_cli.commands.progress import progress_bar
+from audiogen_cli.errors import InputError
+
+if TYPE_CHECKING:
+    from audiogen_cli.evaluation.config import EvalConfig
+
+LISTENING = "listening"
+_SHOWN = 10  # lines of a list on the terminal; results.json holds all
+
+
+def prepare_listening(config: EvalConfig, systems: Sequence[str], as_json: bool) -> int:
+    """Write a listening test and say what to do with it; the exit code."""
+    from audiogen_cli.evaluation.listening import ListeningConfig, prepare
+
+    folders = _systems(systems)
+    if config.generated is not None:
+        folders["generated"] = config.generated
+    listening = ListeningConfig(config, folders, with_model=config.model is not None or not folders)
+    with progress_bar("preparing") as progress:
+        prepared = prepare(listening, progress)
+    print(json.dumps(asdict(prepared), indent=2, default=str) if as_json else prepared.page)
+    for line in [
+        *(f"warning: {warning}" for warning in _shortened(prepared.warnings)),
+        *_shortened([f"skipped {item.id}: {item.reason}" for item in prepared.skipped]),
+        f"{prepared.n} of {prepared.n_available} clips, {prepared.minutes:.0f} minutes of sound for each rater",
+        f"send {prepared.page.parent} to raters; keep {prepared.plan}, the key to the blind names",
+        f"next: audiogen eval --task listening --score FOLDER-OF-RATINGS --out {prepared.plan.parent}",
+    ]:
+        typer.echo(line, err=True)
+    return 1 if prepared.skipped else 0
+
+
+def score_listening(files: Sequence[Path], rule: str, out: Path | None, seed: int, as_json: bool) -> int:
+    """Score rating files and print a row per system; the exit code."""
+    from audiogen_cli.evaluation.listening_rules import ReferenceRule
+    from audiogen_cli.evaluation.listening_score import score
+
+    results = score(files, ReferenceRule.parse(rule), out, seed)
+    print(json.dumps(results, indent=2) if as_json else "\n\n".join(_tables(results)))
+    for line in _notes(results):
+        typer.echo(line, err=True)
+    return 1 if results["skipped"] else 0
+
+
+def _systems(options: Sequence[str]) -> dict[str, Path]:
+    folders: dict[str, Path] = {}
+    for option in options:
+        name, separator, folder = option.partition("=")
+        if not (name and separator and folder):
+            raise InputError(f"--system {option}: write it as NAME=FOLDER, such as --system diffsound=out/diffsound")
+        if name in folders:
+            raise InputError(f"--system {name} is given twice")
+        folders[name] = Path(folder)
+    return folders
+
+
+def _tables(results: dict[str, Any]) -> list[str]:
+    """One plain text table per question: both intervals, for papers print the plain one and CrowdMOS the other."""
+    tables = []
+    for question, detail in results["details"].items():
+        before, after = detail["raters"]["before"], detail["raters"]["after"]
+        lines = [[question.upper(), "mean ± 95% CI", "± CrowdMOS", "ratings", "raters", "items"]]
+        for name, row in detail["systems"].items():
+            counts = [str(row[key]) for key in ("ratings", "raters", "items")]
+            lines.append([name, _interval(row["mean"], row["ci95"]), _number(row["crowdmos_ci95"]), *counts])
+        widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+        title = f"{results['split'] or 'ratings'}, {after} of {before} raters"
+        rows = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+        differences = [
+            f"{pair}: {found['mean']:.2f} [{found['ci95'][0]:.2f}, {found['ci95'][1]:.2f}]"
+            for pair, found in detail["differences"].items()
+        ]
+        tables.append("\n".join([title, *(row.rstrip() for row in rows), *differences]))
+    return tables
+
+
+def _notes(results: dict[str, Any]) -> list[str]:
+    notes = [f"warning: {warning}" for warning in results["warnings"]]
+    for question, detail in results["details"].items():
+        dropped = [
+            f"{question}: dropped {item['rater']}{', ' + item['item'] if item['item'] else ''}"
+            f" ({item['ratings']} ratings): {item['rule']}: {item['value']}"
+            for item in detail["dropped"]
+        ]
+        notes += [*_shortened(dropped), *_shortened([f"{question}: {flag}" for flag in detail["flags"]])]
+    return notes + _shortened([f"skipped {item['id']}: {item['reason']}" for item in results["skipped"]])
+
+
+def _shortened(lines: list[str]) -> list[str]:
+    return lines if len(lines) <= _SHOWN else [*lines[:_SHOWN], f"… and {len(lines) - _SHOWN} more"]
+
+
+def _interval(mean: float | None, half_width: float | None) -> str:
+    return "–" if mean is None else f"{mean:.2f} ± {_number(half_width)}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"

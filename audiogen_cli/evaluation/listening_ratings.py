@@ -1,0 +1,212 @@
+"""Ratings as they come back from listeners: our page's CSV, webMUSHRA's, or a plain long one, any number of files.
+
+Stimuli bear blind names; the plan that `audiogen eval --task listening` kept says which system each of them is.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from audiogen_cli.errors import InputError
+from audiogen_cli.evaluation.config import Skipped
+
+PLAN_NAME = "plan.json"
+REFERENCE, LOW_ANCHOR, MID_ANCHOR, WRONG_ANCHOR = "reference", "anchor35", "anchor70", "anchor_wrong"
+CONTROLS = (REFERENCE, LOW_ANCHOR, MID_ANCHOR, WRONG_ANCHOR)  # conditions that test the raters, not a system
+
+PAGE_COLUMNS = ("test", "rater", "item", "question", "stimulus", "score", "seconds", "complete", "moved", "position")
+_OURS = {"rater", "item", "question", "stimulus", "score"}
+_WEBMUSHRA = {"session_uuid", "trial_id", "rating_stimulus", "rating_score"}
+_PLAIN = {"rater", "item", "system", "score"}
+_WEBMUSHRA_FIXED = _WEBMUSHRA | {"session_test_id", "rating_time", "rating_comment"}
+
+
+@dataclass(frozen=True)
+class Rating:
+    """One score. seconds: the rater's time on the page. complete: heard to the end. None: the log does not say."""
+
+    rater: str
+    question: str
+    item: str
+    system: str
+    score: float
+    seconds: float | None = None
+    complete: bool | None = None
+    moved: bool | None = None  # the slider
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a listening test is: its id, its pages, and the key to the blind names."""
+
+    test: str
+    split: str | None
+    seed: int
+    durations: dict[str, float]  # item → seconds of each of its stimuli
+    pages: dict[tuple[str, str], dict[str, str]]  # (question, item) → blind name → system
+
+    @classmethod
+    def load(cls, path: Path) -> Plan:
+        """Read a plan.json. Raises InputError if it is none."""
+        try:
+            data = json.loads(path.read_text("utf-8"))
+            items = data["items"]
+            return cls(
+                test=data["test"],
+                split=data["split"],
+                seed=data["seed"],
+                durations={item["item"]: item["duration"] for item in items},
+                pages={(question, item["item"]): key for item in items for question, key in item["pages"].items()},
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path}: not the plan of a listening test ({error})") from None
+
+
+def expand(paths: Sequence[Path]) -> list[Path]:
+    """Files as they are, folders as the CSV files in them. Raises InputError for a folder without any."""
+    files = []
+    for path in paths:
+        found = sorted(path.glob("*.csv")) if path.is_dir() else [path]
+        if not found:
+            raise InputError(f"{path}: no CSV files in this folder")
+        files += found
+    return files
+
+
+def find_plan(files: Sequence[Path], out: Path | None) -> Path | None:
+    """The plan that belongs to ratings: in `out`, else beside the first file or above it; None if there is none."""
+    first = files[0].absolute()
+    folders = [out] if out is not None else [first.parent, first.parent.parent]
+    return next((folder / PLAN_NAME for folder in folders if (folder / PLAN_NAME).is_file()), None)
+
+
+def read_ratings(files: Sequence[Path], plan: Plan | None) -> tuple[list[Rating], list[Skipped]]:
+    """All ratings of some files, and the rows that are none, with their reasons.
+
+    A rating given twice (a rater's first half, then the whole) counts once, as the later row has it.
+    Raises InputError for a file that is no such CSV, of another test, or whose blind names lack their plan.
+    """
+    ratings: dict[tuple[str, str, str, str], Rating] = {}
+    skipped = []
+    for path in files:
+        for where, cells in _rows(path, plan):
+            try:
+                rating = _rating(cells, plan)
+            except ValueError as error:
+                skipped.append(Skipped(where, str(error)))
+                continue
+            ratings[rating.rater, rating.question, rating.item, rating.system] = rating
+    if not ratings:
+        reason = f"; the first row: {skipped[0].reason}" if skipped else ""
+        raise InputError(f"no ratings in {', '.join(map(str, files))}{reason}")
+    return list(ratings.values()), skipped
+
+
+def _rows(path: Path, plan: Plan | None) -> Iterator[tuple[str, dict[str, str]]]:
+    """(place, cells) of each row; one of another width than the header comes as no cells."""
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            first = file.readline()
+            file.seek(0)
+            reader = csv.reader(file, delimiter=";" if ";" in first and "," not in first else ",")
+            header = [cell.strip() for cell in next(reader, [])]
+            _check_header(path, set(header), plan)
+            for cells in reader:
+                if any(cell.strip() for cell in cells):
+                    # A questionnaire changed in mid-test shifts webMUSHRA's columns: such a row cannot be trusted.
+                    row = dict(zip(header, map(str.strip, cells), strict=True)) if len(cells) == len(header) else {}
+                    yield f"{path}, line {reader.line_num}", row
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+    except csv.Error as error:
+        raise InputError(f"{path}: not readable as CSV: {error}") from None
+
+
+def _check_header(path: Path, header: set[str], plan: Plan | None) -> None:
+    ours = _OURS.issubset(header)
+    if ours and plan is None:
+        raise InputError(f"{path}: its stimuli have blind names; give --out the folder that holds the {PLAN_NAME}")
+    if not (ours or _WEBMUSHRA.issubset(header) or _PLAIN.issubset(header)):
+        wanted = "rater,item,system,score"
+        raise InputError(f"{path}: no ratings: its header must hold {wanted}, or be our page's or webMUSHRA's")
+
+
+def _rating(cells: dict[str, str], plan: Plan | None) -> Rating:
+    """One row's rating. Raises ValueError, one line, if it is none."""
+    if not cells:
+        raise ValueError("another number of columns than the header")
+    if plan and cells.get("test", plan.test) != plan.test:
+        raise ValueError(f"of another test ({cells['test']}; this one is {plan.test})")
+    if cells.keys() >= _WEBMUSHRA:
+        return _from_webmushra(cells, plan)
+    question, item = cells.get("question", "") or "score", cells["item"]
+    ours = cells.keys() >= _OURS
+    system = _system(plan, question, item, cells["stimulus"]) if ours else cells["system"]
+    if not (cells["rater"] and item and system):
+        raise ValueError("no rater, item or system")
+    return Rating(
+        rater=cells["rater"],
+        question=question,
+        item=item,
+        system=system,
+        score=_score(cells["score"]),
+        seconds=_number(cells.get("seconds", "")),
+        complete=_truth(cells.get("complete", "")),
+        moved=_truth(cells.get("moved", "")),
+    )
+
+
+def _from_webmushra(cells: dict[str, str], plan: Plan | None) -> Rating:
+    """webMUSHRA's row: who is the first answer to its questionnaire, else the session; pages are `question-item`."""
+    answers = [value for name, value in cells.items() if name not in _WEBMUSHRA_FIXED and value]
+    question, _, item = cells["trial_id"].partition("-")
+    if not item:
+        question, item = "score", cells["trial_id"]
+    stimulus = cells["rating_stimulus"]
+    system = stimulus if stimulus in CONTROLS or plan is None else _system(plan, question, item, stimulus)
+    milliseconds = _number(cells.get("rating_time", ""))
+    return Rating(
+        rater=answers[0] if answers else cells["session_uuid"],
+        question=question,
+        item=item,
+        system=system,
+        score=_score(cells["rating_score"]),
+        seconds=None if milliseconds is None else milliseconds / 1000,
+    )
+
+
+def _system(plan: Plan | None, question: str, item: str, stimulus: str) -> str:
+    assert plan is not None  # _check_header saw to it
+    try:
+        return plan.pages[question, item][stimulus]
+    except KeyError:
+        raise ValueError(f"the plan has no stimulus '{stimulus}' on page {question}-{item}") from None
+
+
+def _score(text: str) -> float:
+    score = _number(text)
+    if score is None or not 0 <= score <= 100:
+        raise ValueError(f"score '{text}' is no number from 0 to 100")
+    return score
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text.replace(",", "."))  # as some spreadsheets write it
+    except ValueError:
+        return None
+    return value if abs(value) < 1e12 else None
+
+
+def _truth(text: str) -> bool | None:
+    return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}.get(text.lower())
+
+
+def describe_plan(plan: Plan) -> dict[str, Any]:
+    """What results record of a plan."""
+    return {"test": plan.test, "seed": plan.seed, "items": len(plan.durations), "pages": len(plan.pages)}
