@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from audiogen_cli.commands.eval_table import notes, table
+from audiogen_cli.commands.listening import LISTENING, prepare_listening, score_listening
 from audiogen_cli.commands.options import (
     BatchSizeOption,
     DeviceOption,
@@ -19,6 +21,7 @@ from audiogen_cli.commands.options import (
     TemperatureOption,
     TopKOption,
     TopPOption,
+    split_names,
 )
 from audiogen_cli.commands.progress import progress_bar
 
@@ -34,7 +37,12 @@ def eval_(
         Path, typer.Option(metavar="FOLDER", help="Manifests, as audiogen prep writes them.")
     ] = MANIFESTS,
     task: Annotated[
-        str, typer.Option(metavar="NAME", help="generation, or codec: SI-SNR, mel distance, bitrates.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="generation; continuation: prompts of 0.5 to 4 s; codec: SI-SNR, ViSQOL, mel distance, bitrates;"
+            " listening: a test for human raters (OVL, REL).",
+        ),
     ] = "generation",
     model: ModelOption = None,
     generated: Annotated[
@@ -42,19 +50,45 @@ def eval_(
         typer.Option(metavar="FOLDER", help="Score these files, named like the clips, instead of a model's."),
     ] = None,
     reference: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Real audio, instead of the split's own recordings.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Real audio, instead of the split's own; also a pattern, as 'audio/1-*'."),
     ] = None,
     metrics: Annotated[
         str | None,
         typer.Option(
             metavar="A,B",
-            help="generation: fad, kl (these two by default), kl-reverse, kl-exact, kl-sigmoid, class-hits;"
-            " codec: si-snr, mel-distance, bitrate, code-usage.",
+            help="generation: fad, kl (by default), fad-infinity, kl-reverse, kl-exact, kl-sigmoid, is, clap"
+            " (by default where its weights are), class-hits; continuation: fad, kl;"
+            " codec: si-snr, visqol (if installed), mel-distance, bitrate, code-usage.",
         ),
     ] = None,
     classifier: Annotated[
-        str, typer.Option(metavar="NAME", help="The network behind FAD, KL and class hits: yamnet.")
-    ] = "yamnet",
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Behind KL, inception score, class hits: passt, pann, pann-16k, yamnet; auto: the best that is here.",
+        ),
+    ] = "auto",
+    embedding: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Behind FAD: vggish-google (the paper's), vggish-torch, clap or a classifier."
+            " [default: vggish-google with --classifier auto if it is here, else the classifier]",
+            show_default=False,
+        ),
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option("--weights", metavar="NAME=FILE", help="A network's file (repeatable)."),
+    ] = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch weights that are named but not here.")] = False,
+    unpaired: Annotated[
+        bool, typer.Option("--unpaired", help="--generated has other names than the clips: FAD and is only.")
+    ] = False,
+    prompt_seconds: Annotated[
+        str, typer.Option("--prompt-seconds", metavar="A,B", help="continuation: seconds of each clip to continue.")
+    ] = "0.5,1,2,3,4",
     limit: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Score so many clips only, spread over the texts.")
     ] = None,
@@ -70,81 +104,96 @@ def eval_(
         Path | None,
         typer.Option("--out", metavar="FOLDER", help="For results.json and generated/. [default: runs/eval-SPLIT]"),
     ] = None,
+    system: Annotated[
+        list[str] | None,
+        typer.Option("--system", metavar="NAME=FOLDER", help="listening: a system's audio (repeatable)."),
+    ] = None,
+    score: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--score", metavar="CSV", help="listening: score what raters sent back, a file or a folder (repeatable)."
+        ),
+    ] = None,
+    reference_rule: Annotated[
+        str,
+        typer.Option(
+            metavar="RULE",
+            help="listening: drop raters whose hidden reference is below 85: mean, any, share:0.15, page; or bs1534.",
+        ),
+    ] = "mean",
     json_: JsonOption = False,
 ) -> int:
     """Example: audiogen eval --split audiocaps-test --model runs/lm-base
 
     Scores a model, or a folder of audio by any system, against real clips. Run again with the same --out, it
-    generates only what is missing.
+    generates only what is missing. --task listening writes a page for raters; --score reads what they send back.
     """
     from audiogen_cli.evaluation.config import EvalConfig
     from audiogen_cli.evaluation.run import evaluate
     from audiogen_cli.lm.jobs import Settings
 
+    if score:
+        return score_listening(score, reference_rule, out, seed, json_)
     folder = out or Path("runs") / f"eval-{split or 'folders'}"
+    config = EvalConfig(
+        out=folder,
+        task="generation" if task == LISTENING else task,
+        split=split,
+        manifests=manifests,
+        model=Path(model) if model else None,
+        generated=generated,
+        reference=reference,
+        metrics=_metrics(metrics),
+        classifier=classifier,
+        embedding=embedding,
+        weights=_weights(weights or []),
+        download=download,
+        unpaired=unpaired,
+        prompt_seconds=_seconds(prompt_seconds),
+        limit=limit,
+        seed=seed,
+        settings=Settings(guidance, top_p, top_k, temperature),
+        batch_size=batch_size,
+        device=device,
+        dtype=dtype.value,
+    )
+    if task == LISTENING:
+        return prepare_listening(config, system or [], json_)
     with progress_bar("scoring") as progress:
-        results = evaluate(
-            EvalConfig(
-                out=folder,
-                task=task,
-                split=split,
-                manifests=manifests,
-                model=Path(model) if model else None,
-                generated=generated,
-                reference=reference,
-                metrics=_metrics(metrics, classifier),
-                classifier=classifier,
-                limit=limit,
-                seed=seed,
-                settings=Settings(guidance, top_p, top_k, temperature),
-                batch_size=batch_size,
-                device=device,
-                dtype=dtype.value,
-            ),
-            progress=progress,
-        )
-    print(json.dumps(results, indent=2) if json_ else _table(results))
-    for line in [*_notes(results), f"all of it: {folder / 'results.json'}"]:
+        results = evaluate(config, progress=progress)
+    if results is None:  # a helping process of an accelerate launch
+        return 0
+    print(json.dumps(results, indent=2) if json_ else table(results))
+    for line in [*notes(results), f"all of it: {folder / 'results.json'}"]:
         typer.echo(line, err=True)
     return 1 if results["skipped"] else 0
 
 
-def _metrics(names: str | None, classifier: str) -> tuple[str, ...]:
+def _metrics(names: str | None) -> tuple[str, ...]:
     """The metrics of a comma-separated list, by their short names or as results.json has them (`fad_yamnet`)."""
-    words = [name.strip().replace("-", "_") for name in (names or "").split(",")]
-    return tuple(dict.fromkeys(word.removesuffix(f"_{classifier}") for word in words if word))
+    from audiogen_cli.evaluation.classifiers.base import BACKENDS
+
+    endings = sorted((f"_{name.replace('-', '_')}" for name in BACKENDS), key=len, reverse=True)
+    found = []
+    for word in split_names(names or ""):
+        name = word.replace("-", "_")
+        found.append(next((name.removesuffix(ending) for ending in endings if name.endswith(ending)), name))
+    return tuple(dict.fromkeys("fad" if name == "fd" else name for name in found))
 
 
-def _table(results: dict[str, Any]) -> str:
-    """A plain text table: one row per set of clips, one column per metric, intervals beside their value."""
-    intervals = results["intervals"]
-    columns = list(results["metrics"])
-    first = "generated" if results["task"] == "generation" else "codec"
-    lines = [["", *columns], [first, *(_cell(results["metrics"][name], intervals.get(name)) for name in columns)]]
-    for row, values in results["baselines"].items():
-        lines.append([row, *(_cell(values.get(name)) for name in columns)])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    title = (
-        f"{results['split'] or results['reference']}, {results['n']} clips{', partial' if results['partial'] else ''}"
-    )
-    body = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join([title, *body])
+def _weights(given: list[str]) -> tuple[tuple[str, Path], ...]:
+    from audiogen_cli.errors import InputError
+
+    for pair in given:
+        if "=" not in pair:
+            raise InputError(f"--weights {pair}: give NAME=FILE, as in pann=Cnn14_mAP=0.431.pth")
+    return tuple((name, Path(path)) for name, path in (pair.split("=", 1) for pair in given))
 
 
-def _cell(value: float | None, interval: tuple[float, float] | None = None) -> str:
-    if value is None:
-        return "–"
-    text = f"{value:.4g}"
-    return f"{text} [{interval[0]:.3g}, {interval[1]:.3g}]" if interval else text
+def _seconds(text: str) -> tuple[float, ...]:
+    from audiogen_cli.errors import InputError
 
-
-def _notes(results: dict[str, Any]) -> list[str]:
-    notes = [f"warning: {warning}" for warning in results["warnings"]]
-    skipped = results["skipped"]
-    notes += [f"skipped {item['id']}: {item['reason']}" for item in skipped[:10]]
-    if len(skipped) > 10:
-        notes.append(f"skipped {len(skipped) - 10} more, listed in results.json")
-    if "classifier" in results:
-        name = results["classifier"]["name"]
-        notes.append(f"numbers by {name} rank runs of one project; they do not compare with published ones")
-    return notes
+    try:
+        return tuple(float(word) for word in split_names(text))
+    except ValueError:
+        raise InputError(f"--prompt-seconds {text}: give numbers of seconds, such as 0.5,1,2") from None

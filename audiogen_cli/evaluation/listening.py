@@ -24,7 +24,6 @@ import numpy as np
 
 from audiogen_cli.data.audio import SAMPLE_RATE, read_audio, write_audio
 from audiogen_cli.data.loudness import gain_to, loudness
-from audiogen_cli.data.manifest import load_manifests
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.evaluation.clips import MAX_DURATION, Reference, limit_clips, load_references, pair
 from audiogen_cli.evaluation.config import EvalConfig, Progress, Skipped
@@ -93,7 +92,6 @@ def prepare(config: ListeningConfig, progress: Progress) -> Prepared:
     chosen = limit_clips(everything, evaluation.limit or DEFAULT_ITEMS)
     recordings, missing = _recordings(chosen, config, progress)
     others = _wrong_clips(chosen, everything, evaluation.seed)
-    captions = _captions(evaluation)
     folder = evaluation.out / "listening"
     items: list[dict[str, Any]] = []
     warnings: list[str] = []
@@ -110,8 +108,7 @@ def prepare(config: ListeningConfig, progress: Progress) -> Prepared:
             continue
         warnings += _level_warnings(reference, page, level)
         name, other = f"item-{len(items) + 1:03}", others[reference.id]
-        text = captions.get(reference.id, reference.text)
-        items.append(_item(name, text, reference, other, page, level, evaluation.seed))
+        items.append(_item(name, reference, other, page, level, evaluation.seed))
         sounds |= {blind: page[system] for key in items[-1]["pages"].values() for blind, system in key.items()}
     if not items:
         raise AudiogenError(f"none of {len(chosen)} clips can be listened to; the last: {skipped[-1].reason}")
@@ -215,20 +212,8 @@ def _level_warnings(reference: Reference, sounds: Mapping[str, np.ndarray], leve
     ]
 
 
-def _captions(config: EvalConfig) -> dict[str, str]:
-    """Clip → its first caption as published, where it has one: raters read sentences, not the model's bag of words."""
-    dataset, _, split = str(config.split).rpartition("-")
-    return {clip.id: clip.captions[0] for clip in load_manifests(config.manifests, [dataset], [split]) if clip.captions}
-
-
 def _item(
-    name: str,
-    text: str | None,
-    reference: Reference,
-    other: Reference,
-    sounds: Mapping[str, np.ndarray],
-    level: float,
-    seed: int,
+    name: str, reference: Reference, other: Reference, sounds: Mapping[str, np.ndarray], level: float, seed: int
 ) -> dict[str, Any]:
     """The plan's entry of one item: its pages, each with blind name → condition."""
     blind = {system: _blind_name(seed, reference.id, system) for system in sounds}
@@ -241,7 +226,7 @@ def _item(
     return {
         "item": name,
         "id": reference.id,
-        "text": text,
+        "text": reference.caption,
         "duration": len(sounds[REFERENCE]) / SAMPLE_RATE,
         "loudness": round(level, 2),
         "wrong_clip": other.id,
