@@ -15,6 +15,8 @@ from audiogen_cli.data.wordnet import stop_words, wordnet
 
 # A word is letters and digits, with apostrophes inside.
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+# The BBC's archive notes, `- Nov '1979 (1C20, reprocessed)`: when a sound was filed on which shelf, not what it is.
+_ARCHIVE_NOTE = re.compile(r"\s-\s[\w .'’]{0,20}\d{4}\s*\(\d{1,3}[A-Z]\d{0,3}\b[^()]*\)[.\s]*$|,\s*reprocessed(?=\))")
 _WOULD_DOUBLE = re.compile("(^|[^aeiou])[aeiouy][^aeiouwxy]$")
 _DETERMINERS = frozenset(
     ("a", "an", "the", "his", "her", "its", "their", "my", "your", "our", "this", "that", "these", "those", "some")
@@ -37,11 +39,12 @@ def process_caption(text: str) -> str:
     # ours, where the paper is silent:
     - stop words are NLTK's 179 English ones, contractions (`isn't`) and `up`, `down`, `off` included;
     - a number is any word that holds a digit (`35`, `1/4`, `3C6`, `16mm`); spelled-out ones (`two`) are words and stay;
+    - the BBC's archive notes (`- 1979 (3C6, reprocessed)`) are left out;
     - single letters are no words; a possessive `'s` goes; hyphens and slashes separate;
     - a text that would lose every word keeps them all, in lower case: the prompt `Down` still says something.
     Returns an empty string only for a text without any letter or digit.
     """
-    words = _words(text)
+    words = _words(_ARCHIVE_NOTE.sub("", text)) or _words(text)
     lemmas = [
         lemmatize(word, following)
         for word, following in zip(words, [*words, ""][1:], strict=True)

@@ -129,14 +129,15 @@ def _list_items(source: Source, folder: Path, raw: Path, captions: CaptionFile |
         # an empty tree makes the source say what it looks for
         next(source.items(Tree(folder, [], [], [])))
     tree = scan(folder)
-    videos, warnings = held_out_videos(source.key, tree, raw)
+    videos, leaks = held_out_videos(source.key, tree, raw)
+    warnings = list(leaks.values())
     items: Iterable[Item | Dropped] = hold_out(source.key, source.items(tree), videos)
     if captions:
         items = captions.attach(items, replacing=source.guessed)
     spool = _Spool(_with_unnameable(source.key, items, tree))
     if spool.missing and tree.archives:
         warnings.append(f"{source.key}: {spool.missing} clips are missing; is {tree.archives[0]} unpacked?")
-    return _Job(source, tree.root, options, spool, warnings)
+    return _Job(source, tree.root, {**options, "not_held_out": list(leaks)}, spool, warnings)
 
 
 def _with_unnameable(dataset: str, items: Iterable[Item | Dropped], tree: Tree) -> Iterator[Item | Dropped]:

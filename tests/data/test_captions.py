@@ -20,6 +20,18 @@ GOLDEN = [
     ("Multiple clanging and clanking sounds", "multiple clang clank sound"),
     ("The wind is blowing, insects are singing, and rustling occurs", "wind blow insect sing rustle occur"),
     ("Person is whistling", "person whistle"),
+    # the BBC's, with its archive notes
+    ("Cash register, with cash conveyor - April 1967 (23D,reprocessed)", "cash register cash conveyor"),
+    (
+        "Lesson (occasional desk scraped on floor, reprocessed) - 1979 (3C6, reprocessed)",
+        "lesson occasional desk scrape floor",
+    ),
+    (
+        "Crowd (indistinguishable music in background) - Nov '1979 (1C20,reprocessed).",
+        "crowd indistinguishable music background",
+    ),
+    ('Whistle: single 1" - 1968 (169A, reprocessed)', "whistle single"),
+    ("Steam whistle - two short (distant)", "steam whistle two short distant"),
     ("A motorboat cruises along, and a man talks", "motorboat cruise along man talk"),
     ("The sizzling of food while a dish is clanking", "sizzle food dish clank"),
     ("Someone has a hiccup while typing", "someone hiccup type"),
@@ -72,7 +84,7 @@ GOLDEN = [
     ("A siren that isn't moving", "siren move"),
     ("An 8 mm projector running at 24 f.p.s.", "mm projector run"),
     ("Single-cylinder Petter engine, start, run stop. (1 1/2 h.p.)", "single cylinder petter engine start run stop"),
-    ('Door slam 1/4" plywood, 1979 (3C6, reprocessed)', "door slam plywood reprocess"),
+    ('Door slam 1/4" plywood, 1979 (3C6, reprocessed)', "door slam plywood"),
     ("Two false starts", "two false start"),
     ("chirping_birds", "chirp bird"),
     ("DOOR-WOOD/KNOCK", "door wood knock"),

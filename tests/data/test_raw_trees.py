@@ -7,7 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from raw_trees import BUILDERS, EXPECTED, build_raw, sound
+from raw_trees import BUILDERS, EXPECTED, build_raw, sound, table
 
 from audiogen_cli.data.datasets.registry import SOURCES
 from audiogen_cli.data.manifest import Clip, read_manifest
@@ -131,7 +131,32 @@ def test_evaluation_clips_are_held_out_even_if_only_their_lists_are_there(tmp_pa
     (audioset,) = prepare(["audioset"], tmp_path / "raw", tmp_path / "out", workers=1)
     assert "held out" not in audioset.dropped
     (warning,) = audioset.warnings
-    assert "holds no lists of audiocaps's evaluation clips" in warning
+    assert "NOT held out: audiocaps's evaluation clips" in warning
+    assert read_manifest(audioset.manifest).metadata["options"]["not_held_out"] == ["audiocaps"]
+
+
+def test_laions_audiocaps_has_a_text_beside_each_sound(tmp_path: Path) -> None:
+    build_raw(tmp_path / "raw", "audioset")
+    copies = {
+        "train/-5weqk40jaI": "Strong wind\nnot a caption",
+        "AudioCaps/test/Y7fmOlUlwoNg": "\ufeffA drill",
+        "valid/vfY_TJq7n_U": "Ducks",
+        "train/UDGBjjwyaqE": "Multiple clanging",
+        "raw/3eJ9RynJzP8": "The wind is blowing",
+    }
+    for name, caption in copies.items():
+        table(tmp_path / f"raw/audiocaps/{name}.txt", caption)
+        sound(tmp_path / f"raw/audiocaps/{name}.wav")
+    (tmp_path / "raw/audiocaps/train/UDGBjjwyaqE.wav").unlink()
+    audiocaps, audioset = prepare(["audiocaps", "audioset"], tmp_path / "raw", tmp_path / "out", workers=1)
+    clips = clips_of(tmp_path / "out", "audiocaps")
+    assert {name: (clip.split, clip.captions) for name, clip in clips.items()} == {
+        "-5weqk40jaI": ("train", ("Strong wind",)),
+        "7fmOlUlwoNg": ("test", ("A drill",)),
+        "vfY_TJq7n_U": ("val", ("Ducks",)),
+    }
+    assert audiocaps.dropped == {"missing": 1, "no split": 1}
+    assert audioset.dropped["held out"] == 1 and not audioset.warnings
 
 
 def test_a_folder_of_archives_is_told_from_an_empty_one(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from audiogen_cli.data.datasets.youtube import ID_LENGTH, VideoShelf, damaged_id
 from audiogen_cli.data.manifest import SPLITS, Dropped, Split
 
 PUBLISHED = ("audiocap_id", "youtube_id", "start_time", "caption")
+_TEXT_FILE = re.compile(r"Y?([\w-]{11})", re.ASCII)
+_SPLIT_FOLDERS: dict[str, Split] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _V2 = re.compile(r"2[._]0|v2", re.IGNORECASE)
 
 
@@ -28,7 +30,9 @@ class _Captioned:
 class AudioCaps:
     """`train.csv`, `val.csv`, `test.csv` as published or in WavCaps' form, in any folder, and audio in any folder.
 
-    Where the lists of v1 and 2.0 lie side by side (the repository holds both), the paper's v1 is read.
+    Where the lists of v1 and 2.0 lie side by side (the repository holds both), the paper's v1 is read. Without any
+    list: LAION's copy, `<id>.wav` with its caption in `<id>.txt`, in folders that say the split. A caption in no such
+    folder is dropped, for it might be one of the test set's.
     """
 
     key = "audiocaps"
@@ -39,10 +43,14 @@ class AudioCaps:
     def items(self, tree: Tree) -> Iterator[Item | Dropped]:
         """One item per clip, its captions in the order of the rows, which need not be adjacent."""
         lists = _lists(tree)
+        if not lists and (captioned := list(_text_files(tree))):
+            yield from self._captioned_items(tree, captioned)
+            return
         if not lists:
             raise expected(
                 tree,
-                "AudioCaps' train.csv, val.csv, test.csv (audiocap_id,youtube_id,…; github.com/cdjkim/audiocaps)",
+                "AudioCaps' train.csv, val.csv, test.csv (audiocap_id,youtube_id,…; github.com/cdjkim/audiocaps),"
+                " or <id>.txt beside each <id>.wav",
             )
         shelf = VideoShelf(self.key, tree.audio)
         for split, path in lists.items():
@@ -68,9 +76,26 @@ class AudioCaps:
 
     def evaluation_videos(self, tree: Tree) -> Iterator[tuple[str, str]]:
         """Videos that must not be trained on, with the split they belong to."""
-        for split, path in _lists(tree).items():
+        lists = _lists(tree)
+        for split, path in lists.items():
             if split != "train":
                 yield from ((video, f"AudioCaps {split}") for video, *_ in _rows(tree.root / path))
+        if not lists:
+            found = ((video, _split_of(path)) for video, path in _text_files(tree))
+            yield from ((video, f"AudioCaps {split}") for video, split in found if split in ("val", "test"))
+
+    def _captioned_items(self, tree: Tree, captioned: list[tuple[str, str]]) -> Iterator[Item | Dropped]:
+        shelf = VideoShelf(self.key, tree.audio)
+        for video, path in captioned:
+            split, audio = _split_of(path), shelf.claim(video)
+            if split is None:
+                why = "no list, and no folder called train, val or test, says its split"
+                yield Dropped(f"{self.key}/{video}", "", audio or path, "no split", why)
+                continue
+            caption = (tree.root / path).read_text("utf-8-sig", "replace").strip().partition("\n")[0].strip()
+            captions = (caption,) if caption else ()
+            yield Item(video, split, audio or f"{path[:-4]}.wav", captions, missing=audio is None, video=video)
+        yield from shelf.rest()
 
 
 def _lists(tree: Tree) -> dict[Split, str]:
@@ -84,6 +109,20 @@ def _lists(tree: Tree) -> dict[Split, str]:
             rank = (columns[0] != "audiocap_id", bool(_V2.search(folder)), not _has_crlf(tree.root / path), path)
             ranked.setdefault(split, []).append(rank)
     return {split: min(ranked[split])[-1] for split in SPLITS if split in ranked}
+
+
+def _text_files(tree: Tree) -> Iterator[tuple[str, str]]:
+    """(video, path) of every file called `<id>.txt` or `Y<id>.txt`."""
+    for path in tree.other:
+        name = path.rpartition("/")[2]
+        if name.casefold().endswith(".txt") and (match := _TEXT_FILE.fullmatch(name[:-4])):
+            yield match.group(1), path
+
+
+def _split_of(path: str) -> Split | None:
+    """The split that the innermost telling folder of a path names."""
+    folders = path.casefold().split("/")[:-1]
+    return next((_SPLIT_FOLDERS[name] for name in reversed(folders) if name in _SPLIT_FOLDERS), None)
 
 
 def _has_crlf(path: Path) -> bool:

@@ -20,22 +20,22 @@ OVERLAPS: dict[str, tuple[AudioCaps | AudioSet, ...]] = {
 }
 
 
-def held_out_videos(dataset: str, tree: Tree, raw: Path) -> tuple[dict[str, str], list[str]]:
-    """Video → evaluation split, for those that `dataset` must not train on, and warnings where a list is not there.
+def held_out_videos(dataset: str, tree: Tree, raw: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Video → evaluation split, for those that `dataset` must not train on; other dataset → warning, if it has no list.
 
     tree: the dataset's own. The others' lists are those in `<raw>/audiocaps` and `<raw>/audioset`, whether or not
     these are prepared, too.
     """
     videos: dict[str, str] = {}
-    warnings = []
+    warnings = {}
     for other in OVERLAPS.get(dataset, ()):
         folder = raw / other.key
         lists = tree if other.key == dataset else scan(folder) if folder.is_dir() else None
         found = dict(other.evaluation_videos(lists)) if lists else {}
         if not found and other.key != dataset:
-            warnings.append(
-                f"{dataset}: {folder} holds no lists of {other.key}'s evaluation clips, so its training split may"
-                f" contain some: put them there (no audio needed) if you will evaluate on {other.key}"
+            warnings[other.key] = (
+                f"{dataset}: NOT held out: {other.key}'s evaluation clips, for {folder} holds no lists of them. A model"
+                f" trained on this must not be scored on {other.key}: put the lists there (no audio needed), run again"
             )
         videos |= found
     return videos, warnings
