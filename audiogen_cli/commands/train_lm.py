@@ -31,6 +31,13 @@ def train_lm(
     tokens: Annotated[Path, typer.Option(metavar="FOLDER", help="Token shards, made by audiogen tokenize.")] = Path(
         "data/tokens"
     ),
+    manifests: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Manifests instead of shards: recordings are mixed and encoded (by --codec) while the model trains.",
+        ),
+    ] = None,
     codec: Annotated[
         Path | None,
         typer.Option(
@@ -53,11 +60,12 @@ def train_lm(
 ) -> None:
     """Example: audiogen train-lm --size base --tokens data/tokens
 
-    Trains a language model on the train split of token shards; run again to resume. Prints the model's folder.
+    Trains a language model on the train split of token shards, or of manifests; run again to resume. Prints the
+    model's folder.
     """
     from audiogen_cli.errors import InputError
     from audiogen_cli.lm.config import PRESETS, TrainConfig
-    from audiogen_cli.lm.inputs import check_streams, find_codec
+    from audiogen_cli.lm.inputs import check_sounds, check_streams, find_codec
     from audiogen_cli.training.launch import is_main_process, relaunch
     from audiogen_cli.training.recipe import load_recipe
 
@@ -66,13 +74,16 @@ def train_lm(
     name = config.stem.removeprefix("lm-") if config else (size or Size.base).value
     overrides = [*(set_ or []), *([f"max_steps={max_steps}"] if max_steps else [])]
     recipe = load_recipe(TrainConfig, config, overrides, PRESETS[name] if config is None else None)
-    check_streams(tokens, streams)
-    folder = find_codec(tokens, codec)
+    if manifests is None:
+        check_streams(tokens, streams)
+        folder = find_codec(tokens, codec)
+    else:
+        folder = check_sounds(manifests, codec, streams)
     if processes > 1:
         return relaunch(processes)
     from audiogen_cli.lm.train import train
 
-    model = train(recipe, tokens, folder, out or Path("runs") / f"lm-{name}")
+    model = train(recipe, tokens, folder, out or Path("runs") / f"lm-{name}", manifests)
     if is_main_process():
         typer.echo(model)
         typer.echo(f'next: audiogen generate "a dog barks" --model {model} -o dog.wav', err=True)

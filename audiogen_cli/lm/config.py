@@ -145,6 +145,24 @@ class OptimConfig:
 
 
 @dataclass(frozen=True)
+class SamplesConfig:
+    """Sounds generated during a training, to listen to: `<run>/samples/step-NNNNNN/*.wav`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    every: int = 0  # steps; 0 = never
+    prompts: tuple[str, ...] = ()  # as a user would write them
+    duration: float = 5.0  # seconds
+    seed: int = 0  # of the first prompt; the next has the next
+
+    def __post_init__(self) -> None:
+        if self.every < 0 or self.duration <= 0 or self.seed < 0:
+            raise ValueError("every and seed must not be negative, duration must be positive")
+        if self.every and not self.prompts:
+            raise ValueError("every is set, so give prompts")
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """One training run of the language model: a recipe file."""
 
@@ -154,14 +172,21 @@ class TrainConfig:
     text: TextConfig = field(default_factory=TextConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     sampling: Sampling = field(default_factory=Sampling)  # the trained model's own defaults
+    samples: SamplesConfig = field(default_factory=SamplesConfig)
     crop_seconds: float = 10.0  # longest window; shorter clips are padded, the padding is no part of the loss
     text_dropout: float = 0.1  # share of samples trained without text, for guidance
+    mix: float = 0.5  # share of samples mixed with another, on the fly; shards hold their mixes already
+    bucket_steps: int = 1  # samples of so many steps are sorted by length and dealt out anew: less padding
     max_steps: int = 200_000
     seed: int = 0
     ema_decay: float = 0.0  # running mean of the weights, saved in their place; 0 = off
     precision: Literal["no", "bf16"] = "no"  # bf16: autocast; weights and optimizer stay float32
-    compile: bool = False
-    workers: int = 0  # processes that read shards ahead of the training
+    compile: bool = False  # torch.compile, block by block
+    checkpoint_activations: bool = False  # compute each block twice rather than keep what it computed: less memory
+    distributed: Literal["ddp", "fsdp"] = "ddp"  # fsdp: weights and optimizer are spread over the processes
+    workers: int = 0  # processes that read data ahead of the training; with 0 a thread does
+    text_cache: str | None = None  # folder that keeps encoded texts for later runs
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()  # beside metrics.jsonl
     log_every: int = 50
     validate_every: int = 2000
     validate_samples: int = 512
@@ -175,6 +200,8 @@ class TrainConfig:
             raise ValueError("crop_seconds must be positive and max_steps at least 1")
         if not 0 <= self.text_dropout <= 1 or not 0 <= self.ema_decay < 1:
             raise ValueError("text_dropout must lie in [0, 1] and ema_decay in [0, 1)")
+        if not 0 <= self.mix <= 1 or self.bucket_steps < 1:
+            raise ValueError("mix must lie in [0, 1] and bucket_steps be at least 1")
 
 
 # `--size X`: what recipes/lm-X.yaml says, number for number (a test compares them); sources are given there.

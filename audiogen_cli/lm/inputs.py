@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from audiogen_cli.codec.config import CodecConfig
+from audiogen_cli.data.manifest import manifest_files
 from audiogen_cli.data.shards import ShardMeta, read_meta
 from audiogen_cli.errors import InputError
 from audiogen_cli.interop.model_folder import CODEC_FOLDER, find_model, fingerprint, load_config
@@ -31,7 +32,7 @@ def find_codec(tokens: Path, codec: Path | None = None) -> Path:
     wanted = read_meta(tokens).codec_fingerprint
     if codec is None and not (tokens / CODEC_FOLDER).is_dir():
         raise InputError(f"the codec {wanted[:12]} that made {tokens} is not in {tokens / CODEC_FOLDER}: give --codec")
-    folder = _codec_folder(codec or tokens / CODEC_FOLDER)
+    folder = codec_folder(codec or tokens / CODEC_FOLDER)
     if (found := fingerprint(folder)) != wanted:
         raise InputError(
             f"{tokens} was made by the codec {wanted[:12]}, but {folder} is {found[:12]}: "
@@ -40,7 +41,20 @@ def find_codec(tokens: Path, codec: Path | None = None) -> Path:
     return folder
 
 
-def _codec_folder(codec: Path) -> Path:
+def check_sounds(manifests: Path, codec: Path | None, streams: int | None) -> Path:
+    """The codec's folder for training on recordings. Raises InputError if there are none, or not so many streams."""
+    manifest_files(manifests)
+    if codec is None:
+        raise InputError("--manifests: give --codec, which is to encode the recordings")
+    folder = codec_folder(codec)
+    n_q = load_config(folder, "codec", CodecConfig).n_q
+    if streams is not None and streams != n_q:
+        raise InputError(f"{folder} makes {n_q} streams, not {streams}: give another --codec, or leave --streams out")
+    return folder
+
+
+def codec_folder(codec: Path) -> Path:
+    """The folder of a codec, given as itself, as its run, or as a language model's. Raises InputError if it is none."""
     folder = find_model(codec)
     folder = folder / CODEC_FOLDER if (folder / CODEC_FOLDER).is_dir() else folder
     if not _is_codec(folder):

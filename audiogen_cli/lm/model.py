@@ -8,11 +8,12 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from audiogen_cli.interop.model_folder import load_config, load_into
 from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.streams import StreamEmbedding, StreamHeads, delay
-from audiogen_cli.lm.transformer import Block, TextMemory, sinusoidal_positions
+from audiogen_cli.lm.transformer import Block, Text, TextMemory, sinusoidal_positions
 
 
 @dataclass
@@ -29,6 +30,7 @@ class AudioLanguageModel(nn.Module):
     def __init__(self, config: LMConfig) -> None:
         super().__init__()
         self.config = config
+        self.checkpointing = False  # in training: compute each block twice instead of keeping its activations
         self.embedding = StreamEmbedding(config)
         self.text_projection = nn.Linear(config.text_width, config.dim)
         self.null_text = nn.Parameter(torch.zeros(config.dim))
@@ -76,18 +78,19 @@ class AudioLanguageModel(nn.Module):
 
     def remember_text(self, text: Tensor, mask: Tensor) -> list[TextMemory | None]:
         """Keys and values of every layer's cross-attention (None without one), from what `project_text` returned."""
-        scores = torch.zeros(mask.shape, dtype=text.dtype, device=text.device).masked_fill_(~mask, -torch.inf)
-        return [block.remember(text, scores[:, None, None]) for block in cast("list[Block]", self.blocks)]
+        scores = _scores(text, mask)
+        return [block.remember(text, scores) for block in cast("list[Block]", self.blocks)]
 
     def _decode(self, audio: Tensor, text: Tensor, text_mask: Tensor) -> Tensor:
         """audio: [B, S, d] embeddings → [B, S, d], the last block's output at the audio positions."""
-        memories = self.remember_text(text, text_mask)
+        read = Text(text, _scores(text, text_mask)) if self.config.cross_attention else None
         lengths = text_mask.sum(1) if self.config.text_prefix else text_mask.new_zeros(len(text), dtype=torch.long)
         x = _join(text, lengths, audio) if self.config.text_prefix else audio  # Z
         positions = torch.arange(x.shape[1], device=x.device)
         x = self.dropout(x + sinusoidal_positions(positions, self.config.dim).to(x.dtype))
-        for block, memory in zip(self.blocks, memories, strict=True):
-            x = block(x, memory)
+        again = self.checkpointing and self.training
+        for block in self.blocks:
+            x = checkpoint(block, x, read, use_reentrant=False) if again else block(x, read)
         if not self.config.text_prefix:
             return x
         columns = lengths[:, None] + torch.arange(audio.shape[1], device=x.device)
@@ -109,6 +112,11 @@ class AudioLanguageModel(nn.Module):
         model = cls(load_config(folder, "lm", LMConfig))
         load_into(model, folder)
         return model.to(device).eval()
+
+
+def _scores(text: Tensor, mask: Tensor) -> Tensor:
+    """What cross-attention adds to its scores, [B, 1, 1, L]: 0 where there is text, -inf on padding."""
+    return torch.zeros(mask.shape, dtype=text.dtype, device=text.device).masked_fill_(~mask, -torch.inf)[:, None, None]
 
 
 def _join(text: Tensor, lengths: Tensor, audio: Tensor) -> Tensor:

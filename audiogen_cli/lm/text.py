@@ -5,6 +5,7 @@ The only module that touches transformers and model2vec. A text's vectors never 
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -36,6 +37,11 @@ class TextEncoder(ABC):
     @abstractmethod
     def compute(self, texts: Sequence[str]) -> list[Tensor]:
         """Encode distinct texts, none of them blank: a float32 CPU tensor [L, D] each."""
+
+    def identity(self) -> str:
+        """Changes whenever the vectors could: SHA-256 of the weights."""
+        assert self.fingerprint is not None
+        return self.fingerprint
 
     def encode(self, texts: Sequence[str]) -> list[Tensor]:
         """A float32 CPU tensor [L, D] for each text; [0, D] for a blank one."""
@@ -107,6 +113,13 @@ class T5(TextEncoder):
             ) from None
         self._model = model.float().to(device).eval().requires_grad_(False)
         self.width = model.config.d_model
+
+    def identity(self) -> str:
+        """SHA-256 of the weights and the vocabulary, computed here: a hub's model is no single file."""
+        digest = hashlib.sha256(repr(sorted(self._tokenizer.get_vocab().items())).encode())
+        for tensor in self._model.state_dict().values():
+            digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy())
+        return digest.hexdigest()
 
     @torch.inference_mode()
     def compute(self, texts: Sequence[str]) -> list[Tensor]:

@@ -2,125 +2,126 @@
 
 from __future__ import annotations
 
-import copy
 import math
-import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiogen_cli.codec.model import AudioCodec
+from audiogen_cli.codec.tokenize import describe
+from audiogen_cli.data.manifest import Clip, load_manifests
 from audiogen_cli.data.shards import ShardMeta, load_shards
 from audiogen_cli.errors import AudiogenError, InputError, Interrupted
-from audiogen_cli.interop import model_folder
 from audiogen_cli.lm.config import LMConfig, TrainConfig
+from audiogen_cli.lm.flops import training_flops
 from audiogen_cli.lm.inputs import check_streams, find_codec
-from audiogen_cli.lm.model import AudioLanguageModel, LMOutput
-from audiogen_cli.lm.samples import Batch, StepSampler, TokenSamples, collate, step_batches
+from audiogen_cli.lm.listen import generate_samples
+from audiogen_cli.lm.model import LMOutput
+from audiogen_cli.lm.samples import Batch, Deal, Samples, ShareSampler, TokenSamples, collate, step_batches
+from audiogen_cli.lm.sounds import SoundSamples
+from audiogen_cli.lm.state import State, best_weights, build_state, resume, save, update_average, write_model
 from audiogen_cli.lm.text import TextEncoder, load_text_encoder
-from audiogen_cli.training.checkpoint import list_checkpoints, load_state, save_checkpoint
-from audiogen_cli.training.launch import StopSignal
-from audiogen_cli.training.log import RunLog, record_run
+from audiogen_cli.lm.text_cache import CachedTexts
+from audiogen_cli.training.checkpoint import list_checkpoints
+from audiogen_cli.training.launch import StopSignal, check_trackers
+from audiogen_cli.training.log import RunLog, Track, record_run
+from audiogen_cli.training.meter import Meter
+from audiogen_cli.training.prefetch import prefetch
 from audiogen_cli.training.schedule import learning_rate
+from audiogen_cli.training.sharding import whole
 
 
 @dataclass
-class State:
-    """Everything that a step changes."""
+class Data:
+    """What a run trains on. rows: of the train split; validation: None if there is no val split."""
 
-    model: AudioLanguageModel
-    optimizer: torch.optim.Optimizer
-    average: AudioLanguageModel | None  # running mean of the weights, if wanted
-    step: int = 0
-
-    @property
-    def best(self) -> AudioLanguageModel:
-        """The weights to validate and to save as the model: the running mean, else the latest."""
-        return self.average or self.model
+    meta: ShardMeta
+    train: Samples
+    validation: Samples | None
 
 
-def train(config: TrainConfig, tokens: Path, codec: Path, out: Path) -> Path:
-    """Train a language model on the `train` split of token shards and write its model folder to `out`.
+def train(config: TrainConfig, tokens: Path | None, codec: Path, out: Path, manifests: Path | None = None) -> Path:
+    """Train a language model on token shards and write its model folder to `out`.
 
+    manifests: a manifest or a folder of them, instead of `tokens`: recordings are then mixed and encoded on the fly.
     codec: the codec's model folder, copied into every model folder written. Run again, it resumes from the last
-    checkpoint, on any number of processes. Raises InputError if shards, codec or an earlier run in `out` do not
-    fit, AudiogenError if the loss stops being a number.
+    checkpoint, on any number of processes. Raises InputError if data, codec or an earlier run in `out` do not
+    fit, AudiogenError if the loss stops being a number or the disk is full.
     """
-    meta, codec = check_streams(tokens, None), find_codec(tokens, codec)
-    accelerator = Accelerator(mixed_precision=config.precision)
-    if config.optim.batch_size < accelerator.num_processes:
-        raise InputError(
-            f"optim.batch_size {config.optim.batch_size} is less than {accelerator.num_processes} processes"
-        )
+    check_trackers(config.trackers)
+    if manifests is None:
+        codec = find_codec(_given(tokens), codec)
+    accelerator = Accelerator(mixed_precision=config.precision, log_with=list(config.trackers) or None, project_dir=out)
+    _check_processes(config, accelerator)
     encoder = load_text_encoder(config.text, accelerator.device)
-    lm_config = build_config(config, meta, encoder)
+    if config.text_cache:
+        encoder = CachedTexts(encoder, Path(config.text_cache).expanduser())
     with accelerator.main_process_first():  # the first builds the memory-mapped files, the others find them
-        samples = _samples(config, lm_config, tokens, "train")
-        validation = _samples(config, lm_config, tokens, "val") if meta.counts.get("val") else None
+        data = _mixed(config, manifests, codec, accelerator.device) if manifests else _shards(config, _given(tokens))
+    lm_config = build_config(config, data.meta, encoder)
     if accelerator.is_main_process:
-        inputs = {"codec": meta.codec_fingerprint, "rows": len(samples.rows), "text": encoder.fingerprint}
-        record_run(out, config, inputs)
+        inputs = {"codec": data.meta.codec_fingerprint, "rows": len(data.train), "text": encoder.fingerprint}
+        record_run(out, config, inputs | ({"source": "manifests"} if manifests else {}))
     torch.manual_seed(config.seed)
-    state = build_state(config, lm_config, accelerator.device)
+    state = build_state(config, lm_config, accelerator)
     if checkpoints := list_checkpoints(out):
         resume(state, checkpoints[-1])
-    network = accelerator.prepare(state.model)
-    forward = torch.compile(network) if config.compile else network
-    sampler = StepSampler(
-        samples,
-        config.optim.batch_size,
-        config.optim.micro_batch,
-        accelerator.process_index,
-        accelerator.num_processes,
-        state.step,
-        config.max_steps,
-    )
-    log = RunLog(out, state.step, config.max_steps, accelerator.is_main_process)
-    stopped, frames, waited, started = False, 0, 0.0, time.perf_counter()
-    with log, StopSignal() as stop:
-        if validation is None:
-            log.say("no rows of split val in the shards: there will be no validation loss")
-        batches = step_batches(sampler, config.workers, fixed_length=config.compile)
+    deal = Deal(data.train, config.optim.batch_size, config.bucket_steps, config.seed)
+    steps = range(state.step, config.max_steps)
+    share = (config.optim.micro_batch, accelerator.process_index, accelerator.num_processes)
+    meter = Meter(accelerator.device, _flops_per_token(config, lm_config), accelerator.num_processes)
+    log = RunLog(out, state.step, config.max_steps, accelerator.is_main_process, _tracker(config, accelerator))
+    stopped = False
+    batches = prefetch(step_batches(ShareSampler(deal, *share, steps), config.workers))
+    with log, StopSignal() as stop, closing(batches):
+        if data.validation is None:
+            log.say("no rows of split val: there will be no validation loss")
         while state.step < config.max_steps:
-            waiting = time.perf_counter()
-            step_frames, micro_batches = sampler.n_frames(state.step), next(batches)
-            waited += time.perf_counter() - waiting
-            metrics = train_step(state, network, forward, micro_batches, step_frames, encoder, config, accelerator)
+            with meter.waiting():
+                micro_batches = next(batches)
+            frames = deal.n_frames(state.step)
+            metrics = train_step(state, micro_batches, frames, encoder, config, accelerator)
             if not all(math.isfinite(value) for value in metrics.values()):
                 raise AudiogenError(_diverged(state.step, micro_batches, out))
             state.step += 1
-            frames += step_frames
+            meter.add(frames * lm_config.n_q)
             log.advance(state.step)
+            for failure in (failure for batch in micro_batches for failure in batch.failed):
+                log.say(f"left out of step {state.step}: {failure}")
             if state.step % config.log_every == 0:
-                seconds, started = time.perf_counter() - started, time.perf_counter()
-                speed = {"tokens_per_s": frames * meta.n_q / seconds, "data_wait": waited / seconds}
-                log.write(state.step, {**metrics, **speed})
-                frames, waited = 0, 0.0
+                log.write(state.step, {**metrics, **meter.read()})
             last = state.step == config.max_steps
-            if validation is not None and (state.step % config.validate_every == 0 or last):
-                log.write(state.step, validate(state.best, validation, encoder, config, accelerator), "val")
-            stopped = stop.agreed(accelerator)
-            if (state.step % config.save_every == 0 or last or stopped) and accelerator.is_main_process:
-                save(state, config, codec, out)
+            with meter.paused():
+                if data.validation is not None and (state.step % config.validate_every == 0 or last):
+                    log.write(state.step, validate(state, data.validation, encoder, config, accelerator), "val")
+                if config.samples.every and state.step % config.samples.every == 0:
+                    listen(state, config, codec, encoder, out, accelerator)
+                stopped = stop.agreed(accelerator)
+                if state.step % config.save_every == 0 or last or stopped:
+                    save(state, config, codec, out, accelerator)
             if stopped:
                 break
     if stopped:
         raise Interrupted(f"stopped after step {state.step}; run the same command again to go on")
+    weights = best_weights(state, accelerator.is_main_process)
     if accelerator.is_main_process:
-        write_model(state.best, config, codec, out, getattr(torch, config.weights_dtype))
+        write_model(weights, lm_config, config, codec, out, getattr(torch, config.weights_dtype))
     accelerator.wait_for_everyone()
+    if config.trackers:
+        accelerator.end_training()
     return out
 
 
 def build_config(config: TrainConfig, meta: ShardMeta, encoder: TextEncoder) -> LMConfig:
-    """The model's configuration: the recipe's shape, and what shards, codec and text encoder fix."""
+    """The model's configuration: the recipe's shape, and what the codec and the text encoder fix."""
     return LMConfig(
         **asdict(config.model),
         n_q=meta.n_q,
@@ -128,25 +129,12 @@ def build_config(config: TrainConfig, meta: ShardMeta, encoder: TextEncoder) -> 
         frame_rate=meta.frame_rate,
         sample_rate=meta.sample_rate,
         codec_fingerprint=meta.codec_fingerprint,
-        max_frames=max(1, round(config.crop_seconds * meta.frame_rate)),
+        max_frames=_crop_frames(config, meta),
         text=config.text,
         text_width=encoder.width,
         text_fingerprint=encoder.fingerprint,
         sampling=config.sampling,
     )
-
-
-def build_state(config: TrainConfig, lm_config: LMConfig, device: torch.device) -> State:
-    """A fresh model and optimizer. Weight decay, where wanted, is on matrices only."""
-    optim = config.optim
-    model = AudioLanguageModel(lm_config).to(device)
-    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
-    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
-    fused = device.type in ("cpu", "cuda")
-    optimizer = torch.optim.AdamW(groups, optim.lr, optim.betas, optim.eps, optim.weight_decay, fused=fused)
-    average = copy.deepcopy(model).eval().requires_grad_(False) if config.ema_decay else None
-    return State(model, optimizer, average)
 
 
 def lm_loss(output: LMOutput, codes: Tensor) -> Tensor:
@@ -158,8 +146,6 @@ def lm_loss(output: LMOutput, codes: Tensor) -> Tensor:
 
 def train_step(
     state: State,
-    network: nn.Module,
-    forward: Callable[..., LMOutput],
     micro_batches: Sequence[Batch],
     n_frames: int,
     encoder: TextEncoder,
@@ -168,8 +154,8 @@ def train_step(
 ) -> dict[str, float]:
     """One optimizer step; returns what to log.
 
-    network: the model as accelerate prepared it; forward: the same, perhaps compiled. n_frames: frames of the
-    whole step in all processes: with it the gradient is that of one large batch, however it is dealt out.
+    n_frames: frames of the whole step in all processes: with it the gradient is that of one large batch, however it
+    is dealt out.
     """
     optim = config.optim
     rate = learning_rate(state.step, optim.lr, optim.schedule, optim.warmup_steps, config.max_steps)
@@ -179,104 +165,126 @@ def train_step(
     state.model.train()
     sums = torch.zeros(state.model.config.n_q, device=accelerator.device)
     for number, batch in enumerate(micro_batches):
-        codes, mask = batch.codes.to(accelerator.device), batch.frames_mask.to(accelerator.device)
-        text, text_mask = (each.to(accelerator.device) for each in encoder.batch(batch.texts))
         last = number == len(micro_batches) - 1
-        with nullcontext() if last else accelerator.no_sync(network):
-            losses = lm_loss(forward(codes, text, text_mask, mask), codes)
-            # The mean over streams and frames; DDP divides by the processes, hence the factor.
+        with nullcontext() if last else accelerator.no_sync(state.network):
+            losses = _batch_loss(state.network, batch, encoder, accelerator)
+            # The mean over streams and frames; DDP and FSDP divide by the processes, hence the factor.
             accelerator.backward(losses.mean() * (accelerator.num_processes / n_frames))
         sums += losses.detach()
-    norm = nn.utils.clip_grad_norm_(state.model.parameters(), optim.grad_clip or math.inf)
+    norm = whole(nn.utils.clip_grad_norm_(state.parameters, optim.grad_clip or math.inf))
     if bool(norm.isfinite()):  # else the caller stops, with the weights of the step before
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         state.optimizer.step()
         update_average(state, config.ema_decay)
     state.optimizer.zero_grad(set_to_none=True)
-    streams = (accelerator.reduce(sums, "sum") / n_frames).tolist()
-    each = {f"loss_{k}": loss for k, loss in enumerate(streams)} if len(streams) > 1 else {}
-    return {"loss": sum(streams) / len(streams), **each, "grad_norm": float(norm), "lr": rate}
+    return {**_means(accelerator.reduce(sums, "sum") / n_frames), "grad_norm": float(norm), "lr": rate}
 
 
-def update_average(state: State, decay: float) -> None:
-    """Move the running mean of the weights, if there is one, towards them; faster in the first steps."""
-    if state.average is not None:
-        weight = 1 - min(decay, (1 + state.step) / (10 + state.step))
-        torch._foreach_lerp_(list(state.average.parameters()), list(state.model.parameters()), weight)
-
-
-@torch.inference_mode()
+@torch.no_grad()
 def validate(
-    model: AudioLanguageModel,
-    samples: TokenSamples,
-    encoder: TextEncoder,
-    config: TrainConfig,
-    accelerator: Accelerator,
+    state: State, samples: Samples, encoder: TextEncoder, config: TrainConfig, accelerator: Accelerator
 ) -> dict[str, float]:
     """The loss on (at most validate_samples, evenly spaced) clips from their beginning, with their first text."""
-    model.eval()
-    total = min(config.validate_samples, len(samples.rows))
-    chosen = (
-        np.linspace(0, len(samples.rows) - 1, total)
-        .round()
-        .astype(int)[accelerator.process_index :: accelerator.num_processes]
-    )
-    sums = torch.zeros(model.config.n_q + 1, device=accelerator.device)  # per stream, and the frames
-    for start in range(0, len(chosen), config.optim.micro_batch):
-        batch = collate([samples.row(int(i)) for i in chosen[start : start + config.optim.micro_batch]])
-        codes, mask = batch.codes.to(accelerator.device), batch.frames_mask.to(accelerator.device)
-        text, text_mask = (each.to(accelerator.device) for each in encoder.batch(batch.texts))
-        with accelerator.autocast():
-            output = model(codes, text, text_mask, mask)
-        sums[:-1] += lm_loss(output, codes)
-        sums[-1] += mask.sum()
+    total, size = min(config.validate_samples, len(samples)), config.optim.micro_batch
+    chosen = np.linspace(0, len(samples) - 1, total).round().astype(int).tolist()
+    own = chosen[accelerator.process_index :: accelerator.num_processes]
+    sums = torch.zeros(state.model.config.n_q + 1, device=accelerator.device)  # per stream, and the frames
+    with state.best() as model:
+        model.eval()
+        # As many batches in every process, of nothing where need be: sharded weights are gathered by all together.
+        for start in range(0, math.ceil(total / accelerator.num_processes), size):
+            rows = own[start : start + size]
+            batch = collate([samples.row(index) for index in rows or chosen[:1]])
+            sums[:-1] += _batch_loss(model, batch, encoder, accelerator) * bool(rows)
+            sums[-1] += int(batch.frames_mask.sum()) * bool(rows)
     sums = accelerator.reduce(sums, "sum")
-    streams = (sums[:-1] / sums[-1]).tolist()
-    each = {f"loss_{k}": loss for k, loss in enumerate(streams)} if len(streams) > 1 else {}
-    return {"loss": sum(streams) / len(streams), **each}
+    return _means(sums[:-1] / sums[-1])
 
 
-def save(state: State, config: TrainConfig, codec: Path, out: Path) -> Path:
-    """Write a checkpoint: a complete model folder with what resuming needs."""
-    document: dict[str, Any] = {"optimizer": state.optimizer.state_dict()}
-    if state.average is not None:
-        document["model"] = state.model.state_dict()
-    return save_checkpoint(
-        out,
-        state.step,
-        lambda folder: write_model(state.best, config, codec, folder),
-        document,
-        config.keep_checkpoints,
-    )
-
-
-def resume(state: State, checkpoint: Path) -> None:
-    """Put a checkpoint's weights, their running mean, the optimizer and the step into `state`."""
-    document = load_state(checkpoint, next(state.model.parameters()).device)
-    model_folder.load_into(state.best, checkpoint)
-    if state.average is not None:
-        state.model.load_state_dict(document["model"])
-    state.optimizer.load_state_dict(document["optimizer"])
-    state.step = document["step"]
-
-
-def write_model(
-    model: AudioLanguageModel, config: TrainConfig, codec: Path, folder: Path, dtype: torch.dtype = torch.float32
+def listen(
+    state: State, config: TrainConfig, codec: Path, encoder: TextEncoder, out: Path, accelerator: Accelerator
 ) -> None:
-    """Write a language model's folder, its codec inside."""
-    weights = {name: tensor.to(dtype) for name, tensor in model.state_dict().items()}
-    model_folder.copy_model(codec, folder / "codec")
-    model_folder.save_model(folder, "lm", model.config, weights, config.licence or model_folder.UNLICENSED)
+    """Generate the recipe's prompts into `<out>/samples/step-NNNNNN`. Every process must call it; one works."""
+    weights = best_weights(state, accelerator.is_main_process)
+    if accelerator.is_main_process:
+        folder = out / "samples" / f"step-{state.step:06d}"
+        decoder = AudioCodec.load(codec, accelerator.device)
+        generate_samples(weights, state.model.config, decoder, encoder, config.samples, folder)
 
 
-def _samples(config: TrainConfig, lm_config: LMConfig, tokens: Path, split: str) -> TokenSamples:
-    rows = load_shards(tokens, splits=[split])
-    return TokenSamples(rows, lm_config.n_q, lm_config.max_frames, config.text_dropout, config.seed)
+def _batch_loss(network: nn.Module, batch: Batch, encoder: TextEncoder, accelerator: Accelerator) -> Tensor:
+    device = accelerator.device
+    codes, mask = batch.codes.to(device), batch.frames_mask.to(device)
+    text, text_mask = (each.to(device) for each in encoder.batch(batch.texts))
+    with accelerator.autocast():
+        output = network(codes, text, text_mask, mask)
+    return lm_loss(output, codes)
+
+
+def _means(streams: Tensor) -> dict[str, float]:
+    losses = streams.tolist()
+    each = {f"loss_{k}": loss for k, loss in enumerate(losses)} if len(losses) > 1 else {}
+    return {"loss": sum(losses) / len(losses), **each}
+
+
+def _shards(config: TrainConfig, tokens: Path) -> Data:
+    meta = check_streams(tokens, None)
+
+    def samples(split: str) -> Samples:
+        rows = load_shards(tokens, splits=[split])
+        return TokenSamples(rows, meta.n_q, _crop_frames(config, meta), config.text_dropout, config.seed)
+
+    return Data(meta, samples("train"), samples("val") if meta.counts.get("val") else None)
+
+
+def _mixed(config: TrainConfig, manifests: Path, codec: Path, device: torch.device) -> Data:
+    encoder = AudioCodec.load(codec, device)
+    meta = describe(encoder)
+
+    def samples(clips: Sequence[Clip], mix: float) -> Samples:
+        return SoundSamples(clips, encoder, _crop_frames(config, meta), mix, config.text_dropout, config.seed)
+
+    clips = load_manifests(manifests, splits=["train"])
+    held_out = len(load_manifests(manifests, splits=["train", "val"])) > len(clips)
+    validation = samples(load_manifests(manifests, splits=["val"]), 0.0) if held_out else None
+    return Data(meta, samples(clips, config.mix), validation)
+
+
+def _crop_frames(config: TrainConfig, meta: ShardMeta) -> int:
+    return max(1, round(config.crop_seconds * meta.frame_rate))
+
+
+def _flops_per_token(config: TrainConfig, lm_config: LMConfig) -> float | None:
+    if config.precision != "bf16":
+        return None
+    return training_flops(lm_config, lm_config.max_frames) / (lm_config.max_frames * lm_config.n_q)
+
+
+def _check_processes(config: TrainConfig, accelerator: Accelerator) -> None:
+    size, processes = config.optim.batch_size, accelerator.num_processes
+    if size < processes:
+        raise InputError(f"optim.batch_size {size} is less than {processes} processes")
+    if config.distributed == "fsdp" and size % processes:
+        raise InputError(f"optim.batch_size {size} cannot be shared evenly by {processes} processes: fsdp needs that")
+
+
+def _given(tokens: Path | None) -> Path:
+    if tokens is None:
+        raise InputError("give token shards or manifests to train on")
+    return tokens
+
+
+def _tracker(config: TrainConfig, accelerator: Accelerator) -> Track | None:
+    if not config.trackers:
+        return None
+    accelerator.init_trackers("audiogen")
+    return lambda numbers, step: accelerator.log(dict(numbers), step=step)
 
 
 def _diverged(step: int, micro_batches: Sequence[Batch], out: Path) -> str:
+    """Every process must ask: the ids are those of all."""
     checkpoints = list_checkpoints(out)
-    ids = ", ".join(id for batch in micro_batches for id in batch.ids)
+    ids = ", ".join(gather_object([id for batch in micro_batches for id in batch.ids]))
     last = checkpoints[-1] if checkpoints else "none"
     return f"the loss is not a number at step {step} (samples: {ids}); last good checkpoint: {last}"

@@ -68,6 +68,14 @@ class TextMemory:
     mask: Tensor  # [B, 1, 1, L], 0 where there is text and -inf on padding
 
 
+@dataclass
+class Text:
+    """A text for cross-attention, as the model projected it: what `Block.remember` makes a TextMemory of."""
+
+    vectors: Tensor  # [B, L, d]
+    mask: Tensor  # [B, 1, 1, L], 0 where there is text and -inf on padding
+
+
 class SelfAttention(nn.Module):
     def __init__(self, config: LMConfig) -> None:
         super().__init__()
@@ -128,12 +136,17 @@ class Block(nn.Module):
     def forward(
         self,
         x: Tensor,
-        memory: TextMemory | None,
+        memory: TextMemory | Text | None,
         cache: KVCache | None = None,
         start: int = 0,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """x: [B, S, d] → [B, S, d]. memory: None exactly if there is no cross-attention; the rest: SelfAttention's."""
+        """x: [B, S, d] → [B, S, d]. memory: None exactly if there is no cross-attention; the rest: SelfAttention's.
+
+        In training the text itself comes: its keys and values are then computed (and under FSDP gathered) here.
+        """
+        if isinstance(memory, Text):
+            memory = self.remember(memory.vectors, memory.mask)
         x = x + self.dropout(self.attention(self.norm_self(x), cache, start, mask))
         if self.cross_attention is not None and self.norm_cross is not None and memory is not None:
             x = x + self.dropout(self.cross_attention(self.norm_cross(x), memory))

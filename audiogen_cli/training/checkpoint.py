@@ -9,7 +9,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-from audiogen_cli.errors import InputError
+from audiogen_cli.errors import AudiogenError, InputError
 
 STATE_FILE = "training.pt"
 
@@ -21,20 +21,25 @@ def save_checkpoint(
 
     save_model: writes the model's own files into the folder it is given. state: optimizer states and the
     like, made of tensors and plain values only, so that it loads with `weights_only=True`.
+    Raises AudiogenError if it cannot be written (a full disk); the checkpoints before it are still there.
     """
     import torch
 
     folder = run / "checkpoints" / f"step-{step:06d}"
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_model(temporary)
-    with (temporary / STATE_FILE).open("wb") as file:
-        torch.save({**state, "step": step}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    try:
+        temporary.mkdir(parents=True)
+        save_model(temporary)
+        with (temporary / STATE_FILE).open("wb") as file:
+            torch.save({**state, "step": step}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    except Exception as error:  # a full disk is an OSError, or what torch and safetensors make of it
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise AudiogenError(_unwritten(run, folder, error)) from error
     for old in list_checkpoints(run)[:-keep]:
         shutil.rmtree(old)
     return folder
@@ -46,12 +51,22 @@ def list_checkpoints(run: Path) -> list[Path]:
     return sorted((path for path in found if path.name[5:].isdigit()), key=lambda path: int(path.name[5:]))
 
 
-def load_state(checkpoint: Path, device: str | Any = "cpu") -> dict[str, Any]:
-    """Read what `save_checkpoint` was given as `state`, with its `step`. Raises InputError if damaged."""
+def load_state(checkpoint: Path, device: str | Any = "cpu", mapped: bool = False) -> dict[str, Any]:
+    """Read what `save_checkpoint` was given as `state`, with its `step`. Raises InputError if damaged.
+
+    mapped: leave the tensors in the file till they are used; copy what you keep, the file may be deleted.
+    """
     import torch
 
     try:
-        return torch.load(checkpoint / STATE_FILE, map_location=device, weights_only=True)
+        return torch.load(checkpoint / STATE_FILE, map_location=device, weights_only=True, mmap=mapped)
     except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{checkpoint} cannot be resumed ({reason}); delete it to go on from the one before") from None
+
+
+def _unwritten(run: Path, folder: Path, error: Exception) -> str:
+    last = next(reversed(list_checkpoints(run)), None)
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    kept = f"the last one is {last.name}" if last else "there is none before it"
+    return f"{folder} cannot be written ({reason}); {kept}: make room and run the same command again"

@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
+from importlib.util import find_spec
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from audiogen_cli.errors import AudiogenError
+from audiogen_cli.errors import AudiogenError, InputError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -38,6 +40,13 @@ def relaunch(processes: int) -> None:
             signal.signal(number, handler)
     if code:
         raise AudiogenError(f"training in {processes} processes ended with exit code {code}; see above")
+
+
+def check_trackers(names: Iterable[str]) -> None:
+    """Raises InputError if a tracker's package is not installed."""
+    for name in names:
+        if find_spec(name) is None:
+            raise InputError(f"trackers: {name} is not installed: pip install {name}, or leave it out")
 
 
 def is_main_process() -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,14 +17,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from audiogen_cli.errors import InputError
 from audiogen_cli.files import write_text
+from audiogen_cli.training.recipe import validate
 
+Track = Callable[[Mapping[str, float], int], None]
 RUN_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
 # Settings that may change between a run and its continuation without changing what is learnt.
 FREE_SETTINGS = frozenset(
     {
         *("max_steps", "log_every", "save_every", "validate_every", "keep_checkpoints", "workers"),
-        *("micro_batch", "compile", "licence", "weights_dtype"),
+        *("micro_batch", "compile", "licence", "weights_dtype", "validate_samples"),
+        *("checkpoint_activations", "distributed", "text_cache", "samples", "trackers"),
     }
 )
 
@@ -33,12 +36,14 @@ class RunLog:
     """Progress and metrics of one run; silent in every process but the main one.
 
     run: the run folder. start_step: lines of later steps (from a run that died after its last checkpoint)
-    are cut, so that the file reads as one undisturbed run.
+    are cut, so that the file reads as one undisturbed run. track: takes every line's numbers and its step, too.
     """
 
-    def __init__(self, run: Path, start_step: int, max_steps: int, enabled: bool = True) -> None:
+    def __init__(
+        self, run: Path, start_step: int, max_steps: int, enabled: bool = True, track: Track | None = None
+    ) -> None:
         self.path = run / METRICS_FILE
-        self.enabled = enabled
+        self.enabled, self.track = enabled, track
         self.console = Console(stderr=True, quiet=not enabled)
         self.progress = Progress(
             TextColumn("{task.description}"),
@@ -66,13 +71,16 @@ class RunLog:
         """Move the bar to `step` finished steps."""
         self.progress.update(self.task, completed=step)
 
-    def write(self, step: int, metrics: Mapping[str, float], kind: str = "train") -> None:
-        """Append one line to `metrics.jsonl` and show its numbers."""
+    def write(self, step: int, metrics: Mapping[str, float | None], kind: str = "train") -> None:
+        """Append one line to `metrics.jsonl` and show its numbers; None is what cannot be known here."""
         if not self.enabled:
             return
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "kind": kind, **metrics}) + "\n")
-        note = " ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        numbers = {name: value for name, value in metrics.items() if value is not None}
+        if self.track:
+            self.track({f"{kind}/{name}": value for name, value in numbers.items()}, step)
+        note = " ".join(f"{name} {value:.4g}" for name, value in numbers.items())
         if self.progress.disable or kind != "train":
             self.say(f"{kind} step {step}: {note}")
         else:
@@ -93,8 +101,10 @@ def record_run(run: Path, recipe: Any, inputs: Mapping[str, Any]) -> None:
     path = run / RUN_FILE
     if path.is_file():
         before = json.loads(path.read_text("utf-8"))
-        for key, old, new in _differences({k: before[k] for k in document}, json.loads(json.dumps(document))):
-            if key.split(".")[-1] not in FREE_SETTINGS:
+        # Read as a recipe: what an older version did not know then has its default, as it had when the run began.
+        known = {"recipe": asdict(validate(type(recipe), before["recipe"], str(path))), "inputs": before["inputs"]}
+        for key, old, new in _differences(json.loads(json.dumps(known)), json.loads(json.dumps(document))):
+            if not FREE_SETTINGS & set(key.split(".")):
                 raise InputError(
                     f"{run} was started with {key} = {old}, now it is {new}: put it back, or train into another --out"
                 )

@@ -34,12 +34,13 @@ class SampleOrder:
 
     def __init__(self, n: int, seed: int) -> None:
         self.n, self.seed = n, seed
-        self._epoch = -1
-        self._permutation = np.empty(0, dtype=np.int64)
+        self._permutations: dict[int, np.ndarray] = {}  # of the last two epochs asked for
 
     def __getitem__(self, i: int) -> int:
         epoch, position = divmod(i, self.n)
-        if epoch != self._epoch:
-            self._permutation = np.random.default_rng([self.seed, epoch]).permutation(self.n)
-            self._epoch = epoch
-        return int(self._permutation[position])
+        permutation = self._permutations.get(epoch)
+        if permutation is None:
+            permutation = np.random.default_rng([self.seed, epoch]).permutation(self.n)
+            # replaced as a whole: a thread that reads ahead may be in another epoch
+            self._permutations = dict([*self._permutations.items(), (epoch, permutation)][-2:])
+        return int(permutation[position])

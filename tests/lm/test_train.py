@@ -19,7 +19,7 @@ from audiogen_cli.lm import train as training
 from audiogen_cli.lm.config import ModelShape, OptimConfig, TextConfig, TrainConfig
 from audiogen_cli.lm.engine import Engine, Job
 from audiogen_cli.lm.model import AudioLanguageModel
-from audiogen_cli.lm.samples import StepSampler
+from audiogen_cli.lm.state import State
 from audiogen_cli.lm.text import load_text_encoder
 from audiogen_cli.lm.train import train
 from audiogen_cli.training.checkpoint import list_checkpoints
@@ -112,7 +112,7 @@ def test_told_to_stop_it_saves_and_goes_on_later(world: World, tmp_path: Path, m
     whole = train(recipe(world), world.tokens, world.codec, tmp_path / "whole")
     honest = training.update_average
 
-    def interrupt(state: training.State, decay: float) -> None:
+    def interrupt(state: State, decay: float) -> None:
         honest(state, decay)
         if state.step == 1:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -134,19 +134,6 @@ def test_micro_batches_do_not_change_the_step(world: World, tmp_path: Path) -> N
         config = recipe(world, model=model, optim=optim)
         histories.append(losses(train(config, world.tokens, world.codec, tmp_path / str(size))))
     assert histories[0] == pytest.approx(histories[1], abs=1e-4)
-
-
-def test_processes_share_a_step_without_overlap() -> None:
-    class Lengths:
-        def n_frames(self, i: int) -> int:
-            return (i * 7) % 5
-
-    def dealt(processes: int) -> list[int]:
-        samplers = [StepSampler(Lengths(), 10, 3, rank, processes, 0, 2) for rank in range(processes)]  # type: ignore[arg-type]
-        assert all(sampler.step(1) for sampler in samplers)
-        return sorted(i for sampler in samplers for batch in sampler.step(1) for i in batch)
-
-    assert dealt(1) == dealt(2) == dealt(3) == list(range(10, 20))
 
 
 def test_every_checkpoint_is_a_model_folder(world: World, tmp_path: Path) -> None:

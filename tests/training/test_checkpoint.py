@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from audiogen_cli.errors import InputError
+from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.training.checkpoint import list_checkpoints, load_state, save_checkpoint
 
 
@@ -28,10 +28,10 @@ def test_a_save_that_dies_leaves_no_checkpoint(tmp_path):
         raise OSError("No space left on device")
 
     save_checkpoint(tmp_path, 1, write_model, {})
-    with pytest.raises(OSError, match="No space"):
-        save_checkpoint(tmp_path, 2, die, {})
-    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000001"]
-    save_checkpoint(tmp_path, 2, write_model, {})  # what the dead one left is no obstacle
+    with pytest.raises(AudiogenError, match=r"step-000002 cannot be written \(No space.*the last one is step-000001"):
+        save_checkpoint(tmp_path, 2, die, {}, keep=1)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000001"]
+    save_checkpoint(tmp_path, 2, write_model, {})  # the next try is a new one
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000001", "step-000002"]
 
 

@@ -1,0 +1,26 @@
+"""How many floating-point operations training the language model costs, for utilisation and projections."""
+
+from __future__ import annotations
+
+from audiogen_cli.lm.config import LMConfig
+
+BACKWARD = 2  # a backward pass costs two forward passes
+
+
+def training_flops(config: LMConfig, n_frames: float, n_text: float = 0) -> float:
+    """Operations of one sample's step, forward and backward: what the mathematics needs, nothing computed twice.
+
+    n_frames: of the sample; n_text: its text's positions. A multiplication with its addition counts two; causal
+    attention counts the half that it looks at; norms, activations and look-ups count nothing.
+    """
+    d, layers = config.dim, config.n_layers
+    steps = n_frames + max(config.stream_delays)
+    prefix = n_text if config.text_prefix else 0
+    length = steps + prefix
+    linear = (4 + 2 * config.ff_scale) * d * d * length
+    attention = length * length * d  # scores and values: 2 · (S/2) · d for each of S positions
+    if config.cross_attention:
+        linear += 2 * d * d * (length + n_text)  # queries and results; keys and values of the text
+        attention += 2 * length * n_text * d
+    heads = steps * d * config.n_q * config.codebook_size
+    return 2 * (1 + BACKWARD) * (layers * (linear + attention) + heads)

@@ -1,0 +1,146 @@
+"""What a training step of the language model changes, and how it is built, saved and resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from audiogen_cli.errors import InputError
+from audiogen_cli.interop import model_folder
+from audiogen_cli.lm.config import LMConfig, TrainConfig
+from audiogen_cli.lm.model import AudioLanguageModel
+from audiogen_cli.training.checkpoint import load_state, save_checkpoint
+from audiogen_cli.training.sharding import is_sharded, like, overwrite, reshard, shard, whole
+
+
+@dataclass
+class State:
+    """Everything that a step changes, in one process or shared among several (DDP or FSDP)."""
+
+    model: AudioLanguageModel  # its parameters; under FSDP each process holds a part of each
+    network: nn.Module  # what a training step calls: the model itself, or DDP around it
+    optimizer: torch.optim.Optimizer
+    average: list[Tensor] | None  # running mean of the parameters, if wanted, in their order
+    step: int = 0
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """The model's parameters, in a fixed order."""
+        return list(self.model.parameters())
+
+    @contextmanager
+    def best(self) -> Iterator[AudioLanguageModel]:
+        """Within, the model holds the weights to validate and to save: the running mean, else the latest."""
+        latest = [parameter.detach().clone() for parameter in self.parameters] if self.average else []
+        overwrite(self.parameters, self.average or [])
+        try:
+            yield self.model
+        finally:
+            reshard(self.model)
+            overwrite(self.parameters, latest)
+
+
+def build_state(config: TrainConfig, lm_config: LMConfig, accelerator: Accelerator) -> State:
+    """A fresh model and optimizer, the same in every process. Weight decay, where wanted, is on matrices only."""
+    optim, device = config.optim, accelerator.device
+    model = AudioLanguageModel(lm_config).to(device)
+    model.checkpointing = config.checkpoint_activations
+    if config.compile:  # block by block: they are all alike, so one compilation serves them all
+        for block in model.blocks:
+            block.compile()
+    if config.distributed == "fsdp" and accelerator.num_processes > 1:
+        shard(model, model.blocks, device, accelerator.num_processes, config.precision == "bf16")
+        network: nn.Module = model
+    else:
+        network = accelerator.prepare_model(model)
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+    fused = device.type in ("cpu", "cuda")
+    optimizer = torch.optim.AdamW(groups, optim.lr, optim.betas, optim.eps, optim.weight_decay, fused=fused)
+    average = [parameter.detach().clone() for parameter in model.parameters()] if config.ema_decay else None
+    return State(model, network, optimizer, average)
+
+
+def update_average(state: State, decay: float) -> None:
+    """Move the running mean of the weights, if there is one, towards them; faster in the first steps."""
+    if state.average is not None:
+        weight = 1 - min(decay, (1 + state.step) / (10 + state.step))
+        torch._foreach_lerp_(state.average, [parameter.detach() for parameter in state.parameters], weight)
+
+
+def save(state: State, config: TrainConfig, codec: Path, out: Path, accelerator: Accelerator) -> None:
+    """Write a checkpoint: a complete model folder with what resuming needs. Every process must call it."""
+    keep = accelerator.is_main_process
+    best = best_weights(state, keep)
+    document: dict[str, Any] = {"optimizer": whole(state.optimizer.state_dict(), keep)}
+    if state.average is not None:
+        document["model"] = whole(dict(state.model.named_parameters()), keep)
+    if keep:
+        save_checkpoint(
+            out,
+            state.step,
+            lambda folder: write_model(best, state.model.config, config, codec, folder),
+            document,
+            config.keep_checkpoints,
+        )
+
+
+def resume(state: State, checkpoint: Path) -> None:
+    """Put a checkpoint's weights, their running mean, the optimizer and the step into `state`.
+
+    Raises InputError if the checkpoint is damaged or of another model.
+    """
+    sharded = is_sharded(state.model)
+    # Mapped rather than read where each process needs its part only.
+    document = load_state(checkpoint, "cpu" if sharded else state.model.null_text.device, mapped=sharded)
+    weights = model_folder.load_weights(checkpoint)
+    names = [name for name, _ in state.model.named_parameters()]
+    if sorted(names) != sorted(weights):
+        raise InputError(f"{checkpoint} cannot be resumed: its weights are not those of the recipe's model")
+    if state.average is not None:
+        overwrite(state.average, [weights[name] for name in names])
+        weights = document["model"]
+    overwrite(state.parameters, [weights[name] for name in names])
+    _load_optimizer(state.optimizer, document["optimizer"])
+    state.step = document["step"]
+
+
+def best_weights(state: State, keep: bool = True) -> dict[str, Tensor]:
+    """The weights to save, whole and on the CPU; see `whole` for `keep`."""
+    tensors = state.average if state.average is not None else state.parameters
+    names = [name for name, _ in state.model.named_parameters()]
+    return {name: whole(tensor, keep) for name, tensor in zip(names, tensors, strict=True)}
+
+
+def write_model(
+    weights: dict[str, Tensor],
+    lm_config: LMConfig,
+    config: TrainConfig,
+    codec: Path,
+    folder: Path,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a language model's folder, its codec inside."""
+    model_folder.copy_model(codec, folder / "codec")
+    cast_ = {name: tensor.to(dtype) for name, tensor in weights.items()}
+    model_folder.save_model(folder, "lm", lm_config, cast_, config.licence or model_folder.UNLICENSED)
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, document: dict[str, Any]) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in cast("list[Tensor]", group["params"])]
+    state = {
+        number: {
+            name: like(value, parameters[number]) if value.shape == parameters[number].shape else value
+            for name, value in entry.items()
+        }
+        for number, entry in document["state"].items()
+    }
+    optimizer.load_state_dict({**document, "state": state})

@@ -1,0 +1,73 @@
+"""Parameters in one piece or sharded over processes (FSDP): the same checkpoint fits both, on any number of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+
+def shard(model: nn.Module, units: Iterable[nn.Module], device: torch.device, processes: int, bf16: bool) -> None:
+    """Spread the parameters of `model` over all processes, in place; each of `units` is gathered when it is used.
+
+    ours: torch's own `fully_shard`, which accelerate's plugin calls on GPUs only; here it is tested on CPUs.
+    bf16: gather weights as bfloat16 (on a GPU); gradients are summed in float32 anyway.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+
+    mesh = init_device_mesh(device.type, (processes,))
+    half = torch.bfloat16 if bf16 and device.type == "cuda" else None
+    # Inputs stay as they are: autocast decides, and the residual stream is float32 as without sharding.
+    policy = MixedPrecisionPolicy(half, torch.float32, cast_forward_inputs=False)
+    for unit in units:
+        fully_shard(unit, mesh=mesh, mp_policy=policy)
+    fully_shard(model, mesh=mesh, mp_policy=policy)
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether `shard` has been here."""
+    return isinstance(model, FSDPModule)
+
+
+def reshard(model: nn.Module) -> None:
+    """After a forward pass without a backward one: let go of what the pass gathered."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
+def whole(value: Any, keep: bool = True) -> Any:
+    """A copy on the CPU of all tensors inside `value` (lists, dicts), gathered from all processes where sharded.
+
+    Every process must call it alike; with keep=False a process takes part but keeps nothing (None for a tensor).
+    """
+    if isinstance(value, dict):
+        return {key: whole(each, keep) for key, each in value.items()}
+    if isinstance(value, list):
+        return [whole(each, keep) for each in value]
+    if not isinstance(value, Tensor):
+        return value
+    tensor = value.detach()
+    if isinstance(tensor, DTensor):
+        tensor = tensor.full_tensor()
+    return tensor.cpu().clone() if keep else None
+
+
+def like(tensor: Tensor, reference: Tensor) -> Tensor:
+    """A copy of a whole tensor, placed (and cut) as `reference` of the same shape is. No process talks to another."""
+    moved = tensor.to(reference.device, copy=True)
+    if not isinstance(reference, DTensor):
+        return moved
+    return distribute_tensor(moved, reference.device_mesh, reference.placements, src_data_rank=None)
+
+
+@torch.no_grad()
+def overwrite(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
+    """Copy sources, if there are any, into targets; each source is placed as its target is, or whole."""
+    for target, source in zip(targets if sources else [], sources, strict=True):
+        placed = isinstance(source, DTensor) or not isinstance(target, DTensor)
+        target.copy_(source if placed else like(source, target))
