@@ -16,6 +16,7 @@ class Dtype(str, Enum):
     float32 = "float32"
     bfloat16 = "bfloat16"
     float16 = "float16"
+    int8 = "int8"
 
 
 ModelOption = Annotated[
@@ -76,7 +77,9 @@ DeviceOption = Annotated[
         "--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps; auto takes an accelerator if there is one."
     ),
 ]
-DtypeOption = Annotated[Dtype, typer.Option("--dtype", metavar="NAME", help="auto, float32, bfloat16 or float16.")]
+DtypeOption = Annotated[
+    Dtype, typer.Option("--dtype", metavar="NAME", help="auto, float32, bfloat16, float16; int8 on a CPU.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 SetOption = Annotated[
     list[str] | None,

@@ -1,9 +1,8 @@
 """The decoding engine: from texts, seeds and prompts to codes, with cached keys and values.
 
-A sample's codes never depend on what is decoded beside it. On a CPU this holds bit for bit, by design: matrix
-products of a step always have LANE_ROWS rows (`lm.linear`), everything before the first step (text, prompt) is
-computed for each sample alone, and only samples whose steps have equal shapes share a lane. On a GPU, samples of
-one group share a batch of any size.
+A sample's codes never depend on what is decoded beside it. On a CPU this holds bit for bit, by design: a step's
+products round every row alike (`lm.linear`), everything before the first step (text, prompt) is computed for each
+sample alone, and only samples whose steps have equal shapes share a lane.
 """
 
 from __future__ import annotations
@@ -14,8 +13,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import LMConfig, Sampling
-from audiogen_cli.lm.linear import LANE_ROWS, pack_linears
+from audiogen_cli.lm.linear import LANE_ROWS, MAX_ROWS, Linear, pack_linears, packed_layers
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.sampling import SamplingRows, guide, sample, uniforms
 from audiogen_cli.lm.streams import delay, undelay
@@ -23,6 +23,8 @@ from audiogen_cli.lm.transformer import KVCache, TextMemory, sinusoidal_position
 
 TEXT_BUCKET = 16  # texts are padded to a multiple of so many positions
 GPU_BATCH = 16  # samples decoded side by side there, unless told otherwise
+CPU_BATCH = 8  # the same on a CPU; more gain little, as attention to each sample's own past is no longer small
+CACHED_WEIGHTS = 1 << 26  # bytes of float32 weights that a processor's own memory may hold in part
 UNKNOWN = -1  # a code still to be predicted
 
 
@@ -48,21 +50,28 @@ class Job:
 
 
 class Engine:
-    """Decodes jobs in lanes. On a CPU the model's linear layers are packed: its weights must not change afterwards."""
+    """Decodes jobs in lanes, with a model that is prepared for it and serves for nothing else afterwards.
 
-    def __init__(self, model: AudioLanguageModel) -> None:
-        self.model = model.eval()
+    dtype: see `choose_dtype`. On a CPU it is that of the linear layers' weights (`lm.linear`), elsewhere of everything.
+    """
+
+    def __init__(self, model: AudioLanguageModel, dtype: str = "auto") -> None:
+        self.dtype = choose_dtype(dtype, model)
+        self.exact = model.null_text.device.type == "cpu"
+        self.model = model.eval().to(torch.float32 if self.exact else getattr(torch, self.dtype))
         self.config: LMConfig = model.config
-        self.weight = model.null_text  # stands for the model's device and dtype
-        self.exact = self.weight.device.type == "cpu"
+        self.weight = model.null_text  # stands for the device, and the dtype of all but the linear layers
+        self.most_rows = MAX_ROWS
         if self.exact:
-            pack_linears(model)
+            pack_linears(model, self.dtype)
+            if any(packed.least_rows == LANE_ROWS for packed in packed_layers(model)):
+                self.most_rows = LANE_ROWS
 
     @torch.inference_mode()
     def generate(self, jobs: Sequence[Job], batch_size: int | None = None) -> Iterator[tuple[int, Tensor]]:
         """Decode all jobs; yields (index, codes [K, T] int64 on the CPU), lane by lane, not in order.
 
-        batch_size: most samples at once; on a CPU a lane holds at most LANE_ROWS rows anyway.
+        batch_size: most samples at once; on a CPU a lane holds at most MAX_ROWS rows anyway.
         """
         for lane in self._lanes(jobs, batch_size):
             codes = _Lane(self, [jobs[i] for i in lane]).run()
@@ -92,9 +101,9 @@ class Engine:
         lanes = []
         for (guided, _, _), members in groups.items():
             members.sort(key=lambda index: jobs[index].n_frames)
-            size = batch_size or GPU_BATCH
+            size = batch_size or (CPU_BATCH if self.exact else GPU_BATCH)
             if self.exact:
-                size = min(size, LANE_ROWS // (1 + guided))
+                size = min(size, self.most_rows // (1 + guided))
             lanes += [members[start : start + size] for start in range(0, len(members), size)]
         return lanes
 
@@ -265,3 +274,26 @@ def _join_memories(parts: Sequence[TextMemory | None], order: Tensor) -> TextMem
     if not found:
         return None
     return TextMemory(*(torch.cat([getattr(part, name) for part in found])[order] for name in ("key", "value", "mask")))
+
+
+def choose_dtype(name: str, model: AudioLanguageModel) -> str:
+    """The number format to decode in: float32, bfloat16, float16 or, on a CPU, int8.
+
+    auto: bfloat16 on CUDA, and on CPUs that multiply it natively if the weights exceed what their own memory holds;
+    else float32. Raises InputError for int8 elsewhere than on a CPU.
+    """
+    device = model.null_text.device.type
+    if name == "int8" and device != "cpu":
+        raise InputError(f"--dtype int8 is for CPUs; use bfloat16 on {device}")
+    if name != "auto":
+        return name
+    if device == "cpu":
+        large = 4 * sum(m.weight.numel() for m in model.modules() if isinstance(m, Linear)) > CACHED_WEIGHTS
+        return "bfloat16" if large and _native_bfloat16() else "float32"
+    return "bfloat16" if device == "cuda" else "float32"
+
+
+def _native_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware; torch keeps the question private."""
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, check, bool)() for check in checks)

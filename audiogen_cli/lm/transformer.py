@@ -34,6 +34,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Te
     products in bfloat16 on a CPU (measured with torch 2.14), as long as the scores are few enough to be kept.
     """
     n_steps = query.shape[2]
+    if n_steps == 1 and mask is not None and query.device.type == "cpu" and not query.requires_grad:
+        return _attend_once(query, key, value, mask)
     few = query.device.type == "cpu" and query.requires_grad and n_steps <= PLAIN_STEPS
     if not few or torch.get_autocast_dtype("cpu") != torch.bfloat16 or not torch.is_autocast_enabled("cpu"):
         return F.scaled_dot_product_attention(query, key, value, mask, is_causal=mask is None)
@@ -41,6 +43,18 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Te
     if mask is None:
         mask = torch.full((n_steps, n_steps), -torch.inf, dtype=scores.dtype, device=scores.device).triu_(1)
     return (scores + mask.to(scores.dtype)).softmax(-1).to(value.dtype) @ value
+
+
+def _attend_once(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """`attend` for a single step on a CPU: three plain calls over [B · H] matrices.
+
+    Measured with torch 2.14: 0.8 of the fused kernel's time in float32, and a row's bits do not depend on the batch.
+    """
+    n_batch, n_heads, _, size = query.shape
+    mask = mask.expand(n_batch, n_heads, 1, key.shape[2]).flatten(0, 1)
+    keys = key.flatten(0, 1).transpose(1, 2)
+    scores = torch.baddbmm(mask, query.reshape(n_batch * n_heads, 1, size), keys, alpha=size**-0.5)
+    return torch.bmm(scores.softmax(-1), value.flatten(0, 1)).view(n_batch, n_heads, 1, size)
 
 
 @dataclass
@@ -150,4 +164,4 @@ class Block(nn.Module):
         x = x + self.dropout(self.attention(self.norm_self(x), cache, start, mask))
         if self.cross_attention is not None and self.norm_cross is not None and memory is not None:
             x = x + self.dropout(self.cross_attention(self.norm_cross(x), memory))
-        return x + self.dropout(self.down(F.gelu(self.up(self.norm_ff(x)))))
+        return x + self.dropout(self.down(self.up.gelu(self.norm_ff(x))))

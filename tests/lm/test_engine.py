@@ -132,7 +132,7 @@ def test_a_stream_speaks_as_soon_as_a_block_is_decided() -> None:
 def test_batch_size_limits_lanes() -> None:
     engine = Engine(make_model())
     jobs = [Job(make_text(3), 5, seed=i) for i in range(9)]
-    assert [len(lane) for lane in engine._lanes(jobs, None)] == [4, 4, 1]
+    assert [len(lane) for lane in engine._lanes(jobs, None)] == [8, 1]
     assert [len(lane) for lane in engine._lanes(jobs, 2)] == [2, 2, 2, 2, 1]
 
 
