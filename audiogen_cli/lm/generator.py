@@ -41,10 +41,12 @@ class Generator:
 
     max_duration: float | None = None  # none: beyond the trained window the engine slides it
 
-    def __init__(self, folder: Path, lm: AudioLanguageModel, codec: AudioCodec, encoder: TextEncoder) -> None:
+    def __init__(
+        self, folder: Path, lm: AudioLanguageModel, codec: AudioCodec, encoder: TextEncoder, dtype: str = "auto"
+    ) -> None:
         self.folder, self.config = folder, lm.config
-        self.codec, self.encoder, self.engine = codec, encoder, Engine(lm)
-        self.device, self.dtype = lm.null_text.device, lm.null_text.dtype
+        self.codec, self.encoder, self.engine = codec, encoder, Engine(lm, dtype)
+        self.device, self.dtype = lm.null_text.device, self.engine.dtype
         self.licence = model_folder.read_licence(folder)
         self.fingerprint = model_folder.fingerprint(folder)
 
@@ -52,8 +54,8 @@ class Generator:
     def load(cls, model: str | Path | None = None, device: str = "auto", dtype: str = "auto") -> Generator:
         """Load a model folder, checkpoint or run; None: see `find_model`.
 
-        device: auto, cpu, cuda, cuda:N or mps. dtype: auto, float32, bfloat16 or float16; the codec always runs
-        in float32. Raises InputError if something is missing or does not belong together.
+        device: auto, cpu, cuda, cuda:N or mps. dtype: auto, float32, bfloat16, float16 or int8 (`choose_dtype`); the
+        codec always runs in float32. Raises InputError if something is missing or does not belong together.
         """
         folder = model_folder.find_model(model)
         config = model_folder.load_config(folder, "lm", LMConfig)
@@ -71,8 +73,8 @@ class Generator:
                 f"({config.text_fingerprint or config.text_width} is wanted, {encoder.fingerprint or encoder.width} is "
                 "here); give it the one it knows"
             )
-        lm = AudioLanguageModel.load(folder, where).to(choose_dtype(dtype, where)).requires_grad_(False)
-        return cls(folder, lm, codec, encoder)
+        lm = AudioLanguageModel.load(folder, where).requires_grad_(False)
+        return cls(folder, lm, codec, encoder, dtype)
 
     @property
     def sample_rate(self) -> int:
@@ -181,10 +183,3 @@ def choose_device(name: str) -> torch.device:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"device '{name}' cannot be used here: {reason}") from None
     return device
-
-
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """auto: bfloat16 on CUDA, float32 elsewhere."""
-    if name == "auto":
-        name = "bfloat16" if device.type == "cuda" else "float32"
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
