@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from audiogen_cli.codec.config import CodecConfig, SEANetConfig
 from audiogen_cli.codec.quantizer import ResidualVectorQuantizer
 from audiogen_cli.codec.stages import Memory, Stage, prepare
 from audiogen_cli.interop import model_folder
+
+BLOCK = 1 << 20  # samples of a batch that go through a network at once
 
 
 @dataclass
@@ -33,6 +35,7 @@ class AudioCodec(nn.Module):
         super().__init__()
         self.config = config
         self.fingerprint = ""  # set by load: the SHA-256 of the weights
+        self._prepared: tuple[Stage, Stage] | None = None
         self.encoder, self.decoder = _build_networks(config)
         self.quantizer = ResidualVectorQuantizer(config.n_q, config.codebook_size, config.latent_dim)
 
@@ -42,12 +45,32 @@ class AudioCodec(nn.Module):
         codec = cls(model_folder.load_config(folder, "codec", CodecConfig))
         model_folder.load_into(codec, folder)
         codec.fingerprint = model_folder.fingerprint(folder)
-        return codec.to(device).eval().requires_grad_(False)
+        codec.to(device).eval().requires_grad_(False)
+        codec.prepare()
+        return codec
 
     def save(self, folder: Path, licence: str, dtype: torch.dtype = torch.float32) -> None:
         """Write a model folder, its weights as `dtype`; licence: the text of the weights' licence."""
         weights = {name: value.to(dtype) for name, value in self.state_dict().items()}
         model_folder.save_model(folder, "codec", self.config, weights, licence)
+
+    def prepare(self) -> None:
+        """Make `encode` and `decode` faster and lean on long files, until training or a move; no gradients pass then.
+
+        The weights must not change by other ways: they are laid out anew, normalised weights worked out.
+        """
+        self._prepared = prepare(self.encoder, self.hop_length), prepare(self.decoder, self.hop_length)
+
+    def train(self, mode: bool = True) -> AudioCodec:
+        """Set the mode; training changes weights, so the networks are no longer prepared."""
+        self._prepared = None if mode else self._prepared
+        super().train(mode)
+        return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> AudioCodec:
+        self._prepared = None  # what moves all weights (`to`, `cuda`, `half`) leaves their copies behind
+        super()._apply(fn, recurse)
+        return self
 
     @property
     def sample_rate(self) -> int:
@@ -82,11 +105,19 @@ class AudioCodec(nn.Module):
         Raises ValueError if wav is not [B, 1, N] or has no samples.
         """
         _check_wav(wav)
-        return self.quantizer.encode(self.encoder(wav))
+        if self._prepared and _is_for_stages(wav, wav.shape[2]):
+            latent = _run_whole(self._prepared[0], wav.transpose(1, 2), BLOCK).transpose(1, 2)
+        else:
+            latent = self.encoder(wav)
+        return self.quantizer.encode(latent)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Turn codes [B, K, T] into wav [B, 1, T · hop_length]. Raises ValueError if K is not this codec's."""
-        wav: Tensor = self.decoder(self.quantizer.decode(self._checked(codes)))
+        quantized = self.quantizer.decode(self._checked(codes))
+        if self._prepared and _is_for_stages(quantized, codes.shape[2] * self.hop_length):
+            frames = _run_whole(self._prepared[1], quantized.transpose(1, 2), BLOCK // self.hop_length)
+            return frames.transpose(1, 2)
+        wav: Tensor = self.decoder(quantized)
         return wav
 
     def encode_chunks(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -95,7 +126,8 @@ class AudioCodec(nn.Module):
         blocks: wav [B, 1, n], one after another, of any lengths. Yields codes [B, K, t], t ≥ 1, as soon as they are
         known; put together they are `encode`'s of the whole, up to rounding.
         """
-        latents = _run(prepare(self.encoder), (_frames(wav) for wav in blocks))
+        encoder = self._prepared[0] if self._prepared else prepare(self.encoder, self.hop_length)
+        latents = _run(encoder, (_frames(wav) for wav in blocks))
         return (self.quantizer.encode(latent.transpose(1, 2)) for latent in latents)
 
     def decode_chunks(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -106,7 +138,8 @@ class AudioCodec(nn.Module):
         rounding.
         """
         quantized = (self.quantizer.decode(self._checked(codes)).transpose(1, 2) for codes in blocks)
-        return (wav.transpose(1, 2) for wav in _run(prepare(self.decoder), quantized))
+        decoder = self._prepared[1] if self._prepared else prepare(self.decoder, self.hop_length)
+        return (wav.transpose(1, 2) for wav in _run(decoder, quantized))
 
     def _checked(self, codes: Tensor) -> Tensor:
         if codes.ndim != 3 or codes.shape[1] != self.n_q:
@@ -133,6 +166,20 @@ def _build_networks(config: CodecConfig) -> tuple[nn.Module, nn.Module]:
         return seanet.Encoder(config.network, config.latent_dim), seanet.Decoder(config.network, config.latent_dim)
     parts = (config.network, config.latent_dim, config.sample_rate)
     return spectral.Encoder(*parts), spectral.Decoder(*parts)
+
+
+def _is_for_stages(x: Tensor, n_samples: int) -> bool:
+    """Whether signals are for the prepared networks: on a GPU only long ones are, for the sake of its memory."""
+    return x.device.type == "cpu" or len(x) * n_samples > BLOCK
+
+
+@torch.no_grad()
+def _run_whole(stage: Stage, frames: Tensor, n_at_once: int) -> Tensor:
+    """Signals [B, T, C] through a stage, about n_at_once frames of all of them at a time."""
+    memory: Memory = {}
+    *blocks, end = frames.split(max(1, n_at_once // len(frames)), 1)
+    outputs = [stage(block, memory, last=False) for block in blocks]
+    return torch.cat([*outputs, stage(end, memory, last=True)], 1)
 
 
 @torch.no_grad()

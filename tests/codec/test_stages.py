@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from audiogen_cli.codec import model, stages
 from audiogen_cli.codec.config import CodecConfig, SEANetConfig, SpectralConfig
 from audiogen_cli.codec.model import AudioCodec
 
@@ -91,3 +92,25 @@ def test_nothing_in_nothing_out():
         list(codec.encode_chunks([torch.zeros(1, 2, 9)]))
     with pytest.raises(ValueError, match="codes must be"):
         list(codec.decode_chunks([torch.zeros(1, 3, 9, dtype=torch.long)]))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("at_once", [200, 1 << 20])
+def test_prepared_networks_give_what_the_plain_ones_give(network, at_once, monkeypatch):
+    plain, prepared = small_codec(network), small_codec(network)
+    monkeypatch.setattr(model, "BLOCK", at_once)
+    monkeypatch.setattr(stages, "PIECE", 500)
+    prepared.prepare()
+    wav = torch.randn(3, 1, 2005, generator=torch.Generator().manual_seed(1))
+    codes = plain.encode(wav)
+    assert (prepared.encode(wav) == codes).float().mean() > 0.995
+    assert torch.allclose(prepared.decode(codes), plain.decode(codes), atol=1e-4)
+
+
+def test_training_and_moving_let_go_of_prepared_networks():
+    codec = small_codec(NETWORKS[0])
+    for change in (codec.train, codec.double, codec.float):
+        codec.prepare()
+        assert codec._prepared
+        change()
+        assert codec._prepared is None
