@@ -31,7 +31,7 @@ from audiogen_cli.lm.state import State, best_weights, build_state, resume, save
 from audiogen_cli.lm.text import TextEncoder, load_text_encoder
 from audiogen_cli.lm.text_cache import CachedTexts
 from audiogen_cli.training.checkpoint import list_checkpoints
-from audiogen_cli.training.launch import StopSignal, check_trackers
+from audiogen_cli.training.launch import StopSignal, check_trackers, reuse_memory
 from audiogen_cli.training.log import RunLog, Track, record_run
 from audiogen_cli.training.meter import Meter
 from audiogen_cli.training.prefetch import prefetch
@@ -60,6 +60,8 @@ def train(config: TrainConfig, tokens: Path | None, codec: Path, out: Path, mani
     if manifests is None:
         codec = find_codec(_given(tokens), codec)
     accelerator = Accelerator(mixed_precision=config.precision, log_with=list(config.trackers) or None, project_dir=out)
+    if accelerator.device.type == "cpu":
+        reuse_memory()
     _check_processes(config, accelerator)
     encoder = load_text_encoder(config.text, accelerator.device)
     if config.text_cache:
