@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from audiogen_cli.commands.eval_table import notes, table
-from audiogen_cli.commands.listening import LISTENING, prepare_listening, score_listening
+from audiogen_cli.commands.listening import LISTENING, prepare_listening, score_listening, show_report
 from audiogen_cli.commands.options import (
     BatchSizeOption,
     DeviceOption,
@@ -121,6 +121,14 @@ def eval_(
             help="listening: drop raters whose hidden reference is below 85: mean, any, share:0.15, page; or bs1534.",
         ),
     ] = "mean",
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report",
+            help="Also write report.html, one page with tables, plots and sounds; with --out alone, of results that are"
+            " there, or of all in the folders in it.",
+        ),
+    ] = False,
     json_: JsonOption = False,
 ) -> int:
     """Example: audiogen eval --split audiocaps-test --model runs/lm-base
@@ -133,7 +141,9 @@ def eval_(
     from audiogen_cli.lm.jobs import Settings
 
     if score:
-        return score_listening(score, reference_rule, out, seed, json_)
+        return score_listening(score, reference_rule, out, seed, json_, report)
+    if report and out is not None and split is None and reference is None:
+        return show_report(out)
     folder = out or Path("runs") / f"eval-{split or 'folders'}"
     config = EvalConfig(
         out=folder,
@@ -166,6 +176,8 @@ def eval_(
     print(json.dumps(results, indent=2) if json_ else table(results))
     for line in [*notes(results), f"all of it: {folder / 'results.json'}"]:
         typer.echo(line, err=True)
+    if report:
+        show_report(folder)
     return 1 if results["skipped"] else 0
 
 

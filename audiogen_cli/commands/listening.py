@@ -42,16 +42,29 @@ def prepare_listening(config: EvalConfig, systems: Sequence[str], as_json: bool)
     return 1 if prepared.skipped else 0
 
 
-def score_listening(files: Sequence[Path], rule: str, out: Path | None, seed: int, as_json: bool) -> int:
+def score_listening(files: Sequence[Path], rule: str, out: Path | None, seed: int, as_json: bool, report: bool) -> int:
     """Score rating files and print a row per system; the exit code."""
     from audiogen_cli.evaluation.listening_rules import ReferenceRule
-    from audiogen_cli.evaluation.listening_score import score
+    from audiogen_cli.evaluation.listening_score import results_folder, score
 
+    folder = results_folder(files, out)
+    if report and folder is None:
+        raise InputError("--report needs --out FOLDER: these ratings lie beside no plan.json")
     results = score(files, ReferenceRule.parse(rule), out, seed)
     print(json.dumps(results, indent=2) if as_json else "\n\n".join(_tables(results)))
     for line in _notes(results):
         typer.echo(line, err=True)
+    if report and folder is not None:
+        show_report(folder)
     return 1 if results["skipped"] else 0
+
+
+def show_report(folder: Path) -> int:
+    """Write a folder's report and say where it is; the exit code."""
+    from audiogen_cli.evaluation.report import write_report
+
+    typer.echo(f"report: {write_report(folder)}", err=True)
+    return 0
 
 
 def _systems(options: Sequence[str]) -> dict[str, Path]:

@@ -37,8 +37,7 @@ def score(files: Sequence[Path], rule: ReferenceRule, out: Path | None = None, s
     seed: of the bootstrap of paired differences. Raises InputError for files that hold no ratings.
     """
     files = expand(files)
-    path = find_plan(files, out)
-    folder = out or (path.parent if path else None)
+    path, folder = find_plan(files, out), results_folder(files, out)
     if folder:
         check_folder(folder.absolute())
     plan = Plan.load(path) if path else None
@@ -51,6 +50,12 @@ def score(files: Sequence[Path], rule: ReferenceRule, out: Path | None = None, s
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "results.json", json.dumps(results, indent=2, allow_nan=False) + "\n")
     return results
+
+
+def results_folder(files: Sequence[Path], out: Path | None) -> Path | None:
+    """Where results.json goes: `out`, else where the test's plan lies; None if there is neither."""
+    plan = find_plan(expand(files), out)
+    return out or (plan.parent if plan else None)
 
 
 def summarize(
