@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Table 5: text encoder × language model size.
+#
+#   recipes/sweeps/text-encoders.sh MANIFESTS TOKENS OUT → OUT/<encoder>-<size>/eval/results.json
+#
+# ENCODERS (t5-base t5-large): names or folders of T5 encoders; SIZES (base large): recipes. See common.sh.
+source "$(dirname "$0")/common.sh"
+manifests=$1 tokens=$2 out=$3
+
+for encoder in ${ENCODERS:-t5-base t5-large}; do
+    for size in ${SIZES:-base large}; do
+        run=$out/$(basename "$encoder")-$size
+        stage train-lm --config "$recipes/lm-$size.yaml" --tokens "$tokens" --out "$run/lm" \
+            --set text.kind=t5 --set text.name="$encoder" "${lm_options[@]}"
+        score "$manifests" "$run/lm" "$run/eval"
+    done
+done
