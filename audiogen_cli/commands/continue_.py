@@ -54,7 +54,7 @@ def continue_(
     \b
     audiogen continue dog.wav --prompt-seconds 1 --duration 4 -o more.wav
     """
-    from audiogen_cli.commands.rendering import run
+    from audiogen_cli.commands.rendering import How, run
     from audiogen_cli.data.prompts import Prompt
     from audiogen_cli.errors import InputError
     from audiogen_cli.lm.jobs import check_device, check_texts, find_language_model, plan_continuation
@@ -70,4 +70,5 @@ def continue_(
     prompt = Prompt(text, chosen, duration, guidance, top_p, top_k, temperature, where=str(audio))
     job = plan_continuation(prompt, audio, prompt_seconds, output, config.sample_rate)
     check_texts([job], config)
-    run([job], folder, device, dtype.value, None, json_, json_, chosen if seed is None else None)
+    how = How(device, dtype.value, as_json=json_, sidecars=json_, drawn_seed=chosen if seed is None else None)
+    run([job], folder, config, how)

@@ -31,7 +31,11 @@ def generate(
     output: OutputOption = None,
     out_dir: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Write each sound there, and what made it as .json; replaces namesakes."),
+        typer.Option(
+            metavar="FOLDER",
+            help="Write each sound there, and what made it as .json. Sounds that an earlier run of the same command has"
+            " finished are kept; other namesakes are replaced.",
+        ),
     ] = None,
     prompts: Annotated[
         Path | None,
@@ -55,6 +59,23 @@ def generate(
     temperature: TemperatureOption = None,
     seed: SeedOption = None,
     batch_size: BatchSizeOption = None,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream",
+            help="Write a single sound while it is made: into a growing .wav, or with -o - to stdout as raw samples"
+            " (16-bit little-endian mono at the model's rate).",
+        ),
+    ] = False,
+    normalize: Annotated[
+        bool,
+        typer.Option(
+            "--normalize", help="Bring each sound to -23 LUFS, its peak to -1 dBFS at most. [default: as it comes]"
+        ),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="With --out-dir: make finished sounds again, too.")
+    ] = False,
     unconditional: Annotated[bool, typer.Option("--unconditional", help="Without any text.")] = False,
     device: DeviceOption = "auto",
     dtype: DtypeOption = Dtype.auto,
@@ -68,24 +89,60 @@ def generate(
     \b
     audiogen generate "a dog barks" "rain on a roof" -n 4 --out-dir out
     audiogen generate --prompts prompts.csv --out-dir out --json | jq -r .path
+    audiogen generate "rain" --duration 60 --stream -o - | aplay -f S16_LE -r 16000
     accelerate launch -m audiogen_cli generate --prompts prompts.csv --out-dir out
     """
-    from audiogen_cli.commands.rendering import run
+    from audiogen_cli.commands.rendering import How, run, run_stream
     from audiogen_cli.errors import InputError
     from audiogen_cli.lm.jobs import Defaults, Settings, check_device, check_texts, find_language_model, plan
     from audiogen_cli.lm.render import choose_seed
 
     if (output is None) == (out_dir is None):
         raise InputError("say where to write: either -o FILE or --out-dir FOLDER")
+    if stream or str(output) == "-":
+        _check_stream(stream, output, normalize, json_)
     chosen = _prompts(texts or [], prompts, unconditional)
     first_seed = choose_seed() if seed is None else seed
-    settings = Settings(guidance, top_p, top_k, temperature)
-    jobs = plan(chosen, Defaults(first_seed, duration, settings), samples, output, out_dir)
+    defaults = Defaults(first_seed, duration, Settings(guidance, top_p, top_k, temperature), seed is None)
+    jobs = plan(chosen, defaults, samples, output, out_dir)
     check_device(device)
     folder, config = find_language_model(model)
     check_texts(jobs, config)
-    drawn = first_seed if seed is None and any(prompt.seed is None for prompt in chosen) else None
-    run(jobs, folder, device, dtype.value, batch_size, json_, json_ or out_dir is not None, drawn)
+    how = How(
+        device,
+        dtype.value,
+        batch_size,
+        json_,
+        sidecars=json_ or out_dir is not None,
+        normalize=normalize,
+        keep=out_dir is not None and not overwrite,
+        drawn_seed=first_seed if any(job.seed_drawn for job in jobs) else None,
+    )
+    if stream:
+        run_stream(jobs[0], folder, config, how)
+    else:
+        run(jobs, folder, config, how)
+
+
+def _check_stream(stream: bool, output: Path | None, normalize: bool, as_json: bool) -> None:
+    import sys
+
+    from audiogen_cli.errors import InputError
+
+    if not stream:
+        raise InputError("-o - sends sound to stdout while it is made: add --stream")
+    if output is None or (str(output) != "-" and output.suffix.lower() != ".wav"):
+        raise InputError("--stream writes one sound: -o FILE.wav, or -o - for raw samples on stdout")
+    if normalize:
+        raise InputError("--normalize needs the whole sound, which --stream does not wait for: use one of them")
+    if str(output) != "-":
+        return
+    if as_json:
+        raise InputError("--json and -o - would both go to stdout; stream into a file, or leave --json out")
+    if sys.stdout.isatty():
+        raise InputError(
+            "-o - sends raw samples, which a terminal cannot show: pipe it, as in | aplay -f S16_LE -r 16000"
+        )
 
 
 def _prompts(texts: list[str], source: Path | None, unconditional: bool) -> list[Prompt]:

@@ -2,64 +2,192 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from audiogen_cli.lm.config import LMConfig
+    from audiogen_cli.lm.generator import Generator
     from audiogen_cli.lm.jobs import Job
     from audiogen_cli.lm.render import Outcome
 
+LONG_SECONDS = 30.0  # of sound, from which on the cost is told beforehand
 
-def run(
-    jobs: Sequence[Job],
-    folder: Path,
-    device: str,
-    dtype: str,
-    batch_size: int | None,
-    as_json: bool,
-    sidecars: bool,
-    drawn_seed: int | None,
-) -> None:
-    """Make every job's file and print the results in order. Raises AudiogenError if any of them failed.
 
-    drawn_seed: the seed, if the user gave none, to be told.
-    """
+@dataclass(frozen=True)
+class How:
+    """The flags that say how jobs are run. drawn_seed: the seed, if the user gave none, to be told."""
+
+    device: str = "auto"
+    dtype: str = "auto"
+    batch_size: int | None = None
+    as_json: bool = False
+    sidecars: bool = False
+    normalize: bool = False
+    keep: bool = False  # what an earlier run has finished is not made again
+    drawn_seed: int | None = None
+
+
+def run(jobs: Sequence[Job], folder: Path, config: LMConfig, how: How) -> None:
+    """Make every job's file and print the results in order. Raises AudiogenError if any of them failed."""
+    import time
+    from dataclasses import replace
+
     from audiogen_cli.commands.progress import progress_bar
     from audiogen_cli.errors import AudiogenError
-    from audiogen_cli.interop.model_folder import licence_line
-    from audiogen_cli.lm.render import load_generator, render_shared
+    from audiogen_cli.lm.render import Outcome, load_generator, render_shared
     from audiogen_cli.training.launch import is_main_process
 
-    replaced = sum(job.output.exists() for job in jobs)
-    generator = load_generator(folder, device, dtype)
-    main = is_main_process()
-    if main:
-        if drawn_seed is not None:
-            typer.echo(f"seed: {drawn_seed} (--seed {drawn_seed} makes the same again)", err=True)
-        typer.echo(f"weights {folder.name}: {licence_line(generator.licence)}", err=True)
-        if sidecars and replaced:
-            typer.echo(f"replacing {replaced} files", err=True)
-    failed = silent = 0
-    with progress_bar("generating") as progress:
-        for done, outcome in enumerate(render_shared(generator, jobs, batch_size, sidecars), 1):
+    kept = _find_kept(jobs, folder, config, how) if how.keep else {}
+    todo = [job for index, job in enumerate(jobs) if index not in kept]
+    replaced = sum(job.output.exists() for job in todo)
+    main, outcomes, begun = is_main_process(), [], time.monotonic()
+    if todo:
+        generator = load_generator(folder, how.device, how.dtype)
+        begun = time.monotonic()
+        if main:
+            _introduce(generator, how, len(kept), replaced)
+            _tell_cost(generator, todo, how.batch_size)
+    with progress_bar("generating (seconds of sound)") as progress:
+        made = iter(
+            render_shared(generator, todo, how.batch_size, how.sidecars, how.normalize, progress) if todo else ()
+        )
+        for index in range(len(jobs)):
+            outcome = Outcome(index, kept[index]) if index in kept else replace(next(made), index=index)
+            outcomes.append(outcome)
             if main:
-                progress(done, len(jobs))
-                _print(outcome, as_json)
-            failed += outcome.record is None
-            silent += bool(outcome.record and outcome.record["near_silent"])
-    if main and silent:
-        typer.echo(f"note: {silent} of {len(jobs)} sounds are nearly silent; try another seed", err=True)
+                _print(outcome, how.as_json)
+    failed = [outcome for outcome in outcomes if outcome.record is None]
+    if main:
+        records = [outcome.record for outcome in outcomes if outcome.record and outcome.index not in kept]
+        _summarise(records, time.monotonic() - begun)
     if failed:
-        raise AudiogenError(f"{failed} of {len(jobs)} sounds failed")
+        raise AudiogenError(f"{len(failed)} of {len(jobs)} sounds failed")
+
+
+def run_stream(job: Job, folder: Path, config: LMConfig, how: How) -> None:
+    """Make one job's sound into its growing file, or as raw samples on stdout if that is called `-`.
+
+    The file has its final name and a right header from the first block on, for players that follow it; a run that
+    fails or is interrupted removes it.
+    """
+    import sys
+    import time
+
+    from audiogen_cli.data.growing import MAX_SAMPLES, GrowingWav, RawPipe
+    from audiogen_cli.errors import InputError
+    from audiogen_cli.lm.jobs import STDOUT
+    from audiogen_cli.lm.render import drop_sidecar, load_generator, render_stream, write_sidecar
+
+    if str(job.output) != STDOUT and job.duration * config.sample_rate > MAX_SAMPLES:
+        raise InputError(f"{job.output}: WAV holds at most {_time(MAX_SAMPLES / config.sample_rate)}; use -o -")
+    generator = load_generator(folder, how.device, how.dtype)
+    _introduce(generator, how, 0, 0)
+    _tell_cost(generator, [job], None)
+    begun = time.monotonic()
+    if str(job.output) == STDOUT:
+        typer.echo(f"sending 16-bit mono samples at {generator.sample_rate} Hz, no header", err=True)
+        record = render_stream(generator, job, RawPipe(sys.stdout.buffer))
+    else:
+        drop_sidecar(job.output)
+        with GrowingWav(job.output, generator.sample_rate) as file:
+            record = render_stream(generator, job, file)
+        if how.sidecars:
+            write_sidecar(job.output, record)
+        typer.echo(_json(record) if how.as_json else job.output)
+    typer.echo(f"first sound after {record['first_sound']:.2f} s", err=True)
+    _summarise([record], time.monotonic() - begun)
+
+
+def _find_kept(jobs: Sequence[Job], folder: Path, config: LMConfig, how: How) -> dict[int, dict[str, Any]]:
+    from audiogen_cli.interop.model_folder import fingerprint
+    from audiogen_cli.lm.render import agree, find_finished
+    from audiogen_cli.training.launch import is_main_process
+
+    kept = {}
+    if is_main_process():
+        kept = find_finished(jobs, config.sampling, fingerprint(folder), config.sample_rate, how.normalize)
+        if kept:
+            typer.echo(
+                f"{len(kept)} of {len(jobs)} sounds are there already and kept; --overwrite makes them again", err=True
+            )
+    return agree(kept)
+
+
+def _introduce(generator: Generator, how: How, n_kept: int, n_replaced: int) -> None:
+    from audiogen_cli.interop.model_folder import licence_line
+
+    if how.drawn_seed is not None:
+        typer.echo(f"seed: {how.drawn_seed} (--seed {how.drawn_seed} makes the same again)", err=True)
+    typer.echo(f"weights {generator.folder.name}: {licence_line(generator.licence)}", err=True)
+    if how.sidecars and n_replaced:
+        typer.echo(f"replacing {_count(n_replaced, 'file')}", err=True)
+
+
+def _tell_cost(generator: Generator, jobs: Sequence[Job], batch_size: int | None) -> None:
+    """Before long work: how much it is, and what happens beyond the trained window."""
+    longest, total = max(job.duration for job in jobs), sum(job.duration for job in jobs)
+    window = generator.config.max_frames / generator.config.frame_rate
+    if longest > window + 0.5:
+        typer.echo(
+            f"note: trained on {window:g} s; beyond, the model hears its own last {window / 2:g} to {window:g} s",
+            err=True,
+        )
+    if total >= LONG_SECONDS:
+        seconds = generator.estimate([job.duration for job in jobs], batch_size)
+        typer.echo(f"{_time(total)} of sound, about {_time(seconds)} of computing on {generator.device}", err=True)
 
 
 def _print(outcome: Outcome, as_json: bool) -> None:
-    import json
-
     if outcome.record is None:
         typer.echo(f"failed: {outcome.failure}", err=True)
     else:
-        typer.echo(json.dumps(outcome.record, ensure_ascii=False) if as_json else outcome.record["path"])
+        typer.echo(_json(outcome.record) if as_json else outcome.record["path"])
+
+
+def _json(record: dict[str, Any]) -> str:
+    import json
+
+    return json.dumps(record, ensure_ascii=False)
+
+
+def _summarise(records: Sequence[dict[str, Any]], seconds: float) -> None:
+    """One line for whoever waited: how long it took, how loud it is, what is wrong with it."""
+    if not records:
+        return
+    total = sum(record["duration"] for record in records)
+    speed = f"{_time(total)} of sound in {_time(seconds)}, {total / max(seconds, 1e-9):.2g} times real time"
+    silent, clipped = ([record for record in records if record[name]] for name in ("near_silent", "clipped_samples"))
+    if len(records) == 1:
+        facts = [speed, _level(records[0])]
+        facts += ["nearly silent: try another seed or other words"] if silent else []
+        facts += [f"{_count(records[0]['clipped_samples'], 'sample')} clipped"] if clipped else []
+    else:
+        facts = [f"{_count(len(records), 'sound')}, {speed}"]
+        facts += [f"{len(silent)} of {len(records)} nearly silent: try other seeds or words"] if silent else []
+        facts += [f"{len(clipped)} of {len(records)} clipped"] if clipped else []
+    typer.echo("; ".join(facts), err=True)
+
+
+def _level(record: dict[str, Any]) -> str:
+    peak = f"peak {20 * math.log10(record['peak']):.1f} dBFS" if record["peak"] else "digital silence"
+    return peak if record["loudness"] is None else f"{peak}, {record['loudness']:.1f} LUFS"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _time(seconds: float) -> str:
+    """Seconds as a person says them: 0.8 s, 45 s, 3 min 20 s, 2 h 5 min."""
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -105,18 +105,22 @@ def write_audio(path: Path | str, wav: np.ndarray, sample_rate: int = SAMPLE_RAT
     file_format, subtype = _format_of(path)
     if not np.isfinite(wav).all():
         raise AudiogenError(f"{path}: not written: samples are not finite numbers")
-    # Scaled by hand: libsndfile writes with 32767 but reads with 32768, which would shift loud 16-bit samples.
-    samples = np.clip(np.rint(np.asarray(wav, np.float64) * 32768), -32768, 32767).astype(np.int16)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with (
             replacing(path) as temporary,
             soundfile.SoundFile(temporary, "w", sample_rate, 1, subtype, format=file_format) as file,
         ):
-            for begin in range(0, len(samples), _WRITE_BLOCK):
-                file.write(samples[begin : begin + _WRITE_BLOCK])
+            for begin in range(0, len(wav), _WRITE_BLOCK):
+                file.write(pcm16(wav[begin : begin + _WRITE_BLOCK]))
     except (OSError, RuntimeError) as error:  # soundfile's errors are RuntimeErrors
         raise AudiogenError(f"{path}: cannot be written: {error}") from None
+
+
+def pcm16(wav: np.ndarray) -> np.ndarray:
+    """Samples [n] as 16-bit integers, clamped. Scaled by hand: libsndfile writes with 32767 but reads with 32768, which
+    would shift loud 16-bit samples."""
+    return np.clip(np.rint(np.asarray(wav, np.float64) * 32768), -32768, 32767).astype(np.int16)
 
 
 def check_output(path: Path | str) -> None:

@@ -11,6 +11,7 @@ from pydantic import ConfigDict
 from audiogen_cli.training.schedule import Schedule
 
 Pattern = Literal["parallel", "delay"]
+MAX_GUIDANCE = 1000.0  # far beyond what sounds like anything, and below where float32 ends
 STRICT = ConfigDict(extra="forbid")  # an unknown key in a recipe or a config.json is an error, not a silent default
 
 
@@ -26,8 +27,8 @@ class Sampling:
     temperature: float = 1.0  # 0 always takes the likeliest token
 
     def __post_init__(self) -> None:
-        if self.guidance < 0:
-            raise ValueError(f"guidance must not be negative, got {self.guidance}")
+        if not 0 <= self.guidance <= MAX_GUIDANCE:
+            raise ValueError(f"guidance must lie in [0, {MAX_GUIDANCE:g}], got {self.guidance}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
         if self.top_k < 0:

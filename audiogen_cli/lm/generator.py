@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from audiogen_cli.codec.model import AudioCodec
-from audiogen_cli.errors import InputError
+from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.interop import model_folder
 from audiogen_cli.lm.config import LMConfig, Sampling
-from audiogen_cli.lm.engine import Engine, Job
+from audiogen_cli.lm.engine import CPU_BATCH, GPU_BATCH, Engine, Job
 from audiogen_cli.lm.jobs import model_text
+from audiogen_cli.lm.memory import is_out_of_memory
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.text import TextEncoder, load_text_encoder
 
 FADE_SECONDS = 0.02  # after a prompt's end, see `join`
+FIRST_BLOCK = 0.25  # seconds of sound decoded first, so that a stream begins soon
+TIMED_FRAMES = 24  # to estimate what a longer sound takes
+BLOCK_RATIO = 4  # all further blocks are so many times as long, which is cheaper
+
+logger = logging.getLogger(__name__)  # unless told otherwise, Python prints its warnings on stderr
 
 
 @dataclass(frozen=True)
@@ -93,7 +103,9 @@ class Generator:
     def generate(self, requests: Sequence[Request], batch_size: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
         """Generate all requests; yields (index, samples [n] float32), n = round(duration · sample_rate), when ready.
 
-        Raises InputError, before anything is generated, if a request cannot be met.
+        batch_size: most sounds computed at once; halved whenever memory runs out, which changes no sound.
+        Raises InputError, before anything is generated, if a request cannot be met; AudiogenError, after all others
+        are done, if a sound is too long for the memory by itself.
         """
         plans = [self._plan(request) for request in requests]
         wanted = [index for index, plan in enumerate(plans) if plan.job is not None]
@@ -101,13 +113,80 @@ class Generator:
             if plan.job is None:
                 yield index, plan.prompt
         jobs = [job for plan in plans if (job := plan.job) is not None]
-        for number, codes in self.engine.generate(jobs, batch_size):
+        for number, codes in self._codes(jobs, batch_size):
             plan = plans[wanted[number]]
             # One by one: a decoder's bits, too, may depend on what is decoded beside a sample.
-            with torch.inference_mode():
-                decoded = self.codec.decode(codes[None].to(self.device))[0, 0].float().cpu().numpy()
+            decoded = np.concatenate(list(self._decode(codes.split(self._first_block, dim=1))))
             tail = join(plan.prompt[plan.skipped :], decoded[: plan.n_samples - plan.skipped], self._n_fade)
             yield wanted[number], np.concatenate([plan.prompt[: plan.skipped], tail])
+
+    def estimate(self, durations: Sequence[float], batch_size: int | None = None) -> float:
+        """About how many seconds of computing so many seconds of sound take: times the first steps of one sound."""
+        begun = time.perf_counter()
+        for _ in self.engine.stream(Job(None, TIMED_FRAMES, 0, self.sampling), TIMED_FRAMES):
+            pass
+        per_frame = (time.perf_counter() - begun) / TIMED_FRAMES
+        together = batch_size or self._default_batch
+        if self.engine.exact:
+            together = min(together, self.engine.most_rows // 2)
+        # Those that are computed together take as long as the longest of them.
+        return per_frame * self.config.frame_rate * sum(sorted(durations, reverse=True)[::together])
+
+    def stream(self, request: Request) -> Iterator[np.ndarray]:
+        """Generate one sound; yields its samples [n] float32 block by block, as soon as they are decided.
+
+        Together they are what `generate` returns for the request: on a CPU bit for bit, because both decode the same
+        blocks. Raises InputError as `generate` does, ValueError if the request has a prompt to go on from.
+        """
+        if request.prompt_audio is not None:
+            raise ValueError("only sounds that begin at their beginning can be streamed")
+        plan = self._plan(request)
+        assert plan.job is not None, "there is no prompt that could be all of it"
+        left = plan.n_samples
+        for wav in self._decode(self.engine.stream(plan.job, self._first_block)):
+            yield wav[:left]
+            left -= len(wav[:left])
+
+    @property
+    def _default_batch(self) -> int:
+        return CPU_BATCH if self.engine.exact else GPU_BATCH
+
+    @property
+    def _first_block(self) -> int:
+        """Frames."""
+        return max(1, round(FIRST_BLOCK * self.config.frame_rate))
+
+    @torch.inference_mode()
+    def _decode(self, blocks: Iterable[Tensor]) -> Iterator[np.ndarray]:
+        """codes [K, t] block by block → samples [n] float32 block by block, in the memory of a block."""
+        batches = (block[None].to(self.device) for block in _regroup(blocks))
+        for wav in self.codec.decode_chunks(batches):
+            yield wav[0, 0].float().cpu().numpy()
+
+    def _codes(self, jobs: Sequence[Job], batch_size: int | None) -> Iterator[tuple[int, Tensor]]:
+        """Every job's codes as the engine gives them; out of memory, the rest goes on in batches half as large."""
+        left, failed = dict.fromkeys(range(len(jobs))), 0
+        while left:
+            some = list(left)
+            if batch_size == 1:  # one at a time, so that one too many fails alone
+                some = some[:1]
+            try:
+                for number, codes in self.engine.generate([jobs[index] for index in some], batch_size):
+                    del left[some[number]]
+                    yield some[number], codes
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            if not left.keys().isdisjoint(some):  # not here but below, where nothing of the failed batch is held
+                torch.cuda.empty_cache()
+                if batch_size == 1:
+                    del left[some[0]]
+                    failed += 1
+                    continue
+                batch_size = max(1, min(batch_size or self._default_batch, len(some)) // 2)
+                logger.warning("out of memory: going on with at most %d sounds at once", batch_size)
+        if failed:
+            raise AudiogenError("out of memory: even alone this is too long; lower --duration")
 
     @property
     def _n_fade(self) -> int:
@@ -139,7 +218,7 @@ class Generator:
         job = Job(self._encode(request.prompt), n_frames, request.seed, request.sampling, codes)
         return _Plan(n_samples, prompt, skipped, job)
 
-    def _encode(self, prompt: str | None) -> torch.Tensor | None:
+    def _encode(self, prompt: str | None) -> Tensor | None:
         if prompt is None:
             return None
         vectors = self.encoder.encode([self.process(prompt)])[0]
@@ -170,6 +249,14 @@ def join(prompt: np.ndarray, decoded: np.ndarray, n_fade: int) -> np.ndarray:
     error = (prompt - decoded[:n_prompt])[n_prompt - n_fade :][::-1]
     result[n_prompt : n_prompt + n_fade] += error * np.cos(np.linspace(0, np.pi / 2, n_fade, dtype=np.float32)) ** 2
     return result
+
+
+def _regroup(blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The first block [K, t], then BLOCK_RATIO of them at a time as one."""
+    blocks = iter(blocks)
+    yield from islice(blocks, 1)
+    while group := list(islice(blocks, BLOCK_RATIO)):
+        yield torch.cat(group, dim=1)
 
 
 def choose_device(name: str) -> torch.device:

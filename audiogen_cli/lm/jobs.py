@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MIN_DURATION = 1e-3  # seconds
 CONTINUE_SECONDS = 5.0
 SLUG_LENGTH = 40
+STDOUT = "-"  # the output that is no file; only a stream can go there
 
 
 @dataclass(frozen=True)
@@ -57,15 +58,17 @@ class Job:
     settings: Settings = field(default_factory=Settings)
     prompt_audio: np.ndarray | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    seed_drawn: bool = False  # nobody asked for just this seed
 
 
 @dataclass(frozen=True)
 class Defaults:
-    """What the flags say for prompts that do not say otherwise."""
+    """What the flags say for prompts that do not say otherwise. seed_drawn: no flag gave the seed."""
 
     seed: int
     duration: float
     settings: Settings = field(default_factory=Settings)
+    seed_drawn: bool = False
 
 
 def plan(
@@ -157,7 +160,8 @@ def _job(prompt: Prompt, defaults: Defaults, seed: int, output: Path) -> Job:
         raise InputError(f"{prompt.where}: {error}") from None
     if not 0 <= seed <= MAX_SEED:
         raise InputError(f"{prompt.where}: seed {seed} is not between 0 and {MAX_SEED}")
-    return Job(output, prompt.text, seed, duration, settings, extra=prompt.extra)
+    drawn = defaults.seed_drawn and prompt.seed is None
+    return Job(output, prompt.text, seed, duration, settings, extra=prompt.extra, seed_drawn=drawn)
 
 
 def check_duration(duration: float, where: str) -> None:
@@ -178,6 +182,8 @@ def _names(prompt: Prompt, number: int, n_samples: int) -> list[str]:
 
 
 def _check_output(path: Path) -> None:
+    if str(path) == STDOUT:
+        return
     try:
         check_output(path)
     except OSError as error:  # a name that the file system does not take

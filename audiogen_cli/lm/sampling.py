@@ -10,6 +10,8 @@ from torch import Tensor
 
 from audiogen_cli.lm.config import Sampling
 
+COLDEST = 1e-6  # below this temperature the likeliest token has all the probability, and float32 overflows
+
 
 def guide(conditional: Tensor, unconditional: Tensor, guidance: Tensor | float) -> Tensor:
     """Classifier-free guidance (eq. 4): γ log p(v|u) + (1 - γ) log p(v), not normalised.
@@ -60,7 +62,8 @@ class SamplingRows:
 
     @classmethod
     def stack(cls, settings: Sequence[Sampling], device: torch.device) -> SamplingRows:
-        """One row per sample. Temperature 0 becomes "only the likeliest"."""
+        """One row per sample. Temperature 0, or next to it, becomes "only the likeliest"."""
+        warm = [each.temperature >= COLDEST for each in settings]
 
         def column(values: list[float], dtype: torch.dtype) -> Tensor:
             return torch.tensor(values, dtype=dtype, device=device)[:, None, None]
@@ -68,8 +71,8 @@ class SamplingRows:
         return cls(
             column([each.guidance for each in settings], torch.float32),
             column([each.top_p for each in settings], torch.float32),
-            column([each.top_k if each.temperature else 1 for each in settings], torch.long),
-            column([each.temperature or 1.0 for each in settings], torch.float32),
+            column([each.top_k if hot else 1 for each, hot in zip(settings, warm, strict=True)], torch.long),
+            column([each.temperature if hot else 1.0 for each, hot in zip(settings, warm, strict=True)], torch.float32),
         )
 
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 from audiogen_cli.commands.generate import generate
 from audiogen_cli.data.audio import probe, read_audio, write_audio
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.interop.model_folder import fingerprint
 from audiogen_cli.lm import render
+from audiogen_cli.lm.generator import Generator, Request
 
 RATE = 16_000
 
@@ -88,12 +95,143 @@ def test_without_text(tmp_path: Path, model: Path, capsys: pytest.CaptureFixture
     assert (tmp_path / "x.json").is_file()
 
 
-def test_existing_files_are_replaced_and_that_is_said(
+def test_other_settings_replace_a_file_and_that_is_said(
     tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    for seed in (1, 2):
+        generate(["rain"], out_dir=tmp_path, model=str(model), duration=0.2, seed=seed)
+    assert "replacing 1 file\n" in capsys.readouterr().err
+
+
+def test_a_second_run_makes_only_what_is_missing(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(**options: Any) -> tuple[str, str]:
+        generate(["rain", "wind", "a dog"], out_dir=tmp_path, model=str(model), duration=0.2, json_=True, **options)
+        return capsys.readouterr()
+
+    first, _ = run()  # its seed is drawn: a second run's would be another
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    (tmp_path / "0002-wind.wav").unlink()
+    second, err = run()
+    assert "2 of 3 sounds are there already and kept" in err and "1 of" not in err
+    assert [json.loads(line)["path"] for line in second.splitlines()] == [
+        json.loads(line)["path"] for line in first.splitlines()
+    ]
+    assert second.splitlines()[0] == first.splitlines()[0] and second.splitlines()[2] == first.splitlines()[2]
+    changed = {path.stem for path, time in before.items() if path.stat().st_mtime_ns != time}
+    assert changed == {"0002-wind"}
+    third, err = run()
+    assert third == second and err == "3 of 3 sounds are there already and kept; --overwrite makes them again\n"
+    assert "weights tiny" in run(overwrite=True)[1]
+
+
+def test_a_finished_run_needs_no_model_in_memory(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for _ in range(2):
-        generate(["rain"], out_dir=tmp_path, model=str(model), duration=0.2, seed=1)
-    assert "replacing 1 file" in capsys.readouterr().err
+        generate(["rain"], out_dir=tmp_path, model=str(model), duration=0.2)
+        monkeypatch.setattr(render, "load_generator", None)
+    assert capsys.readouterr().out.splitlines() == [str(tmp_path / "0001-rain.wav")] * 2
+
+
+def test_normalising_is_a_choice_and_part_of_the_settings(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = []
+    for normalize in (False, True):
+        generate(["rain"], out_dir=tmp_path, model=str(model), duration=0.5, seed=1, normalize=normalize, json_=True)
+        records.append(json.loads(capsys.readouterr().out))
+    plain, normal = records
+    assert (plain["gain_db"], plain["normalized"], normal["normalized"]) == (0, False, True)
+    assert normal["gain_db"] != 0 and (normal["loudness"] == pytest.approx(-23, abs=0.1) or normal["peak"] > 0.88)
+
+
+def test_a_summary_tells_how_long_and_how_loud(tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    generate(["rain"], tmp_path / "x.wav", model=str(model), duration=0.5, seed=1)
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert re.fullmatch(r"0.5 s of sound in .+ s, .+ times real time; peak -.+ dBFS.*", last)
+    generate(["rain", "wind"], out_dir=tmp_path, model=str(model), duration=0.5, seed=1)
+    assert "2 sounds, 1 s of sound in" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_long_work_is_told_beforehand(tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    generate(["rain"], tmp_path / "x.wav", model=str(model), duration=35, seed=1)
+    _, note, cost, *_ = capsys.readouterr().err.splitlines()
+    assert note == "note: trained on 5 s; beyond, the model hears its own last 2.5 to 5 s"
+    assert re.fullmatch(r"35 s of sound, about .+ of computing on cpu", cost)
+    assert probe(tmp_path / "x.wav").n_samples == 35 * RATE
+
+
+class TestStream:
+    def test_the_file_is_the_one_that_comes_without(
+        self, tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "grown.wav").write_bytes(b"an older and longer file" * 9999)
+        for name, stream in (("whole.wav", False), ("grown.wav", True)):
+            generate(["rain"], tmp_path / name, model=str(model), duration=1.3, seed=4, stream=stream)
+        out, err = capsys.readouterr()
+        assert out.splitlines()[1] == str(tmp_path / "grown.wav") and "first sound after" in err
+        np.testing.assert_array_equal(read_audio(tmp_path / "grown.wav"), read_audio(tmp_path / "whole.wav"))
+        assert (tmp_path / "grown.wav").read_bytes() == (tmp_path / "whole.wav").read_bytes()
+
+    def test_json_tells_the_first_sound(self, tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        generate(["rain"], tmp_path / "x.wav", model=str(model), duration=1.3, seed=4, stream=True, json_=True)
+        record = json.loads(capsys.readouterr().out)
+        assert 0 < record["first_sound"] < 60 and record["duration"] == 1.3
+        assert json.loads((tmp_path / "x.json").read_text()) == record
+
+    def test_stdout_gets_the_same_samples_raw(self, tmp_path: Path, model: Path) -> None:
+        command = [sys.executable, "-m", "audiogen_cli", "generate", "rain", "--model", str(model), "--seed", "4"]
+        command += ["--duration", "1.3", "--stream", "-o"]
+        raw = subprocess.run([*command, "-"], cwd=tmp_path, capture_output=True, timeout=120)
+        assert raw.returncode == 0 and b"16-bit mono samples at 16000 Hz" in raw.stderr
+        assert list(tmp_path.iterdir()) == []
+        generate(["rain"], tmp_path / "x.wav", model=str(model), duration=1.3, seed=4)
+        assert raw.stdout == soundfile.read(tmp_path / "x.wav", dtype="int16")[0].astype("<i2").tobytes()
+
+    def test_a_listener_who_leaves_is_no_error_message(self, tmp_path: Path, model: Path) -> None:
+        command = [sys.executable, "-m", "audiogen_cli", "generate", "rain", "--model", str(model), "--seed", "4"]
+        command += ["--duration", "3600", "--stream", "-o", "-"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdout is not None and process.stderr is not None
+            assert len(process.stdout.read(1000)) == 1000
+            process.stdout.close()
+            assert process.wait(timeout=60) == 1
+            assert b"error" not in process.stderr.read().lower()
+
+    def test_what_is_cut_short_leaves_no_file(
+        self, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def break_off(self: Generator, request: Request) -> Iterator[np.ndarray]:
+            yield np.zeros(100, np.float32)
+            assert probe(tmp_path / "x.wav").n_samples == 100  # whole at every moment
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(Generator, "stream", break_off)
+        with pytest.raises(KeyboardInterrupt):
+            generate(["rain"], tmp_path / "x.wav", model=str(model), seed=4, stream=True)
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"output": "-", "stream": False}, "add --stream"),
+            ({"output": "x.flac"}, "-o FILE.wav, or -o -"),
+            ({"output": None, "out_dir": "out"}, "-o FILE.wav, or -o -"),
+            ({"output": "x.wav", "samples": 2}, "2 sounds cannot go into one file"),
+            ({"output": "x.wav", "normalize": True}, "--normalize needs the whole sound"),
+            ({"output": "-", "json_": True}, "both go to stdout"),
+            ({"output": "x.wav", "duration": 1e6}, "WAV holds at most 37 h"),
+        ],
+    )
+    def test_what_cannot_be_streamed_is_refused(
+        self, tmp_path: Path, model: Path, options: dict[str, Any], message: str
+    ) -> None:
+        paths = {key: value and Path(value) for key, value in options.items() if key in ("output", "out_dir")}
+        with pytest.raises(InputError, match=message):
+            generate(["rain"], **{"stream": True, "model": str(model), "seed": 1, **options, **paths})
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_one_failure_leaves_the_others_and_exits_with_1(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,13 +15,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from worlds import CODEBOOK_SIZE, N_Q, make_codec, make_word_vectors
 
-from audiogen_cli.errors import InputError
+from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.interop.model_folder import copy_model, fingerprint, save_model
-from audiogen_cli.lm.config import LMConfig, Sampling, TextConfig
+from audiogen_cli.lm.config import MAX_GUIDANCE, LMConfig, Sampling, TextConfig
+from audiogen_cli.lm.engine import Engine
 from audiogen_cli.lm.generator import Generator, Request, choose_device, join
 from audiogen_cli.lm.model import AudioLanguageModel
 
 FREE = Sampling(top_p=0.95)
+N_RANDOM = int(os.environ.get("AUDIOGEN_EXAMPLES", "50"))  # 1000 before a release
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +90,138 @@ def test_same_request_same_samples_in_any_company(generator: Generator) -> None:
     for request, wav in zip(requests, together, strict=True):
         assert np.array_equal(run(generator, request)[0], wav)
     assert not np.array_equal(together[0], together[4])  # another seed
+
+
+@given(
+    duration=st.floats(1 / 16_000, 1.0),
+    seed=st.integers(0, 2**53),
+    text=st.none() | st.sampled_from(["dog", "rain bark", "dogs dogs rain bark dog"]),
+    sampling=st.builds(
+        Sampling,
+        guidance=st.floats(0, MAX_GUIDANCE),
+        top_p=st.floats(0, 1, exclude_min=True),
+        top_k=st.integers(0, 100_000),
+        temperature=st.floats(0, 1e6),
+    ),
+    n_prompt=st.integers(0, 12_000),
+    loud=st.floats(0, 4.0),
+    batch_size=st.none() | st.integers(1, 5),
+)
+@settings(max_examples=N_RANDOM, deadline=None)
+def test_random_settings_give_the_asked_number_of_numbers(
+    generator: Generator,
+    duration: float,
+    seed: int,
+    text: str | None,
+    sampling: Sampling,
+    n_prompt: int,
+    loud: float,
+    batch_size: int | None,
+) -> None:
+    prompt = (loud * np.random.default_rng(seed).uniform(-1, 1, n_prompt)).astype(np.float32)
+    whole = duration + n_prompt / 16_000
+    requests = [
+        Request(text, seed, duration, sampling),
+        Request(text, seed, whole, sampling, prompt),
+        Request(None, seed, duration / 2 + 1 / 16_000, sampling),
+    ]
+    results = dict(generator.generate(requests, batch_size))
+    assert len(results) == 3
+    for index, request in enumerate(requests):
+        assert results[index].shape == (round(request.duration * 16_000),)
+        assert results[index].dtype == np.float32 and np.isfinite(results[index]).all()
+    assert np.array_equal(results[1][:n_prompt], prompt)
+
+
+def test_next_to_no_temperature_is_none(generator: Generator) -> None:
+    cold, colder = (Request("dog", 0, 0.2, Sampling(temperature=t)) for t in (0.0, 1e-275))
+    assert np.array_equal(*run(generator, cold, colder))
+
+
+@pytest.mark.parametrize("duration", [1 / 16_000, 0.04, 0.3, 1.7])
+@pytest.mark.parametrize("text", ["dog", None])
+def test_a_stream_is_the_same_sound(generator: Generator, text: str | None, duration: float) -> None:
+    request = Request(text, 3, duration, FREE)
+    blocks = list(generator.stream(request))
+    assert np.array_equal(np.concatenate(blocks), run(generator, request)[0])
+    assert len(blocks) > 1 or duration < 0.5
+
+
+def test_a_stream_begins_before_all_is_decided(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = 0
+    stream = generator.engine.stream
+
+    def count(*arguments: Any) -> Iterator[Any]:
+        nonlocal steps
+        for codes in stream(*arguments):
+            steps += codes.shape[1]
+            yield codes
+
+    monkeypatch.setattr(generator.engine, "stream", count)
+    first = next(generator.stream(Request("dog", 0, 60.0, FREE)))
+    assert len(first) > 0 and steps <= 50  # of 1500
+
+
+def test_a_stream_has_no_prompt(generator: Generator) -> None:
+    with pytest.raises(ValueError, match="at their beginning"):
+        next(generator.stream(Request("dog", 0, 1.0, prompt_audio=np.zeros(100, np.float32))))
+
+
+class SmallMemory:
+    """An engine that runs out of memory with more than `most` jobs at once, or with one longer than `longest`."""
+
+    def __init__(self, engine: Engine, error: Exception, most: int, longest: int = 10**6) -> None:
+        self.engine, self.error, self.most, self.longest = engine, error, most, longest
+        self.exact, self.most_rows, self.sizes = engine.exact, engine.most_rows, list[int | None]()
+
+    def generate(self, jobs: Sequence[Any], batch_size: int | None = None) -> Iterator[tuple[int, Any]]:
+        self.sizes.append(batch_size)
+        size = batch_size or 8
+        for start in range(0, len(jobs), size):
+            lane = jobs[start : start + size]
+            if len(lane) > self.most or any(job.n_frames > self.longest for job in lane):
+                raise self.error
+            for index, codes in self.engine.generate(lane):
+                yield start + index, codes
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), torch.OutOfMemoryError("CUDA"), RuntimeError("DefaultCPUAllocator: can't allocate memory")],
+    ids=lambda error: type(error).__name__,
+)
+def test_out_of_memory_halves_the_batch_and_changes_no_sound(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    requests = [Request("dog", seed, 0.2, FREE) for seed in range(7)]
+    expected = run(generator, *requests)
+    small = SmallMemory(generator.engine, error, most=2)
+    monkeypatch.setattr(generator, "engine", small)
+    for wav, same in zip(run(generator, *requests), expected, strict=True):
+        assert np.array_equal(wav, same)
+    assert small.sizes[:3] == [None, 3, 1]
+    assert "going on with at most 3 sounds at once" in caplog.text
+
+
+def test_a_sound_too_long_for_the_memory_fails_alone(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = [Request("dog", 0, 0.2), Request("dog", 1, 2.0), Request("rain", 2, 0.2)]
+    monkeypatch.setattr(generator, "engine", SmallMemory(generator.engine, MemoryError(), 8, longest=20))
+    done = []
+    with pytest.raises(AudiogenError, match="even alone this is too long"):
+        for index, _ in generator.generate(requests):
+            done.append(index)
+    assert done == [0, 2]
+
+
+def test_other_errors_are_not_taken_for_memory(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generator, "engine", SmallMemory(generator.engine, RuntimeError("shapes"), 0))
+    with pytest.raises(RuntimeError, match="shapes"):
+        run(generator, Request("dog", 0, 0.2))
+
+
+def test_an_estimate_grows_with_the_sound(generator: Generator) -> None:
+    short, long = generator.estimate([1.0]), generator.estimate([1000.0] * 20)
+    assert 0 < short < long / 100
 
 
 @pytest.mark.parametrize("n_prompt", [1, 639, 640, 5000, 9000])  # up to beyond the trained window of 6400
