@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from audiogen_cli.commands.options import DeviceOption, JsonOption, ModelOption
+from audiogen_cli.commands.options import DeviceOption, Dtype, DtypeOption, JsonOption, ModelOption
 
 if TYPE_CHECKING:
     from audiogen_cli.data.manifest import Clip
@@ -19,26 +19,65 @@ class Kind(str, Enum):
     """What is measured."""
 
     data = "data"
+    lm = "lm"
 
 
 def bench(
-    kind: Annotated[Kind, typer.Argument(metavar="KIND", help="data: prep and tokenize.")],
+    kind: Annotated[Kind, typer.Argument(metavar="KIND", help="data: prep and tokenize. lm: decoding.")],
     folder: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Measure with these sounds. [default: made ones]")
     ] = None,
     model: ModelOption = None,
-    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Clips encoded at once.")] = 16,
+    batch_size: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Clips or samples at once. [default: data 16, lm 1]")
+    ] = None,
+    size: Annotated[str, typer.Option(metavar="NAME", help="lm: tiny, base or large.")] = "base",
+    streams: Annotated[int, typer.Option(metavar="K", help="lm: streams of codes, 1, 2 or 4.")] = 1,
+    steps: Annotated[int, typer.Option(metavar="N", min=1, help="lm: steps measured in a round.")] = 40,
+    cached: Annotated[int, typer.Option(metavar="N", min=0, help="lm: frames that lie behind the first step.")] = 0,
+    peer: Annotated[bool, typer.Option(help="lm: measure transformers' MusicGen beside it.")] = True,
+    dtype: DtypeOption = Dtype.auto,
     workers: Annotated[int, typer.Option(metavar="N", min=1, help="Processes, compared with one.")] = 2,
-    repeats: Annotated[int, typer.Option(metavar="N", min=1, help="Rounds, of which the best counts.")] = 3,
+    repeats: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Rounds: of data the best counts, of lm the median.")
+    ] = 3,
     device: DeviceOption = "auto",
     json_: JsonOption = False,
 ) -> None:
     """Example: audiogen bench data
 
     Measures speed on this machine. data: hours of audio per minute through prep's probe, its conversion to 16 kHz and
-    tokenize (with the codec of --model), beside plain soundfile and soxr on the same files.
+    tokenize (with the codec of --model), beside plain soundfile and soxr on the same files. lm: the engine with random
+    weights and guidance, beside the bytes that a step must read and beside transformers' MusicGen of the same size.
     """
     import json
+
+    if kind is Kind.lm:
+        results = _measure_lm(device, size, streams, batch_size or 1, steps, dtype.value, repeats, cached, peer)
+    else:
+        results = _measure_data(folder, model, batch_size or 16, workers, repeats, device)
+    results = {"kind": kind.value, **results}
+    if json_:
+        typer.echo(json.dumps(results))
+    else:
+        _print_table(results)
+
+
+def _measure_lm(device: str, *setup: Any) -> dict[str, Any]:
+    """setup: the fields of `Setup`, in order."""
+    from audiogen_cli.lm.jobs import check_device
+
+    check_device(device)
+
+    from audiogen_cli.lm.benchmark import Setup, measure_lm
+    from audiogen_cli.lm.generator import choose_device
+
+    return measure_lm(Setup(*setup), choose_device(device))
+
+
+def _measure_data(
+    folder: Path | None, model: str | None, batch_size: int, workers: int, repeats: int, device: str
+) -> dict[str, Any]:
     import tempfile
 
     from audiogen_cli.data.benchmark import find_sounds, make_sounds, measure_data
@@ -46,11 +85,7 @@ def bench(
     encode, facts = _tokenizer(model, batch_size, device)
     with tempfile.TemporaryDirectory(prefix="audiogen-bench-") as made:
         sounds = find_sounds(folder) if folder else make_sounds(Path(made))
-        results = {"kind": kind.value, **measure_data(sounds, encode, workers, repeats), **facts}
-    if json_:
-        typer.echo(json.dumps(results))
-    else:
-        _print_table(results)
+        return {**measure_data(sounds, encode, workers, repeats), **facts}
 
 
 def _tokenizer(

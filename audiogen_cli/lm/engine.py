@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import LMConfig, Sampling
+from audiogen_cli.lm.graphs import Replay
 from audiogen_cli.lm.linear import LANE_ROWS, MAX_ROWS, Linear, pack_linears, packed_layers
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.sampling import SamplingRows, guide, sample, uniforms
@@ -25,6 +27,7 @@ TEXT_BUCKET = 16  # texts are padded to a multiple of so many positions
 GPU_BATCH = 16  # samples decoded side by side there, unless told otherwise
 CPU_BATCH = 8  # the same on a CPU; more gain little, as attention to each sample's own past is no longer small
 CACHED_WEIGHTS = 1 << 26  # bytes of float32 weights that a processor's own memory may hold in part
+REACH = 512  # recorded steps look at a multiple of so many columns
 UNKNOWN = -1  # a code still to be predicted
 
 
@@ -61,6 +64,7 @@ class Engine:
         self.model = model.eval().to(torch.float32 if self.exact else getattr(torch, self.dtype))
         self.config: LMConfig = model.config
         self.weight = model.null_text  # stands for the device, and the dtype of all but the linear layers
+        self.static = model.null_text.device.type == "cuda"  # steps of few shapes, to be recorded and replayed
         self.most_rows = MAX_ROWS
         if self.exact:
             pack_linears(model, self.dtype)
@@ -74,7 +78,7 @@ class Engine:
         batch_size: most samples at once; on a CPU a lane holds at most MAX_ROWS rows anyway.
         """
         for lane in self._lanes(jobs, batch_size):
-            codes = _Lane(self, [jobs[i] for i in lane]).run()
+            codes = Lane(self, [jobs[i] for i in lane]).run()
             yield from zip(lane, codes, strict=True)
 
     @torch.inference_mode()
@@ -86,7 +90,7 @@ class Engine:
         """
         if block_frames < 1:
             raise ValueError(f"block_frames must be at least 1, got {block_frames}")
-        lane, sent = _Lane(self, [job]), 0
+        lane, sent = Lane(self, [job]), 0
         for decided in lane.decode():
             while decided - sent >= block_frames or sent < decided == job.n_frames:
                 block = lane.codes(sent, min(sent + block_frames, decided))[0]
@@ -113,7 +117,46 @@ class Engine:
         return -(-n_text // TEXT_BUCKET) * TEXT_BUCKET
 
 
-class _Lane:
+@dataclass(frozen=True)
+class Window:
+    """Steps that are decoded with one cache: known + 1 … end, from start on as if the clip began there."""
+
+    start: int
+    known: int  # steps start … known are read at once
+    end: int
+
+
+def window_steps(config: LMConfig) -> int:
+    """The most steps read before the cache is rebuilt: the longest window of the training."""
+    return config.max_frames + max(config.stream_delays)
+
+
+def windows(config: LMConfig, n_prompt: int, n_frames: int) -> list[Window]:
+    """How a sample of n_frames, n_prompt of them given, is decoded.
+
+    ours: beyond the trained window, its younger half is read again, all at once, as the past of the next one: keys
+    hold positions, so those of the old cache are of no use. The rule looks at no duration, so that a sample decodes
+    the same beside longer ones.
+    """
+    last = n_frames + max(config.stream_delays)
+    found = []
+    start, known = 0, n_prompt  # steps up to `known` hold all they can before decoding
+    while known < last:
+        if known - start >= window_steps(config):
+            start = known - max(1, config.max_frames // 2)
+        end = min(last, start + window_steps(config))
+        found.append(Window(start, known, end))
+        known = end
+    return found
+
+
+def count_frames(config: LMConfig, n_prompt: int, n_frames: int) -> tuple[int, int]:
+    """What decoding such a sample costs: (steps decoded one by one, frames read again where the window slides)."""
+    found = windows(config, n_prompt, n_frames)
+    return sum(each.end - each.known for each in found), sum(each.known - each.start for each in found[1:])
+
+
+class Lane:
     """Samples decoded side by side: n samples, R rows (those with text, then for guidance those without)."""
 
     def __init__(self, engine: Engine, jobs: Sequence[Job]) -> None:
@@ -122,7 +165,8 @@ class _Lane:
         self.delays = self.config.stream_delays
         self.n_frames = max(job.n_frames for job in jobs)
         self.n_samples, self.copies = len(jobs), 1 + jobs[0].guided
-        self.window = self.config.max_frames + max(self.delays)  # most steps read before the cache is rebuilt
+        self.static = engine.static
+        self.window = window_steps(self.config)
         # Rows that are prepared together: on a CPU each sample alone, whatever its lane holds.
         whole = [list(range(self.n_samples * self.copies))]
         alone = [[i + copy * self.n_samples for copy in range(self.copies)] for i in range(self.n_samples)]
@@ -146,43 +190,63 @@ class _Lane:
 
     def decode(self) -> Iterator[int]:
         """Predict step after step; yields how many frames are decided: the prompt's, then after every step."""
-        last = self.steps.shape[-1] - 1
-        start, known = 0, self.jobs[0].n_prompt  # steps up to `known` hold all they can before decoding
-        yield known
-        while known < last:
-            # ours: beyond the trained window, its younger half is read again as the past of the next one. The
-            # rule looks at no duration, so that a sample decodes the same beside longer ones.
-            if known - start >= self.window:
-                start = known - max(1, self.config.max_frames // 2)
-            end = min(last, start + self.window)
-            for step in self._decode_window(start, known, end):
-                yield max(self.jobs[0].n_prompt, step - max(self.delays))
-            known = end
+        prompt = self.jobs[0].n_prompt
+        yield prompt
+        for window in windows(self.config, prompt, self.n_frames):
+            for step in self._decode_window(window):
+                yield max(prompt, step - max(self.delays))
 
-    def _decode_window(self, start: int, known: int, end: int) -> Iterator[int]:
-        """Predict the steps known + 1 … end, reading from step `start` on as if the clip began there; yields each."""
+    def _decode_window(self, window: Window) -> Iterator[int]:
+        """Predict the window's steps; yields each when it is on its way."""
         # Frames before the window are hidden behind the special token, as before the start of a clip.
-        frame = torch.arange(end - start) - 1 - torch.tensor(self.delays)[:, None]
+        n_steps, n_known = window.end - window.start, window.known - window.start
+        frame = torch.arange(n_steps) - 1 - torch.tensor(self.delays)[:, None]
         hidden = (frame < 0).to(self.device)  # [K, steps]
-        inputs = torch.where(hidden, self.config.special_token, self.steps[..., start:end])
+        inputs = self.steps[..., window.start : window.known].masked_fill(
+            hidden[:, :n_known], self.config.special_token
+        )
         # On a CPU the caches always have room for a whole window, so that their layout is the same in any company;
         # what is not written there takes no memory.
-        caches = self._prefill(inputs[..., : known - start], self.window if self.exact else end - start)
-        for step in range(known, end):
-            local = step - start
-            tokens = torch.where(hidden[:, local], self.config.special_token, self.steps[..., step])
-            logits = self._step(tokens, local, caches)
-            drawn = sample(logits, self.sampling, self.uniforms[..., step + 1])
-            column = self.steps[..., step + 1]
-            column.copy_(torch.where(column == UNKNOWN, drawn, column))
-            yield step + 1
+        caches = self._prefill(inputs, self.window if self.exact else n_steps)
+        if not self.static:
+            for local in range(n_known, n_steps):
+                self._advance(window.start, local, self.n_prefix + local + 1, hidden, caches)
+                yield window.start + local + 1
+            return
+        clock = torch.tensor([n_known], device=self.device)
 
-    def _step(self, tokens: Tensor, local: int, caches: list[KVCache]) -> Tensor:
-        """tokens: [n, K] of the window's step `local`. Returns guided logits [n, K, V] for the next step."""
-        x = self.model.embedding(tokens[..., None]).repeat(self.copies, 1, 1)  # [R, 1, d]
+        def advance(reach: int) -> None:
+            self._advance(window.start, clock, reach, hidden, caches)
+            clock.add_(1)
+
+        run = Replay(advance, self.device)
+        for local in range(n_known, n_steps):
+            run(min(self.n_prefix + n_steps, -(-(self.n_prefix + local + 1) // REACH) * REACH))
+            yield window.start + local + 1
+
+    def _advance(self, start: int, local: int | Tensor, reach: int, hidden: Tensor, caches: list[KVCache]) -> None:
+        """Read step `local` of the window that begins at `start`, and decide what is unknown of the next one.
+
+        local: a number, or a tensor [1] on the device. reach: columns that attention looks at. hidden: [K, steps].
+        """
+        tokens = _at(self.steps, start + local).masked_fill(_at(hidden, local), self.config.special_token)
+        logits = self._step(tokens, local, reach, caches)
+        drawn = sample(logits, self.sampling, _at(self.uniforms, start + local + 1)[..., 0])
+        following = _at(self.steps, start + local + 1)  # [n, K, 1]
+        decided = torch.where(following == UNKNOWN, drawn[..., None], following)
+        if isinstance(local, Tensor):
+            self.steps.index_copy_(-1, start + local + 1, decided)
+        else:
+            following.copy_(decided)
+
+    def _step(self, tokens: Tensor, local: int | Tensor, reach: int, caches: list[KVCache]) -> Tensor:
+        """tokens: [n, K, 1] of the window's step `local`. Returns guided logits [n, K, V] for the next step."""
+        x = self.model.embedding(tokens).repeat(self.copies, 1, 1)  # [R, 1, d]
         x = x + self.positions[self.text_lengths + local][:, None]
         column = self.n_prefix + local
-        mask = self.prefix_mask[..., : column + 1]
+        mask = self.prefix_mask[..., :reach]
+        if isinstance(column, Tensor):
+            mask = mask.masked_fill(self.columns[:reach] > column, -torch.inf)
         for block, memory, cache in zip(self.model.blocks, self.memories, caches, strict=True):
             x = block(x, memory, cache, column, mask)
         logits = self.model.heads(self.model.norm(x))[:, :, 0]  # [R, K, V]
@@ -195,13 +259,9 @@ class _Lane:
         """Fresh caches for `room` steps that hold the text's prefix and inputs [n, K, S], the first S steps."""
         heads = self.config.n_heads
         shape = (self.n_samples * self.copies, heads, self.n_prefix + room, self.config.dim // heads)
-        caches = [
-            KVCache(
-                torch.empty(shape, dtype=self.dtype, device=self.device),
-                torch.empty(shape, dtype=self.dtype, device=self.device),
-            )
-            for _ in self.model.blocks
-        ]
+        # Zeros where attention also looks at what is not written yet: 0 times whatever lies there may be no number.
+        make = partial(torch.zeros if self.static else torch.empty, shape, dtype=self.dtype, device=self.device)
+        caches = [KVCache(make(), make()) for _ in self.model.blocks]
         n_columns = self.n_prefix + inputs.shape[-1]
         if n_columns:
             audio = self.model.embedding(inputs).repeat(self.copies, 1, 1)  # [R, S, d]
@@ -246,9 +306,9 @@ class _Lane:
         self.padding = self.n_prefix - lengths
         self.prefix = torch.stack([row.roll(int(by), 0) for row, by in zip(vectors, self.padding, strict=True)])
         self.prefix = self.prefix[:, : self.n_prefix]  # [R, n_prefix, d]
-        columns = torch.arange(self.n_prefix + self.window, device=self.device)
-        self.prefix_mask = _additive(columns >= self.padding[:, None], self.dtype)[:, None, None]  # [R, 1, 1, C]
-        self.positions = sinusoidal_positions(columns, self.config.dim).to(self.dtype)
+        self.columns = torch.arange(self.n_prefix + self.window, device=self.device)
+        self.prefix_mask = _additive(self.columns >= self.padding[:, None], self.dtype)[:, None, None]  # [R, 1, 1, C]
+        self.positions = sinusoidal_positions(self.columns, self.config.dim).to(self.dtype)
 
     def _lay_out(self, job: Job) -> Tensor:
         """[1, K, 1 + T + late]: the prompt, what is to be predicted, and the special token elsewhere."""
@@ -261,6 +321,11 @@ class _Lane:
     def _lay_out_uniforms(self, job: Job) -> Tensor:
         """[1, K, 1 + T + late]: the sample's random numbers, each at the step that it decides."""
         return delay(uniforms(job.seed, self.n_frames, self.config.n_q).T[None], self.delays, 0)
+
+
+def _at(x: Tensor, index: int | Tensor) -> Tensor:
+    """x[..., index : index + 1], for a tensor index [1] without the CPU knowing it."""
+    return x.index_select(-1, index) if isinstance(index, Tensor) else x[..., index : index + 1]
 
 
 def _additive(visible: Tensor, dtype: torch.dtype) -> Tensor:

@@ -64,13 +64,20 @@ class KVCache:
     key: Tensor  # [B, H, C, E]
     value: Tensor  # [B, H, C, E]
 
-    def write(self, start: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Store [B, H, S, E] at positions start, start + 1, …; returns all up to and including them."""
-        end = start + key.shape[2]
-        assert end <= self.key.shape[2], "the cache is too short"
-        self.key[:, :, start:end] = key
-        self.value[:, :, start:end] = value
-        return self.key[:, :, :end], self.value[:, :, :end]
+    def write(self, start: int | Tensor, key: Tensor, value: Tensor, reach: int) -> tuple[Tensor, Tensor]:
+        """Store [B, H, S, E] at positions start, start + 1, …; returns the first `reach` positions.
+
+        start as a tensor [1] on the device takes one position: nothing then depends on a number that the CPU knows.
+        """
+        if isinstance(start, Tensor):
+            self.key.index_copy_(2, start, key)
+            self.value.index_copy_(2, start, value)
+        else:
+            end = start + key.shape[2]
+            assert end <= self.key.shape[2], "the cache is too short"
+            self.key[:, :, start:end] = key
+            self.value[:, :, start:end] = value
+        return self.key[:, :, :reach], self.value[:, :, :reach]
 
 
 @dataclass
@@ -97,11 +104,16 @@ class SelfAttention(nn.Module):
         self.qkv = Linear(config.dim, 3 * config.dim, bias=config.bias)  # rows: queries, keys, values
         self.out = Linear(config.dim, config.dim, bias=config.bias)
 
-    def forward(self, x: Tensor, cache: KVCache | None = None, start: int = 0, mask: Tensor | None = None) -> Tensor:
-        """x: [B, S, d], the positions start … start + S - 1; mask: added to the scores; None is causal."""
+    def forward(
+        self, x: Tensor, cache: KVCache | None = None, start: int | Tensor = 0, mask: Tensor | None = None
+    ) -> Tensor:
+        """x: [B, S, d], the positions start … start + S - 1; mask: added to the scores, one column a position seen.
+
+        Without a cache a mask of None is causal; a cache needs a mask.
+        """
         query, key, value = self.qkv(x).unflatten(-1, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
-        if cache is not None:
-            key, value = cache.write(start, key, value)
+        if cache is not None and mask is not None:
+            key, value = cache.write(start, key, value, mask.shape[-1])
         y = attend(query, key, value, mask)
         return self.out(y.transpose(1, 2).flatten(2))
 
@@ -152,7 +164,7 @@ class Block(nn.Module):
         x: Tensor,
         memory: TextMemory | Text | None,
         cache: KVCache | None = None,
-        start: int = 0,
+        start: int | Tensor = 0,
         mask: Tensor | None = None,
     ) -> Tensor:
         """x: [B, S, d] → [B, S, d]. memory: None exactly if there is no cross-attention; the rest: SelfAttention's.

@@ -36,3 +36,13 @@ def test_nothing_to_measure_is_refused(audiogen, tmp_path: Path) -> None:
         result = audiogen("bench", *arguments)
         assert (result.returncode, result.stdout) == (2, ""), result.stderr
         assert reason in result.stderr
+
+
+def test_decoding_speeds_are_one_json_object(audiogen) -> None:
+    arguments = ("--size", "tiny", "--streams", "4", "--steps", "2", "--repeats", "1", "--device", "cpu")
+    result = audiogen("bench", "lm", *arguments, "--no-peer", "--json")
+    assert result.returncode == 0, result.stderr
+    speeds = json.loads(result.stdout)
+    assert speeds["tokens_per_s"] > 0 and 0 < speeds["floor_ratio"] <= 1 and speeds["bytes_per_step"] > 0
+    assert (speeds["kind"], speeds["size"], speeds["peer_ratio"], speeds["repeats"]) == ("lm", "tiny", None, 1)
+    assert audiogen("bench", "lm", "--streams", "3").returncode == 2

@@ -8,7 +8,7 @@ from torch import Tensor
 from worlds import CONFIG, make_model
 
 from audiogen_cli.lm.config import Sampling
-from audiogen_cli.lm.engine import Engine, Job
+from audiogen_cli.lm.engine import Engine, Job, Window, count_frames, windows
 from audiogen_cli.lm.model import AudioLanguageModel
 
 
@@ -127,6 +127,26 @@ def test_a_stream_speaks_as_soon_as_a_block_is_decided() -> None:
     assert seen == [4 + 2, 8 + 2, 12 + 2]  # the last of three streams comes two steps late
     with pytest.raises(ValueError, match="block_frames"):
         next(engine.stream(Job(None, 3, seed=0), 0))
+
+
+@pytest.mark.parametrize("changes", [{}, {"text_prefix": False}])
+def test_steps_of_fixed_shapes_are_the_same_steps(monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]) -> None:
+    """What CUDA graphs record, run plainly: attention looks at masked columns beyond the present one."""
+    monkeypatch.setattr("audiogen_cli.lm.engine.REACH", 8)
+    engine = Engine(make_model(**changes))
+    jobs = [Job(make_text(3, i), 31 + i, i, Sampling(temperature=0), torch.full((3, 2), i)) for i in range(3)]
+    plain = run(engine, jobs)
+    engine.static = True
+    for one, two in zip(plain, run(engine, jobs), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_windows_and_what_they_cost() -> None:
+    config = make_model(max_frames=8, pattern="parallel").config
+    assert windows(config, 2, 7) == [Window(0, 2, 7)]
+    assert windows(config, 0, 14) == [Window(0, 0, 8), Window(4, 8, 12), Window(8, 12, 14)]
+    assert count_frames(config, 2, 7) == (5, 0)
+    assert count_frames(config, 0, 14) == (14, 8)
 
 
 def test_batch_size_limits_lanes() -> None:
