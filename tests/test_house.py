@@ -45,9 +45,10 @@ def test_models_know_nothing_of_the_terminal(room):
         assert not {name.split(".")[0] for name in imported(path)} & {"typer", "rich"}, path
 
 
-def test_only_one_file_touches_transformers():
-    users = [path for path in PACKAGE.rglob("*.py") if "transformers" in {n.split(".")[0] for n in imported(path)}]
-    assert [path.name for path in users] == ["text.py"]
+def test_only_the_text_encoder_clap_and_the_codecs_peer_touch_transformers():
+    users = {path.name for path in PACKAGE.rglob("*.py") if "transformers" in {n.split(".")[0] for n in imported(path)}}
+    # A benchmark may: it measures beside a peer.
+    assert {name for name in users if not name.endswith("benchmark.py")} == {"clap.py", "text.py"}
 
 
 def test_importing_the_package_and_its_configs_imports_no_torch():

@@ -82,8 +82,10 @@ def generator(monkeypatch: pytest.MonkeyPatch) -> PretendGenerator:
     module = ModuleType("audiogen_cli.lm.generator")
     module.Generator = SimpleNamespace(load=lambda model, device, dtype: pretended)  # type: ignore[attr-defined]
 
-    def request(prompt: str, seed: int, duration: float, sampling: Sampling, prompt_audio: None = None) -> Any:
-        return SimpleNamespace(prompt=prompt, seed=seed, duration=duration, sampling=sampling)
+    def request(prompt: str, seed: int, duration: float, sampling: Sampling, prompt_audio: Any = None) -> Any:
+        return SimpleNamespace(
+            prompt=prompt, seed=seed, duration=duration, sampling=sampling, prompt_audio=prompt_audio
+        )
 
     module.Request = request  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "audiogen_cli.lm.generator", module)

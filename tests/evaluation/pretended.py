@@ -49,5 +49,5 @@ class PretendGenerator:
         self.requests += requests
         for index in reversed(range(len(requests))):  # finished in any order
             request = requests[index]
-            seed = request.seed + len(request.prompt) + round(100 * request.sampling.guidance)
+            seed = request.seed + len(request.prompt or "") + round(100 * request.sampling.guidance)
             yield index, chirp(seed, request.duration)

@@ -294,7 +294,10 @@ class TestCodec:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"split": "esc50-test", "task": "karaoke"}, "unknown task 'karaoke': choose one of generation, continuation, codec"),
+        (
+            {"split": "esc50-test", "task": "karaoke"},
+            "unknown task 'karaoke': choose one of generation, continuation, codec",
+        ),
         ({"split": "esc50-test", "metrics": "fad,bleu"}, "unknown metric 'bleu' for the task generation"),
         ({"split": "esc50-test", "task": "codec", "metrics": "fad"}, "unknown metric 'fad' for the task codec"),
         ({"split": "esc50-test", "classifier": "ears"}, "unknown classifier 'ears'"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from audiogen_cli.evaluation.fad import FrechetDistance, frechet_distance
+from audiogen_cli.evaluation.fad import FrechetDistance, fad_infinity, frechet_distance
 
 
 def embeddings(n: int, dim: int = 6, seed: int = 0) -> np.ndarray:
@@ -72,3 +72,49 @@ def test_float32_embeddings_are_computed_in_float64() -> None:
 def test_refuses_what_has_no_distance(reference: np.ndarray, generated: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         frechet_distance(reference, generated)
+
+
+def clips(n: int, windows: int = 3, dim: int = 4, seed: int = 0) -> list[np.ndarray]:
+    return list(embeddings(n * windows, dim, seed).reshape(n, windows, dim))
+
+
+@pytest.mark.parametrize(("n", "dim"), [(30, 4), (12, 64)], ids=["many windows", "few windows"])
+def test_influence_is_what_leaving_a_row_out_changes(n: int, dim: int) -> None:
+    reference, generated = embeddings(10 * n, dim, 1), embeddings(9 * n, dim, 2)
+    if dim > n:
+        reference, generated = reference[:40], generated[:45]
+    distance = FrechetDistance(reference)
+    whole = distance(generated)
+    influences = distance.influence(generated)
+    assert [len(part) for part in influences] == [len(reference), len(generated)]
+    least = 0.99 if n > dim else 0.9  # with fewer windows than dimensions the second order is not small
+    left_out = np.array([whole - FrechetDistance(np.delete(reference, i, 0))(generated) for i in range(len(reference))])
+    assert np.corrcoef(influences[0], left_out)[0, 1] > least
+    left_out = np.array([whole - distance(np.delete(generated, i, 0)) for i in range(len(generated))])
+    assert np.corrcoef(influences[1], left_out)[0, 1] > least
+    if n > dim:
+        spread = np.std(left_out - left_out.mean())
+        assert np.std(influences[1]) == pytest.approx(spread, rel=0.1)
+
+
+def test_influence_of_rank_deficient_sets_is_finite() -> None:
+    flat = embeddings(200, 6)
+    flat[:, 3:] = 0
+    for part in FrechetDistance(flat).influence(np.zeros((150, 6))):
+        assert np.isfinite(part).all()
+
+
+def test_infinity_removes_the_bias_of_few_windows() -> None:
+    generator = np.random.default_rng(0)
+    reference = generator.normal(size=(20_000, 16))
+    generated = list(generator.normal(size=(60, 5, 16)))  # the true distance is 0
+    found = fad_infinity(FrechetDistance(reference), generated, seed=0, min_windows=50)
+    assert found is not None
+    assert abs(found.value) < 0.25 * FrechetDistance(reference)(np.concatenate(generated))
+    assert found.r2 > 0.9
+    assert (found.windows[0], found.windows[-1], len(found.windows)) == (50, 300, 25)
+    assert found == fad_infinity(FrechetDistance(reference), generated, seed=0, min_windows=50)
+
+
+def test_infinity_needs_more_windows() -> None:
+    assert fad_infinity(FrechetDistance(embeddings(50, 4)), clips(100), seed=0) is None

@@ -55,3 +55,10 @@ def test_bootstrap_interval_holds_the_mean_narrows_with_n_and_repeats() -> None:
     assert bootstrap_interval(values, seed=1) == (low, high)
     few_low, few_high = bootstrap_interval(values[:25], seed=1)
     assert few_high - few_low > 2 * (high - low)
+
+
+def test_a_missing_file_changes_the_count_not_the_pairing() -> None:
+    generator = np.random.default_rng(0)
+    p, q = generator.normal(size=(4, 9)), generator.normal(size=(4, 9))
+    kept = [0, 2, 3]
+    assert kl(p[kept], q[kept]) == pytest.approx(kl(p, q)[kept])

@@ -35,12 +35,12 @@ class Clap(Classifier):
 
     def load(self, source: Source) -> None:
         """Find the folder by path, variable, or in Hugging Face's cache; load the model and its processors."""
+        folder, called = _find(source)  # before torch and transformers are loaded in vain
         import torch
         from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
 
         from audiogen_cli.lm.generator import choose_device
 
-        folder, called = _find(source)
         self.name = "clap_" + re.sub(r"[^a-z0-9]+", "_", called.lower().removeprefix("clap")).strip("_")
         try:
             self.path = next(folder / name for name in WEIGHTS if (folder / name).is_file())

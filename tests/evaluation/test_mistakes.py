@@ -1,0 +1,173 @@
+"""Every mistake that a person makes with folders of audio gets its line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pretended import chirp, write_clips
+
+from audiogen_cli.commands.eval import eval_
+from audiogen_cli.data.audio import write_audio
+from audiogen_cli.errors import AudiogenError, InputError
+
+pytestmark = pytest.mark.usefixtures("yamnet")
+NAMES = {f"clip-{index:02d}": index for index in range(12)}
+
+
+@pytest.fixture
+def reference(tmp_path: Path) -> Path:
+    return write_clips(tmp_path / "reference", NAMES, duration=0.5)
+
+
+@pytest.fixture
+def generated(tmp_path: Path) -> Path:
+    return write_clips(tmp_path / "generated", {name: seed + 100 for name, seed in NAMES.items()}, duration=0.5)
+
+
+def run(capsys: pytest.CaptureFixture[str], code: int = 0, **options: Any) -> dict[str, Any]:
+    capsys.readouterr()
+    assert eval_(json_=True, **options) == code
+    results: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return results
+
+
+def test_more_files_than_clips(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, reference: Path, generated: Path
+) -> None:
+    write_clips(generated, {f"extra-{i}": i for i in range(5)}, duration=0.5)
+    results = run(capsys, reference=reference, generated=generated, out=tmp_path / "out")
+    (line,) = [warning for warning in results["warnings"] if "belong to no clip" in warning]
+    assert line.startswith("5 files of ") and line.endswith("(extra-0, extra-1, extra-2, …)")
+    assert results["n"] == 12
+
+
+def test_many_fewer_files_than_clips(tmp_path: Path, reference: Path, generated: Path) -> None:
+    for name in list(NAMES)[:3]:
+        (generated / f"{name}.wav").unlink()
+    with pytest.raises(InputError, match=r"3 of 12 clips have no file there \(clip-00, clip-01, clip-02, …\)"):
+        eval_(reference=reference, generated=generated, out=tmp_path / "out")
+
+
+def test_names_that_do_not_match_at_all(tmp_path: Path, reference: Path) -> None:
+    other = write_clips(tmp_path / "other", {"sound": 1}, duration=0.5)
+    with pytest.raises(
+        InputError, match=r"no file is named like a clip, such as 'clip-00\.wav'; it holds 'sound\.wav'"
+    ):
+        eval_(reference=reference, generated=other, out=tmp_path / "out")
+
+
+def test_names_need_not_match_with_unpaired(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, reference: Path
+) -> None:
+    other = write_clips(tmp_path / "other", {f"sound-{i}": i for i in range(7)}, duration=0.5)
+    results = run(capsys, reference=reference, generated=other, unpaired=True, metrics="fad,is", out=tmp_path / "out")
+    assert results["n"] == 12 and not results["paired"]
+    assert set(results["metrics"]) == {"fad_yamnet", "is_yamnet", "near_silent"}
+    assert "12 references but 7 generated clips" in results["warnings"]
+    low, high = results["intervals"]["fad_yamnet"]
+    assert low < results["metrics"]["fad_yamnet"] < high
+    assert results["details"]["clips"]["id"] == [f"sound-{i}" for i in range(7)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metrics": "fad,kl"}, "kl compares each clip with its partner: with --unpaired there are fad"),
+        ({"generated": None, "split": "esc50-test"}, "--unpaired goes with --generated"),
+    ],
+)
+def test_unpaired_has_no_pairs(
+    tmp_path: Path, reference: Path, generated: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        eval_(**{"reference": reference, "generated": generated, **options}, unpaired=True, out=tmp_path / "out")
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="makes the mp3 files")
+def test_a_folder_of_mp3s(capsys: pytest.CaptureFixture[str], tmp_path: Path, reference: Path, generated: Path) -> None:
+    for path in sorted(generated.iterdir()):
+        subprocess.run(["ffmpeg", "-v", "error", "-i", path, path.with_suffix(".mp3")], check=True)
+        path.unlink()
+    results = run(capsys, reference=reference, generated=generated, out=tmp_path / "out")
+    assert results["n"] == 12
+    assert "12 generated clips are lossy files" in "\n".join(results["warnings"])
+
+
+def test_ogg_is_lossy_too(capsys: pytest.CaptureFixture[str], tmp_path: Path, reference: Path) -> None:
+    for name, seed in NAMES.items():
+        write_audio(tmp_path / "ogg" / f"{name}.ogg", chirp(seed, 0.5), 16_000)
+    results = run(capsys, reference=reference, generated=tmp_path / "ogg", out=tmp_path / "out")
+    assert "12 generated clips are lossy files" in "\n".join(results["warnings"])
+
+
+def test_one_name_twice(tmp_path: Path, reference: Path, generated: Path) -> None:
+    write_audio(generated / "clip-00.flac", chirp(0, 0.5), 16_000)
+    with pytest.raises(InputError, match=r"clip-00\.flac and clip-00\.wav are both 'clip-00'; remove one"):
+        eval_(reference=reference, generated=generated, out=tmp_path / "out")
+
+
+def test_mixed_sample_rates(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, reference: Path, generated: Path
+) -> None:
+    write_clips(generated, {"clip-03": 3}, duration=0.5, sample_rate=8000)
+    results = run(capsys, reference=reference, generated=generated, out=tmp_path / "out")
+    assert "mixed sample rates (8000, 16000 Hz): bandwidths may differ" in results["warnings"]
+
+
+def test_empty_files(capsys: pytest.CaptureFixture[str], tmp_path: Path, reference: Path, generated: Path) -> None:
+    (generated / "clip-03.wav").write_bytes(b"")
+    write_audio(generated / "clip-04.wav", np.zeros(0, np.float32), 16_000)
+    results = run(capsys, 1, reference=reference, generated=generated, out=tmp_path / "out")
+    reasons = {item["id"]: item["reason"] for item in results["skipped"]}
+    assert set(reasons) == {"clip-03", "clip-04"}
+    assert "is empty (0 bytes)" in reasons["clip-03"] and "no audio samples" in reasons["clip-04"]
+    assert (results["n"], results["partial"]) == (10, True)
+
+
+def test_nothing_but_empty_files(tmp_path: Path, reference: Path, generated: Path) -> None:
+    for path in generated.iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(AudiogenError, match=r"none of 12 clips could be scored; .*is empty \(0 bytes\)"):
+        eval_(reference=reference, generated=generated, out=tmp_path / "out")
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
+def test_one_second_clips_and_fewer_clips_than_dimensions(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, reference: Path, generated: Path
+) -> None:
+    for folder in (reference, generated):
+        write_clips(folder, {name: seed + len(folder.name) for name, seed in NAMES.items()}, duration=1.0)
+    results = run(
+        capsys, reference=reference, generated=generated, limit=9, metrics="fad,fad-infinity", out=tmp_path / "out"
+    )
+    assert results["partial"] and results["windows"] == 18  # a second is two of YAMNet's windows
+    text = "\n".join(results["warnings"])
+    for words in ("partial: 9 of 12", "only 9 clips (< 500)", "only 18 windows for embeddings of 1024 numbers"):
+        assert words in text
+    assert results["metrics"]["fad_infinity_yamnet"] is None  # it takes more than 500 windows
+    assert results["metrics"]["fad_yamnet"] > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weights": ["pann"]}, r"--weights pann: give NAME=FILE"),
+        ({"weights": ["panns=x.pth"]}, r"--weights panns=x\.pth: choose one of passt, pann"),
+        ({"classifier": "pann", "weights": ["pann=x.pth"]}, r"the weights of pann are not at x\.pth"),
+        ({"classifier": "vggish-google"}, r"unknown classifier 'vggish-google'"),
+        ({"embedding": "openl3"}, r"unknown embedding 'openl3'"),
+        ({"metrics": "clap"}, r"clap"),
+        ({"reference": Path("nowhere/*.wav")}, r"nowhere: no such folder"),
+    ],
+)
+def test_calls_that_cannot_be(
+    tmp_path: Path, reference: Path, generated: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        eval_(**{"reference": reference, "generated": generated, "out": tmp_path / "out", **options})

@@ -1,0 +1,49 @@
+"""Published rows stand beside a result only where network, split and set size are theirs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from audiogen_cli.evaluation.config import EvalConfig, Findings
+from audiogen_cli.evaluation.published import FAD, KL, published_cells, published_rows
+
+CONFIG = EvalConfig(Path("out"), split="audiocaps-test")
+OURS = Findings(n=964, n_available=964, metrics={FAD: 2.0, KL: 1.7, "near_silent": 0}, inputs={})
+
+
+def test_the_papers_rows_beside_the_papers_protocol() -> None:
+    rows = published_rows(CONFIG, OURS)
+    assert rows["AudioGen-large (paper, Table 1)"] == {FAD: 1.82, KL: 1.69}
+    assert rows["DiffSound (AudioGen paper, Table 1)"] == {FAD: 7.39, KL: 2.57}
+
+
+@pytest.mark.parametrize(
+    ("config", "findings"),
+    [
+        (replace(CONFIG, split="esc50-test"), OURS),
+        (replace(CONFIG, limit=900), OURS),
+        (replace(CONFIG, reference=Path("elsewhere")), OURS),
+        (CONFIG, replace(OURS, n=500, n_available=500)),
+        (CONFIG, replace(OURS, n=900, n_available=964)),
+        (CONFIG, replace(OURS, metrics={"fad_yamnet": 30.0, "kl_pann_cnn14_32k": 1.5, "fad_vggish_torch": 2.0})),
+    ],
+    ids=["split", "limit", "reference", "small", "many skipped", "networks"],
+)
+def test_none_beside_another(config: EvalConfig, findings: Findings) -> None:
+    assert published_rows(config, findings) == {}
+
+
+def test_only_the_metrics_that_compare() -> None:
+    rows = published_rows(CONFIG, replace(OURS, metrics={KL: 1.7, "fad_yamnet": 30.0}))
+    assert set(rows["AudioGen-base (paper, Table 1)"]) == {KL}
+
+
+def test_cells_of_table_4() -> None:
+    config = replace(CONFIG, task="continuation")
+    cells = published_cells(config, [FAD, f"{KL}_src", f"{KL}_rnd"], 960, 964)
+    assert len(cells) == 15
+    assert {"prompt_seconds": 4.0, "text": "rnd", FAD: 2.29, f"{KL}_src": 1.34, f"{KL}_rnd": 4.37} in cells
+    assert published_cells(config, ["fad_yamnet", "kl_yamnet_src"], 960, 964) == []
