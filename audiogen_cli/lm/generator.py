@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -100,10 +100,16 @@ class Generator:
         """What the model reads in place of a prompt (sec. 4.1)."""
         return model_text(text, self.config)
 
-    def generate(self, requests: Sequence[Request], batch_size: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
+    def generate(
+        self,
+        requests: Sequence[Request],
+        batch_size: int | None = None,
+        progress: Callable[[float], object] = lambda seconds: None,
+    ) -> Iterator[tuple[int, np.ndarray]]:
         """Generate all requests; yields (index, samples [n] float32), n = round(duration · sample_rate), when ready.
 
-        batch_size: most sounds computed at once; halved whenever memory runs out, which changes no sound.
+        batch_size: most sounds computed at once; halved whenever memory runs out, which changes no sound. progress:
+        called with the seconds of sound made so far, all together.
         Raises InputError, before anything is generated, if a request cannot be met; AudiogenError, after all others
         are done, if a sound is too long for the memory by itself.
         """
@@ -113,11 +119,14 @@ class Generator:
             if plan.job is None:
                 yield index, plan.prompt
         jobs = [job for plan in plans if (job := plan.job) is not None]
-        for number, codes in self._codes(jobs, batch_size):
+        seconds = 0.0
+        for number, codes in self._codes(jobs, batch_size, progress):
             plan = plans[wanted[number]]
             # One by one: a decoder's bits, too, may depend on what is decoded beside a sample.
             decoded = np.concatenate(list(self._decode(codes.split(self._first_block, dim=1))))
             tail = join(plan.prompt[plan.skipped :], decoded[: plan.n_samples - plan.skipped], self._n_fade)
+            seconds += requests[wanted[number]].duration
+            progress(seconds)
             yield wanted[number], np.concatenate([plan.prompt[: plan.skipped], tail])
 
     def estimate(self, durations: Sequence[float], batch_size: int | None = None) -> float:
@@ -163,7 +172,9 @@ class Generator:
         for wav in self.codec.decode_chunks(batches):
             yield wav[0, 0].float().cpu().numpy()
 
-    def _codes(self, jobs: Sequence[Job], batch_size: int | None) -> Iterator[tuple[int, Tensor]]:
+    def _codes(
+        self, jobs: Sequence[Job], batch_size: int | None, progress: Callable[[float], object]
+    ) -> Iterator[tuple[int, Tensor]]:
         """Every job's codes as the engine gives them; out of memory, the rest goes on in batches half as large."""
         left, failed = dict.fromkeys(range(len(jobs))), 0
         while left:
@@ -171,7 +182,7 @@ class Generator:
             if batch_size == 1:  # one at a time, so that one too many fails alone
                 some = some[:1]
             try:
-                for number, codes in self.engine.generate([jobs[index] for index in some], batch_size):
+                for number, codes in self._run([jobs[index] for index in some], batch_size, progress):
                     del left[some[number]]
                     yield some[number], codes
             except (MemoryError, RuntimeError) as error:
@@ -187,6 +198,20 @@ class Generator:
                 logger.warning("out of memory: going on with at most %d sounds at once", batch_size)
         if failed:
             raise AudiogenError("out of memory: even alone this is too long; lower --duration")
+
+    def _run(
+        self, jobs: Sequence[Job], batch_size: int | None, progress: Callable[[float], object]
+    ) -> Iterator[tuple[int, Tensor]]:
+        """The engine's `generate`; a sound by itself comes through its stream, which tells how far it is."""
+        if len(jobs) > 1:
+            yield from self.engine.generate(jobs, batch_size)
+            return
+        blocks, n_frames = [], 0
+        for block in self.engine.stream(jobs[0], self._first_block):
+            blocks.append(block)
+            n_frames += block.shape[1]
+            progress(n_frames / self.config.frame_rate)
+        yield 0, torch.cat(blocks, dim=1)
 
     @property
     def _n_fade(self) -> int:

@@ -26,6 +26,8 @@ from audiogen_cli.lm.jobs import Job
 from audiogen_cli.lm.memory import is_out_of_memory
 
 if TYPE_CHECKING:
+    from accelerate import PartialState
+
     from audiogen_cli.lm.generator import Generator, Request
 
 NORMAL_LUFS = -23.0  # where `normalize` brings a sound: EBU R 128's loudness …
@@ -59,12 +61,9 @@ def render(
     normalize: bring every sound to NORMAL_LUFS (see `normalise`).
     """
     waiting: dict[int, Outcome] = {}
-    following, seconds, total = 0, 0.0, sum(job.duration for job in jobs)
-    for outcome in _outcomes(generator, jobs, batch_size, sidecars, normalize):
+    following = 0
+    for outcome in _outcomes(generator, jobs, batch_size, sidecars, normalize, progress):
         waiting[outcome.index] = outcome
-        seconds += jobs[outcome.index].duration
-        if progress:
-            progress(round(seconds), round(total))
         while following in waiting:
             yield waiting.pop(following)
             following += 1
@@ -85,10 +84,9 @@ def render_shared(
     if _n_processes() == 1:
         yield from render(generator, jobs, batch_size, sidecars, normalize, progress)
         return
-    from accelerate import PartialState
     from accelerate.utils import gather_object
 
-    own = range(PartialState().process_index, len(jobs), _n_processes())
+    own = range(_processes().process_index, len(jobs), _n_processes())
     outcomes = render(generator, [jobs[index] for index in own], batch_size, sidecars, normalize, progress)
     gathered = gather_object([replace(outcome, index=own[outcome.index]) for outcome in outcomes])
     yield from sorted(gathered, key=lambda outcome: outcome.index)
@@ -114,10 +112,8 @@ def load_generator(folder: Path, device: str, dtype: str) -> Generator:
     """`Generator.load`; in an accelerate launch `auto` is this process's own device."""
     from audiogen_cli.lm.generator import Generator
 
-    if device == "auto" and _n_processes() > 1:
-        from accelerate import PartialState
-
-        device = str(PartialState().device)
+    if _n_processes() > 1 and (processes := _processes()) and device == "auto":
+        device = str(processes.device)
     return Generator.load(folder, device=device, dtype=dtype)
 
 
@@ -130,10 +126,9 @@ def agree(value: Value) -> Value:
     """The main process's value, in every process of an accelerate launch: nobody goes on before it has come here."""
     if _n_processes() == 1:
         return value
-    from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
-    PartialState()  # connects the processes
+    _processes()
     shared = [value]
     broadcast_object_list(shared)
     return shared[0]
@@ -185,6 +180,14 @@ def _n_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def _processes() -> PartialState:
+    """The processes of an accelerate launch, connected: on CPUs, too, which accelerate does only when told."""
+    import torch
+    from accelerate import PartialState
+
+    return PartialState(cpu=not torch.cuda.is_available())
+
+
 def _request(job: Job, generator: Generator) -> Request:
     from audiogen_cli.lm.generator import Request
 
@@ -192,12 +195,19 @@ def _request(job: Job, generator: Generator) -> Request:
 
 
 def _outcomes(
-    generator: Generator, jobs: Sequence[Job], batch_size: int | None, sidecars: bool, normalize: bool
+    generator: Generator,
+    jobs: Sequence[Job],
+    batch_size: int | None,
+    sidecars: bool,
+    normalize: bool,
+    progress: Progress | None,
 ) -> Iterator[Outcome]:
     requests = [_request(job, generator) for job in jobs]
+    total = sum(job.duration for job in jobs)
+    report = [lambda seconds: progress(int(seconds), math.ceil(total))] if progress else []
     left = dict.fromkeys(range(len(jobs)))
     try:
-        for index, wav in generator.generate(requests, batch_size):
+        for index, wav in generator.generate(requests, batch_size, *report):
             del left[index]
             yield _write(generator, jobs[index], index, wav, sidecars, normalize)
     except InputError:

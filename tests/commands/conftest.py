@@ -16,12 +16,13 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture
 def audiogen(tmp_path: Path) -> Run:
     """Run `python -m audiogen_cli ARGUMENTS` in an empty folder, with no model but those named."""
-    environment = {**os.environ, "AUDIOGEN_MODEL": "", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "120"}
+    changes = {"AUDIOGEN_MODEL": "", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "120"}
 
     def run(
         *arguments: object, stdin: str = "", python: Sequence[str] = (), module: Sequence[str] = ("audiogen_cli",)
     ) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, *python, "-m", *module, *map(str, arguments)]
+        environment = {**os.environ, **changes}
         return subprocess.run(
             command, input=stdin, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
         )

@@ -271,12 +271,15 @@ def test_prompts_from_a_pipe_to_paths_in_a_pipe(audiogen, tmp_path: Path, model:
     assert len(list((tmp_path / "out").iterdir())) == 4
 
 
-def test_several_processes_share_the_prompts_and_print_as_one(audiogen, tmp_path: Path, model: Path) -> None:
+def test_several_processes_share_the_prompts_and_print_as_one(
+    audiogen, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prompts = "rain\na dog barks\nwind\n"
     arguments = ["generate", "--prompts", "prompts.txt", "--model", model, "--duration", "0.2", "--seed", "1"]
     (tmp_path / "prompts.txt").write_text(prompts)
-    launcher = ["accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
-    launcher += ["--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "audiogen_cli"]
+    # Not `accelerate launch`: without GPUs that starts a single process, whatever it is told. This is what it calls.
+    launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "audiogen_cli"]
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     shared = audiogen(*arguments, "--out-dir", "two", module=launcher)
     assert (shared.returncode, len(shared.stdout.splitlines())) == (0, 3), shared.stderr
     alone = audiogen(*arguments, "--out-dir", "one")

@@ -184,6 +184,12 @@ class SmallMemory:
             for index, codes in self.engine.generate(lane):
                 yield start + index, codes
 
+    def stream(self, job: Any, block_frames: int) -> Iterator[Any]:
+        self.sizes.append(1)
+        if job.n_frames > self.longest:
+            raise self.error
+        yield from self.engine.stream(job, block_frames)
+
 
 @pytest.mark.parametrize(
     "error",
@@ -216,7 +222,16 @@ def test_a_sound_too_long_for_the_memory_fails_alone(generator: Generator, monke
 def test_other_errors_are_not_taken_for_memory(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generator, "engine", SmallMemory(generator.engine, RuntimeError("shapes"), 0))
     with pytest.raises(RuntimeError, match="shapes"):
-        run(generator, Request("dog", 0, 0.2))
+        run(generator, Request("dog", 0, 0.2), Request("dog", 1, 0.2))
+
+
+def test_progress_counts_seconds_of_sound(generator: Generator) -> None:
+    seen: list[float] = []
+    list(generator.generate([Request("dog", 0, 1.0)], progress=seen.append))
+    assert len(seen) > 3 and seen == sorted(seen) and seen[-1] == 1.0
+    seen.clear()
+    list(generator.generate([Request("dog", seed, 0.5) for seed in range(3)], progress=seen.append))
+    assert seen == [0.5, 1.0, 1.5]
 
 
 def test_an_estimate_grows_with_the_sound(generator: Generator) -> None:

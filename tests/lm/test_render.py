@@ -49,12 +49,16 @@ class Pretended:
     def process(self, text: str) -> str:
         return text.upper()
 
-    def generate(self, requests: Sequence[Any], batch_size: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
+    def generate(
+        self, requests: Sequence[Any], batch_size: int | None = None, progress: Any = None
+    ) -> Iterator[tuple[int, np.ndarray]]:
         self.requests = requests
         for done, index in enumerate(reversed(range(len(requests)))):
             if self.error and done == self.after:
                 raise self.error
             request = requests[index]
+            if progress:
+                progress(done + 0.5)
             yield index, np.full(round(request.duration * RATE), request.seed / 128, np.float32)
 
 
@@ -180,11 +184,11 @@ def test_a_normalised_sound_says_so(tmp_path: Path) -> None:
     assert np.abs(read_audio(tmp_path / "0.wav")).max() == pytest.approx(outcome.record["peak"], abs=1e-4)
 
 
-def test_progress_counts_seconds_of_sound(tmp_path: Path) -> None:
-    jobs = [replace(job, duration=1.0 + index) for index, job in enumerate(_jobs(tmp_path, 3))]
+def test_progress_counts_whole_seconds_of_sound(tmp_path: Path) -> None:
+    jobs = [replace(job, duration=1.4) for job in _jobs(tmp_path, 3)]
     seen: list[tuple[int, int]] = []
     list(render(Pretended(), jobs, progress=lambda *done: seen.append(done)))  # type: ignore[arg-type]
-    assert seen == [(3, 6), (5, 6), (6, 6)]
+    assert seen == [(0, 5), (1, 5), (2, 5)]
 
 
 class TestFinished:
