@@ -143,11 +143,13 @@ class CodecTrainConfig:
     warmup_steps: int = 0
     max_steps: int = 300_000
     batch_size: int = 64  # crops per optimizer step over all processes
+    micro_batch: int = 0  # crops that a process holds in memory at once; 0: its whole share. Changes no result
     crop_seconds: float = 1.0
     adversary_start: int = 0  # step from which discriminators train and are listened to
-    adversary_every: int = 1  # they train on every n-th step only
+    adversary_every: int = 1  # they train on every n-th step only, and are listened to on all
     grad_clip: float = 10.0
     precision: Literal["no", "bf16"] = "no"
+    compile: bool = False  # encoder and decoder through torch.compile, for GPUs
     seed: int = 0
     workers: int = 2  # processes that read audio
     log_every: int = 50
@@ -159,5 +161,7 @@ class CodecTrainConfig:
     licence: str = ""  # text put into the model folder's LICENSE
 
     def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.micro_batch < 0 or self.adversary_every < 1:
+            raise ValueError("batch_size and adversary_every must be at least 1, micro_batch at least 0")
         if self.crop_seconds * self.codec.sample_rate < 2 ** self.losses.mel_scales[1]:
             raise ValueError("crop_seconds is shorter than the longest mel window of losses.mel_scales")

@@ -19,7 +19,8 @@ def time_loss(wav: Tensor, decoded: Tensor) -> Tensor:
 class MelLoss(nn.Module):
     """l_f, eq. 1: L1 + L2 of 64-bin mel spectrograms with windows 2^i, hop 2^i/4, averaged over i = 5 … 11.
 
-    The L2 term is the root of the mean square (α_i = 1), so that it has the unit of the L1 term.
+    The L2 term is the root of a clip's mean square (α_i = 1), so that it has the unit of the L1 term; clips are
+    averaged after it, so that a batch in parts (processes, micro-batches) has the loss of the whole.
     """
 
     def __init__(self, config: LossConfig, sample_rate: int) -> None:
@@ -50,19 +51,19 @@ class MelLoss(nn.Module):
         loss = wav.new_zeros(())
         for window in self.windows:
             difference = self.spectrogram(decoded, window) - self.spectrogram(wav, window)
-            loss = loss + difference.abs().mean() + (difference.square().mean() + 1e-12).sqrt()
+            loss = loss + difference.abs().mean() + (difference.square().mean((1, 2)) + 1e-12).sqrt().mean()
         return loss / len(self.windows)
 
 
 def adversarial_loss(judgement: Judgement) -> Tensor:
     """l_g = mean over scales of max(0, 1 − D_k(x̂))."""
-    return torch.stack([F.relu(1 - logits).mean() for logits, _ in judgement]).mean()
+    return torch.stack([F.relu(1 - logits.float()).mean() for logits, _ in judgement]).mean()
 
 
 def feature_loss(real: Judgement, decoded: Judgement) -> Tensor:
     """l_feat, eq. 2: mean over scales and layers of the L1 distance between feature maps."""
     distances = [
-        F.l1_loss(ours, theirs.detach())
+        F.l1_loss(ours.float(), theirs.detach().float())
         for (_, real_maps), (_, decoded_maps) in zip(real, decoded, strict=True)
         for theirs, ours in zip(real_maps, decoded_maps, strict=True)
     ]
@@ -72,7 +73,10 @@ def feature_loss(real: Judgement, decoded: Judgement) -> Tensor:
 def discriminator_loss(real: Judgement, decoded: Judgement) -> Tensor:
     """L_D = mean over scales of max(0, 1 − D_k(x)) + max(0, 1 + D_k(x̂))."""
     return torch.stack(
-        [F.relu(1 - r).mean() + F.relu(1 + d).mean() for (r, _), (d, _) in zip(real, decoded, strict=True)]
+        [
+            F.relu(1 - ours.float()).mean() + F.relu(1 + theirs.float()).mean()
+            for (ours, _), (theirs, _) in zip(real, decoded, strict=True)
+        ]
     ).mean()
 
 
@@ -89,13 +93,3 @@ def mel_filters(n_fft: int, n_mels: int, sample_rate: int) -> Tensor:
     empty = (filters.sum(1) == 0).nonzero()[:, 0]
     filters[empty, (bins - centre[empty]).abs().argmin(1)] = 1.0
     return filters
-
-
-def si_snr(wav: Tensor, decoded: Tensor) -> Tensor:
-    """Scale-invariant signal-to-noise ratio of each clip in dB: [B, 1, N] twice → [B]; a silent reference gives NaN."""
-    target = (wav - wav.mean(-1, keepdim=True))[:, 0].double()
-    estimate = (decoded - decoded.mean(-1, keepdim=True))[:, 0].double()
-    power = target.square().sum(-1, keepdim=True)
-    projection = (estimate * target).sum(-1, keepdim=True) / power * target
-    noise = (estimate - projection).square().sum(-1).clamp(min=1e-20)
-    return 10 * torch.log10(projection.square().sum(-1) / noise)

@@ -1,8 +1,9 @@
 """The quantizer Q: one codebook (sec. 3.1), or residual codebooks for several streams (sec. 3.2).
 
 The paper leaves open how codebooks are learnt. # ours: moving averages, k-means on the first batch, and codes that
-fall out of use replaced by vectors of the batch, as SoundStream (Zeghidour 2021) does. Under several processes all
-see the gathered batch and the same random numbers, so their codebooks stay equal without being sent around.
+fall out of use replaced by vectors of the batch, as SoundStream (Zeghidour 2021) does. Codebooks move once an optimizer
+step, on the latents of all its micro-batches and processes: all see the same vectors and random numbers, so codebooks
+stay equal without being sent around, and a batch in parts teaches what the whole batch would.
 """
 
 from __future__ import annotations
@@ -63,8 +64,11 @@ class VectorQuantizer(nn.Module):
         self.cluster_sum.copy_(self.codebook * self.cluster_size[:, None])
 
     @torch.no_grad()
-    def learn(self, vectors: Tensor, codes: Tensor, learning: QuantizerConfig) -> None:
-        """Move each code to the running mean of the vectors [M, D] that chose it (codes [M]); replace dead ones."""
+    def learn(self, vectors: Tensor, codes: Tensor, learning: QuantizerConfig, seed: int) -> None:
+        """Move each code to the running mean of the vectors [M, D] that chose it (codes [M]); replace dead ones.
+
+        seed: of the vectors that replace them; not taken from the data, where rounding would change every draw.
+        """
         size = len(self.codebook)
         counts = torch.bincount(codes, minlength=size).to(vectors.dtype)
         sums = torch.zeros_like(self.cluster_sum).index_add_(0, codes, vectors)
@@ -75,16 +79,17 @@ class VectorQuantizer(nn.Module):
         self.codebook.copy_(self.cluster_sum / self.cluster_size.clamp(min=1e-5)[:, None])
         dead = (self.cluster_size < learning.dead_below).nonzero()[:, 0]
         if len(dead):
-            chosen = torch.randint(len(vectors), (len(dead),), generator=_shared_generator(int(codes.sum())))
-            self.codebook[dead] = self.cluster_sum[dead] = vectors[chosen.to(vectors.device)]
+            chosen = torch.randint(len(vectors), (size,), generator=_shared_generator(seed)).to(vectors.device)
+            self.codebook[dead] = self.cluster_sum[dead] = vectors[chosen[dead]]
             self.cluster_size[dead] = 1.0
 
 
 class ResidualVectorQuantizer(nn.Module):
     """Q with k codebooks: each encodes what the ones before left over; k = 1 is plain VQ.
 
-    In training the codebooks start by k-means, by default as soon as enough vectors have been seen (a batch of the
-    paper's size is enough); until then latents pass unquantized, so that residual streams do not start from nothing.
+    In training `forward` remembers what it saw and `learn` moves the codebooks. They start by k-means, by default as
+    soon as enough vectors have been seen (a batch of the paper's size is enough); until then latents pass unquantized,
+    so that residual streams do not start from nothing.
     """
 
     pool: Tensor
@@ -95,6 +100,7 @@ class ResidualVectorQuantizer(nn.Module):
         super().__init__()
         self.learning = QuantizerConfig()
         self.streams = nn.ModuleList(VectorQuantizer(codebook_size, dim) for _ in range(n_q))
+        self.seen: list[tuple[Tensor, Tensor]] = []  # latents [M, D] and codes [M, K] since the last `learn`
         self.register_buffer("pool", torch.empty(0, dim), persistent=False)
         self.register_buffer("passes", torch.tensor(0), persistent=False)
         self.register_buffer("started", torch.tensor(False), persistent=False)
@@ -104,25 +110,38 @@ class ResidualVectorQuantizer(nn.Module):
         return iter(cast("list[VectorQuantizer]", list(self.streams)))
 
     def forward(self, latent: Tensor) -> Quantized:
-        """latent [B, D, T] → Quantized; learns while training."""
+        """latent [B, D, T] → Quantized; while training, remembers what `learn` needs."""
         residual = latent.float()
+        rows = _rows(residual.detach())
         if self.training and not self.started:
-            self._collect(residual.detach())
-            if not self.started:
-                return Quantized(latent, self.encode(latent), latent.new_zeros(()))
+            codes = torch.zeros(len(latent), len(self.streams), latent.shape[2], dtype=torch.long, device=latent.device)
+            self.seen.append((rows, _rows(codes)))
+            return Quantized(latent, codes, latent.new_zeros(()))
         total = torch.zeros_like(residual)
-        codes, commitment = [], []
+        streams, commitment = [], []
         for stream in self:
-            stream_codes = stream.encode(residual.detach())
-            vectors = stream.decode(stream_codes)
-            if self.training:
-                stream.learn(_gather(_rows(residual.detach())), _gather(stream_codes.flatten()), self.learning)
+            streams.append(stream.encode(residual.detach()))
+            vectors = stream.decode(streams[-1])
             commitment.append(F.mse_loss(residual, vectors))
             # The residual keeps its gradient to the latent, the code vectors have none.
             residual, total = residual - vectors, total + vectors
-            codes.append(stream_codes)
+        codes = torch.stack(streams, 1)
+        if self.training:
+            self.seen.append((rows, _rows(codes)))
         quantized = latent + (total - latent).detach()  # straight-through
-        return Quantized(quantized, torch.stack(codes, 1), torch.stack(commitment).mean())
+        return Quantized(quantized, codes, torch.stack(commitment).mean())
+
+    @torch.no_grad()
+    def learn(self) -> None:
+        """Move the codebooks by what all processes have seen since the last call; call it once an optimizer step."""
+        vectors, codes = (_gather(torch.cat(pieces)) for pieces in zip(*self.seen, strict=True))
+        self.seen.clear()
+        self.passes += 1
+        if not self.started:
+            return self._collect(vectors)
+        for k, stream in enumerate(self):
+            residual, vectors = vectors, vectors - stream.codebook[codes[:, k]]
+            stream.learn(residual, codes[:, k], self.learning, seed=int(self.passes) * len(self.streams) + k)
 
     def encode(self, latent: Tensor) -> Tensor:
         """latent [B, D, T] → codes [B, K, T]."""
@@ -148,10 +167,10 @@ class ResidualVectorQuantizer(nn.Module):
                 buffer.copy_(state[name])
 
     @torch.no_grad()
-    def _collect(self, latent: Tensor) -> None:
+    def _collect(self, vectors: Tensor) -> None:
+        """Keep vectors [M, D] until there are enough for k-means, then start the codebooks."""
         enough = round(self.learning.kmeans_vectors * len(next(iter(self)).codebook))
-        self.pool = torch.cat([self.pool, _gather(_rows(latent))])[-enough:]
-        self.passes += 1
+        self.pool = torch.cat([self.pool, vectors])[-enough:]
         if len(self.pool) < enough or self.passes <= self.learning.start_step:
             return
         residual = self.pool
@@ -193,5 +212,5 @@ def _gather(values: Tensor) -> Tensor:
 
 
 def _shared_generator(seed: int) -> torch.Generator:
-    """Random numbers that depend on the data alone, so that every process draws the same."""
+    """Random numbers of their own, so that every process draws the same."""
     return torch.Generator().manual_seed(seed)

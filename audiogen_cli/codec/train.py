@@ -1,11 +1,11 @@
-"""Training the codec (sec. 3.1): L_G for encoder, quantizer and decoder, L_D for the discriminators, in turn."""
+"""Training the codec (sec. 3.1): L_G for encoder, quantizer and decoder, L_D for the discriminators, step by step."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +14,27 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from audiogen_cli.codec.config import CodecTrainConfig, SpectralConfig
+from audiogen_cli.codec.config import CodecTrainConfig, LossConfig, SpectralConfig
 from audiogen_cli.codec.crops import CropDataset, RankSampler, crop_batches
 from audiogen_cli.codec.discriminators import MultiScaleSTFTDiscriminator
 from audiogen_cli.codec.losses import (
+    Judgement,
     MelLoss,
     adversarial_loss,
     discriminator_loss,
     feature_loss,
-    si_snr,
     time_loss,
 )
 from audiogen_cli.codec.model import AudioCodec
-from audiogen_cli.data.audio import read_audio
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.errors import AudiogenError, InputError, Interrupted
 from audiogen_cli.interop import model_folder
 from audiogen_cli.training.checkpoint import list_checkpoints, load_state, save_checkpoint
-from audiogen_cli.training.launch import StopSignal
+from audiogen_cli.training.launch import StopSignal, reuse_memory
 from audiogen_cli.training.log import RunLog, record_run
 from audiogen_cli.training.schedule import learning_rate
+
+QUIET = 0.1  # of the usual level, where decoders begin
 
 
 @dataclass
@@ -47,13 +48,35 @@ class State:
     step: int = 0
 
 
-def train(config: CodecTrainConfig, clips: Sequence[Clip], validation: Sequence[Clip], out: Path) -> Path:
+@dataclass
+class Report:
+    """What a validation found. warnings: one sentence each, with the cause."""
+
+    metrics: dict[str, float]
+    warnings: list[str] = field(default_factory=list)
+
+
+# Judges a codec on clips and may write sounds to hear into the folder. The metrics live in `evaluation`, which knows
+# codecs; codecs do not know it, so a caller brings the two together.
+Validator = Callable[[AudioCodec, Sequence[Clip], Path], Report]
+
+
+def train(
+    config: CodecTrainConfig,
+    clips: Sequence[Clip],
+    validation: Sequence[Clip],
+    out: Path,
+    validator: Validator | None = None,
+) -> Path:
     """Train a codec on crops of `clips` and write its model folder to `out`; run again, it resumes.
 
-    validation: clips that are reconstructed every `validate_every` steps; may be empty.
+    validator: called every `validate_every` steps and at the end with at most `validate_clips` of the `validation`
+    clips, spread over all of them, and the folder `out/reconstructions/step-NNNNNN`.
     Raises InputError if `out` holds a run with other settings, AudiogenError if the loss stops being a number.
     """
     accelerator = Accelerator(mixed_precision=config.precision)
+    if accelerator.device.type == "cpu":
+        reuse_memory()
     if config.batch_size % accelerator.num_processes:
         raise InputError(f"batch_size {config.batch_size} cannot be shared by {accelerator.num_processes} processes")
     if accelerator.is_main_process:
@@ -69,13 +92,15 @@ def train(config: CodecTrainConfig, clips: Sequence[Clip], validation: Sequence[
     sampler = RankSampler(
         config.batch_size, accelerator.process_index, accelerator.num_processes, state.step, config.max_steps
     )
+    heard = validation[:: max(1, len(validation) // config.validate_clips)][: config.validate_clips]
     log = RunLog(out, state.step, config.max_steps, accelerator.is_main_process)
     started = time.perf_counter()
     stopped = False
     with log, StopSignal() as stop:
         for batch in crop_batches(dataset, sampler, config.workers):
-            metrics = train_step(state, batch.to(accelerator.device), mel_loss, config, accelerator)
-            if not math.isfinite(metrics["loss"]):
+            wav = batch.to(accelerator.device)
+            metrics = train_step(state, wav, mel_loss, config, accelerator)
+            if not all(math.isfinite(value) for name, value in metrics.items() if name != "lr"):
                 ids = [dataset.clip(state.step * config.batch_size + i).id for i in range(config.batch_size)]
                 raise AudiogenError(_diverged(state.step, ids, out))
             state.step += 1
@@ -85,8 +110,14 @@ def train(config: CodecTrainConfig, clips: Sequence[Clip], validation: Sequence[
                 started = time.perf_counter()
                 log.write(state.step, {**metrics, "step_seconds": seconds / config.log_every})
             last = state.step == config.max_steps
-            if validation and (state.step % config.validate_every == 0 or last) and accelerator.is_main_process:
-                log.write(state.step, validate(state.codec, validation[: config.validate_clips], mel_loss), "val")
+            validating = state.step % config.validate_every == 0 or last
+            if validator and heard and validating and accelerator.is_main_process:
+                folder = out / "reconstructions" / f"step-{state.step:06d}"
+                report = validator(state.codec.eval(), heard, folder)
+                shares = gradient_shares(state, wav, mel_loss, config, accelerator)
+                log.write(state.step, {**report.metrics, **shares}, "val")
+                for warning in report.warnings:
+                    log.say(f"warning: {warning}")
             stopped = stop.agreed(accelerator)
             if (state.step % config.save_every == 0 or last or stopped) and accelerator.is_main_process:
                 save(state, config, out)
@@ -106,7 +137,12 @@ def build_state(config: CodecTrainConfig, device: torch.device) -> State:
     """Fresh networks and optimizers."""
     codec = AudioCodec(config.codec).to(device)
     codec.quantizer.learning = config.quantizer
+    start_quietly(codec)
     discriminator = MultiScaleSTFTDiscriminator(config.discriminator).to(device)
+    if config.compile:
+        # Not Q, whose search decides what runs next; not D, through whose graph two losses go back.
+        codec.encoder.compile()
+        codec.decoder.compile()
     return State(
         codec,
         discriminator,
@@ -115,101 +151,129 @@ def build_state(config: CodecTrainConfig, device: torch.device) -> State:
     )
 
 
+def start_quietly(codec: AudioCodec) -> None:
+    """Initialise SEANet networks so that they hear quiet sounds and begin near silence; others stay as they are.
+
+    # ours: a LayerNorm over channels divides by what the convolution's random bias gave, beside which a sound of -30 dB
+    # is nothing; and a decoder that begins at full level teaches the encoder, first of all, to be still. Either way the
+    # latents shrink to a point within a hundred steps and a handful of codes is left.
+    """
+    if codec.config.network.kind != "seanet":
+        return
+    layers = [layer for layer in codec.modules() if isinstance(layer, nn.Conv1d | nn.ConvTranspose1d)]
+    for layer in layers:
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+    if codec.config.network.norm == "layer":
+        with torch.no_grad():
+            layers[-1].weight.mul_(QUIET)
+
+
 def train_step(
     state: State, wav: Tensor, mel_loss: MelLoss, config: CodecTrainConfig, accelerator: Accelerator
 ) -> dict[str, float]:
-    """One step of both players on wav [B, 1, N], the discriminators first; returns what to log."""
+    """One step of both players on wav [B, 1, N], this process's share; returns what to log, means over processes.
+
+    # ours: both move at once, each against the other as it was before the step. D then judges a batch once for both
+    losses, which costs 7 passes through it where turns cost 9, and micro-batches need no second pass through G.
+    """
     rate = learning_rate(state.step, config.lr, config.schedule, config.warmup_steps, config.max_steps)
+    playing = config.codec.network.kind == "seanet" and state.step >= config.adversary_start
+    learning = playing and state.step % config.adversary_every == 0
     state.codec.train()
+    sums: dict[str, Tensor] = {}
+    for part in wav.split(config.micro_batch or len(wav)):
+        with accelerator.autocast():
+            output = state.codec(part)
+        losses, share = {"commitment": output.commitment}, len(part) / len(wav)  # losses are means over clips
+        if output.decoded is None:
+            losses["spectrum"] = output.spectrum
+        else:
+            decoded = output.decoded.float()
+            judged = judge(state.discriminator, part, decoded, learning, accelerator) if playing else None
+            losses |= waveform_losses(part, decoded, mel_loss, judged)
+            if judged and learning:
+                losses["discriminator"] = discriminator_loss(*judged)
+                # Only as far as D's parameters; the graph is kept for l_g and l_feat, which go through D to G.
+                (share * losses["discriminator"]).backward(
+                    inputs=list(state.discriminator.parameters()), retain_graph=True
+                )
+        losses["loss"] = torch.stack(list(weigh(losses, config.losses).values())).sum()
+        (share * losses["loss"]).backward(inputs=list(state.codec.parameters()))
+        for name, value in losses.items():
+            sums[name] = sums.get(name, 0.0) + share * value.detach()
+    state.codec.quantizer.learn()
+    if learning:
+        update(state.discriminator, state.discriminator_optimizer, rate, config.grad_clip, accelerator)
+    sums["grad_norm"] = update(state.codec, state.codec_optimizer, rate, config.grad_clip, accelerator)
+    means = accelerator.reduce(torch.stack([value.float() for value in sums.values()]), "mean")
+    return {**dict(zip(sums, means.tolist(), strict=True)), "lr": rate}
+
+
+def judge(
+    discriminator: MultiScaleSTFTDiscriminator, wav: Tensor, decoded: Tensor, learning: bool, accelerator: Accelerator
+) -> tuple[Judgement, Judgement]:
+    """What D makes of real and decoded audio, both [B, 1, N]. learning: D itself is to get gradients."""
     with accelerator.autocast():
-        output = state.codec(wav)
-    losses, metrics = {"commitment": output.commitment}, {}
-    if output.spectrum is not None:
-        losses["spectrum"] = output.spectrum
-    else:
-        decoded = output.decoded.float()
-        losses |= {"time": time_loss(wav, decoded), "mel": mel_loss(wav, decoded)}
-        if state.step >= config.adversary_start:
-            if state.step % config.adversary_every == 0:
-                metrics["discriminator"] = discriminator_step(state, wav, decoded.detach(), rate, config, accelerator)
-            losses |= adversary_losses(state.discriminator, wav, decoded, accelerator)
-    loss = torch.stack([getattr(config.losses, name) * value for name, value in losses.items()]).sum()
-    norm = update(state.codec, state.codec_optimizer, loss, rate, config.grad_clip, accelerator)
-
-    metrics |= {"loss": loss, **losses, "grad_norm": norm}
-    return {name: float(value.detach()) for name, value in metrics.items()} | {"lr": rate}
-
-
-def discriminator_step(
-    state: State, wav: Tensor, decoded: Tensor, rate: float, config: CodecTrainConfig, accelerator: Accelerator
-) -> Tensor:
-    """Train D on real and (detached) decoded audio, both [B, 1, N]; returns L_D."""
-    with accelerator.autocast():
-        loss = discriminator_loss(state.discriminator(wav), state.discriminator(decoded))
-    update(state.discriminator, state.discriminator_optimizer, loss, rate, config.grad_clip, accelerator)
-    return loss
-
-
-def adversary_losses(
-    discriminator: MultiScaleSTFTDiscriminator, wav: Tensor, decoded: Tensor, accelerator: Accelerator
-) -> dict[str, Tensor]:
-    """l_g and l_feat for wav and decoded [B, 1, N]; D itself gets no gradient."""
-    discriminator.requires_grad_(False)
-    with accelerator.autocast():
-        with torch.no_grad():
+        with torch.set_grad_enabled(learning):
             real = discriminator(wav)
-        fake = discriminator(decoded)
-        losses = {"adversarial": adversarial_loss(fake), "feature": feature_loss(real, fake)}
-    discriminator.requires_grad_(True)
+        return real, discriminator(decoded)
+
+
+def waveform_losses(
+    wav: Tensor, decoded: Tensor, mel_loss: MelLoss, judged: tuple[Judgement, Judgement] | None
+) -> dict[str, Tensor]:
+    """The parts of L_G that look at decoded audio [B, 1, N], unweighted; without a judgement, the first two."""
+    losses = {"time": time_loss(wav, decoded), "mel": mel_loss(wav, decoded)}
+    if judged:
+        losses |= {"adversarial": adversarial_loss(judged[1]), "feature": feature_loss(*judged)}
     return losses
 
 
+def weigh(losses: dict[str, Tensor], weights: LossConfig) -> dict[str, Tensor]:
+    """The terms of L_G: each loss that has a weight λ, times it."""
+    return {name: getattr(weights, name) * value for name, value in losses.items() if hasattr(weights, name)}
+
+
+def gradient_shares(
+    state: State, wav: Tensor, mel_loss: MelLoss, config: CodecTrainConfig, accelerator: Accelerator
+) -> dict[str, float]:
+    """How much each weighted loss pulls at the decoder's output for wav [B, 1, N]: its gradient's norm over their sum.
+
+    The commitment pulls at the latent only and is not in it; nor do spectral networks, whose loss is one, have shares.
+    """
+    if config.codec.network.kind != "seanet":
+        return {}
+    part = wav[: config.micro_batch or len(wav)]
+    with torch.no_grad(), accelerator.autocast():
+        decoded = state.codec.eval()(part).decoded.float()
+    decoded.requires_grad_()
+    playing = state.step >= config.adversary_start
+    judged = judge(state.discriminator, part, decoded, False, accelerator) if playing else None
+    losses = weigh(waveform_losses(part, decoded, mel_loss, judged), config.losses)
+    norms = {name: torch.autograd.grad(loss, decoded, retain_graph=True)[0].norm() for name, loss in losses.items()}
+    total = torch.stack(list(norms.values())).sum().clamp(min=1e-20)
+    return {f"share_{name}": float(norm / total) for name, norm in norms.items()}
+
+
 def update(
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    loss: Tensor,
-    rate: float,
-    grad_clip: float,
-    accelerator: Accelerator,
+    network: nn.Module, optimizer: torch.optim.Optimizer, rate: float, grad_clip: float, accelerator: Accelerator
 ) -> Tensor:
-    """One optimizer step on `loss`; gradients are averaged over processes. Returns their norm before clipping."""
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    parameters = [parameter for parameter in network.parameters() if parameter.grad is not None]
+    """One optimizer step on the gradients, averaged over processes. Returns their norm before clipping.
+
+    Averaged by hand rather than by DDP: its hooks assume one forward and one backward a step, a GAN has more.
+    """
+    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
     if accelerator.num_processes > 1:
-        # Done by hand rather than by DDP: its hooks assume one forward and one backward a step, a GAN has more.
-        for parameter in parameters:
-            parameter.grad = accelerator.reduce(parameter.grad, "mean")
-    norm = clip_grad_norm_(parameters, grad_clip)
+        mean = accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
+        for gradient, part in zip(gradients, mean.split([gradient.numel() for gradient in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+    norm = clip_grad_norm_(network.parameters(), grad_clip)
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
     return norm
-
-
-@torch.no_grad()
-def validate(codec: AudioCodec, clips: Iterable[Clip], mel_loss: MelLoss) -> dict[str, float]:
-    """Reconstruct whole clips: SI-SNR in dB, mel distance, and per stream the share of codes used and perplexity."""
-    codec.eval()
-    device = next(codec.parameters()).device
-    ratios, mels = [], []
-    counts = torch.zeros(codec.n_q, codec.codebook_size)
-    for clip in clips:
-        samples = read_audio(clip.audio_path, codec.sample_rate, clip.start, clip.duration)
-        wav = torch.from_numpy(samples)[None, None].to(device)
-        codes = codec.encode(wav)
-        decoded = codec.decode(codes)[..., : wav.shape[-1]]
-        ratios.append(float(si_snr(wav, decoded)))
-        mels.append(float(mel_loss(wav, decoded)))
-        for k in range(codec.n_q):
-            counts[k] += torch.bincount(codes[0, k].cpu(), minlength=codec.codebook_size)
-    heard = [ratio for ratio in ratios if math.isfinite(ratio)]
-    metrics = {"si_snr": sum(heard) / max(1, len(heard)), "mel": sum(mels) / len(mels)}
-    for k, stream in enumerate(counts):
-        share = stream[stream > 0] / stream.sum()
-        metrics[f"usage_{k}"] = float((stream > 0).float().mean())
-        metrics[f"perplexity_{k}"] = float((-share * share.log()).sum().exp())
-    return metrics
 
 
 def save(state: State, config: CodecTrainConfig, out: Path) -> Path:

@@ -28,7 +28,8 @@ def train_codec(
 ) -> None:
     """Example: audiogen train-codec --config recipes/codec-x32.yaml --out runs/codec-x32
 
-    Trains a neural codec on the train split; run again to resume. Prints the model's folder.
+    Trains a neural codec on the train split; run again to resume. Prints the model's folder. Validates on the val
+    split and leaves sounds to hear in OUT/reconstructions.
     """
     from audiogen_cli.codec.config import CodecTrainConfig
     from audiogen_cli.data.manifest import load_manifests
@@ -41,9 +42,10 @@ def train_codec(
     if processes > 1:
         return relaunch(processes)
     from audiogen_cli.codec.train import train
+    from audiogen_cli.evaluation.codec_validation import validate_codec
 
     parts = {split: [clip for clip in clips if clip.split == split] for split in ("train", "val")}
-    folder = train(recipe, parts["train"], parts["val"], out)
+    folder = train(recipe, parts["train"], parts["val"], out, validate_codec)
     if is_main_process():
         typer.echo(folder)
         typer.echo(f"next: audiogen tokenize --manifests {manifests} --codec {folder}", err=True)

@@ -19,7 +19,7 @@ from audiogen_cli.evaluation.clips import Recording
 from audiogen_cli.evaluation.reconstruction import Losses, Reconstructor
 
 SAVED_CLIPS = 4  # reconstructions to listen to
-VISQOL_CLIPS = 8  # ViSQOL takes seconds a clip
+VISQOL_CLIPS = 4  # ViSQOL takes seconds a clip
 
 # ours: where a number stops being a weak codec's and becomes a broken one's.
 COLLAPSED_USAGE = 0.5  # share of a codebook that occurs at all

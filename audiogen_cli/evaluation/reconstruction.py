@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from audiogen_cli.codec.model import AudioCodec
 
 OTHER_CLIP = "another clip"
+VISQOL_CLIPS = 100  # ours: at 3 s a clip, more take longer than they tell; the same ones in every run
 
 
 class Reconstructor:
@@ -68,24 +69,39 @@ class Reconstructor:
 
 @dataclass
 class Losses:
-    """SI-SNR (dB) and mel distance (dB) of each clip of one row."""
+    """What a codec lost of each clip of one row. metrics: those to measure."""
 
     sample_rate: int
-    si_snr: list[float] = field(default_factory=list)
-    mel_distance: list[float] = field(default_factory=list)
+    metrics: Sequence[str]
+    si_snr: list[float] = field(default_factory=list)  # dB
+    si_snr_aligned: list[float] = field(default_factory=list)  # dB, at the best lag
+    lags: list[int] = field(default_factory=list)  # samples that the reconstruction comes late
+    mel_distance: list[float] = field(default_factory=list)  # dB
+    visqol: list[float] = field(default_factory=list)  # MOS-LQO
 
-    def add(self, wav: np.ndarray, other: np.ndarray) -> None:
-        """Compare two waveforms [N]."""
-        self.si_snr.append(signal.si_snr(wav, other))
-        self.mel_distance.append(signal.mel_distance(wav, other, self.sample_rate))
+    def add(self, wav: np.ndarray, other: np.ndarray, heard: bool = True) -> None:
+        """Compare two waveforms [N]. heard: by ViSQOL too, which takes seconds."""
+        if "si_snr" in self.metrics:
+            self.si_snr.append(signal.si_snr(wav, other))
+            aligned, lag = signal.aligned_si_snr(wav, other, self.sample_rate)
+            self.si_snr_aligned.append(aligned)
+            self.lags.append(lag)
+        if "mel_distance" in self.metrics:
+            self.mel_distance.append(signal.mel_distance(wav, other, self.sample_rate))
+        if "visqol" in self.metrics and heard:
+            self.visqol.append(signal.visqol(wav, other, self.sample_rate))
 
-    def score(self, metrics: Sequence[str]) -> dict[str, float | None]:
-        """Means over clips of the chosen metrics."""
+    def score(self) -> dict[str, float | None]:
+        """Means over clips; None where no clip has a value."""
         values: dict[str, float | None] = {}
-        if "si_snr" in metrics:
+        if "si_snr" in self.metrics:
             values["si_snr"] = signal.summarize_si_snr(self.si_snr).mean
-        if "mel_distance" in metrics and self.mel_distance:
-            values["mel_distance_db"] = float(np.mean(self.mel_distance))
+            values["si_snr_aligned"] = signal.summarize_si_snr(self.si_snr_aligned).mean
+        if "mel_distance" in self.metrics:
+            values["mel_distance_db"] = float(np.mean(self.mel_distance)) if self.mel_distance else None
+        if "visqol" in self.metrics:
+            scores = [score for score in self.visqol if np.isfinite(score)]
+            values["visqol"] = float(np.mean(scores)) if scores else None
         return values
 
 
@@ -94,15 +110,17 @@ def evaluate_codec(config: EvalConfig, progress: Progress) -> Findings:
 
     Raises InputError if split or model are unusable, AudiogenError if no clip could be read.
     """
+    metrics, warnings = _available(config)
     reconstructor = Reconstructor.load(config.model, config.device)
-    codec, metrics = reconstructor.codec, config.chosen_metrics
+    codec = reconstructor.codec
     everything, skipped = load_references(config.split, config.manifests, config.reference)
     n_available = len(everything) + len(skipped)
     counts = np.zeros((codec.n_q, codec.codebook_size), np.int64)
-    losses, floor = Losses(codec.sample_rate), Losses(codec.sample_rate)
+    losses, floor = Losses(codec.sample_rate, metrics), Losses(codec.sample_rate, metrics)
     scored: list[Reference] = []
     previous = None
     references = limit_clips(everything, config.limit)
+    heard = {reference.id for reference in limit_clips(references, VISQOL_CLIPS)}
     for done, reference in enumerate(references, 1):
         progress(done, len(references))
         try:
@@ -110,9 +128,9 @@ def evaluate_codec(config: EvalConfig, progress: Progress) -> Findings:
         except InputError as error:
             skipped.append(Skipped(reference.id, str(error)))
             continue
-        losses.add(wav, decoded)
+        losses.add(wav, decoded, reference.id in heard)
         if previous is not None:  # each clip against the one before it: a codec that scores so keeps nothing
-            floor.add(wav, np.resize(previous, len(wav)))
+            floor.add(wav, np.resize(previous, len(wav)), reference.id in heard)
         counts += signal.count_codes(codes, codec.codebook_size)
         scored.append(reference)
         previous = wav
@@ -123,17 +141,36 @@ def evaluate_codec(config: EvalConfig, progress: Progress) -> Findings:
     return Findings(
         n=len(scored),
         n_available=n_available,
-        metrics={**losses.score(metrics), **_score_codes(codec, usage, metrics)},
-        baselines={OTHER_CLIP: floor.score(metrics)},
+        metrics={**losses.score(), **_score_codes(codec, usage, metrics)},
+        baselines={OTHER_CLIP: floor.score()},
         inputs={
             "codec_fingerprint": codec.fingerprint,
             "resampler": RESAMPLER,
             "reference_set": hash_references(scored),
             "max_duration": MAX_DURATION,
         },
-        details={"si_snr": asdict(signal.summarize_si_snr(losses.si_snr)), "code_usage": asdict(usage)},
+        details={
+            "si_snr": asdict(signal.summarize_si_snr(losses.si_snr)),
+            "lag": float(np.median(losses.lags)) if losses.lags else None,
+            "visqol_clips": len(losses.visqol),
+            "code_usage": asdict(usage),
+        },
+        warnings=warnings,
         skipped=skipped,
     )
+
+
+def _available(config: EvalConfig) -> tuple[tuple[str, ...], list[str]]:
+    """The metrics to compute, and what to say of one that is left out. Raises InputError if it was asked for."""
+    metrics = config.chosen_metrics
+    try:
+        if "visqol" in metrics:
+            signal.check_visqol()
+    except InputError as error:
+        if config.metrics:
+            raise
+        return tuple(name for name in metrics if name != "visqol"), [f"no ViSQOL: {error}"]
+    return metrics, []
 
 
 def _score_codes(codec: AudioCodec, usage: signal.CodeUsage, metrics: Sequence[str]) -> dict[str, float | None]:

@@ -1,9 +1,12 @@
 """Q: nearest codes, straight-through gradients, learning and its synchronisation."""
 
+import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from audiogen_cli.codec.config import QuantizerConfig
 from audiogen_cli.codec.quantizer import ResidualVectorQuantizer, kmeans
 
 
@@ -57,6 +60,7 @@ def test_learning_finds_clusters_and_revives_dead_codes():
     for _ in range(60):
         latent = centres[torch.randint(8, (256,))] + 0.01 * torch.randn(256, 4)
         quantizer(latent.T[None])
+        quantizer.learn()
     (stream,) = quantizer
     distance = torch.cdist(centres, stream.codebook).min(1).values
     assert distance.max() < 0.1
@@ -76,3 +80,68 @@ def test_evaluation_does_not_learn():
     before = quantizer.state_dict()["streams.0.codebook"].clone()
     quantizer(torch.randn(2, 4, 6))
     assert torch.equal(quantizer.state_dict()["streams.0.codebook"], before)
+
+
+def float64_step(codebook, size, total, vectors, decay):
+    """Moving averages of clusters, written from SoundStream's description: (codes, new codebook, size, sum)."""
+    distances = ((vectors[:, None] - codebook[None]) ** 2).sum(-1)
+    codes = distances.argmin(1)
+    counts = np.bincount(codes, minlength=len(codebook)) * len(codebook) / len(vectors)
+    sums = np.stack([vectors[codes == code].sum(0) for code in range(len(codebook))]) * len(codebook) / len(vectors)
+    size, total = decay * size + (1 - decay) * counts, decay * total + (1 - decay) * sums
+    return codes, total / size[:, None], size, total
+
+
+def test_residual_learning_equals_float64():
+    torch.manual_seed(0)
+    quantizer = ResidualVectorQuantizer(2, 8, 4).train()
+    quantizer.learning = QuantizerConfig(decay=0.8, dead_below=0.0, kmeans_vectors=8)
+    quantizer(torch.randn(4, 4, 16))
+    quantizer.learn()  # starts the codebooks
+    state = [tuple(t.double().numpy() for t in (s.codebook, s.cluster_size, s.cluster_sum)) for s in quantizer]
+    for _ in range(5):
+        latent = torch.randn(3, 4, 20)
+        output = quantizer(latent)
+        quantizer.learn()
+        residual = latent.transpose(1, 2).reshape(-1, 4).double().numpy()
+        commitment = []
+        for k in range(2):
+            before = state[k][0]
+            codes, *after = float64_step(*state[k], residual, 0.8)
+            state[k] = tuple(after)
+            assert (output.codes[:, k].flatten().numpy() == codes).all()
+            residual = residual - before[codes]
+            commitment.append((residual**2).mean())
+        assert float(output.commitment) == pytest.approx(np.mean(commitment), rel=1e-5)
+    for stream, (codebook, *_) in zip(quantizer, state, strict=True):
+        np.testing.assert_allclose(stream.codebook, codebook, atol=1e-5)
+
+
+def test_a_batch_in_parts_teaches_what_the_whole_teaches():
+    latents = torch.randn(6, 4, 4, 32, generator=torch.Generator().manual_seed(0))
+    whole, parts = (ResidualVectorQuantizer(2, 8, 4).train() for _ in range(2))
+    for latent in latents:
+        whole(latent)
+        for part in latent.split(3):
+            parts(part)
+        whole.learn()
+        parts.learn()
+    assert whole.started and parts.started
+    for ours, theirs in zip(whole, parts, strict=True):
+        assert torch.allclose(ours.codebook, theirs.codebook, atol=1e-6)
+
+
+def test_dead_codes_are_reborn_the_same_whatever_rounding_does():
+    def reborn(noise: float) -> torch.Tensor:
+        torch.manual_seed(0)
+        quantizer = ResidualVectorQuantizer(1, 8, 4).train()
+        latent = torch.randn(1, 4, 64)
+        quantizer(latent)
+        quantizer.learn()
+        (stream,) = quantizer
+        stream.cluster_size[:4] = 0.0
+        quantizer(latent + noise)
+        quantizer.learn()
+        return stream.codebook
+
+    assert torch.allclose(reborn(0.0), reborn(1e-5), atol=1e-3)

@@ -286,8 +286,8 @@ class TestCodec:
         results = run(
             capsys, task="codec", reference=reference, model=str(model), metrics="si-snr", limit=2, out=tmp_path / "out"
         )
-        assert set(results["metrics"]) == {"si_snr"}
-        assert set(results["baselines"]["another clip"]) == {"si_snr"}
+        assert set(results["metrics"]) == {"si_snr", "si_snr_aligned"}
+        assert set(results["baselines"]["another clip"]) == {"si_snr", "si_snr_aligned"}
         assert results["partial"]
 
 

@@ -7,7 +7,11 @@ import math
 import numpy as np
 import pytest
 
+from audiogen_cli.errors import InputError
+from audiogen_cli.evaluation import signal
 from audiogen_cli.evaluation.signal import (
+    aligned_si_snr,
+    check_visqol,
     code_usage,
     count_codes,
     kbps,
@@ -15,6 +19,7 @@ from audiogen_cli.evaluation.signal import (
     paper_kbps,
     si_snr,
     summarize_si_snr,
+    visqol,
 )
 
 
@@ -63,6 +68,44 @@ def test_the_mean_leaves_out_and_counts_what_has_no_finite_value() -> None:
     assert summary.mean == pytest.approx(6.0)
     assert (summary.n, summary.exact, summary.silent, summary.lost) == (2, 1, 1, 1)
     assert summarize_si_snr([math.nan]).mean is None
+
+
+@pytest.mark.parametrize("lag", [0, 1, 37, -5, 800])
+def test_alignment_finds_the_lag_and_what_is_lost_besides(lag: int) -> None:
+    long = clip(n=9000)
+    target, estimate = long[900:8100], noisy(long, 12.0)[900 - lag : 8100 - lag]
+    value, found = aligned_si_snr(target, estimate, 16_000)
+    assert found == lag
+    assert value == pytest.approx(12.0, abs=0.2)
+    if lag:
+        assert si_snr(target, estimate) < 0
+
+
+def test_alignment_of_an_inverted_sound_or_of_silence() -> None:
+    target = clip()
+    assert aligned_si_snr(target, -noisy(target, 5.0), 16_000) == (pytest.approx(5.0), 0)
+    assert math.isnan(aligned_si_snr(np.zeros(100), clip(n=100), 16_000)[0])
+    assert aligned_si_snr(target, np.zeros(len(target)), 16_000) == (-math.inf, 0)
+
+
+def test_a_lag_beyond_reach_is_not_looked_for() -> None:
+    long = clip(n=9000)
+    assert abs(aligned_si_snr(long[2000:8000], long[1000:7000], 16_000)[1]) <= 800
+
+
+def test_visqol_anchors() -> None:
+    pytest.importorskip("visqol")
+    rng = np.random.default_rng(0)
+    target = 0.1 * rng.standard_normal(16_000)
+    assert visqol(target, target, 16_000) == pytest.approx(4.7321, abs=1e-3)
+    assert visqol(target, np.zeros(16_000), 16_000) == 1.0
+    assert math.isnan(visqol(np.zeros(16_000), target, 16_000))
+
+
+def test_visqol_without_its_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signal, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'audiogen-cli\[visqol\]'"):
+        check_visqol()
 
 
 def test_mel_distance_of_a_quieter_copy_is_its_gain() -> None:
