@@ -10,6 +10,8 @@ from typing import Any
 FINDINGS = frozenset(
     ["metrics", "baselines", "intervals", "details", "warnings", "skipped", "published", "n", "n_available", "partial"]
 )
+ABBREVIATIONS = frozenset(["fad", "fd", "kl", "is", "clap", "si", "snr", "ovl", "rel", "src", "rnd"])
+NOTHING = 1e-9  # what is below is a rounding error
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,9 @@ def cell(value: float | None, interval: Sequence[float] | None = None) -> str:
     """A number for a table."""
     if value is None or not math.isfinite(value):
         return "–"
-    return f"{value:.4g}" + (f" [{interval[0]:.3g}, {interval[1]:.3g}]" if interval else "")
+    return ("0" if abs(value) < NOTHING else f"{value:.4g}") + (
+        f" [{interval[0]:.3g}, {interval[1]:.3g}]" if interval else ""
+    )
 
 
 def plain(value: Any) -> str:
@@ -117,5 +121,5 @@ def plain(value: Any) -> str:
 
 
 def readable(name: str) -> str:
-    """A metric's name, to be broken between its words."""
-    return name.replace("_", " ")
+    """A metric's name as a person writes it: `kl_yamnet` → `KL yamnet`."""
+    return " ".join(word.upper() if word in ABBREVIATIONS else word for word in name.replace("_", " ").split())

@@ -40,7 +40,7 @@ def generation(results: Results, sounds: Sounds, budget: Budget) -> list[Section
         best = order[: min(EXTREMES, (len(order) + 1) // 2)]
         worst = order[::-1][: min(EXTREMES, len(order) // 2)]
         for title, chosen in ((f"Best pairs by {name}", best), (f"Worst pairs by {name}", worst)):
-            samples = [_pair(clip, f"{name} {values[clip]:.3f}", sounds, budget) for clip in chosen]
+            samples = [_pair(clip, f"{name} {cell(values[clip])}", sounds, budget) for clip in chosen]
             sections.append(Section(title, samples=samples))
     if hits := results["details"].get("class_hits"):
         sections.append(_class_hits(hits))
