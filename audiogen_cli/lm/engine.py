@@ -247,6 +247,8 @@ class Lane:
         mask = self.prefix_mask[..., :reach]
         if isinstance(column, Tensor):
             mask = mask.masked_fill(self.columns[:reach] > column, -torch.inf)
+        if self.exact:  # once for all layers
+            mask = mask.expand(-1, self.config.n_heads, -1, -1).contiguous()
         for block, memory, cache in zip(self.model.blocks, self.memories, caches, strict=True):
             x = block(x, memory, cache, column, mask)
         logits = self.model.heads(self.model.norm(x))[:, :, 0]  # [R, K, V]
