@@ -135,6 +135,12 @@ def eval_(
 
     Scores a model, or a folder of audio by any system, against real clips. Run again with the same --out, it
     generates only what is missing. --task listening writes a page for raters; --score reads what they send back.
+
+    \b
+    audiogen eval --split audiocaps-test --classifier passt --embedding vggish-google --download
+    audiogen eval --reference 'audio/1-*' --generated 'audio/2-*' --unpaired --model embedded
+    audiogen eval --split audiocaps-test --task continuation --model runs/lm-base
+    accelerate launch -m audiogen_cli eval --split audiocaps-test --model runs/lm-base
     """
     from audiogen_cli.evaluation.config import EvalConfig
     from audiogen_cli.evaluation.run import evaluate

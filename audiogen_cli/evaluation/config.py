@@ -88,8 +88,8 @@ class EvalConfig:
             raise InputError("--unpaired goes with --generated FOLDER: a model's sounds always have their partner")
         for name in self.metrics:
             if name not in UNPAIRED_METRICS:
-                raise InputError(f"{name} compares each clip with its partner: with --unpaired there are "
-                                 f"{', '.join(UNPAIRED_METRICS)}")  # fmt: skip
+                left = ", ".join(UNPAIRED_METRICS)
+                raise InputError(f"{name} compares each clip with its partner: with --unpaired there are {left}")
 
     def _check_continuation(self) -> None:
         if self.generated is not None or self.split is None:

@@ -56,8 +56,8 @@ class Rows:
         to their references' length.
         """
         if self.paired:
-            recordings = [(name, self._cut(recording, reference.recording))
-                          for (name, recording), reference in zip(recordings, references, strict=True)]  # fmt: skip
+            pairs = zip(recordings, references, strict=True)
+            recordings = [(name, self._cut(recording, reference.recording)) for (name, recording), reference in pairs]
         sets = self._reference_sets(references)
         ids = [reference.id for reference in references]
         groups: list[tuple[dict[str, list[Sound]], list[str]]]

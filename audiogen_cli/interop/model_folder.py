@@ -27,6 +27,7 @@ Config = TypeVar("Config")
 
 FORMAT_VERSION = 1
 EMBEDDED_MODEL = Path(__file__).parent.parent / "resources" / "embedded"
+EMBEDDED_NAME = "embedded"
 MODEL_VARIABLE = "AUDIOGEN_MODEL"
 CODEC_FOLDER = "codec"  # in a language model's folder, and beside token shards
 UNLICENSED = "No licence has been set for these weights: ask whoever trained them before using them."
@@ -35,12 +36,14 @@ UNLICENSED = "No licence has been set for these weights: ask whoever trained the
 def find_model(name: str | Path | None = None) -> Path:
     """Resolve what a user calls a model to its folder.
 
-    name: a model folder, a checkpoint, or a run folder (its finished model, else its newest checkpoint); None
-    takes the AUDIOGEN_MODEL variable, else the model shipped in the package.
+    name: a model folder, a checkpoint, or a run folder (its finished model, else its newest checkpoint); `embedded` is
+    the model shipped in the package, and so is None unless the AUDIOGEN_MODEL variable names another.
     Raises InputError if there is no model there.
     """
     name = name or os.environ.get(MODEL_VARIABLE) or EMBEDDED_MODEL
     folder = Path(name).expanduser()
+    if not folder.exists() and str(name) == EMBEDDED_NAME:
+        folder = EMBEDDED_MODEL
     if not folder.exists():
         raise InputError(f"unknown model '{name}': no such folder; give a model folder or a training run")
     if (folder / "config.json").is_file():

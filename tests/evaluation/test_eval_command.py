@@ -238,6 +238,22 @@ class TestModel:
         assert again["reused"] == 0
         assert again["metrics"] == first["metrics"]
 
+    @pytest.mark.parametrize("task", ["generation", "continuation"])
+    def test_a_helping_process_generates_and_leaves_the_rest_to_the_main_one(
+        self,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+        generator: PretendGenerator,
+        options: dict[str, Any],
+        task: str,
+    ) -> None:
+        for module in ("produce", task):
+            monkeypatch.setattr(f"audiogen_cli.evaluation.{module}.is_main_process", lambda: False)
+        assert eval_(**options, task=task, prompt_seconds="0.1", limit=2) == 0
+        assert len(generator.requests) == (2 if task == "generation" else 6)
+        assert not (options["out"] / "results.json").exists()
+        assert not capsys.readouterr().out
+
     def test_class_hits(
         self, capsys: pytest.CaptureFixture[str], generator: PretendGenerator, options: dict[str, Any]
     ) -> None:

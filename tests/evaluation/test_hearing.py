@@ -63,8 +63,8 @@ def test_results_are_those_of_each_clip_alone_in_order(files: list[Sound]) -> No
 def test_lengths_are_not_mixed(files: list[Sound], tmp_path: Path) -> None:
     write_clips(tmp_path / "long", {f"{i}": i for i in range(3)}, duration=0.3)
     ears = Ears()
-    mixed = [sound for pair in zip(files[:3], [FileSound(Recording(tmp_path / "long" / f"{i}.wav")) for i in range(3)],
-                                   strict=True) for sound in pair]  # fmt: skip
+    longer = [FileSound(Recording(tmp_path / "long" / f"{i}.wav")) for i in range(3)]
+    mixed = [sound for pair in zip(files[:3], longer, strict=True) for sound in pair]
     assert [len(result.embeddings) for result in heard(ears, mixed)] == [4, 6] * 3
     assert sorted(ears.batches) == [(3, 3200), (3, 4800)]
 

@@ -62,6 +62,14 @@ def test_find_model(folder, tmp_path, monkeypatch):
         model_folder.find_model(tmp_path / "empty")
 
 
+def test_the_shipped_model_has_a_name(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(model_folder.MODEL_VARIABLE, str(folder))
+    assert model_folder.find_model("embedded") == model_folder.EMBEDDED_MODEL
+    model_folder.copy_model(folder, tmp_path / "embedded")  # a folder of that name comes first
+    assert model_folder.find_model("embedded").resolve() == tmp_path / "embedded"
+
+
 def break_weights(folder):
     data = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(data[:-10])

@@ -53,7 +53,9 @@ class TorchClassifier(Classifier):
         """Classify wav [B, N] float32 at the network's rate."""
         import torch
 
-        with torch.inference_mode():
+        # TensorFloat-32 would cost three digits of an embedding, a free choice of algorithms the last ones.
+        exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+        with torch.inference_mode(), exact:
             logits, embeddings = self.forward(torch.from_numpy(wav).to(self.device))
         return ClassifierOutput(logits.float().cpu().numpy(), embeddings.float().cpu().numpy())
 
