@@ -19,27 +19,34 @@ class Kind(str, Enum):
     """What is measured."""
 
     data = "data"
+    codec = "codec"
     lm = "lm"
 
 
 def bench(
-    kind: Annotated[Kind, typer.Argument(metavar="KIND", help="data: prep and tokenize. lm: decoding.")],
+    kind: Annotated[Kind, typer.Argument(metavar="KIND", help="data: prep and tokenize. codec. lm: decoding.")],
     folder: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Measure with these sounds. [default: made ones]")
     ] = None,
     model: ModelOption = None,
     batch_size: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Clips or samples at once. [default: data 16, lm 1]")
+        int | None,
+        typer.Option(metavar="N", min=1, help="Clips or samples at once. [default: data 16, codec 1 and 8, lm 1]"),
     ] = None,
     size: Annotated[str, typer.Option(metavar="NAME", help="lm: tiny, base or large.")] = "base",
     streams: Annotated[int, typer.Option(metavar="K", help="lm: streams of codes, 1, 2 or 4.")] = 1,
     steps: Annotated[int, typer.Option(metavar="N", min=1, help="lm: steps measured in a round.")] = 40,
     cached: Annotated[int, typer.Option(metavar="N", min=0, help="lm: frames that lie behind the first step.")] = 0,
     peer: Annotated[bool, typer.Option(help="lm: measure transformers' MusicGen beside it.")] = True,
+    train: Annotated[bool, typer.Option("--train", help="lm: a training step beside transformers' GPT-2.")] = False,
+    frames: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="lm --train: length of a sample. [default: 2500 on a GPU, else fewer]"),
+    ] = None,
     dtype: DtypeOption = Dtype.auto,
     workers: Annotated[int, typer.Option(metavar="N", min=1, help="Processes, compared with one.")] = 2,
     repeats: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Rounds: of data the best counts, of lm the median.")
+        int, typer.Option(metavar="N", min=1, help="Rounds: of data the best counts, else the median.")
     ] = 3,
     device: DeviceOption = "auto",
     json_: JsonOption = False,
@@ -49,10 +56,16 @@ def bench(
     Measures speed on this machine. data: hours of audio per minute through prep's probe, its conversion to 16 kHz and
     tokenize (with the codec of --model), beside plain soundfile and soxr on the same files. lm: the engine with random
     weights and guidance, beside the bytes that a step must read and beside transformers' MusicGen of the same size.
+    codec: seconds of sound per second through the codec of --model (default: the paper's x32 with random weights),
+    beside transformers' EncodecModel with the same weights.
     """
     import json
 
-    if kind is Kind.lm:
+    if kind is Kind.lm and train:
+        results = _measure_training(size, streams, batch_size, frames, repeats)
+    elif kind is Kind.codec:
+        results = _measure_codec(model, batch_size, repeats, device)
+    elif kind is Kind.lm:
         results = _measure_lm(device, size, streams, batch_size or 1, steps, dtype.value, repeats, cached, peer)
     else:
         results = _measure_data(folder, model, batch_size or 16, workers, repeats, device)
@@ -75,6 +88,22 @@ def _measure_lm(device: str, *setup: Any) -> dict[str, Any]:
     return measure_lm(Setup(*setup), choose_device(device))
 
 
+def _measure_training(
+    size: str, streams: int, batch_size: int | None, n_frames: int | None, repeats: int
+) -> dict[str, Any]:
+    from audiogen_cli.errors import InputError
+    from audiogen_cli.lm.config import PRESETS
+
+    if size not in PRESETS:
+        raise InputError(f"--size {size}: choose from {', '.join(PRESETS)}")
+    if streams not in (1, 2, 4):
+        raise InputError(f"--streams {streams}: choose 1, 2 or 4")
+
+    from audiogen_cli.lm.train_benchmark import measure_training
+
+    return measure_training(size, streams, batch_size, n_frames, repeats)
+
+
 def _measure_data(
     folder: Path | None, model: str | None, batch_size: int, workers: int, repeats: int, device: str
 ) -> dict[str, Any]:
@@ -86,6 +115,25 @@ def _measure_data(
     with tempfile.TemporaryDirectory(prefix="audiogen-bench-") as made:
         sounds = find_sounds(folder) if folder else make_sounds(Path(made))
         return {**measure_data(sounds, encode, workers, repeats), **facts}
+
+
+def _measure_codec(model: str | None, batch_size: int | None, repeats: int, device: str) -> dict[str, Any]:
+    from audiogen_cli.interop.model_folder import find_model
+    from audiogen_cli.lm.jobs import check_device
+
+    check_device(device)
+    folder = find_model(model) if model else None
+
+    from audiogen_cli.codec.benchmark import BATCH_SIZES, make_codec, measure_codec
+    from audiogen_cli.codec.model import AudioCodec
+    from audiogen_cli.lm.generator import choose_device
+
+    where = choose_device(device)
+    if folder is None:
+        codec = make_codec(where)
+    else:
+        codec = AudioCodec.load(folder / "codec" if (folder / "codec").is_dir() else folder, where)
+    return measure_codec(codec, [batch_size] if batch_size else BATCH_SIZES, repeats)
 
 
 def _tokenizer(
@@ -118,6 +166,9 @@ def _tokenizer(
 
 
 def _print_table(results: dict[str, Any]) -> None:
-    width = max(map(len, results))
-    for name, value in results.items():
+    rows = {name: value for name, value in results.items() if not isinstance(value, dict)}
+    for size, speeds in results.get("batches", {}).items():
+        rows |= {f"{name} (batch {size})": value for name, value in speeds.items()}
+    width = max(map(len, rows))
+    for name, value in rows.items():
         typer.echo(f"{name:{width}}  {value:.3g}" if isinstance(value, float) else f"{name:{width}}  {value}")

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from audiogen_cli.codec.benchmark import build_peer
 from audiogen_cli.codec.config import CodecConfig, SEANetConfig, SpectralConfig
 from audiogen_cli.codec.model import AudioCodec
 
@@ -19,38 +20,11 @@ def small_codec(network: SEANetConfig | SpectralConfig, **settings: int) -> Audi
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("pad_mode", ["constant", "reflect"])
-def test_equals_encodec_given_the_same_weights(pad_mode, causal):
-    from transformers import EncodecConfig, EncodecModel
-
-    torch.manual_seed(0)
-    peer = EncodecModel(
-        EncodecConfig(
-            sampling_rate=16_000,
-            audio_channels=1,
-            num_filters=SMALL["channels"],
-            upsampling_ratios=list(reversed(SMALL["strides"])),
-            hidden_size=16,
-            codebook_dim=16,
-            codebook_size=32,
-            target_bandwidths=[500 * 4 * 5 / 1000],
-            use_causal_conv=causal,
-            pad_mode=pad_mode,
-            use_conv_shortcut=False,
-            normalize=False,
-        )
-    ).eval()
-    weights = {}
-    for name, value in peer.state_dict().items():
-        if name.startswith("quantizer"):
-            *_, stream, _, kind = name.split(".")
-            if kind == "embed":
-                weights[f"quantizer.streams.{stream}.codebook"] = torch.randn_like(value)
-                peer.get_buffer(name).copy_(weights[f"quantizer.streams.{stream}.codebook"])
-        else:
-            weights[name] = value
-    n_q = sum(name.startswith("quantizer") for name in weights)
-    codec = small_codec(SEANetConfig(**SMALL, norm="weight", pad_mode=pad_mode, causal=causal), n_q=n_q)
-    codec.load_state_dict(weights)
+@pytest.mark.parametrize("norm", ["weight", "none"])
+def test_equals_encodec_given_the_same_weights(norm, pad_mode, causal):
+    codec = small_codec(SEANetConfig(**SMALL, norm=norm, pad_mode=pad_mode, causal=causal), n_q=2)
+    peer = build_peer(codec)
+    assert len(peer.quantizer.layers) == 2
 
     wav = 0.1 * torch.randn(2, 1, 1600)
     with torch.no_grad():
@@ -58,8 +32,15 @@ def test_equals_encodec_given_the_same_weights(pad_mode, causal):
         codes = peer.quantizer.encode(latent).transpose(0, 1)
         decoded = peer.decoder(peer.quantizer.decode(codes.transpose(0, 1)))
     assert torch.allclose(codec.encoder(wav), latent, atol=1e-5)
-    assert torch.equal(codec.encode(wav), codes)
-    assert torch.allclose(codec.decode(codes), decoded, atol=1e-5)
+    for _ in ("plain", "prepared"):
+        assert torch.equal(codec.encode(wav), codes)
+        assert torch.allclose(codec.decode(codes), decoded, atol=1e-5)
+        codec.prepare()
+
+
+def test_a_peer_needs_networks_that_it_has():
+    with pytest.raises(ValueError, match="no spectral networks"):
+        build_peer(small_codec(SpectralConfig(dim=8, blocks=1)))
 
 
 @pytest.mark.parametrize("network", [SEANetConfig(**SMALL), SpectralConfig(dim=8, blocks=1)])

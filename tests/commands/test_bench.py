@@ -11,6 +11,8 @@ from audiogen_cli.data.audio import write_audio
 
 SPEEDS = {"headers", "probe", "prep", "decode", "resample", "read", "convert", "convert_workers"}
 
+RATIOS = [f"{verb}_{kind}" for verb in ("encode", "decode") for kind in ("x_realtime", "peer_ratio")]
+
 
 def test_data_speeds_are_one_json_object(audiogen, model: Path, tmp_path: Path) -> None:
     for number in range(4):
@@ -26,11 +28,37 @@ def test_data_speeds_are_one_json_object(audiogen, model: Path, tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["sounds"]
 
 
+def test_codec_speeds_are_one_json_object(audiogen, tmp_path: Path) -> None:
+    from audiogen_cli.codec.config import CodecConfig, SEANetConfig
+    from audiogen_cli.codec.model import AudioCodec
+
+    network = SEANetConfig(channels=2, strides=(2, 2, 4, 4), norm="weight")
+    AudioCodec(CodecConfig(network=network, latent_dim=8, codebook_size=16)).save(tmp_path / "codec", "ours")
+    arguments = ("--model", "codec", "--repeats", "1", "--batch-size", "1", "--device", "cpu", "--json")
+    result = audiogen("bench", "codec", *arguments)
+    assert result.returncode == 0, result.stderr
+    speeds = json.loads(result.stdout)
+    assert all(speeds[name] > 0 for name in RATIOS)
+    assert [*speeds["batches"]] == ["1"]
+    assert speeds["batches"]["1"]["decoded_difference"] < 1e-4
+    assert speeds["batches"]["1"]["codes_equal"] > 0.99
+    assert (speeds["repeats"], speeds["device"], speeds["dtype"]) == (1, "cpu", "float32")
+
+
+def test_codec_without_a_peer(audiogen, model: Path) -> None:
+    result = audiogen("bench", "codec", "--model", model, "--repeats", "1", "--batch-size", "1", "--device", "cpu")
+    assert result.returncode == 0, result.stderr
+    rows = dict(line.split(maxsplit=1) for line in result.stdout.splitlines() if "(" not in line)
+    assert rows["peer"] == rows["encode_peer_ratio"] == "None"
+    assert float(rows["decode_x_realtime"]) > 0
+
+
 def test_nothing_to_measure_is_refused(audiogen, tmp_path: Path) -> None:
     (tmp_path / "sounds").mkdir()
     for arguments, reason in (
         (("data", "--folder", "sounds"), "no readable sounds"),
         (("data", "--model", "absent"), "absent"),
+        (("codec", "--model", "absent"), "absent"),
         (("speed",), "'speed' is not"),
     ):
         result = audiogen("bench", *arguments)
