@@ -33,12 +33,16 @@ class Window:
 
 @dataclass(frozen=True)
 class Plan:
-    """One row to make: a window, or a mix of two. seed: of the mix's offset and SNR, 0 where there is none."""
+    """One row to make: a window, or a mix of two.
+
+    seed: of the mix's offset and SNR, 0 where there is none. fill: whether each sound is to fill its window first.
+    """
 
     id: str
     window: Window
     partner: Window | None = None
     seed: int = 0
+    fill: bool = False
 
     @property
     def n_samples(self) -> int:
@@ -53,11 +57,14 @@ class Plans:
     and the codec. Raises InputError if there is nothing to mix with.
     """
 
-    def __init__(self, clips: Sequence[Clip], sample_rate: int, mix_copies: int = 0, seed: int = 0) -> None:
+    def __init__(
+        self, clips: Sequence[Clip], sample_rate: int, mix_copies: int = 0, seed: int = 0, fill: bool = False
+    ) -> None:
         self._clips, self._sample_rate, self._copies, self._seed = clips, sample_rate, mix_copies, seed
+        self._fill = fill
         clip_of, part, n_samples = array("I"), array("I"), array("I")  # of each window: its clip, its place there
         training, drawn = array("I"), array("Q")  # training windows, and what is drawn for each one's copies
-        digest = hashlib.sha256(json.dumps([sample_rate, WINDOW, SHORTEST_REST, mix_copies, seed]).encode())
+        digest = hashlib.sha256(json.dumps([sample_rate, WINDOW, SHORTEST_REST, mix_copies, seed, fill]).encode())
         for index, clip in enumerate(clips):
             digest.update(_facts(clip))
             for number, window in enumerate(split_clip(clip, sample_rate)):
@@ -82,11 +89,11 @@ class Plans:
         row = int(self._order[index])
         if row < len(self._clip_of):
             window = self._window(row)
-            return Plan(window.id, window)
+            return Plan(window.id, window, fill=self._fill)
         first, copy = divmod(row - len(self._clip_of), self._copies)
         window = self._window(int(self._training[first]))
         seed = _draw(self._seed, window.id, copy)[1]
-        return Plan(f"{window.id}+mix{copy}", window, self._window(int(self._partners[first, copy])), seed)
+        return Plan(f"{window.id}+mix{copy}", window, self._window(int(self._partners[first, copy])), seed, self._fill)
 
     def _window(self, row: int) -> Window:
         return split_clip(self._clips[int(self._clip_of[row])], self._sample_rate)[self._part[row]]

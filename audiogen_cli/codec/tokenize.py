@@ -6,6 +6,7 @@ run that was stopped goes on where it was and ends with the same shards. A few b
 
 from __future__ import annotations
 
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +22,7 @@ from torch import Tensor
 from audiogen_cli.codec.plan import Plan, Plans, Window
 from audiogen_cli.codec.row_encoder import RowEncoder
 from audiogen_cli.data.audio import read_audio
+from audiogen_cli.data.filling import fill
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.data.mixing import draw_mix, mix, mix_texts
 from audiogen_cli.data.shards import ShardMeta, ShardWriter, TokenRow
@@ -58,6 +60,7 @@ def tokenize(
     seed: int = 0,
     progress: Progress = lambda done, total: None,
     state: PartialState | None = None,
+    filled: bool = False,
 ) -> Tokenized:
     """Write the codes of `clips` to `out`, longest rows first; shards that are already there are kept.
 
@@ -65,10 +68,11 @@ def tokenize(
     batch_size: rows read and mixed at once; the codes do not depend on it.
     state: accelerate's, where several processes share the work; each makes its own shards, the main one writes
     meta.json when all are there.
+    filled: whether every sound fills its row before it is mixed, see `data/filling.py`.
     Rows whose audio cannot be read are left out, remembered in their shard and reported.
     Raises InputError if `out` holds shards of something else.
     """
-    plans = Plans(clips, codec.sample_rate, mix_copies, seed)
+    plans = Plans(clips, codec.sample_rate, mix_copies, seed, filled)
     n_shards = -(-len(plans) // SHARD_ROWS)
     keys = [f"{plans.digest} {codec.fingerprint} {SHARD_ROWS} {number}" for number in range(n_shards)]
     writer = ShardWriter(out, describe(codec), keys)
@@ -121,8 +125,8 @@ def encode_rows(
 
 def read_sounds(plan: Plan, sample_rate: int) -> Sounds:
     """The audio [N] float32 of a row's window and of its partner. Raises InputError if a file cannot be read."""
-    partner = _read_window(plan.partner, sample_rate) if plan.partner else None
-    return _read_window(plan.window, sample_rate), partner
+    partner = _read_window(plan.partner, sample_rate, plan.fill) if plan.partner else None
+    return _read_window(plan.window, sample_rate, plan.fill), partner
 
 
 def assemble(rows: Sequence[tuple[Plan, Sounds]], device: torch.device) -> list[Tensor]:
@@ -145,10 +149,13 @@ def _stack(sounds: list[Tensor]) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(sounds, batch_first=True)[:, None]
 
 
-def _read_window(window: Window, sample_rate: int) -> Tensor:
+def _read_window(window: Window, sample_rate: int, filled: bool) -> Tensor:
     wav = read_audio(window.clip.audio_path, sample_rate, window.start, window.n_samples / sample_rate)
     # a window that ends with its file may round to one less
-    return torch.from_numpy(np.pad(wav, (0, window.n_samples - len(wav))))
+    wav = np.pad(wav, (0, window.n_samples - len(wav)))
+    if filled:  # alike in every row that the window goes into
+        wav = fill(wav, sample_rate, np.random.default_rng(zlib.crc32(window.id.encode())))
+    return torch.from_numpy(wav)
 
 
 def _read_ahead(
