@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.codec.quantizer import VectorQuantizer
@@ -25,6 +26,7 @@ VISQOL_CLIPS = 4  # ViSQOL takes seconds a clip
 COLLAPSED_USAGE = 0.5  # share of a codebook that occurs at all
 ENOUGH_CODES = 10  # codes seen per code of the codebook, before usage means anything
 POINT = 0.02  # spread of a codebook over its vectors' length: below it the latents are one point
+CLOSE = 0.3  # share of the latents' variance that Q loses: below it few codes suffice for them
 SILENT_DB = -30.0  # level of the output beside its original
 SHIFT_GAIN_DB = 1.0  # what alignment may gain before the output counts as shifted
 
@@ -63,7 +65,7 @@ def validate_codec(codec: AudioCodec, clips: Sequence[Clip], folder: Path) -> Re
         metrics |= {f"usage_{k}": usage.used[k], f"perplexity_{k}": usage.perplexity[k]}
     enough = counts[0].sum() >= ENOUGH_CODES * codec.codebook_size
     collapsed = [k for k in range(codec.n_q) if enough and usage.used[k] < COLLAPSED_USAGE]
-    warnings = [_explain_collapse(codec, k, usage.used[k]) for k in collapsed]
+    warnings = [_explain_collapse(codec, k, usage.used[k], wav) for k in collapsed]
     return Report(metrics, warnings + _explain_output(losses, level, metrics, usage))
 
 
@@ -81,19 +83,30 @@ def _level(wav: np.ndarray, decoded: np.ndarray) -> float:
     return 20 * math.log10(max(after, 1e-10) / before) if before > signal.SILENT_RMS else math.nan
 
 
-def _explain_collapse(codec: AudioCodec, k: int, used: float) -> str:
+def _explain_collapse(codec: AudioCodec, k: int, used: float, wav: np.ndarray) -> str:
+    """Why stream k uses so few codes, told by how codes were used in training and by the latents of wav [N]."""
     stream = codec.quantizer.streams[k]
     assert isinstance(stream, VectorQuantizer)
     found, learning = f"stream {k} uses {used:.0%} of its codes", codec.quantizer.learning
+    share = (stream.cluster_size / stream.cluster_size.sum()).clamp(min=1e-12)
+    in_training = float((-share * share.log()).sum().exp()) / codec.codebook_size
     spread, length = float(stream.codebook.std(0).norm()), float(stream.codebook.norm(dim=1).mean())
-    if not math.isfinite(spread) or spread < POINT * length:
-        return f"{found}: the latents are nearly one point; lower losses.commitment or lr"
-    alive = float((stream.cluster_size >= learning.dead_below).float().mean())
-    if alive > COLLAPSED_USAGE and learning.dead_below > 0:
-        return f"{found}, but {alive:.0%} of them in training: validation clips are unlike the training clips"
+    if not math.isfinite(spread) or spread < POINT * length or _error(codec, wav) < CLOSE:
+        return f"{found}: the latents hardly differ from sound to sound; lower losses.commitment or lr"
+    if in_training > COLLAPSED_USAGE:
+        return f"{found}, but in training {in_training:.0%}: validation clips are unlike the training clips"
     if learning.dead_below <= 0:
         return f"{found}: dead codes are not revived; raise quantizer.dead_below from {learning.dead_below:g}"
     return f"{found}: latents run away from their codes; raise losses.commitment, lower lr or quantizer.decay"
+
+
+@torch.no_grad()
+def _error(codec: AudioCodec, wav: np.ndarray) -> float:
+    """The share of the variance of wav's latents that Q loses."""
+    device = next(codec.parameters()).device
+    latent = codec.encoder(torch.from_numpy(wav)[None, None].to(device)).float()
+    quantized = codec.quantizer.decode(codec.quantizer.encode(latent))
+    return float((latent - quantized).square().mean() / latent.var(2).mean().clamp(min=1e-20))
 
 
 def _explain_output(losses: Losses, level: float, metrics: dict[str, float], usage: signal.CodeUsage) -> list[str]:

@@ -93,7 +93,8 @@ def visqol(target: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float:
     """ViSQOL's MOS-LQO in audio mode, as audiocraft sets it up: 48 kHz, clamped to ±0.99; 4.73 for equal sounds.
 
     Unrelated sounds of 16 kHz score 3.7 to 4.4, as the bands above 8 kHz are empty on both sides: look at a floor.
-    target, estimate: [N]; NaN for a silent target. Raises InputError if the package is not installed.
+    target, estimate: [N]; NaN for a silent target or one too short for it (about 1 s).
+    Raises InputError if the package is not installed.
     """
     import soxr
 
@@ -103,7 +104,11 @@ def visqol(target: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float:
         return VISQOL_WORST
     sounds = (soxr.resample(wav, sample_rate, VISQOL_RATE) for wav in (target, estimate))
     target, estimate = (np.clip(wav, -VISQOL_PEAK, VISQOL_PEAK) for wav in sounds)
-    return float(_visqol_api().measure_from_arrays(target, estimate, VISQOL_RATE).moslqo)
+    api = _visqol_api()
+    try:
+        return float(api.measure_from_arrays(target, estimate, VISQOL_RATE).moslqo)
+    except ValueError:  # it wants a second or so
+        return math.nan
 
 
 def check_visqol() -> None:

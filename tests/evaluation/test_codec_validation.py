@@ -59,7 +59,7 @@ def test_an_exact_codec(clips: list[Clip], tmp_path: Path) -> None:
     assert report.metrics["mel_distance_db"] == pytest.approx(6.02, abs=0.5)
     assert len(list((tmp_path / "heard").iterdir())) == 2 * codec_validation.SAVED_CLIPS
     pair = [read_audio(tmp_path / "heard" / f"t_0{end}.wav") for end in ("", "-original")]
-    assert np.abs(2 * pair[0] - pair[1]).max() < 1e-3
+    assert np.corrcoef(*pair)[0, 1] > 0.999
 
 
 def test_a_late_codec_is_told_from_a_bad_one(clips: list[Clip], tmp_path: Path) -> None:
@@ -68,25 +68,38 @@ def test_a_late_codec_is_told_from_a_bad_one(clips: list[Clip], tmp_path: Path) 
     assert report.metrics["si_snr_aligned"] > report.metrics["si_snr"] + 10
 
 
-def test_silence_and_few_codes_are_named_with_their_causes(clips: list[Clip], tmp_path: Path) -> None:
-    codec = Exact(clips, gain=1e-4, codes=1)
-    warnings = validate_codec(codec, clips, tmp_path).warnings
-    assert warnings[0].startswith("stream 0 uses 6% of its codes, but 100% of them in training")
+def test_silence_and_a_single_code_are_named(clips: list[Clip], tmp_path: Path) -> None:
+    warnings = validate_codec(Exact(clips, gain=1e-4, codes=1), clips, tmp_path).warnings
+    assert warnings[0].startswith("stream 0 uses 6% of its codes, but in training 100%")
     assert "silent, -80 dB beside its original: all sounds get the same code" in warnings[1]
 
+
+@pytest.mark.parametrize(
+    ("cause", "expected"),
+    [
+        ("away", "latents run away from their codes; raise losses.commitment"),
+        ("point", "the latents hardly differ from sound to sound; lower losses.commitment"),
+        ("close", "the latents hardly differ from sound to sound; lower losses.commitment"),
+        ("never revived", "dead codes are not revived; raise quantizer.dead_below from 0"),
+    ],
+)
+def test_a_collapse_is_named_with_its_cause(clips: list[Clip], tmp_path: Path, cause: str, expected: str) -> None:
+    codec = Exact(clips, codes=2)
     stream = next(iter(codec.quantizer))
-    codec.heard = -1
     stream.cluster_size[1:] = 0.0
-    assert "latents run away from their codes" in validate_codec(codec, clips, tmp_path).warnings[0]
-    codec.heard = -1
-    stream.codebook.copy_(torch.ones(4).expand_as(stream.codebook) + 1e-4 * torch.randn_like(stream.codebook))
-    assert "nearly one point; lower losses.commitment" in validate_codec(codec, clips, tmp_path).warnings[0]
-    codec.heard = -1
-    stream.codebook.copy_(torch.randn_like(stream.codebook))
-    codec.quantizer.learning = QuantizerConfig(dead_below=0.0)
-    assert (
-        "dead codes are not revived; raise quantizer.dead_below" in validate_codec(codec, clips, tmp_path).warnings[0]
-    )
+    if cause == "point":
+        stream.codebook.copy_(torch.ones(4).expand_as(stream.codebook) + 1e-4 * torch.randn_like(stream.codebook))
+    elif cause == "close":
+        latent = codec.encoder(torch.from_numpy(read_audio(clips[-1].audio_path))[None, None])
+        stream.start(latent[0].T.detach(), iterations=20)
+        stream.cluster_size[1:] = 0.0
+    else:
+        stream.codebook.mul_(100)
+    if cause == "never revived":
+        codec.quantizer.learning = QuantizerConfig(dead_below=0.0)
+    (warning,) = validate_codec(codec, clips, tmp_path).warnings
+    assert warning == f"stream 0 uses 12% of its codes: {warning.split(': ', 1)[1]}"
+    assert expected in warning
 
 
 def test_codebooks_that_have_not_started_are_all_there_is_to_say(clips: list[Clip], tmp_path: Path) -> None:

@@ -100,6 +100,7 @@ def test_visqol_anchors() -> None:
     assert visqol(target, target, 16_000) == pytest.approx(4.7321, abs=1e-3)
     assert visqol(target, np.zeros(16_000), 16_000) == 1.0
     assert math.isnan(visqol(np.zeros(16_000), target, 16_000))
+    assert math.isnan(visqol(target[:4000], target[:4000], 16_000))
 
 
 def test_visqol_without_its_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
