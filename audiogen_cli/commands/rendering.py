@@ -64,8 +64,8 @@ def run(jobs: Sequence[Job], folder: Path, config: LMConfig, how: How) -> None:
                 _print(outcome, how.as_json)
     failed = [outcome for outcome in outcomes if outcome.record is None]
     if main:
-        records = [outcome.record for outcome in outcomes if outcome.record and outcome.index not in kept]
-        _summarise(records, time.monotonic() - begun)
+        new = [(outcome.record, jobs[outcome.index]) for outcome in outcomes if outcome.index not in kept]
+        _summarise([(record, job) for record, job in new if record], config.sample_rate, time.monotonic() - begun)
     if failed:
         raise AudiogenError(f"{len(failed)} of {len(jobs)} sounds failed")
 
@@ -101,7 +101,7 @@ def run_stream(job: Job, folder: Path, config: LMConfig, how: How) -> None:
             write_sidecar(job.output, record)
         typer.echo(_json(record) if how.as_json else job.output)
     typer.echo(f"first sound after {record['first_sound']:.2f} s", err=True)
-    _summarise([record], time.monotonic() - begun)
+    _summarise([(record, job)], config.sample_rate, time.monotonic() - begun)
 
 
 def _find_kept(jobs: Sequence[Job], folder: Path, config: LMConfig, how: How) -> dict[int, dict[str, Any]]:
@@ -131,7 +131,8 @@ def _introduce(generator: Generator, how: How, n_kept: int, n_replaced: int) -> 
 
 def _tell_cost(generator: Generator, jobs: Sequence[Job], batch_size: int | None) -> None:
     """Before long work: how much it is, and what happens beyond the trained window."""
-    longest, total = max(job.duration for job in jobs), sum(job.duration for job in jobs)
+    new = [job.new_seconds(generator.sample_rate) for job in jobs]
+    longest, total = max(job.duration for job in jobs), sum(new)
     window = generator.config.max_frames / generator.config.frame_rate
     if longest > window + 0.5:
         typer.echo(
@@ -139,7 +140,7 @@ def _tell_cost(generator: Generator, jobs: Sequence[Job], batch_size: int | None
             err=True,
         )
     if total >= LONG_SECONDS:
-        seconds = generator.estimate([job.duration for job in jobs], batch_size)
+        seconds = generator.estimate(new, batch_size)
         typer.echo(f"{_time(total)} of sound, about {_time(seconds)} of computing on {generator.device}", err=True)
 
 
@@ -156,12 +157,13 @@ def _json(record: dict[str, Any]) -> str:
     return json.dumps(record, ensure_ascii=False)
 
 
-def _summarise(records: Sequence[dict[str, Any]], seconds: float) -> None:
+def _summarise(made: Sequence[tuple[dict[str, Any], Job]], sample_rate: int, seconds: float) -> None:
     """One line for whoever waited: how long it took, how loud it is, what is wrong with it."""
-    if not records:
+    if not made:
         return
-    total = sum(record["duration"] for record in records)
-    speed = f"{_time(total)} of sound in {_time(seconds)}, {total / max(seconds, 1e-9):.2g} times real time"
+    records, total = [record for record, _ in made], sum(job.new_seconds(sample_rate) for _, job in made)
+    what = "new sound" if made[0][1].prompt_audio is not None else "sound"
+    speed = f"{_time(total)} of {what} in {_time(seconds)}, {total / max(seconds, 1e-9):.2g} times real time"
     silent, clipped = ([record for record in records if record[name]] for name in ("near_silent", "clipped_samples"))
     if len(records) == 1:
         facts = [speed, _level(records[0])]

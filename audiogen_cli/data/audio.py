@@ -36,6 +36,7 @@ _WRITE_BLOCK = 1 << 16  # libsndfile's Vorbis encoder overflows its stack on one
 
 NEAR_SILENT_RMS = 1e-3  # -60 dBFS
 LOUDEST_WINDOW = 1_600  # samples, 0.1 s at 16 kHz
+_MEASURED_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -144,22 +145,22 @@ def measure(wav: np.ndarray) -> AudioStats:
     # ours: near silent means that even the loudest 0.1 s (at 16 kHz) stays below -60 dBFS RMS. The loudest moment
     decides, not the mean: a single short click in a long silence is a sound, and ESC-50 has many.
     """
-    samples = np.asarray(wav, np.float64)
-    if samples.size == 0:
+    if len(wav) == 0:
         return AudioStats(0.0, 0.0, 0, True)
-    magnitudes = np.abs(samples)
-    return AudioStats(
-        peak=float(magnitudes.max()),
-        rms=float(np.sqrt(np.mean(samples**2))),
-        clipped_samples=int(np.count_nonzero(magnitudes >= 32767 / 32768)),
-        near_silent=_loudest_rms(samples) < NEAR_SILENT_RMS,
-    )
+    peak, energy, clipped, loudest, window = 0.0, 0.0, 0, 0.0, min(LOUDEST_WINDOW, len(wav))
+    for begin in range(0, len(wav), _MEASURED_BLOCK):  # an hour needs no copy of itself
+        samples = np.asarray(wav[max(0, begin - window + 1) : begin + _MEASURED_BLOCK], np.float64)
+        loudest = max(loudest, _loudest_rms(samples, window))
+        magnitudes = np.abs(samples[begin - max(0, begin - window + 1) :])
+        peak, energy = max(peak, float(magnitudes.max())), energy + float(magnitudes @ magnitudes)
+        clipped += int(np.count_nonzero(magnitudes >= 32767 / 32768))
+    return AudioStats(peak, math.sqrt(energy / len(wav)), clipped, loudest < NEAR_SILENT_RMS)
 
 
-def _loudest_rms(samples: np.ndarray) -> float:
-    window = min(LOUDEST_WINDOW, samples.size)
+def _loudest_rms(samples: np.ndarray, window: int) -> float:
+    """Of any `window` samples in a row; 0 where there are fewer."""
     energy = np.concatenate([[0.0], np.cumsum(samples**2)])
-    return float(np.sqrt(np.max(energy[window:] - energy[:-window]) / window))
+    return float(np.sqrt(np.max(energy[window:] - energy[:-window], initial=0.0) / window))
 
 
 def _format_of(path: Path) -> tuple[str, str]:

@@ -109,7 +109,7 @@ class Generator:
         """Generate all requests; yields (index, samples [n] float32), n = round(duration · sample_rate), when ready.
 
         batch_size: most sounds computed at once; halved whenever memory runs out, which changes no sound. progress:
-        called with the seconds of sound made so far, all together.
+        called with the seconds of new sound made so far, all together.
         Raises InputError, before anything is generated, if a request cannot be met; AudiogenError, after all others
         are done, if a sound is too long for the memory by itself.
         """
@@ -125,12 +125,12 @@ class Generator:
             # One by one: a decoder's bits, too, may depend on what is decoded beside a sample.
             decoded = np.concatenate(list(self._decode(codes.split(self._first_block, dim=1))))
             tail = join(plan.prompt[plan.skipped :], decoded[: plan.n_samples - plan.skipped], self._n_fade)
-            seconds += requests[wanted[number]].duration
+            seconds += (plan.n_samples - len(plan.prompt)) / self.sample_rate
             progress(seconds)
             yield wanted[number], np.concatenate([plan.prompt[: plan.skipped], tail])
 
     def estimate(self, durations: Sequence[float], batch_size: int | None = None) -> float:
-        """About how many seconds of computing so many seconds of sound take: times the first steps of one sound."""
+        """About how many seconds of computing so many seconds of new sound take: times the first steps of one."""
         begun = time.perf_counter()
         for _ in self.engine.stream(Job(None, TIMED_FRAMES, 0, self.sampling), TIMED_FRAMES):
             pass
@@ -206,11 +206,11 @@ class Generator:
         if len(jobs) > 1:
             yield from self.engine.generate(jobs, batch_size)
             return
-        blocks, n_frames = [], 0
+        blocks, n_frames = [], -jobs[0].n_prompt
         for block in self.engine.stream(jobs[0], self._first_block):
             blocks.append(block)
             n_frames += block.shape[1]
-            progress(n_frames / self.config.frame_rate)
+            progress(max(0, n_frames) / self.config.frame_rate)
         yield 0, torch.cat(blocks, dim=1)
 
     @property

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MIN_DURATION = 1e-3  # seconds
 CONTINUE_SECONDS = 5.0
+READ_SECONDS = 300
 SLUG_LENGTH = 40
 STDOUT = "-"  # the output that is no file; only a stream can go there
 
@@ -59,6 +60,10 @@ class Job:
     prompt_audio: np.ndarray | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     seed_drawn: bool = False  # nobody asked for just this seed
+
+    def new_seconds(self, sample_rate: int) -> float:
+        """The part of the result that is generated."""
+        return self.duration - (0.0 if self.prompt_audio is None else len(self.prompt_audio) / sample_rate)
 
 
 @dataclass(frozen=True)
@@ -112,13 +117,21 @@ def plan_continuation(prompt: Prompt, audio: Path, prompt_seconds: float | None,
     if kept > available:
         raise InputError(f"--prompt-seconds {kept:g}: {audio} lasts only {available:g} s")
     job = _job(prompt, Defaults(0, kept + CONTINUE_SECONDS), prompt.seed or 0, output)
-    wav = read_audio(audio, sample_rate, duration=kept)
+    wav = _read_long(audio, sample_rate, kept)
     if round(job.duration * sample_rate) <= len(wav):
         raise InputError(
             f"--duration {job.duration:g} is the length of the whole result: more than the {kept:g} s kept of {audio}"
         )
     facts = {"prompt_audio": str(audio), "prompt_seconds": len(wav) / sample_rate}
     return replace(job, prompt_audio=wav, extra=facts)
+
+
+def _read_long(audio: Path, sample_rate: int, duration: float) -> np.ndarray:
+    """`read_audio` from the start, in pieces: decoded at their own rate and channels, hours would fill the memory."""
+    import numpy as np
+
+    starts = range(0, math.ceil(duration), READ_SECONDS)
+    return np.concatenate([read_audio(audio, sample_rate, s, min(READ_SECONDS, duration - s)) for s in starts])
 
 
 def find_language_model(name: str | None) -> tuple[Path, LMConfig]:

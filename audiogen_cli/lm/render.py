@@ -203,7 +203,7 @@ def _outcomes(
     progress: Progress | None,
 ) -> Iterator[Outcome]:
     requests = [_request(job, generator) for job in jobs]
-    total = sum(job.duration for job in jobs)
+    total = sum(job.new_seconds(generator.sample_rate) for job in jobs)
     report = [lambda seconds: progress(int(seconds), math.ceil(total))] if progress else []
     left = dict.fromkeys(range(len(jobs)))
     try:

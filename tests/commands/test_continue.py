@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.commands.continue_ import continue_
 from audiogen_cli.data.audio import probe, read_audio
 from audiogen_cli.errors import InputError
@@ -53,6 +54,32 @@ def test_any_rate_and_channels_go_in_the_models_rate_comes_out(tmp_path: Path, m
     assert (info.sample_rate, info.channels, info.n_samples) == (RATE, 1, 12_800)
     kept = read_audio(tmp_path / "stereo.flac", RATE)
     np.testing.assert_allclose(read_audio(tmp_path / "out.wav")[: len(kept)], kept, atol=0.6 / 32768)
+
+
+def test_a_stereo_mp3_goes_in(tmp_path: Path, model: Path) -> None:
+    wav = 0.3 * np.sin(2 * np.pi * 440 * np.arange(44_100) / 44_100)
+    soundfile.write(tmp_path / "tone.mp3", np.stack([wav, wav], 1), 44_100, format="MP3")
+    continue_(tmp_path / "tone.mp3", "rain", tmp_path / "out.wav", 0.5, duration=0.8, model=str(model), seed=1)
+    kept = read_audio(tmp_path / "tone.mp3", RATE, duration=0.5)
+    assert probe(tmp_path / "out.wav").n_samples == 12_800 and np.abs(kept).max() > 0.2
+    np.testing.assert_allclose(read_audio(tmp_path / "out.wav")[:8_000], kept, atol=0.6 / 32768)
+
+
+def test_of_a_long_sound_the_model_reads_only_the_end(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples = np.random.default_rng(0).integers(-9000, 9000, 40 * RATE + 123).astype(np.int16)
+    soundfile.write(tmp_path / "long.flac", samples, RATE)
+    read: list[int] = []
+    encode = AudioCodec.encode
+    monkeypatch.setattr(AudioCodec, "encode", lambda codec, wav: [read.append(wav.shape[2]), encode(codec, wav)][1])
+    monkeypatch.setattr("audiogen_cli.lm.jobs.READ_SECONDS", 7)  # in pieces, as an hour would be
+    continue_(tmp_path / "long.flac", None, tmp_path / "out.flac", model=str(model), seed=1)
+    result = _samples(tmp_path / "out.flac")
+    assert len(result) == len(samples) + 5 * RATE
+    np.testing.assert_array_equal(result[: len(samples)], samples)
+    assert sum(read) <= 5 * RATE  # the trained window
+    assert "5 s of new sound in" in capsys.readouterr().err
 
 
 def test_five_seconds_are_added_by_default_and_json_tells(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from audiogen_cli.data.audio import AudioInfo, check_output, measure, probe, read_audio, write_audio
+from audiogen_cli.data.audio import AudioInfo, AudioStats, check_output, measure, probe, read_audio, write_audio
 from audiogen_cli.errors import AudiogenError, InputError
 
 
@@ -67,6 +67,22 @@ def test_windows_of_other_formats(tmp_path: Path, name: str) -> None:
     np.testing.assert_allclose(
         read_audio(tmp_path / name, start=0.5, duration=0.2), read_audio(tmp_path / name)[8_000:11_200], atol=1e-5
     )
+
+
+@pytest.mark.parametrize("name", ["long.wav", "long.flac", "long.mp3"])
+def test_only_the_window_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    n_samples = 120 * 44_100
+    soundfile.write(tmp_path / name, np.zeros(n_samples, np.int16), 44_100)
+    decoded = []
+    read = soundfile.SoundFile.read
+
+    def count(self: soundfile.SoundFile, frames: int = -1, **options: object) -> np.ndarray:
+        decoded.append(frames)
+        return read(self, frames, **options)
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", count)
+    assert len(read_audio(tmp_path / name, 16_000, start=100.0, duration=1.0)) == 16_000
+    assert 44_100 <= sum(decoded) < 0.02 * n_samples
 
 
 def test_a_window_past_the_end_is_refused(tmp_path: Path) -> None:
@@ -184,6 +200,20 @@ def test_measure_of_a_known_wave() -> None:
     stats = measure(np.array([0.5, -0.5, 1.0, -1.0], np.float32))
     assert stats.peak == 1.0 and stats.clipped_samples == 2 and not stats.near_silent
     assert stats.rms == pytest.approx(np.sqrt(2.5 / 4))
+
+
+@pytest.mark.parametrize("n_samples", [1, 999, 1_600, 1_601, 5_000])
+def test_measuring_block_by_block_changes_nothing(monkeypatch: pytest.MonkeyPatch, n_samples: int) -> None:
+    wav = np.zeros(n_samples, np.float32)
+    wav[n_samples // 3 :][:1_500] = np.random.default_rng(0).uniform(-1e-2, 1e-2, len(wav[n_samples // 3 :][:1_500]))
+    whole = measure(wav)
+    monkeypatch.setattr("audiogen_cli.data.audio._MEASURED_BLOCK", 700)
+    for height in (1e-3, 0.1, 0.3, 1.0, 100.0):
+        pieces, at_once = measure(height * wav), AudioStats(height * whole.peak, height * whole.rms, 0, False)
+        assert (pieces.peak, pieces.rms) == pytest.approx((at_once.peak, at_once.rms))
+        monkeypatch.setattr("audiogen_cli.data.audio._MEASURED_BLOCK", 1 << 20)
+        assert measure(height * wav).near_silent == pieces.near_silent
+        monkeypatch.setattr("audiogen_cli.data.audio._MEASURED_BLOCK", 700)
 
 
 def test_near_silence_is_judged_by_the_loudest_moment() -> None:

@@ -232,6 +232,9 @@ def test_progress_counts_seconds_of_sound(generator: Generator) -> None:
     seen.clear()
     list(generator.generate([Request("dog", seed, 0.5) for seed in range(3)], progress=seen.append))
     assert seen == [0.5, 1.0, 1.5]
+    seen.clear()
+    list(generator.generate([Request("dog", 0, 1.0, prompt_audio=np.zeros(12_000, np.float32))], progress=seen.append))
+    assert seen[-1] == 0.25 and max(seen) <= 0.28  # only what is new; frames are longer than samples
 
 
 def test_an_estimate_grows_with_the_sound(generator: Generator) -> None:
