@@ -150,7 +150,7 @@ def eval_(
         return score_listening(score, reference_rule, out, seed, json_, report)
     if report and out is not None and split is None and reference is None:
         return show_report(out)
-    folder = out or Path("runs") / f"eval-{split or 'folders'}"
+    folder = out or Path("runs") / f"{LISTENING if task == LISTENING else 'eval'}-{split or 'folders'}"
     config = EvalConfig(
         out=folder,
         task="generation" if task == LISTENING else task,
@@ -174,7 +174,7 @@ def eval_(
         dtype=dtype.value,
     )
     if task == LISTENING:
-        return prepare_listening(config, system or [], json_)
+        return prepare_listening(config, system or [], json_, report)
     with progress_bar("scoring") as progress:
         results = evaluate(config, progress=progress)
     if results is None:  # a helping process of an accelerate launch

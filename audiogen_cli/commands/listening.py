@@ -20,10 +20,12 @@ LISTENING = "listening"
 _SHOWN = 10  # lines of a list on the terminal; results.json holds all
 
 
-def prepare_listening(config: EvalConfig, systems: Sequence[str], as_json: bool) -> int:
+def prepare_listening(config: EvalConfig, systems: Sequence[str], as_json: bool, report: bool = False) -> int:
     """Write a listening test and say what to do with it; the exit code."""
     from audiogen_cli.evaluation.listening import ListeningConfig, prepare
 
+    if report:
+        raise InputError("--report shows ratings, and there are none yet: give it with --score")
     folders = _systems(systems)
     if config.generated is not None:
         folders["generated"] = config.generated

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.config import Skipped
 from audiogen_cli.evaluation.listening_ratings import (
     CONTROLS,
@@ -40,6 +41,7 @@ def score(files: Sequence[Path], rule: ReferenceRule, out: Path | None = None, s
     path, folder = find_plan(files, out), results_folder(files, out)
     if folder:
         check_folder(folder.absolute())
+        _refuse_others(folder / "results.json")
     plan = Plan.load(path) if path else None
     ratings, skipped = read_ratings(files, plan)
     results = summarize(ratings, skipped, rule, plan, seed) | {
@@ -91,6 +93,16 @@ def summarize(
         },
         "seed": seed,
     }
+
+
+def _refuse_others(path: Path) -> None:
+    """Another task's results are not ours to replace."""
+    try:
+        task = json.loads(path.read_text("utf-8"))["task"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if task != "listening":
+        raise InputError(f"{path} holds results of the task {task}; choose another --out")
 
 
 def _ordered(ratings: Sequence[Rating]) -> list[str]:

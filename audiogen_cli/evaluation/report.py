@@ -90,7 +90,7 @@ def _render_sweep(runs: Runs, folder: Path) -> str:
     sections = [Section("Results", tables=[Table("Metrics of every run, with 95% intervals over clips", head, rows)])]
     if figure := _sweep_figure(runs, varying, columns):
         sections.append(Section("Curves", figures=[figure]))
-    warnings = list(dict.fromkeys(f"{run}: {text}" for run, results in runs.items() for text in results["warnings"]))
+    warnings = _shared_warnings(runs)
     same = [[name, plain(value)] for name, value in _facts(runs)[0].items() if name not in varying]
     sections.append(Section("What all runs share", tables=[Table("Inputs and settings", ["", "value"], same)]))
     counts = {results["n"] for results in runs.values()}
@@ -98,7 +98,16 @@ def _render_sweep(runs: Runs, folder: Path) -> str:
         warnings.insert(0, "the runs scored different numbers of clips: their FAD does not compare")
     if len({results["task"] for results in runs.values()}) > 1:
         warnings.insert(0, "the runs are of different tasks")
-    return _page(f"{len(runs)} runs in {folder.name}", [], warnings, sections)
+    return _page(f"{len(runs)} runs in {folder.resolve().name}", [], warnings, sections)
+
+
+def _shared_warnings(runs: Runs) -> list[str]:
+    """Each warning once, with the runs that have it."""
+    found: dict[str, list[str]] = {}
+    for run, results in runs.items():
+        for text in results["warnings"]:
+            found.setdefault(text, []).append(run)
+    return [f"{text} ({'all runs' if len(names) == len(runs) else ', '.join(names)})" for text, names in found.items()]
 
 
 def _sweep_figure(runs: Runs, varying: Sequence[str], columns: Sequence[str]) -> Any:

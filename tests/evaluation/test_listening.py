@@ -262,6 +262,10 @@ class TestCommand:
             eval_(split="esc50-test", manifests=manifests, task="listening", system=system, out=tmp_path / "test")
         assert not (tmp_path / "test").exists()
 
+    def test_there_is_no_report_before_ratings(self, tmp_path: Path, manifests: Path) -> None:
+        with pytest.raises(InputError, match="give it with --score"):
+            eval_(task="listening", split="esc50-test", manifests=manifests, out=tmp_path / "test", report=True)
+
     def test_texts_are_needed(self, tmp_path: Path, systems: dict[str, Path]) -> None:
         with pytest.raises(InputError, match="give --split"):
             eval_(task="listening", reference=systems["okapi"], generated=systems["zebra"], out=tmp_path / "test")

@@ -15,6 +15,7 @@ from browser import Browser, find_chromium
 from pretended import write_clips
 
 from audiogen_cli.commands.eval import eval_
+from audiogen_cli.evaluation import listening_page
 from audiogen_cli.evaluation.listening_ratings import PAGE_COLUMNS, Plan
 
 N_ITEMS = 2
@@ -172,7 +173,13 @@ def test_rated_from_start_to_end(browser: Browser, test_folder: Path, capsys: py
     assert found["plan"]["items"] == N_ITEMS
 
 
-def test_orders_differ_between_raters(browser: Browser, test_folder: Path) -> None:
+@pytest.fixture
+def beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sounds lie beside the page, as those of a large test do."""
+    monkeypatch.setattr(listening_page, "MAX_EMBEDDED", 0)
+
+
+def test_orders_differ_and_sounds_may_lie_beside(beside: None, browser: Browser, test_folder: Path) -> None:
     orders = set()
     for name in ("ann", "bob", "cleo", "dan"):
         browser.open((test_folder / "listening" / "index.html").as_uri())
@@ -182,3 +189,6 @@ def test_orders_differ_between_raters(browser: Browser, test_folder: Path) -> No
         browser.wait(SHOWN)
         orders.add(tuple(browser.run("[...document.querySelectorAll('.sound')].map((card) => card.dataset.name)")))
     assert len(orders) > 1
+    browser.run("document.querySelector('.play').click()")
+    browser.wait("document.querySelectorAll('.heard.yes').length === 1")
+    assert not browser.errors

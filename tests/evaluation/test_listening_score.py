@@ -293,6 +293,12 @@ class TestCommand:
         assert "dropped c (1 ratings): reference below 85 (mean): mean 50" in err
         assert "line 21: score 'x' is no number" in err
 
+    def test_results_of_another_task_stay(self, write: Callable[[str, str], Path], tmp_path: Path) -> None:
+        path = write("results.json", '{"task": "generation"}')
+        with pytest.raises(InputError, match="task generation; choose another --out"):
+            eval_(score=[write("r.csv", "rater,item,system,score\na,x,model,5\n")], out=tmp_path)
+        assert path.read_text() == '{"task": "generation"}'
+
     def test_one_line_for_a_missing_file(self, tmp_path: Path) -> None:
         command = [sys.executable, "-m", "audiogen_cli", "eval", "--score", str(tmp_path / "none.csv")]
         done = subprocess.run(command, capture_output=True, text=True)

@@ -248,6 +248,7 @@ class TestSweep:
     def test_bars_over_names(self, folder: Path) -> None:
         text = self.sweep(folder, base={"model": "base"}, large={"model": "large", "n": 11})
         assert "Bars of each metric by run" in text and "different numbers of clips" in text
+        assert text.count("few clips") == 1 and "few clips (all runs)" in text
 
     def test_folders_in_folders(self, folder: Path) -> None:
         (folder / "a").mkdir()
