@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from audiogen_cli.interop.model_folder import load_config, load_into
 from audiogen_cli.lm.config import LMConfig
+from audiogen_cli.lm.dropout import Dropout
 from audiogen_cli.lm.streams import StreamEmbedding, StreamHeads, delay
 from audiogen_cli.lm.transformer import Block, Text, TextMemory, sinusoidal_positions
 
@@ -37,7 +38,7 @@ class AudioLanguageModel(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = nn.LayerNorm(config.dim)
         self.heads = StreamHeads(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.apply(_initialise)
         self._initialise_scaled()
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiogen_cli.lm.config import LMConfig
+from audiogen_cli.lm.dropout import Dropout
 from audiogen_cli.lm.linear import Linear
 
 PLAIN_STEPS = 1024  # the longest sequence whose attention scores are worth keeping in memory on a CPU
@@ -137,6 +138,36 @@ class CrossAttention(nn.Module):
         y = attend(query, memory.key, memory.value, memory.mask)
         return self.out(y.transpose(1, 2).flatten(2))
 
+    def read(self, x: Tensor, text: Text) -> Tensor:
+        """The same for a whole sequence x: [B, S, d] at once, as in training, by the cheaper of two ways."""
+        n_steps, n_text = x.shape[1], text.vectors.shape[1]
+        memory = self.remember(text.vectors, text.mask)
+        # Multiplications of the one and the other, each divided by d, that do not occur in both.
+        long = n_steps * self.n_heads * n_text + n_text * x.shape[2] > n_steps * x.shape[2]
+        if long or self.query.packed is not None:  # packed for decoding, the weights cannot be read any more
+            return self(x, memory)
+        return self._read_few(x, memory)
+
+    def _read_few(self, x: Tensor, memory: TextMemory) -> Tensor:
+        """For few text positions: (x Wq) Kᵀ = x (Wq Kᵀ) and (P V) Wo = P (V Wo), no step meets a d × d matrix."""
+        n_heads, size = self.n_heads, x.shape[2] // self.n_heads
+        n_text = memory.key.shape[2]
+        key = memory.key.permute(1, 0, 2, 3).flatten(1, 2) * size**-0.5  # [H, B·L, E]
+        value = memory.value.permute(1, 0, 2, 3).flatten(1, 2)
+        read = key @ self.query.weight.unflatten(0, (n_heads, size))  # [H, B·L, d]
+        written = value @ self.out.weight.unflatten(1, (n_heads, size)).permute(1, 2, 0)
+
+        def columns(y: Tensor) -> Tensor:
+            return y.unflatten(1, (-1, n_text)).transpose(0, 1).flatten(1, 2)  # [B, H·L, d]
+
+        scores = (x @ columns(read).transpose(1, 2)).unflatten(-1, (n_heads, n_text))  # [B, S, H, L]
+        if self.query.bias is not None:
+            bias = key @ self.query.bias.unflatten(0, (n_heads, size, 1))  # [H, B·L, 1]
+            scores = scores + bias.unflatten(1, (-1, n_text)).permute(1, 3, 0, 2)
+        weights = (scores + memory.mask.to(scores.dtype)).softmax(-1).flatten(2)  # [B, S, H·L]
+        y = weights.to(scores.dtype) @ columns(written)
+        return y if self.out.bias is None else y + self.out.bias
+
 
 class Block(nn.Module):
     """Pre-norm: x + self-attention, x + cross-attention, x + feed-forward (exact GELU).
@@ -153,7 +184,7 @@ class Block(nn.Module):
         self.norm_ff = nn.LayerNorm(config.dim)
         self.up = Linear(config.dim, config.ff_scale * config.dim, bias=config.bias)
         self.down = Linear(config.ff_scale * config.dim, config.dim, bias=config.bias)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def remember(self, text: Tensor, mask: Tensor) -> TextMemory | None:
         """What `forward` needs of a text; see CrossAttention.remember. None if there is no cross-attention."""
@@ -171,9 +202,8 @@ class Block(nn.Module):
 
         In training the text itself comes: its keys and values are then computed (and under FSDP gathered) here.
         """
-        if isinstance(memory, Text):
-            memory = self.remember(memory.vectors, memory.mask)
         x = x + self.dropout(self.attention(self.norm_self(x), cache, start, mask))
         if self.cross_attention is not None and self.norm_cross is not None and memory is not None:
-            x = x + self.dropout(self.cross_attention(self.norm_cross(x), memory))
+            cross = self.cross_attention.read if isinstance(memory, Text) else self.cross_attention
+            x = x + self.dropout(cross(self.norm_cross(x), memory))
         return x + self.dropout(self.down(self.up.gelu(self.norm_ff(x))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -11,6 +12,7 @@ from worlds import CONFIG, make_model
 
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.train import lm_loss
+from audiogen_cli.lm.transformer import CrossAttention, Text
 
 S = CONFIG.codebook_size  # the special token
 Weights = dict[str, Tensor]
@@ -151,3 +153,23 @@ def test_initial_loss_is_that_of_a_uniform_guess() -> None:
     codes = torch.randint(S, (4, 3, 20))
     output = model(codes, torch.randn(4, 2, CONFIG.text_width), torch.ones(4, 2, dtype=torch.bool))
     torch.testing.assert_close(lm_loss(output, codes) / 80, torch.full((3,), math.log(S)), atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("n_text", [1, 3, 40])
+def test_both_ways_of_reading_a_text_are_one(n_text: int, bias: bool) -> None:
+    config = dataclasses.replace(CONFIG, bias=bias)
+    torch.manual_seed(0)
+    attention_ = CrossAttention(config).double()
+    x = torch.randn(3, 25, config.dim, dtype=torch.float64, requires_grad=True)
+    vectors = torch.randn(3, n_text, config.dim, dtype=torch.float64, requires_grad=True)
+    mask = torch.zeros(3, 1, 1, n_text, dtype=torch.float64)
+    mask[1, ..., 1:] = -torch.inf
+    text, wanted = Text(vectors, mask), torch.randn(3, 25, config.dim, dtype=torch.float64)
+    inputs = [x, vectors, *attention_.parameters()]
+    memory = attention_.remember(vectors, mask)
+    ways = [attention_.read(x, text), attention_(x, memory), attention_._read_few(x, memory)]
+    first, *others = [[y, *torch.autograd.grad((y * wanted).sum(), inputs, retain_graph=True)] for y in ways]
+    for other in others:
+        for ours, theirs in zip(first, other, strict=True):
+            torch.testing.assert_close(ours, theirs)
