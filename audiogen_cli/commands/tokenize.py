@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from audiogen_cli.commands.options import DeviceOption, JsonOption, split_names
+from audiogen_cli.commands.options import DeviceOption, JsonOption, ProcessesOption, split_names
 
 FAILURES_SHOWN = 5
 
@@ -30,9 +30,15 @@ def tokenize(
         Path, typer.Option(metavar="FOLDER", help="Folder for the shards; finished shards in it are kept.")
     ] = Path("data/tokens"),
     mix: Annotated[int, typer.Option(metavar="N", min=0, help="Mixed copies per training clip (paper sec. 4.1).")] = 0,
-    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Clips encoded at once.")] = 16,
+    fill: Annotated[
+        bool, typer.Option("--fill", help="Level short sounds and repeat them in place of the silence around them.")
+    ] = False,
+    batch_size: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Rows read and mixed at once; codes do not depend on it.")
+    ] = 16,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the mixed copies.")] = 0,
     device: DeviceOption = "auto",
+    processes: ProcessesOption = 1,
     json_: JsonOption = False,
 ) -> None:
     """Example: audiogen tokenize --codec runs/codec --datasets esc50 --mix 2
@@ -47,11 +53,14 @@ def tokenize(
     from audiogen_cli.errors import AudiogenError
     from audiogen_cli.interop.model_folder import CODEC_FOLDER, copy_model, find_model
     from audiogen_cli.lm.jobs import check_device
+    from audiogen_cli.training.launch import relaunch
 
     check_device(device)
     clips = load_manifests(manifests, split_names(datasets) or None, split_names(splits) or None)
     folder = find_model(codec)
     folder = folder / CODEC_FOLDER if (folder / CODEC_FOLDER).is_dir() else folder
+    if processes > 1:
+        return relaunch(processes)
 
     from accelerate import PartialState  # slow to import: after all that can be refused without
 
@@ -62,7 +71,7 @@ def tokenize(
     where = state.device if device == "auto" else device
     model = AudioCodec.load(folder, where)
     with progress_bar("tokenizing") as progress:
-        result = run(clips, model, out, mix, batch_size, seed, progress, state)
+        result = run(clips, model, out, mix, batch_size, seed, progress, state, fill)
     if not state.is_main_process:
         return
     copy_model(folder, out / CODEC_FOLDER)

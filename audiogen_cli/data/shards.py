@@ -81,7 +81,7 @@ class ShardWriter:
         self.folder, self.meta, self.keys = folder, meta, keys
         extra = {path.name for path in shard_files(folder)} - {self.path(n).name for n in range(len(keys))}
         there = [n for n in range(len(keys)) if self.is_finished(n)]
-        other = sorted(extra) or [self.path(n).name for n in there if self._read(n, "key") != keys[n]]
+        other = sorted(extra) or [self.path(n).name for n in there if _read_metadata(self.path(n), "key") != keys[n]]
         if other:
             raise InputError(
                 f"{folder} holds shards of other clips, settings or another codec ({other[0]}): "
@@ -111,7 +111,7 @@ class ShardWriter:
 
     def notes(self) -> list[dict[str, str]]:
         """The notes of all shards."""
-        return [note for number in range(len(self.keys)) for note in json.loads(self._read(number, "notes"))]
+        return [note for number in range(len(self.keys)) for note in read_notes(self.path(number))]
 
     def finish(self) -> ShardMeta:
         """Write `meta.json` with the counts of all shards. Raises AudiogenError if one is missing."""
@@ -130,20 +130,27 @@ class ShardWriter:
         write_text(self.folder / META_FILE, json.dumps(asdict(meta), indent=2) + "\n")
         return meta
 
-    def _read(self, number: int, key: str) -> str:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            metadata = pq.read_schema(self.path(number)).metadata or {}
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{self.path(number)} is damaged ({error}): delete it and run again") from None
-        return str(metadata.get(key.encode(), b"").decode())
-
 
 def shard_files(folder: Path) -> list[Path]:
     """The shards in a folder, in order."""
     return sorted(folder.glob("shard-*.parquet"))
+
+
+def read_notes(shard: Path) -> list[dict[str, str]]:
+    """What was noted when a shard was written: id and reason of every row left out."""
+    notes: list[dict[str, str]] = json.loads(_read_metadata(shard, "notes") or "[]")
+    return notes
+
+
+def _read_metadata(shard: Path, key: str) -> str:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        metadata = pq.read_schema(shard).metadata or {}
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{shard} is damaged ({error}): delete it and run again") from None
+    return str(metadata.get(key.encode(), b"").decode())
 
 
 def read_meta(folder: Path) -> ShardMeta:

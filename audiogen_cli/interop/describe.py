@@ -97,26 +97,39 @@ def _describe_manifests(paths: list[Path]) -> dict[str, Any]:
         "type": "manifests",
         "clips": sum(manifest["clips"] for manifest in manifests),
         "hours": sum(manifest["hours"] for manifest in manifests),
+        "dropped": dict(sum((Counter(manifest["dropped"]) for manifest in manifests), Counter()).most_common()),
         "manifests": manifests,
     }
 
 
 def describe_shards(folder: Path) -> dict[str, Any]:
-    """Counts, hours and bitrate of a folder of token shards."""
+    """Counts, hours, bitrate, texts and left-out rows of a folder of token shards."""
     import pyarrow.parquet as pq
 
-    from audiogen_cli.data.shards import read_meta, shard_files
+    from audiogen_cli.data.shards import read_meta, read_notes, shard_files
 
     meta = read_meta(folder)
+    files = shard_files(folder)
     datasets: Counter[str] = Counter()
     texts = _Texts()
-    n_mixed = 0
-    for file in shard_files(folder):
-        table = pq.read_table(file, columns=["dataset", "texts", "sources"], partitioning=None)
-        datasets.update(table["dataset"].to_pylist())
-        for row in table["texts"].to_pylist():
-            texts.add(row)
-        n_mixed += sum(bool(sources) for sources in table["sources"].to_pylist())
+    n_mixed = n_left_out = 0
+    samples = []
+    for number, file in enumerate(files):
+        columns = ["id", "dataset", "texts", "sources", "n_frames"]
+        rows = pq.read_table(file, columns=columns, partitioning=None).to_pylist()
+        datasets.update(row["dataset"] for row in rows)
+        for row in rows:
+            texts.add(row["texts"])
+        n_mixed += sum(bool(row["sources"]) for row in rows)
+        n_left_out += len(read_notes(file))
+        if rows and number % math.ceil(len(files) / N_SAMPLES) == 0:
+            samples.append(
+                {
+                    "id": rows[0]["id"],
+                    "duration": round(rows[0]["n_frames"] / meta.frame_rate, 2),
+                    "text": rows[0]["texts"][0],
+                }
+            )
     return {
         "type": "shards",
         **vars(meta),
@@ -124,7 +137,9 @@ def describe_shards(folder: Path) -> dict[str, Any]:
         "nominal_kbit_per_s": meta.n_q * math.log2(meta.codebook_size) * meta.frame_rate / 1000,
         "datasets": dict(datasets.most_common()),
         "mixed_rows": n_mixed,
+        "dropped": {"unreadable": n_left_out} if n_left_out else {},
         "texts": texts.facts(),
+        "samples": samples,
     }
 
 

@@ -43,7 +43,7 @@ def relaunch(processes: int) -> None:
         for number, handler in forward.items():
             signal.signal(number, handler)
     if code:
-        raise AudiogenError(f"training in {processes} processes ended with exit code {code}; see above")
+        raise AudiogenError(f"the work in {processes} processes ended with exit code {code}; see above")
 
 
 def check_trackers(names: Iterable[str]) -> None:

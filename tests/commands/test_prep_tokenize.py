@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from raw_trees import EXPECTED, build_raw
 
 from audiogen_cli.data.audio import write_audio
+from audiogen_cli.data.datasets.registry import SOURCES
 from audiogen_cli.data.manifest import read_manifest
 from audiogen_cli.data.shards import load_shards
 
@@ -41,6 +43,18 @@ def test_a_folder_becomes_a_manifest_and_shards(audiogen, sounds: Path, model: P
     refused = audiogen("tokenize", *arguments[:-4], "--mix", "2", "--device", "cpu")
     assert refused.returncode == 2 and refused.stdout == ""
     assert refused.stderr.startswith("error: tokens holds shards of other clips") and refused.stderr.count("\n") == 1
+
+
+def test_all_datasets_in_one_run(audiogen, tmp_path: Path) -> None:
+    build_raw(tmp_path / "data/raw")
+    result = audiogen("prep", "--datasets", ",".join(SOURCES), "--workers", "1")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == [f"data/manifests/{key}.parquet" for key in SOURCES]
+    told = audiogen("info", "data/manifests", "--json")
+    facts = json.loads(told.stdout)
+    assert facts["clips"] == sum(len(names) for splits, _ in EXPECTED.values() for names in splits.values())
+    lost = [len(ids) for _, reasons in EXPECTED.values() for ids in reasons.values()]
+    assert sum(facts["dropped"].values()) == sum(lost)
 
 
 def test_prep_prints_one_json_object_per_dataset(audiogen, sounds: Path) -> None:

@@ -47,13 +47,16 @@ def test_a_manifest_is_counted_and_a_folder_of_them_added_up(tmp_path: Path) -> 
     assert [sample["id"] for sample in facts["samples"]] == ["x/a", "x/b", "x/c"]
     both = describe(tmp_path)
     assert (both["type"], both["clips"], both["manifests"][0]["dataset"]) == ("manifests", 3, "x")
+    assert both["dropped"] == {"missing": 1}
 
 
 def test_token_shards_have_hours_and_a_bitrate(tmp_path: Path) -> None:
     writer = ShardWriter(tmp_path, ShardMeta("f" * 64, 2, 1024, 50.0, 16_000, {}), ["key"])
     codes = np.zeros((2, 90), np.int64)
     writer.write(
-        0, [TokenRow("x/a", "x", "train", ("dog",), codes), TokenRow("x/b", "x", "val", ("cat",), codes, ("x/c",))]
+        0,
+        [TokenRow("x/a", "x", "train", ("dog",), codes), TokenRow("x/b", "x", "val", ("cat",), codes, ("x/c",))],
+        [{"id": "x/d", "reason": "d.wav: no such file"}],
     )
     writer.finish()
     for path in (tmp_path, tmp_path / "shard-00000.parquet"):
@@ -61,6 +64,8 @@ def test_token_shards_have_hours_and_a_bitrate(tmp_path: Path) -> None:
         assert (facts["type"], facts["counts"]["rows"], facts["mixed_rows"]) == ("shards", 2, 1)
         assert facts["hours"] == pytest.approx(180 / 50 / 3600)
         assert facts["nominal_kbit_per_s"] == pytest.approx(1.0)  # 2 streams × 10 bits × 50 frames
+        assert facts["dropped"] == {"unreadable": 1} and facts["texts"]["frequent"] == {"dog": 1, "cat": 1}
+        assert facts["samples"] == [{"id": "x/a", "duration": 1.8, "text": "dog"}]
 
 
 def test_a_codec_is_weighed_without_torch(tmp_path: Path) -> None:
