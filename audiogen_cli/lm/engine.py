@@ -7,6 +7,7 @@ sample alone, and only samples whose steps have equal shapes share a lane.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -107,9 +108,15 @@ class Engine:
             members.sort(key=lambda index: jobs[index].n_frames)
             size = batch_size or (CPU_BATCH if self.exact else GPU_BATCH)
             if self.exact:
-                size = min(size, self.most_rows // (1 + guided))
+                fitting = (physical_memory() // 2) // self._cache_bytes(jobs[members[-1]])
+                size = min(size, max(1, min(self.most_rows, fitting) // (1 + guided)))
             lanes += [members[start : start + size] for start in range(0, len(members), size)]
         return lanes
+
+    def _cache_bytes(self, job: Job) -> int:
+        """What one row's keys and values take at most."""
+        n_columns = self.text_columns(job) + min(job.n_frames, window_steps(self.config))
+        return 2 * n_columns * self.config.dim * self.weight.element_size() * self.config.n_layers
 
     def text_columns(self, job: Job) -> int:
         """Columns that a job's text is padded to."""
@@ -358,6 +365,14 @@ def choose_dtype(name: str, model: AudioLanguageModel) -> str:
         large = 4 * sum(m.weight.numel() for m in model.modules() if isinstance(m, Linear)) > CACHED_WEIGHTS
         return "bfloat16" if large and _native_bfloat16() else "float32"
     return "bfloat16" if device == "cuda" else "float32"
+
+
+def physical_memory() -> int:
+    """Bytes of this machine's memory; where the system does not tell, as much as a small machine has."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return 8 << 30
 
 
 def _native_bfloat16() -> bool:

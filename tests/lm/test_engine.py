@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from worlds import CONFIG, make_model
 
+from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import Sampling
-from audiogen_cli.lm.engine import Engine, Job, Window, count_frames, windows
+from audiogen_cli.lm.engine import Engine, Job, Window, choose_dtype, count_frames, windows
 from audiogen_cli.lm.model import AudioLanguageModel
 
 
@@ -154,6 +155,36 @@ def test_batch_size_limits_lanes() -> None:
     jobs = [Job(make_text(3), 5, seed=i) for i in range(9)]
     assert [len(lane) for lane in engine._lanes(jobs, None)] == [8, 1]
     assert [len(lane) for lane in engine._lanes(jobs, 2)] == [2, 2, 2, 2, 1]
+
+
+def test_lanes_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(make_model(pattern="parallel"))
+    jobs = [Job(make_text(3), 5, seed=i) for i in range(5)]
+    row = 2 * (16 + 5) * CONFIG.dim * 4 * CONFIG.n_layers  # bytes of keys and values
+    for rows, sizes in ((5, [2, 2, 1]), (1, [1] * 5)):
+        monkeypatch.setattr("audiogen_cli.lm.engine.physical_memory", lambda rows=rows: 2 * rows * row)
+        assert [len(lane) for lane in engine._lanes(jobs, None)] == sizes
+
+
+def test_the_number_format_is_chosen_by_device_and_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model()
+    monkeypatch.setattr("audiogen_cli.lm.engine._native_bfloat16", lambda: True)
+    assert choose_dtype("auto", model) == "float32" and choose_dtype("int8", model) == "int8"
+    monkeypatch.setattr("audiogen_cli.lm.engine.CACHED_WEIGHTS", 1000)
+    assert choose_dtype("auto", model) == "bfloat16"
+    monkeypatch.setattr("audiogen_cli.lm.engine._native_bfloat16", lambda: False)
+    assert choose_dtype("auto", model) == "float32"
+    with pytest.raises(InputError, match="int8"):
+        choose_dtype("int8", make_model().to("meta"))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_in_small_formats_sixteen_together_are_sixteen_alone(dtype: str) -> None:
+    engine = Engine(make_model(), dtype)
+    jobs = [Job(make_text(1 + i % 3, i), 9, seed=i, sampling=Sampling(top_p=0.9)) for i in range(16)]
+    together = run(engine, jobs, batch_size=16)
+    for job, codes in zip(jobs, together, strict=True):
+        assert torch.equal(run(engine, [job])[0], codes)
 
 
 @pytest.mark.gpu
