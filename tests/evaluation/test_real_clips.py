@@ -16,12 +16,23 @@ from audiogen_cli.evaluation.clips import Recording
 from audiogen_cli.interop.model_folder import EMBEDDED_MODEL
 
 pytestmark = [pytest.mark.shared, pytest.mark.usefixtures("yamnet")]
-CLASSES = 12
+CLASSES = 8
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _one_cache(cache: Path, monkeypatch: pytest.MonkeyPatch, _a_bare_machine: None) -> None:
+    """All tests here hear the same clips."""
+    monkeypatch.setenv("AUDIOGEN_CACHE", str(cache))
 
 
 @pytest.fixture
 def folds(esc50: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """Two folders with a clip of each of 12 classes, from folds 1 and 2, named by class."""
+    """Two folders with a clip of each of 8 classes, from folds 1 and 2, named by class."""
     for fold in (1, 2):
         (tmp_path / f"fold{fold}").mkdir()
         by_class = {int(path.stem.split("-")[-1]): path for path in sorted((esc50 / "audio").glob(f"{fold}-*"))}
