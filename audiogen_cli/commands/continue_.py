@@ -23,7 +23,7 @@ from audiogen_cli.commands.options import (
 
 
 def continue_(
-    audio: Annotated[Path, typer.Argument(help="The sound to go on from; any rate, any channels.")],
+    audio: Annotated[Path, typer.Argument(metavar="AUDIO", help="The sound to go on from; any rate, any channels.")],
     text: Annotated[str | None, typer.Argument(metavar="PROMPT", help="What to hear next.")] = None,
     output: OutputOption = None,
     prompt_seconds: Annotated[

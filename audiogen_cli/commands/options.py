@@ -39,37 +39,53 @@ SeedOption = Annotated[
         metavar="N",
         min=0,
         max=2**53,  # what JSON readers keep exact
-        help="Same seed, same sound. [default: drawn, and printed]",
+        help="Same seed, same sound; another one, another take. [default: drawn, and printed]",
         show_default=False,
     ),
 ]
 GuidanceOption = Annotated[
     float | None,
     typer.Option(
-        "--guidance", metavar="X", help="How closely to follow the text. [default: the model's own; 3.0 in the paper]"
+        "--guidance",
+        metavar="X",
+        help="How closely to follow the text: more is closer, and less varied. [default: the model's own; 3.0 in the"
+        " paper]",
     ),
 ]
 TopPOption = Annotated[
     float | None,
     typer.Option(
-        "--top-p", metavar="P", help="Draw from the likeliest tokens of this mass. [default: the model's own; 0.25]"
+        "--top-p",
+        metavar="P",
+        help="Draw from the likeliest tokens of this mass: less is safer and plainer, 1 allows all. [default: the"
+        " model's own; 0.25 in the paper]",
     ),
 ]
 TopKOption = Annotated[
     int | None,
     typer.Option(
-        "--top-k", metavar="N", help="Draw from so many likeliest tokens; 0 = off. [default: the model's own; 0]"
+        "--top-k",
+        metavar="N",
+        help="Draw from so many likeliest tokens; 0 = off. [default: the model's own; off in the paper]",
     ),
 ]
 TemperatureOption = Annotated[
     float | None,
     typer.Option(
-        "--temperature", metavar="X", help="Flattens (> 1) or sharpens (< 1) the draw. [default: the model's own; 1.0]"
+        "--temperature",
+        metavar="X",
+        help="Above 1 surprises more, below 1 less; 0 always takes the likeliest. [default: the model's own; 1.0 in the"
+        " paper]",
     ),
 ]
 BatchSizeOption = Annotated[
     int | None,
-    typer.Option("--batch-size", metavar="N", min=1, help="Sounds computed at once. [default: chosen by device]"),
+    typer.Option(
+        "--batch-size",
+        metavar="N",
+        min=1,
+        help="Sounds computed at once; halved if memory runs out. [default: chosen by device]",
+    ),
 ]
 DeviceOption = Annotated[
     str,

@@ -195,8 +195,6 @@ def _names(prompt: Prompt, number: int, n_samples: int) -> list[str]:
 
 
 def _check_output(path: Path) -> None:
-    if str(path) == STDOUT:
-        return
     try:
         check_output(path)
     except OSError as error:  # a name that the file system does not take
@@ -206,7 +204,8 @@ def _check_output(path: Path) -> None:
 def _check_outputs(jobs: Sequence[Job]) -> None:
     seen: dict[Path, Job] = {}
     for job in jobs:
-        _check_output(job.output)
+        if str(job.output) != STDOUT:
+            _check_output(job.output)
         # Without the suffix: two formats of one name would share a sidecar.
         other = seen.setdefault(job.output.with_suffix(""), job)
         if other is not job:

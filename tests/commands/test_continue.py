@@ -82,6 +82,12 @@ def test_of_a_long_sound_the_model_reads_only_the_end(
     assert "5 s of new sound in" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("output", ["-", "x.mp3"])
+def test_it_writes_only_what_it_can(tmp_path: Path, noise: Path, model: Path, output: str) -> None:
+    with pytest.raises(InputError, match="end the name in"):
+        continue_(noise, "rain", Path(output), model=str(model), seed=1)
+
+
 def test_five_seconds_are_added_by_default_and_json_tells(
     tmp_path: Path, noise: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
