@@ -88,47 +88,25 @@ def prepare(config: ListeningConfig, progress: Progress) -> Prepared:
     """
     evaluation = config.evaluation
     check_folder(evaluation.out.absolute())
-    everything, skipped = load_references(evaluation.split, evaluation.manifests, evaluation.reference)
+    everything, unfit = load_references(evaluation.split, evaluation.manifests, evaluation.reference)
     chosen = limit_clips(everything, evaluation.limit or DEFAULT_ITEMS)
     recordings, missing = _recordings(chosen, config, progress)
-    others = _wrong_clips(chosen, everything, evaluation.seed)
-    folder = evaluation.out / "listening"
-    items: list[dict[str, Any]] = []
-    warnings: list[str] = []
-    skipped += missing
-    usable = [reference for reference in chosen if all(reference.id in found for found in recordings.values())]
-    sounds: dict[str, np.ndarray] = {}
-    for done, reference in enumerate(usable, 1):
-        progress(done, len(usable))
-        found = {name: files[reference.id] for name, files in recordings.items()}
-        try:
-            page, level = _page_sounds(reference, others[reference.id], found)
-        except InputError as error:
-            skipped.append(Skipped(reference.id, str(error)))
-            continue
-        warnings += _level_warnings(reference, page, level)
-        name, other = f"item-{len(items) + 1:03}", others[reference.id]
-        items.append(_item(name, reference, other, page, level, evaluation.seed))
-        sounds |= {blind: page[system] for key in items[-1]["pages"].values() for blind, system in key.items()}
-    if not items:
+    draft = _draft(chosen, everything, recordings, evaluation.seed, progress)
+    skipped = [*unfit, *missing, *draft.skipped]
+    if not draft.items:
         raise AudiogenError(f"none of {len(chosen)} clips can be listened to; the last: {skipped[-1].reason}")
-    plan = _plan(config, items, sounds)
+    plan = _plan(config, draft)
     _refuse_another(evaluation.out / PLAN_NAME, plan)
-    for blind in sorted(sounds):  # in the order of blind names, so that file times tell nothing
-        write_audio(folder / STIMULI / f"{blind}.wav", sounds[blind])
-    write_text(evaluation.out / PLAN_NAME, json.dumps(plan, indent=2, ensure_ascii=False) + "\n")
-    write_webmushra(folder / "webmushra.yaml", plan)
-    page_path = write_page(folder / "index.html", plan, folder / STIMULI)
-    seconds = sum(item["duration"] * len(key) for item in items for key in item["pages"].values())
+    seconds = sum(item["duration"] * len(key) for item in draft.items for key in item["pages"].values())
     return Prepared(
-        page=page_path,
+        page=_write(evaluation.out, plan, draft.sounds),
         plan=evaluation.out / PLAN_NAME,
         test=plan["test"],
-        n=len(items),
+        n=len(draft.items),
         n_available=len(everything),
         minutes=seconds / 60,
         skipped=skipped,
-        warnings=warnings,
+        warnings=draft.warnings,
     )
 
 
@@ -169,6 +147,54 @@ def _recordings(
         found["model"] = {reference.id: path for reference, path in produced.files}
         skipped += produced.failed
     return found, skipped
+
+
+@dataclass
+class _Draft:
+    """A test in the making. items: the plan's entries; sounds: blind name → [n_samples]."""
+
+    items: list[dict[str, Any]] = field(default_factory=list)
+    sounds: dict[str, np.ndarray] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+
+
+def _draft(
+    chosen: Sequence[Reference],
+    everything: Sequence[Reference],
+    recordings: Mapping[str, Mapping[str, Path]],
+    seed: int,
+    progress: Progress,
+) -> _Draft:
+    """Read, match and name the sounds of every clip that all systems have. recordings: system → id → file."""
+    draft = _Draft()
+    others = _wrong_clips(chosen, everything, seed)
+    usable = [reference for reference in chosen if all(reference.id in files for files in recordings.values())]
+    for done, reference in enumerate(usable, 1):
+        progress(done, len(usable))
+        other = others[reference.id]
+        try:
+            page, level = _page_sounds(
+                reference, other, {name: files[reference.id] for name, files in recordings.items()}
+            )
+        except InputError as error:
+            draft.skipped.append(Skipped(reference.id, str(error)))
+            continue
+        item = _item(f"item-{len(draft.items) + 1:03}", reference, other, page, level, seed)
+        draft.items.append(item)
+        draft.sounds |= {blind: page[system] for key in item["pages"].values() for blind, system in key.items()}
+        draft.warnings += _level_warnings(reference, page, level)
+    return draft
+
+
+def _write(out: Path, plan: dict[str, Any], sounds: Mapping[str, np.ndarray]) -> Path:
+    """Write the stimuli, the key, webMUSHRA's configuration and the page; the page's path."""
+    folder = out / "listening"
+    for blind in sorted(sounds):  # in the order of blind names, so that file times tell nothing
+        write_audio(folder / STIMULI / f"{blind}.wav", sounds[blind])
+    write_text(out / PLAN_NAME, json.dumps(plan, indent=2, ensure_ascii=False) + "\n")
+    write_webmushra(folder / "webmushra.yaml", plan)
+    return write_page(folder / "index.html", plan, folder / STIMULI)
 
 
 def _wrong_clips(chosen: Sequence[Reference], everything: Sequence[Reference], seed: int) -> dict[str, Reference]:
@@ -239,7 +265,7 @@ def _blind_name(seed: int, clip: str, system: str) -> str:
     return hashlib.sha256(f"{seed}/{clip}/{system}".encode()).hexdigest()[:10]
 
 
-def _plan(config: ListeningConfig, items: list[dict[str, Any]], sounds: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def _plan(config: ListeningConfig, draft: _Draft) -> dict[str, Any]:
     content = {
         "format_version": FORMAT_VERSION,
         "split": config.evaluation.split,
@@ -248,11 +274,11 @@ def _plan(config: ListeningConfig, items: list[dict[str, Any]], sounds: Mapping[
         "loudness_target": TARGET,
         "sample_rate": SAMPLE_RATE,
         "questions": list(QUESTIONS),
-        "items": items,
+        "items": draft.items,
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
-    for blind in sorted(sounds):
-        digest.update(sounds[blind].tobytes())
+    for blind in sorted(draft.sounds):
+        digest.update(draft.sounds[blind].tobytes())
     return {"test": digest.hexdigest()[:12], **content}
 
 

@@ -119,7 +119,7 @@ def _rows(path: Path, plan: Plan | None) -> Iterator[tuple[str, dict[str, str]]]
             for cells in reader:
                 if any(cell.strip() for cell in cells):
                     # A questionnaire changed in mid-test shifts webMUSHRA's columns: such a row cannot be trusted.
-                    row = dict(zip(header, map(str.strip, cells), strict=True)) if len(cells) == len(header) else {}
+                    row = dict(zip(header, map(_printable, cells), strict=True)) if len(cells) == len(header) else {}
                     yield f"{path}, line {reader.line_num}", row
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from None
@@ -201,6 +201,11 @@ def _number(text: str) -> float | None:
     except ValueError:
         return None
     return value if abs(value) < 1e12 else None
+
+
+def _printable(text: str) -> str:
+    """A cell in one line without control characters: names are printed on terminals."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 def _truth(text: str) -> bool | None:

@@ -223,6 +223,10 @@ class TestFiles:
         second = write("2.csv", "rater,item,system,score\nann,x,model,70\nann,y,model,20\n")
         assert [rating.score for rating in read_ratings([first, second], None)[0]] == [70, 20]
 
+    def test_names_are_one_printable_line(self, write: Callable[[str, str], Path]) -> None:
+        path = write("r.csv", 'rater,item,system,score\n"an\x1b[31mn\n",x,model,10\n')
+        assert [rating.rater for rating in read_ratings([path], None)[0]] == ["an [31mn"]
+
     @pytest.mark.parametrize(
         ("text", "message"),
         [
