@@ -237,6 +237,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "base": {
         "model": {"dim": 768, "n_layers": 24, "n_heads": 16},
         "text": {"kind": "t5", "name": "t5-base"},
+        "bucket_steps": 8,
         "precision": "bf16",
         "compile": True,
         "workers": 2,
@@ -245,8 +246,10 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "model": {"dim": 1280, "n_layers": 36, "n_heads": 20},
         "text": {"kind": "t5", "name": "t5-large"},
         "optim": {"micro_batch": 2},
+        "bucket_steps": 8,
         "precision": "bf16",
         "compile": True,
+        "checkpoint_activations": True,
         "workers": 2,
     },
 }

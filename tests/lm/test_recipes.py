@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,12 @@ def test_a_model_that_no_text_reaches_is_refused() -> None:
         make_config(text_prefix=False, cross_attention=False)
     with pytest.raises(ValueError, match="dim"):
         make_config(dim=9)
+
+
+def test_cluster_script_parses_and_names_the_papers_gpus() -> None:
+    script = RECIPES / "slurm" / "train-lm.sh"
+    assert subprocess.run(["bash", "-n", str(script)]).returncode == 0
+    text = script.read_text("utf-8")
+    for nodes, size, gpus in ((8, "base", 64), (16, "large", 128)):
+        assert f"--nodes={nodes}" in text and f"--size {size}" in text and nodes * 8 == gpus
+        assert load_recipe(TrainConfig, RECIPES / f"lm-{size}.yaml").optim.batch_size % gpus == 0
