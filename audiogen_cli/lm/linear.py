@@ -33,7 +33,7 @@ class Packed(Protocol):
     n_bytes: int  # read by every product
 
     def __call__(self, x: Tensor, activation: str) -> Tensor:
-        """x: [n, in] float32, n at least least_rows; activation: "none" or "gelu". Returns [n, out] float32."""
+        """x: [..., in] float32, at least least_rows; activation: "none" or "gelu". Returns [..., out] float32."""
 
 
 class Linear(nn.Linear):
@@ -66,10 +66,10 @@ class Linear(nn.Linear):
         )
 
     def _decode(self, packed: Packed, x: Tensor, activation: str) -> Tensor:
-        rows = x.reshape(-1, self.in_features)
-        n_rows = len(rows)
-        if n_rows < packed.least_rows:  # with copies: what fills up must be numbers
-            rows = rows[torch.arange(packed.least_rows) % n_rows]
+        n_rows = x.numel() // self.in_features
+        if n_rows >= packed.least_rows:
+            return packed(x, activation)
+        rows = x.reshape(n_rows, self.in_features)[torch.arange(packed.least_rows) % n_rows]  # filled up with copies
         return packed(rows, activation)[:n_rows].view(*x.shape[:-1], self.out_features)
 
 
@@ -84,10 +84,12 @@ class OneDNN:
         self.bias = None if bias is None else bias.to(dtype)
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.to(dtype), LAYOUT_ROWS[dtype])
         self.least_rows = _least_rows(weight.shape, dtype)
+        self._product = torch.ops.mkldnn._linear_pointwise.default  # without choosing among overloads at every call
 
     def __call__(self, x: Tensor, activation: str) -> Tensor:
-        y = torch.ops.mkldnn._linear_pointwise(x.to(self.dtype), self.weight, self.bias, activation, [], "none")
-        return y.float()
+        if self.dtype == torch.float32:
+            return self._product(x, self.weight, self.bias, activation, [], "none")
+        return self._product(x.to(self.dtype), self.weight, self.bias, activation, [], "none").float()
 
 
 class Plain:
@@ -121,7 +123,7 @@ class Int8:
             raise InputError("--dtype int8: this torch has no int8 kernels for this CPU; use bfloat16") from None
 
     def __call__(self, x: Tensor, activation: str) -> Tensor:
-        scale = torch.linalg.vector_norm(x, torch.inf, dim=1, keepdim=True).clamp_(min=1e-12).div_(127)  # [n, 1]
+        scale = torch.linalg.vector_norm(x, torch.inf, dim=-1, keepdim=True).clamp_(min=1e-12).div_(127)  # [..., 1]
         rounded = (x / scale).add_(UNSIGNED_ZERO + 0.5).to(torch.uint8)  # cut off: rounded, as all are positive
         arguments = (rounded, 1.0, UNSIGNED_ZERO, self.weight, self.scale, self.zero, None, 1.0, 0, torch.float32)
         y = torch.ops.onednn.qlinear_pointwise(*arguments, "none", [], "").mul_(scale)
