@@ -39,7 +39,7 @@ class Clip:
     id: `<dataset>/<clip>`, unique. path: relative to the manifest's root, with `/`. start, duration: seconds in the
     file. sample_rate, channels: the file's own. captions, tags: as published. texts: what the model reads, processed
     as the paper says, at least one. license: of this clip, or the dataset's; empty where nobody has said.
-    root: not a column; where `path` lies, filled in by `read_manifest`.
+    root: not a column; where `path` lies, filled in when a manifest is read.
     """
 
     id: str
