@@ -18,6 +18,8 @@ from torch.nn import functional as F
 
 from audiogen_cli.codec.config import QuantizerConfig
 
+VECTORS_AT_ONCE = 1 << 14  # compared with all codes
+
 
 @dataclass
 class Quantized:
@@ -44,8 +46,9 @@ class VectorQuantizer(nn.Module):
 
     def nearest(self, vectors: Tensor) -> Tensor:
         """vectors [M, D] → index of the nearest code [M] (squared Euclidean, the first on ties)."""
-        distance = (self.codebook**2).sum(1) - 2 * vectors @ self.codebook.T
-        return distance.argmin(1)
+        lengths = (self.codebook**2).sum(1)
+        # Few at a time: an hour's distances to 2048 codes would take 15 GB.
+        return torch.cat([(lengths - 2 * few @ self.codebook.T).argmin(1) for few in vectors.split(VECTORS_AT_ONCE)])
 
     def encode(self, residual: Tensor) -> Tensor:
         """residual [B, D, T] → codes [B, T]."""
