@@ -155,12 +155,15 @@ def test_a_summary_tells_how_long_and_how_loud(tmp_path: Path, model: Path, caps
     assert "2 sounds, 1 s of sound in" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_long_work_is_told_beforehand(tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    generate(["rain"], tmp_path / "x.wav", model=str(model), duration=35, seed=1)
+def test_long_work_is_told_beforehand(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audiogen_cli.commands.rendering.LONG_SECONDS", 6)
+    generate(["rain"], tmp_path / "x.wav", model=str(model), duration=6, seed=1)
     _, note, cost, *_ = capsys.readouterr().err.splitlines()
     assert note == "note: trained on 5 s; beyond, the model hears its own last 2.5 to 5 s"
-    assert re.fullmatch(r"35 s of sound, about .+ of computing on cpu", cost)
-    assert probe(tmp_path / "x.wav").n_samples == 35 * RATE
+    assert re.fullmatch(r"6 s of sound, about .+ of computing on cpu", cost)
+    assert probe(tmp_path / "x.wav").n_samples == 6 * RATE
 
 
 class TestStream:
