@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import signal
 from pathlib import Path
+from typing import IO
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from accelerate.state import AcceleratorState, PartialState
 from worlds import CODEBOOK_SIZE, N_Q, make_codec, make_rows, make_shards, make_word_vectors
 
+from audiogen_cli.data.manifest import Clip, write_manifest
 from audiogen_cli.errors import AudiogenError, InputError, Interrupted
 from audiogen_cli.interop.model_folder import find_model, fingerprint, read_licence
 from audiogen_cli.lm import train as training
-from audiogen_cli.lm.config import ModelShape, OptimConfig, TextConfig, TrainConfig
+from audiogen_cli.lm.config import ModelShape, OptimConfig, SamplesConfig, TextConfig, TrainConfig
 from audiogen_cli.lm.engine import Engine, Job
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.state import State
 from audiogen_cli.lm.text import load_text_encoder
+from audiogen_cli.lm.text_cache import CachedTexts
 from audiogen_cli.lm.train import train
+from audiogen_cli.training import launch
 from audiogen_cli.training.checkpoint import list_checkpoints
 
 
@@ -182,3 +189,82 @@ def test_without_a_validation_split_it_says_so(world: World, tmp_path: Path, cap
     out = train(recipe(world, max_steps=1), tokens, world.codec, tmp_path / "run")
     assert "no validation loss" in capfd.readouterr().err
     assert not lines(out, "val")
+
+
+def test_trained_on_recordings_it_resumes_exactly(world: World, tmp_path: Path) -> None:
+    sounds = tmp_path / "sounds"
+    sounds.mkdir()
+    for i in range(5):
+        wav = np.random.default_rng(i).normal(0, 0.1, 8000 + 2000 * i)
+        soundfile.write(sounds / f"{i}.wav", wav, 16_000)
+    splits = ["train", "train", "train", "train", "val"]
+    clips = [
+        Clip(f"t/{i}", "t", split, f"{i}.wav", 0.0, (8000 + 2000 * i) / 16_000, 16_000, 1, (), (), ("dog",), "")  # type: ignore[arg-type]
+        for i, split in enumerate(splits)
+    ]
+    manifests = tmp_path / "manifests"
+    write_manifest(manifests / "t.parquet", clips, {"dataset": "t", "root": sounds, "options": {}})
+    config = recipe(world, mix=0.5, bucket_steps=2)
+    whole = train(config, None, world.codec, tmp_path / "whole", manifests)
+    assert len(lines(whole, "val")) == 2
+    train(dataclasses.replace(config, max_steps=3), None, world.codec, tmp_path / "parts", manifests)
+    parts = train(config, None, world.codec, tmp_path / "parts", manifests)
+    assert losses(parts) == pytest.approx(losses(whole), abs=1e-6)
+    with pytest.raises(InputError, match=r"inputs\.(rows|source)"):
+        train(config, world.tokens, world.codec, tmp_path / "parts")
+
+
+def test_samples_are_generated_on_a_schedule(world: World, tmp_path: Path) -> None:
+    samples = SamplesConfig(every=2, prompts=("a dog barks", "Rain!"), duration=0.5)
+    out = train(recipe(world, samples=samples, max_steps=4), world.tokens, world.codec, tmp_path / "run")
+    found = sorted(str(path.relative_to(out / "samples")) for path in out.rglob("*.wav"))
+    names = ("01-a-dog-barks.wav", "02-rain.wav")
+    assert found == [f"step-{step:06d}/{name}" for step in (2, 4) for name in names]
+    assert all(soundfile.info(path).frames == 8000 for path in out.rglob("*.wav"))
+    quiet = train(recipe(world, max_steps=4), world.tokens, world.codec, tmp_path / "quiet")
+    assert losses(out) == losses(quiet)  # listening changes nothing
+
+
+def test_activations_computed_twice_change_nothing(world: World, tmp_path: Path) -> None:
+    plain = train(recipe(world), world.tokens, world.codec, tmp_path / "plain")
+    again = train(recipe(world, checkpoint_activations=True), world.tokens, world.codec, tmp_path / "again")
+    assert losses(again) == pytest.approx(losses(plain), abs=1e-6)
+
+
+def test_a_full_disk_costs_no_earlier_checkpoint(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest, calls = torch.save, iter(range(10))
+
+    def full(document: object, file: IO[bytes]) -> None:
+        honest(document, file)
+        if next(calls) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        with pytest.raises(AudiogenError, match=r"step-000006 cannot be written.*No space left.*step-000003"):
+            train(recipe(world, keep_checkpoints=1), world.tokens, world.codec, run)
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-000003"]
+    whole = train(recipe(world, keep_checkpoints=1), world.tokens, world.codec, tmp_path / "whole")
+    resumed = train(recipe(world, keep_checkpoints=1), world.tokens, world.codec, run)
+    assert losses(resumed) == losses(whole)
+
+
+def test_a_tracker_that_is_not_installed_is_named(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="wandb is not installed: pip install wandb"):
+        train(recipe(world, trackers=("wandb",)), world.tokens, world.codec, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_texts_cached_on_disk_are_the_encoders(tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = load_text_encoder(TextConfig("static", str(world.vectors)))
+    expected = plain.encode(["dog", "rain bark", ""])
+    for compute in (plain.compute, None):  # the second time nothing may be computed
+        if compute is None:
+            monkeypatch.setattr(plain, "compute", compute)
+        found = CachedTexts(plain, tmp_path / "cache").encode(["dog", "rain bark", ""])
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert len(list((tmp_path / "cache").rglob("*.npy"))) == 2

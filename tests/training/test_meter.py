@@ -1,0 +1,50 @@
+"""Rates are per second of training, utilisation is per GPU, and projections follow from them."""
+
+import time
+
+import pytest
+import torch
+
+from audiogen_cli.lm.config import LMConfig, TextConfig, TrainConfig
+from audiogen_cli.lm.flops import training_flops
+from audiogen_cli.lm.train_benchmark import projected_days
+from audiogen_cli.training import meter as meters
+from audiogen_cli.training.meter import Meter
+
+CPU = torch.device("cpu")
+
+
+def test_pauses_do_not_count_and_waiting_does(monkeypatch):
+    clock = iter([0.0, 1.0, 2.0, 3.0, 7.0, 8.0, 8.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    meter = Meter(CPU, 100.0)  # at 0
+    with meter.waiting():  # 1 to 2
+        pass
+    with meter.paused():  # 3 to 7
+        pass
+    meter.add(10)
+    meter.add(30)
+    numbers = meter.read()  # at 8: 4 seconds of training
+    assert (numbers["tokens_per_s"], numbers["step_seconds"], numbers["data_wait"]) == (10.0, 2.0, 0.25)
+    assert numbers["mfu"] is None and numbers["memory_gb"] > 0
+
+
+def test_utilisation_is_that_of_one_gpu(monkeypatch):
+    monkeypatch.setattr(meters, "peak_flops", lambda device: 1e12)
+    clock = iter([0.0, 2.0, 2.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    meter = Meter(CPU, 1e9, processes=4)
+    meter.add(4000)  # 2000 tokens a second, 500 on each
+    assert meter.read()["mfu"] == pytest.approx(0.5)
+
+
+def test_operations_are_six_for_each_weight_and_token_and_attentions():
+    facts = {"sample_rate": 16_000, "codec_fingerprint": "", "max_frames": 100, "text": TextConfig(), "text_width": 8}
+    config = LMConfig(dim=64, n_layers=3, n_heads=2, n_q=1, codebook_size=128, frame_rate=50.0, cross_attention=False, **facts)  # fmt: skip  # noqa: E501
+    weights = 3 * 12 * 64 * 64 + 64 * 128
+    assert training_flops(config, 100) == 6 * (100 * weights + 3 * 100 * 100 * 64)
+
+
+def test_projected_days():
+    config = TrainConfig(max_steps=86_400, crop_seconds=10.0)
+    assert projected_days(config, frames_per_s=256 * 10 * 500.0, frame_rate=500.0) == pytest.approx(1.0)
