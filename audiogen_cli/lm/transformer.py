@@ -204,6 +204,6 @@ class Block(nn.Module):
         """
         x = x + self.dropout(self.attention(self.norm_self(x), cache, start, mask))
         if self.cross_attention is not None and self.norm_cross is not None and memory is not None:
-            cross = self.cross_attention.read if isinstance(memory, Text) else self.cross_attention
-            x = x + self.dropout(cross(self.norm_cross(x), memory))
+            y, layer = self.norm_cross(x), self.cross_attention
+            x = x + self.dropout(layer.read(y, memory) if isinstance(memory, Text) else layer(y, memory))
         return x + self.dropout(self.down(self.up.gelu(self.norm_ff(x))))

@@ -40,7 +40,8 @@ def test_utilisation_is_that_of_one_gpu(monkeypatch):
 
 def test_operations_are_six_for_each_weight_and_token_and_attentions():
     facts = {"sample_rate": 16_000, "codec_fingerprint": "", "max_frames": 100, "text": TextConfig(), "text_width": 8}
-    config = LMConfig(dim=64, n_layers=3, n_heads=2, n_q=1, codebook_size=128, frame_rate=50.0, cross_attention=False, **facts)  # fmt: skip  # noqa: E501
+    shape = {"dim": 64, "n_layers": 3, "n_heads": 2, "n_q": 1, "codebook_size": 128, "frame_rate": 50.0}
+    config = LMConfig(**shape, **facts, cross_attention=False)
     weights = 3 * 12 * 64 * 64 + 64 * 128
     assert training_flops(config, 100) == 6 * (100 * weights + 3 * 100 * 100 * 64)
 
