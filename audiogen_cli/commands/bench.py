@@ -55,7 +55,8 @@ def bench(
 
     Measures speed on this machine. data: hours of audio per minute through prep's probe, its conversion to 16 kHz and
     tokenize (with the codec of --model), beside plain soundfile and soxr on the same files. lm: the engine with random
-    weights and guidance, beside the bytes that a step must read and beside transformers' MusicGen of the same size.
+    weights and guidance, beside the bytes that a step must read and beside transformers' MusicGen of the same size;
+    with --train a training step beside a plain GPT-2 of transformers.
     codec: seconds of sound per second through the codec of --model (default: the paper's x32 with random weights),
     beside transformers' EncodecModel with the same weights.
     """
