@@ -136,6 +136,7 @@ def read_lm(folder: Path) -> Part:
     )
     conditioner = _conditioner(settings, path)
     n_q = settings.get("transformer_lm.n_q", 4)
+    guidance = settings.get("classifier_free_guidance.inference_coef", 3.0)
     weights = _rename_lm(state, conditioner, settings.get("transformer_lm.num_layers", None), n_q, path)
     config = {
         "dim": settings.get("transformer_lm.dim", None),
@@ -154,11 +155,7 @@ def read_lm(folder: Path) -> Part:
         "cross_attention": True,  # on whenever the fuser uses it, whatever `transformer_lm.cross_attention` says
         "text_padding": "zeros",
         "text_processing": "none",
-        "sampling": {
-            "guidance": settings.get("classifier_free_guidance.inference_coef", 3.0),
-            "top_k": 250,
-            "top_p": 1.0,
-        },
+        "sampling": {"guidance": guidance, "top_k": 250, "top_p": 1.0},
         "segment_duration": settings.get("dataset.segment_duration", 10),
         "codec_n_q": settings.get("compression_model_n_q", None),
     }
@@ -374,9 +371,8 @@ def _rename_lm(state: Mapping[str, Tensor], conditioner: str, n_layers: Any, n_q
         return left.pop(name) if name in left else torch.zeros(size, dtype=weights["embedding.table.weight"].dtype)
 
     weights["embedding.table.weight"] = torch.cat([take(f"emb.{k}.weight") for k in range(n_q)])
-    projection = f"condition_provider.conditioners.{conditioner}.output_proj"
     for kind in ("weight", "bias"):
-        weights[f"text_projection.{kind}"] = take(f"{projection}.{kind}")
+        weights[f"text_projection.{kind}"] = take(f"condition_provider.conditioners.{conditioner}.output_proj.{kind}")
         weights[f"norm.{kind}"] = take(f"out_norm.{kind}")
     heads = [take(f"linears.{k}.weight") for k in range(n_q)]
     weights["heads.linear.weight"] = torch.cat(heads)
