@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from audiogen_cli.codec.config import QuantizerConfig
 
-VECTORS_AT_ONCE = 1 << 14  # compared with all codes
+VECTORS_AT_ONCE = 1 << 12  # compared with all codes
 
 
 @dataclass
