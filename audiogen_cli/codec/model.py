@@ -106,17 +106,16 @@ class AudioCodec(nn.Module):
         """
         _check_wav(wav)
         if self._prepared and _is_for_stages(wav, wav.shape[2]):
-            latent = _run_whole(self._prepared[0], wav.transpose(1, 2), BLOCK).transpose(1, 2)
-        else:
-            latent = self.encoder(wav)
-        return self.quantizer.encode(latent)
+            latents = _run_whole(self._prepared[0], wav.transpose(1, 2), BLOCK)
+            return torch.cat([self.quantizer.encode(latent.transpose(1, 2)) for latent in latents], 2)
+        return self.quantizer.encode(self.encoder(wav))
 
     def decode(self, codes: Tensor) -> Tensor:
         """Turn codes [B, K, T] into wav [B, 1, T · hop_length]. Raises ValueError if K is not this codec's."""
         quantized = self.quantizer.decode(self._checked(codes))
         if self._prepared and _is_for_stages(quantized, codes.shape[2] * self.hop_length):
             frames = _run_whole(self._prepared[1], quantized.transpose(1, 2), BLOCK // self.hop_length)
-            return frames.transpose(1, 2)
+            return torch.cat(list(frames), 1).transpose(1, 2)
         wav: Tensor = self.decoder(quantized)
         return wav
 
@@ -174,12 +173,13 @@ def _is_for_stages(x: Tensor, n_samples: int) -> bool:
 
 
 @torch.no_grad()
-def _run_whole(stage: Stage, frames: Tensor, n_at_once: int) -> Tensor:
+def _run_whole(stage: Stage, frames: Tensor, n_at_once: int) -> Iterator[Tensor]:
     """Signals [B, T, C] through a stage, about n_at_once frames of all of them at a time."""
     memory: Memory = {}
     *blocks, end = frames.split(max(1, n_at_once // len(frames)), 1)
-    outputs = [stage(block, memory, last=False) for block in blocks]
-    return torch.cat([*outputs, stage(end, memory, last=True)], 1)
+    for block in blocks:
+        yield stage(block, memory, last=False)
+    yield stage(end, memory, last=True)
 
 
 @torch.no_grad()
