@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +12,6 @@ from audiogen_cli.evaluation.clips import MAX_DURATION, Reference
 from audiogen_cli.evaluation.config import EvalConfig, Progress, Skipped
 from audiogen_cli.interop.model_folder import find_model
 from audiogen_cli.lm.jobs import Job
-from audiogen_cli.training.launch import is_main_process
 
 if TYPE_CHECKING:
     from audiogen_cli.lm.generator import Generator
@@ -64,14 +61,11 @@ def make(jobs: Sequence[Job], generator: Generator, config: EvalConfig, progress
 
     A file is kept if its sidecar (`<name>.json`) agrees with what is asked for now.
     """
-    from audiogen_cli.lm.render import render_shared, sidecar_path
+    from audiogen_cli.lm.render import agree, find_finished, render_shared
 
-    sampling = asdict(config.settings.over(generator.sampling))
-    todo = [index for index, job in enumerate(jobs) if not _finished(job, sampling, generator)]
-    if is_main_process():
-        for index in todo:  # a sidecar vouches for its audio, so an older one must go before the audio changes
-            sidecar_path(jobs[index].output).unlink(missing_ok=True)
-    todo = _agree(todo)
+    finished = find_finished(jobs, generator.sampling, generator.fingerprint, generator.sample_rate)
+    # Agreed on: another process may already see a file that the first has written.
+    todo = agree([index for index in range(len(jobs)) if index not in finished])
     failed: dict[int, str] = {}
     outcomes = render_shared(generator, [jobs[index] for index in todo], config.batch_size, sidecars=True)
     for done, outcome in enumerate(outcomes, 1):
@@ -101,37 +95,3 @@ def _job(reference: Reference, generator: Generator, config: EvalConfig) -> Job:
         duration=min(limit for limit in limits if limit is not None),
         settings=config.settings,
     )
-
-
-def _agree(todo: list[int]) -> list[int]:
-    """The main process's list, in every process: another one may already see a file that the first has written.
-
-    Nobody goes on before the main process has come here.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return todo
-    from accelerate import PartialState
-    from accelerate.utils import broadcast_object_list
-
-    PartialState()  # connects the processes
-    shared = [todo]
-    broadcast_object_list(shared)
-    return shared[0]
-
-
-def _finished(job: Job, sampling: dict[str, Any], generator: Generator) -> bool:
-    from audiogen_cli.lm.render import sidecar_path
-
-    try:
-        record = json.loads(sidecar_path(job.output).read_text("utf-8"))
-    except (OSError, ValueError):
-        return False
-    wanted = {
-        "prompt": job.text,
-        "seed": job.seed,
-        "duration": round(job.duration * generator.sample_rate) / generator.sample_rate,
-        **sampling,
-        "model_fingerprint": generator.fingerprint,
-        **job.extra,
-    }
-    return job.output.is_file() and wanted.items() <= record.items()
