@@ -44,6 +44,7 @@ class SpectralConfig:
     kind: Literal["spectral"] = "spectral"
     n_fft: int = 640
     stft_hop: int = 160
+    n_mels: int = 80  # bands of the mel scale whose loudness is coded
     frames_per_code: int = 4  # STFT frames that share one latent
     dim: int = 192  # width of the decoder's residual blocks
     blocks: int = 4

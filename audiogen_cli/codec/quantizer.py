@@ -192,11 +192,14 @@ def kmeans(vectors: Tensor, n_clusters: int, iterations: int) -> Tensor:
     repeats = -(-n_clusters // len(vectors))
     centres = vectors[order].repeat(repeats, 1)[:n_clusters].clone()
     for _ in range(iterations):
-        nearest = ((centres**2).sum(1) - 2 * vectors @ centres.T).argmin(1)
+        distance, nearest = ((centres**2).sum(1) - 2 * vectors @ centres.T).min(1)
         counts = torch.bincount(nearest, minlength=n_clusters)
         sums = torch.zeros_like(centres).index_add_(0, nearest, vectors)
         used = counts > 0
         centres[used] = sums[used] / counts[used, None]
+        if not used.all():  # equal vectors, silence say, share one centre: the others go to the worst served
+            worst = (distance + (vectors**2).sum(1)).topk(int((~used).sum())).indices
+            centres[~used] = vectors[worst]
     return centres
 
 

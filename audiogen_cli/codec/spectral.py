@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from audiogen_cli.codec.config import SpectralConfig
 
-FLOOR = 1e-4  # added to magnitudes before the logarithm: -80 dB of a full-scale sine's
+FLOOR = 3e-4  # added to magnitudes before the logarithm: about -85 dB of a full-scale sine's
 KNEE, CEILING = 0.7, 0.99  # of full scale, see `soft_limit`
 REACH = 3  # frames to either side that a block of the decoder hears
 NOISE_BLOCK = 1 << 14  # samples drawn at once
@@ -77,37 +77,67 @@ class Frames(nn.Module):
 
 
 class Loudness(nn.Module):
-    """Log magnitudes of STFT frames, each bin scaled by the root of the part of the mel scale that it covers.
+    """Log magnitudes of STFT frames, averaged over bands of the mel scale.
 
-    Squared distances between such frames weigh frequencies as the mel spectrograms of eq. 1 do.
+    Squared distances between such frames weigh frequencies as the mel spectrograms of eq. 1 do, and the bands of the
+    treble average what a noisy sound's single bins do at random.
     """
 
-    scale: Tensor
+    bands: Tensor
+    centres: Tensor
 
     def __init__(self, config: SpectralConfig, sample_rate: int) -> None:
         super().__init__()
         self.hop_length, self.step = config.hop_length, config.frames_per_code
         self.frames = Frames(config.n_fft, config.stft_hop)
-        density = 1 / (700 + torch.linspace(0, sample_rate / 2, config.n_bins))  # d mel / d f, up to a factor
-        self.register_buffer("scale", (density / density.mean()).sqrt(), persistent=False)
+        bands, centres = mel_bands(config.n_mels, config.n_bins, sample_rate)
+        self.register_buffer("bands", bands, persistent=False)  # [M, bins], rows that sum to 1
+        self.register_buffer("centres", between(centres, config.n_bins), persistent=False)  # [bins, M]
 
     def forward(self, wav: Tensor) -> Tensor:
-        """wav [B, 1, N] → patches [B, ceil(N / hop_length), frames_per_code · bins]."""
+        """wav [B, 1, N] → patches [B, ceil(N / hop_length), frames_per_code · n_mels]."""
         wav = F.pad(wav[:, 0].float(), (0, -wav.shape[-1] % self.hop_length))
-        loudness = (self.frames.analyse(wav).abs() + FLOOR).log().transpose(1, 2) * self.scale
+        loudness = (self.bands @ self.frames.analyse(wav).abs() + FLOOR).log().transpose(1, 2)
         return loudness.unflatten(1, (-1, self.step)).flatten(2)
 
     def to_wav(self, patches: Tensor, noise: Tensor) -> Tensor:
-        """Patches [B, T, frames_per_code · bins] → wav [B, 1, T · hop_length]: these magnitudes, phases of `noise`.
+        """Patches [B, T, frames_per_code · n_mels] → wav [B, 1, T · hop_length]: these magnitudes, phases of `noise`.
 
         noise: [T · hop_length], white, of variance 1.
         """
-        loudness = patches.unflatten(2, (self.step, -1)).flatten(1, 2) / self.scale
-        magnitude = (loudness.clamp(max=MAX_LOG_MAGNITUDE).exp() - FLOOR).clamp(min=0.0).transpose(1, 2)
+        loudness = self.centres @ patches.unflatten(2, (self.step, -1)).flatten(1, 2).transpose(1, 2)
+        magnitude = (loudness.clamp(max=MAX_LOG_MAGNITUDE).exp() - FLOOR).clamp(min=0.0)
         excitation = self.frames.analyse(noise[None].to(magnitude.device))
-        # What was learnt is nearer the median of a noisy magnitude than its mean. White noise's is Rayleigh's.
+        # The root of the noise's magnitudes: less hoarse than all of them, livelier than none. Around their median,
+        # white noise's being Rayleigh's.
         median = (self.frames.window.square().mean() * math.log(2)).sqrt()
-        return soft_limit(self.frames.synthesise(magnitude * excitation / median)[:, None])
+        excitation = excitation / (excitation.abs() * median).sqrt().clamp(min=1e-6)
+        return soft_limit(self.frames.synthesise(magnitude * excitation)[:, None])
+
+
+def mel_bands(n_mels: int, n_bins: int, sample_rate: int) -> tuple[Tensor, Tensor]:
+    """Triangular bands of equal width on the HTK mel scale that average n_bins from 0 Hz to Nyquist.
+
+    Returns [n_mels, n_bins], whose rows sum to 1, and their centres in bins [n_mels]. A band narrower than a bin is
+    its nearest bin.
+    """
+    top = 2595 * math.log10(1 + sample_rate / 2 / 700)
+    edges = 700 * (10 ** (torch.linspace(0, top, n_mels + 2) / 2595) - 1) / (sample_rate / 2) * (n_bins - 1)
+    low, centre, high = (edges[i : i + n_mels, None] for i in range(3))
+    bins = torch.arange(n_bins)
+    bands = torch.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)).clamp(min=0.0)
+    nearest = F.one_hot(centre[:, 0].round().long(), n_bins).float()
+    bands = torch.where(high - low < 2, nearest, bands)
+    return bands / bands.sum(1, keepdim=True), (bands * bins).sum(1) / bands.sum(1)
+
+
+def between(centres: Tensor, n_bins: int) -> Tensor:
+    """[n_bins, M]: linear interpolation of values at ascending `centres` [M], which need not be distinct, in bins."""
+    bins = torch.arange(n_bins, dtype=centres.dtype)
+    above = torch.searchsorted(centres, bins).clamp(1, len(centres) - 1)
+    low, high = centres[above - 1], centres[above]
+    share = ((bins - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)[:, None]
+    return (1 - share) * F.one_hot(above - 1, len(centres)) + share * F.one_hot(above, len(centres))
 
 
 class WhiteNoise:
@@ -139,7 +169,10 @@ class Encoder(nn.Module):
     def __init__(self, config: SpectralConfig, latent_dim: int, sample_rate: int) -> None:
         super().__init__()
         self.loudness = Loudness(config, sample_rate)
-        self.project = nn.Linear(config.frames_per_code * config.n_bins, latent_dim)
+        self.project = nn.Linear(config.frames_per_code * config.n_mels, latent_dim)
+        # ours: it stays at the principal components. Trained with the rest it drifted away from them, and fewer of
+        # the reconstructed sounds were recognised.
+        self.project.requires_grad_(False)
 
     def forward(self, wav: Tensor) -> Tensor:
         return self.project(self.loudness(wav)).transpose(1, 2)
@@ -152,16 +185,16 @@ class Decoder(nn.Module):
         super().__init__()
         self.step = config.frames_per_code
         self.loudness = Loudness(config, sample_rate)
-        self.expand = nn.Linear(latent_dim, config.frames_per_code * config.n_bins)
-        self.enter = nn.Conv1d(config.n_bins, config.dim, 1)
+        self.expand = nn.Linear(latent_dim, config.frames_per_code * config.n_mels)
+        self.enter = nn.Conv1d(config.n_mels, config.dim, 1)
         self.blocks = nn.Sequential(*(Block(config.dim, config.expansion) for _ in range(config.blocks)))
         self.norm = nn.LayerNorm(config.dim)
-        self.leave = nn.Linear(config.dim, config.n_bins)
+        self.leave = nn.Linear(config.dim, config.n_mels)
         nn.init.zeros_(self.leave.weight)  # start as the linear map
         nn.init.zeros_(self.leave.bias)
 
     def patches(self, latent: Tensor) -> Tensor:
-        """latent [B, D, T] → patches [B, T, frames_per_code · bins] as `Loudness` has them."""
+        """latent [B, D, T] → patches [B, T, frames_per_code · n_mels] as `Loudness` has them."""
         linear = self.expand(latent.transpose(1, 2)).unflatten(2, (self.step, -1)).flatten(1, 2)
         hidden = self.blocks(self.enter(linear.transpose(1, 2))).transpose(1, 2)
         refined = linear.float() + self.leave(self.norm(hidden)).float()
