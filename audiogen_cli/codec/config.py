@@ -122,7 +122,9 @@ class LossConfig:
     mel: float = 1.0
     adversarial: float = 3.0
     feature: float = 3.0
-    commitment: float = 1.0
+    commitment: float = (
+        0.05  # ours: EnCodec's 1 goes with its balancer of gradients; without it latents shrank to a point
+    )
     spectrum: float = 1.0  # of the spectral networks, whose only other loss is the commitment
     mel_scales: tuple[int, int] = (5, 11)  # windows 2^5 … 2^11
     mel_bins: int = 64
@@ -146,6 +148,7 @@ class CodecTrainConfig:
     batch_size: int = 64  # crops per optimizer step over all processes
     micro_batch: int = 0  # crops that a process holds in memory at once; 0: its whole share. Changes no result
     crop_seconds: float = 1.0
+    fill: bool = False  # crops of clips that their sound fills, as `tokenize --fill` makes them
     adversary_start: int = 0  # step from which discriminators train and are listened to
     adversary_every: int = 1  # they train on every n-th step only, and are listened to on all
     grad_clip: float = 10.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from audiogen_cli.data.audio import read_audio
+from audiogen_cli.data.filling import fill
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.errors import InputError
 from audiogen_cli.training.launch import ignore_signals
@@ -22,10 +24,13 @@ REDRAWS = 4
 class CropDataset(Dataset[Tensor]):
     """Sample number i → a crop [1, N], a pure function of (seed, i), so that any process can make any sample."""
 
-    def __init__(self, clips: Sequence[Clip], seconds: float, sample_rate: int, seed: int) -> None:
+    def __init__(
+        self, clips: Sequence[Clip], seconds: float, sample_rate: int, seed: int, filled: bool = False
+    ) -> None:
         if not clips:
             raise InputError("no clips to train on: the manifests hold none of the split asked for")
         self.clips, self.seconds, self.sample_rate, self.seed = clips, seconds, sample_rate, seed
+        self.filled = filled  # see `data/filling.py`; whole clips are read then
         self.order = SampleOrder(len(clips), seed)
         self.n_samples = round(seconds * sample_rate)
 
@@ -46,7 +51,13 @@ class CropDataset(Dataset[Tensor]):
     def _crop(self, clip: Clip, position: float) -> np.ndarray:
         start = clip.start + position * max(0.0, clip.duration - self.seconds)
         duration = min(self.seconds, clip.duration)
-        wav = read_audio(clip.audio_path, self.sample_rate, start, duration)[: self.n_samples]
+        if self.filled:
+            whole = read_audio(clip.audio_path, self.sample_rate, clip.start, clip.duration)
+            begin = round((start - clip.start) * self.sample_rate)
+            pauses = np.random.default_rng(zlib.crc32(clip.id.encode()))
+            wav = fill(whole, self.sample_rate, pauses)[begin : begin + self.n_samples]
+        else:
+            wav = read_audio(clip.audio_path, self.sample_rate, start, duration)[: self.n_samples]
         return np.pad(wav, (0, self.n_samples - len(wav)))
 
 

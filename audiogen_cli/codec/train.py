@@ -86,7 +86,7 @@ def train(
     if checkpoints := list_checkpoints(out):
         resume(state, checkpoints[-1])
     mel_loss = MelLoss(config.losses, config.codec.sample_rate).to(accelerator.device)
-    dataset = CropDataset(clips, config.crop_seconds, config.codec.sample_rate, config.seed)
+    dataset = CropDataset(clips, config.crop_seconds, config.codec.sample_rate, config.seed, config.fill)
     if state.step == 0 and isinstance(config.codec.network, SpectralConfig):
         state.codec.start(dataset[i][None].to(accelerator.device) for i in range(config.codec.network.start_crops))
     sampler = RankSampler(

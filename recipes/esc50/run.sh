@@ -20,7 +20,8 @@ if [ "$setting" = small ]; then
         'BEGIN { stride = rows > 40 ? int(rows / 40) : 1 } NR == 1 || (NR - 2) % stride == 0' \
         "$source/meta/esc50.csv" >"$raw/esc50/meta/esc50.csv"
     codec_options=(--max-steps "$steps" --set batch_size=8 --set validate_every="$steps" --set save_every="$steps"
-        --set codec.network.start_crops=64 --set quantizer.kmeans_vectors=0.25)
+        --set crop_seconds=1.6 --set codec.network.start_crops=64
+        --set quantizer.kmeans_vectors=0.25)
     lm_options=(--max-steps "$steps" --set optim.batch_size=8 --set validate_every="$steps" --set save_every="$steps")
 fi
 
@@ -28,7 +29,7 @@ stage() { printf '\n== audiogen %s\n' "$*" >&2; audiogen "$@"; }
 
 stage prep --datasets esc50 --raw "$raw" --captions "$here/captions.csv" --out "$out/manifests"
 stage train-codec --config "$here/codec.yaml" --manifests "$out/manifests" --out "$out/codec" "${codec_options[@]}"
-stage tokenize --manifests "$out/manifests" --codec "$out/codec" --mix 1 --out "$out/tokens"
+stage tokenize --manifests "$out/manifests" --codec "$out/codec" --fill --mix 1 --out "$out/tokens"
 stage train-lm --config "$here/lm.yaml" --tokens "$out/tokens" --out "$out/lm" "${lm_options[@]}"
 stage generate "a dog barks" --model "$out/lm" --seed 0 -o "$out/dog.wav"
 stage info "$out/lm"

@@ -7,7 +7,18 @@ from hypothesis import strategies as st
 
 from audiogen_cli.codec.config import CodecConfig, SpectralConfig
 from audiogen_cli.codec.model import AudioCodec
-from audiogen_cli.codec.spectral import CEILING, KNEE, Decoder, Encoder, Frames, Loudness, WhiteNoise, soft_limit
+from audiogen_cli.codec.spectral import (
+    CEILING,
+    KNEE,
+    Decoder,
+    Encoder,
+    Frames,
+    Loudness,
+    WhiteNoise,
+    between,
+    mel_bands,
+    soft_limit,
+)
 
 CONFIG = SpectralConfig(dim=8, blocks=1)
 RATE = 16_000
@@ -30,6 +41,20 @@ def test_a_sine_peaks_in_its_own_bin():
     frames = Frames(640, 160)
     wav = torch.sin(2 * torch.pi * 1000 * torch.arange(RATE) / RATE)[None]
     assert frames.analyse(wav).abs()[0, :, 50].argmax() == 1000 / (RATE / 640)
+
+
+@given(n_mels=st.integers(2, 120), half=st.sampled_from([64, 256, 320, 512]), rate=st.sampled_from([8000, 16_000]))
+@settings(max_examples=30, deadline=None)
+def test_mel_bands_average_and_ascend(n_mels, half, rate):
+    bands, centres = mel_bands(n_mels, half + 1, rate)
+    assert bands.shape == (n_mels, half + 1) and (bands >= 0).all()
+    assert torch.allclose(bands.sum(1), torch.ones(n_mels))  # a flat spectrum stays as loud as it is
+    assert (centres.diff() >= 0).all() and centres[0] >= 0 and centres[-1] <= half
+    weights = between(centres, half + 1)
+    assert torch.allclose(weights.sum(1), torch.ones(half + 1))
+    # what is linear over the bins comes back between the outer centres
+    inside = (torch.arange(half + 1) >= centres[0]) & (torch.arange(half + 1) <= centres[-1])
+    assert torch.allclose((weights @ centres)[inside], torch.arange(half + 1.0)[inside], atol=0.51)
 
 
 def test_noise_comes_back_as_noise_of_the_same_colour_and_level():
@@ -77,3 +102,11 @@ def test_decoding_does_not_depend_on_the_batch():
     codes = torch.randint(8, (3, 2, 10))
     with torch.no_grad():
         assert torch.allclose(codec.decode(codes)[1], codec.decode(codes[1:2])[0], atol=1e-5)
+
+
+def test_training_leaves_the_encoder_at_its_principal_components():
+    codec = AudioCodec(CodecConfig(network=CONFIG, latent_dim=6, codebook_size=8))
+    codec.start([torch.randn(2, 1, 6400)])
+    codec.train()(torch.randn(2, 1, 6400)).spectrum.backward()
+    assert all(parameter.grad is None for parameter in codec.encoder.parameters())
+    assert codec.decoder.expand.weight.grad.abs().sum() > 0
