@@ -79,12 +79,11 @@ def bench(
 
 def _measure_lm(device: str, *setup: Any) -> dict[str, Any]:
     """setup: the fields of `Setup`, in order."""
-    from audiogen_cli.lm.jobs import check_device
+    from audiogen_cli.devices import check_device, choose_device
 
     check_device(device)
 
     from audiogen_cli.lm.benchmark import Setup, measure_lm
-    from audiogen_cli.lm.generator import choose_device
 
     return measure_lm(Setup(*setup), choose_device(device))
 
@@ -119,21 +118,17 @@ def _measure_data(
 
 
 def _measure_codec(model: str | None, batch_size: int | None, repeats: int, device: str) -> dict[str, Any]:
-    from audiogen_cli.interop.model_folder import find_model
-    from audiogen_cli.lm.jobs import check_device
+    from audiogen_cli.devices import check_device, choose_device
+    from audiogen_cli.lm.inputs import codec_folder
 
     check_device(device)
-    folder = find_model(model) if model else None
+    folder = codec_folder(model) if model else None
 
     from audiogen_cli.codec.benchmark import BATCH_SIZES, make_codec, measure_codec
     from audiogen_cli.codec.model import AudioCodec
-    from audiogen_cli.lm.generator import choose_device
 
     where = choose_device(device)
-    if folder is None:
-        codec = make_codec(where)
-    else:
-        codec = AudioCodec.load(folder / "codec" if (folder / "codec").is_dir() else folder, where)
+    codec = AudioCodec.load(folder, where) if folder else make_codec(where)
     return measure_codec(codec, [batch_size] if batch_size else BATCH_SIZES, repeats)
 
 
@@ -141,13 +136,13 @@ def _tokenizer(
     model: str | None, batch_size: int, device: str
 ) -> tuple[Callable[[list[Clip], Path], Any] | None, dict[str, Any]]:
     """What turns clips into shards, and the facts its speed depends on; None if no model is asked for or at hand."""
+    from audiogen_cli.devices import check_device, choose_device
     from audiogen_cli.errors import InputError
-    from audiogen_cli.interop.model_folder import find_model
-    from audiogen_cli.lm.jobs import check_device
+    from audiogen_cli.lm.inputs import codec_folder
 
     check_device(device)
     try:
-        folder = find_model(model)
+        folder = codec_folder(model)
     except InputError as error:
         if model:
             raise
@@ -158,10 +153,9 @@ def _tokenizer(
 
     from audiogen_cli.codec.model import AudioCodec
     from audiogen_cli.codec.tokenize import tokenize
-    from audiogen_cli.lm.generator import choose_device
 
     where = choose_device(device)
-    codec = AudioCodec.load(folder / "codec" if (folder / "codec").is_dir() else folder, where)
+    codec = AudioCodec.load(folder, where)
     facts = {"device": str(where), "threads": torch.get_num_threads(), "dtype": "float32"}
     return lambda clips, out: tokenize(clips, codec, out, batch_size=batch_size), facts
 

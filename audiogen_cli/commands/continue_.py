@@ -56,8 +56,9 @@ def continue_(
     """
     from audiogen_cli.commands.rendering import How, run
     from audiogen_cli.data.prompts import Prompt
+    from audiogen_cli.devices import check_device
     from audiogen_cli.errors import InputError
-    from audiogen_cli.lm.jobs import check_device, check_texts, find_language_model, plan_continuation
+    from audiogen_cli.lm.jobs import check_texts, find_language_model, plan_continuation
     from audiogen_cli.lm.render import choose_seed
 
     if output is None:

@@ -93,8 +93,9 @@ def generate(
     accelerate launch -m audiogen_cli generate --prompts prompts.csv --out-dir out
     """
     from audiogen_cli.commands.rendering import How, run, run_stream
+    from audiogen_cli.devices import check_device
     from audiogen_cli.errors import InputError
-    from audiogen_cli.lm.jobs import Defaults, Settings, check_device, check_texts, find_language_model, plan
+    from audiogen_cli.lm.jobs import Defaults, Settings, check_texts, find_language_model, plan
     from audiogen_cli.lm.render import choose_seed
 
     if (output is None) == (out_dir is None):

@@ -50,15 +50,15 @@ def tokenize(
 
     from audiogen_cli.commands.progress import progress_bar
     from audiogen_cli.data.manifest import load_manifests
+    from audiogen_cli.devices import check_device
     from audiogen_cli.errors import AudiogenError
-    from audiogen_cli.interop.model_folder import CODEC_FOLDER, copy_model, find_model
-    from audiogen_cli.lm.jobs import check_device
+    from audiogen_cli.interop.model_folder import CODEC_FOLDER, copy_model
+    from audiogen_cli.lm.inputs import codec_folder
     from audiogen_cli.training.launch import relaunch
 
     check_device(device)
     clips = load_manifests(manifests, split_names(datasets) or None, split_names(splits) or None)
-    folder = find_model(codec)
-    folder = folder / CODEC_FOLDER if (folder / CODEC_FOLDER).is_dir() else folder
+    folder = codec_folder(codec)
     if processes > 1:
         return relaunch(processes)
 

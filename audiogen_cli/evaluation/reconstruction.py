@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from audiogen_cli.devices import choose_device
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.evaluation import signal
 from audiogen_cli.evaluation.classifiers.base import RESAMPLER
@@ -21,7 +22,7 @@ from audiogen_cli.evaluation.clips import (
     load_references,
 )
 from audiogen_cli.evaluation.config import EvalConfig, Findings, Progress, Skipped
-from audiogen_cli.interop.model_folder import find_model
+from audiogen_cli.lm.inputs import codec_folder
 
 if TYPE_CHECKING:
     from audiogen_cli.codec.model import AudioCodec
@@ -41,15 +42,10 @@ class Reconstructor:
     @classmethod
     def load(cls, model: str | Path | None, device: str = "auto") -> Reconstructor:
         """Load a codec folder, or the codec of a language model's folder. Raises InputError if it is unusable."""
-        import torch
-
         from audiogen_cli.codec.model import AudioCodec
 
-        folder = find_model(model)
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        inside = folder / "codec"
-        return cls(AudioCodec.load(inside if inside.is_dir() else folder, device), device)
+        folder, where = codec_folder(model), choose_device(device)
+        return cls(AudioCodec.load(folder, where), str(where))
 
     def __call__(self, recording: Recording) -> tuple[np.ndarray, int]:
         """The reconstruction [N] float32 of a recording, and its rate in Hz."""

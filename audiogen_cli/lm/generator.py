@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from audiogen_cli.codec.model import AudioCodec
+from audiogen_cli.devices import choose_device
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.interop import model_folder
 from audiogen_cli.lm.config import LMConfig, Sampling
@@ -282,16 +283,3 @@ def _regroup(blocks: Iterable[Tensor]) -> Iterator[Tensor]:
     yield from islice(blocks, 1)
     while group := list(islice(blocks, BLOCK_RATIO)):
         yield torch.cat(group, dim=1)
-
-
-def choose_device(name: str) -> torch.device:
-    """auto: CUDA, else Apple's GPU, else the CPU. Raises InputError if the device is not there."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"device '{name}' cannot be used here: {reason}") from None
-    return device

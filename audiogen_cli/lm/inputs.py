@@ -53,12 +53,12 @@ def check_sounds(manifests: Path, codec: Path | None, streams: int | None) -> Pa
     return folder
 
 
-def codec_folder(codec: Path) -> Path:
-    """The folder of a codec, given as itself, as its run, or as a language model's. Raises InputError if it is none."""
+def codec_folder(codec: str | Path | None) -> Path:
+    """A codec's folder, given as `find_model` takes it, or a language model's. Raises InputError if it is none."""
     folder = find_model(codec)
     folder = folder / CODEC_FOLDER if (folder / CODEC_FOLDER).is_dir() else folder
     if not _is_codec(folder):
-        raise InputError(f"{codec} holds no codec: give a codec's model folder, run or checkpoint")
+        raise InputError(f"{codec or folder} holds no codec: give a codec's model folder, run or checkpoint")
     return folder
 
 

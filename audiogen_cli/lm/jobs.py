@@ -147,12 +147,6 @@ def check_texts(jobs: Sequence[Job], config: LMConfig) -> None:
             raise InputError(f"prompt '{job.text}' holds no word; name a sound")
 
 
-def check_device(device: str) -> None:
-    """Raises InputError unless `device` is a name that could be one; whether it is there, torch knows."""
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
-        raise InputError(f"unknown device '{device}': choose auto, cpu, cuda, cuda:N or mps")
-
-
 def model_text(text: str, config: LMConfig) -> str:
     """A prompt as the model reads it (sec. 4.1)."""
     if config.text_processing == "none":

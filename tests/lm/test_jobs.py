@@ -11,7 +11,7 @@ from audiogen_cli.data.audio import read_audio, write_audio
 from audiogen_cli.data.prompts import Prompt
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import Sampling
-from audiogen_cli.lm.jobs import Defaults, Settings, check_device, plan, plan_continuation
+from audiogen_cli.lm.jobs import Defaults, Settings, plan, plan_continuation
 
 DEFAULTS = Defaults(seed=10, duration=5.0)
 
@@ -80,17 +80,6 @@ def test_outputs_that_cannot_be_are_refused(tmp_path: Path) -> None:
         plan([Prompt("dog", name="x" * 300)], DEFAULTS, 1, None, tmp_path)
     with pytest.raises(InputError, match="'dog' and 'cat' would both be written"):
         plan([Prompt("dog", name="x.wav"), Prompt("cat", name="x.flac")], DEFAULTS, 1, None, tmp_path)
-
-
-@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1", "mps"])
-def test_device_names_pass(device: str) -> None:
-    check_device(device)
-
-
-@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", ""])
-def test_other_device_names_do_not(device: str) -> None:
-    with pytest.raises(InputError, match="unknown device"):
-        check_device(device)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from audiogen_cli.devices import choose_device
 from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.classifiers.base import Classifier, ClassifierOutput, MissingWeightsError, Source
 from audiogen_cli.evaluation.classifiers.torch_network import CLIPS_PER_BATCH
@@ -38,8 +39,6 @@ class Clap(Classifier):
         folder, called = _find(source)  # before torch and transformers are loaded in vain
         import torch
         from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
-
-        from audiogen_cli.lm.generator import choose_device
 
         self.name = "clap_" + re.sub(r"[^a-z0-9]+", "_", called.lower().removeprefix("clap")).strip("_")
         try:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from audiogen_cli.devices import choose_device
 from audiogen_cli.evaluation.classifiers.base import Classifier, ClassifierOutput, Source
 from audiogen_cli.evaluation.classifiers.weights import WeightFile, hash_file, load_strictly, read_checkpoint
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
 CLIPS_PER_BATCH = 16  # on an accelerator
@@ -28,7 +28,7 @@ class TorchClassifier(Classifier):
         state = read_checkpoint(self.path)
         self.network = self.build()
         load_strictly(self.network, self.select(state), self.path, self.ignored)
-        self.device = _choose_device(source.device)
+        self.device = choose_device(source.device)
         self.network.to(self.device).eval().requires_grad_(False)
         # A CPU gains nothing from batches, and alone a clip's numbers cannot depend on what lies beside it.
         self.batch_size = 1 if self.device.type == "cpu" else CLIPS_PER_BATCH
@@ -58,9 +58,3 @@ class TorchClassifier(Classifier):
         with torch.inference_mode(), exact:
             logits, embeddings = self.forward(torch.from_numpy(wav).to(self.device))
         return ClassifierOutput(logits.float().cpu().numpy(), embeddings.float().cpu().numpy())
-
-
-def _choose_device(name: str) -> torch.device:
-    from audiogen_cli.lm.generator import choose_device
-
-    return choose_device(name)
