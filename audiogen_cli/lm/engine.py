@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from audiogen_cli.lm.linear import LANE_ROWS, MAX_ROWS, Linear, pack_linears, pa
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.sampling import SamplingRows, guide, sample, uniforms
 from audiogen_cli.lm.streams import delay, undelay
-from audiogen_cli.lm.transformer import KVCache, TextMemory, sinusoidal_positions
+from audiogen_cli.lm.transformer import Block, KVCache, TextMemory, sinusoidal_positions
 
 TEXT_BUCKET = 16  # texts are padded to a multiple of so many positions
 GPU_BATCH = 16  # samples decoded side by side there, unless told otherwise
@@ -252,12 +253,17 @@ class Lane:
         x = x + self.positions[self.text_lengths + local][:, None]
         column = self.n_prefix + local
         mask = self.prefix_mask[..., :reach]
+        layers = zip(cast("list[Block]", self.model.blocks), self.memories, caches, strict=True)
         if isinstance(column, Tensor):
             mask = mask.masked_fill(self.columns[:reach] > column, -torch.inf)
-        if self.exact:  # once for all layers
-            mask = mask.expand(-1, self.config.n_heads, -1, -1).contiguous()
-        for block, memory, cache in zip(self.model.blocks, self.memories, caches, strict=True):
-            x = block(x, memory, cache, column, mask)
+        if self.exact and not isinstance(column, Tensor):
+            x, mask = x[:, 0], mask.expand(-1, self.config.n_heads, -1, -1).flatten(0, 1)  # once for all layers
+            for block, memory, cache in layers:
+                x = block.step(x, memory, cache, column, mask)
+            x = x[:, None]
+        else:
+            for block, memory, cache in layers:
+                x = block(x, memory, cache, column, mask)
         logits = self.model.heads(self.model.norm(x))[:, :, 0]  # [R, K, V]
         if self.copies == 1:
             return logits

@@ -32,8 +32,11 @@ class Packed(Protocol):
     least_rows: int  # fewer rows are filled up to so many
     n_bytes: int  # read by every product
 
-    def __call__(self, x: Tensor, activation: str) -> Tensor:
-        """x: [..., in] float32, at least least_rows; activation: "none" or "gelu". Returns [..., out] float32."""
+    def __call__(self, x: Tensor, activation: str, added: Tensor | None) -> Tensor:
+        """x: [..., in], at least least_rows; activation: "none" or "gelu"; added: [..., out] float32, never with gelu.
+
+        Returns [..., out]: float32, or without `added` what the product comes in.
+        """
 
 
 class Linear(nn.Linear):
@@ -57,20 +60,26 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [..., in_features]. Returns [..., out_features]."""
-        return F.linear(x, self.weight, self.bias) if self.packed is None else self._decode(self.packed, x, "none")
+        return F.linear(x, self.weight, self.bias) if self.packed is None else self._decode(x, "none").float()
 
     def gelu(self, x: Tensor) -> Tensor:
-        """The layer, then an exact GELU, in one go where packed."""
-        return (
-            F.gelu(F.linear(x, self.weight, self.bias)) if self.packed is None else self._decode(self.packed, x, "gelu")
-        )
+        """The layer, then an exact GELU, in one go where packed; in the packed weights' dtype, for the next layer."""
+        return F.gelu(F.linear(x, self.weight, self.bias)) if self.packed is None else self._decode(x, "gelu")
 
-    def _decode(self, packed: Packed, x: Tensor, activation: str) -> Tensor:
-        n_rows = x.numel() // self.in_features
+    def add_to(self, residual: Tensor, x: Tensor) -> Tensor:
+        """residual + the layer's result, in one go where packed. residual: [..., out_features] float32."""
+        return residual + self(x) if self.packed is None else self._decode(x, "none", residual)
+
+    def _decode(self, x: Tensor, activation: str, added: Tensor | None = None) -> Tensor:
+        packed, n_rows = self.packed, x.numel() // self.in_features
+        assert packed is not None
         if n_rows >= packed.least_rows:
-            return packed(x, activation)
-        rows = x.reshape(n_rows, self.in_features)[torch.arange(packed.least_rows) % n_rows]  # filled up with copies
-        return packed(rows, activation)[:n_rows].view(*x.shape[:-1], self.out_features)
+            return packed(x, activation, added)
+        filled = torch.arange(packed.least_rows) % n_rows  # with copies
+        if added is not None:
+            added = added.reshape(n_rows, self.out_features)[filled]
+        y = packed(x.reshape(n_rows, self.in_features)[filled], activation, added)
+        return y[:n_rows].view(*x.shape[:-1], self.out_features)
 
 
 class OneDNN:
@@ -84,12 +93,15 @@ class OneDNN:
         self.bias = None if bias is None else bias.to(dtype)
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.to(dtype), LAYOUT_ROWS[dtype])
         self.least_rows = _least_rows(weight.shape, dtype)
-        self._product = torch.ops.mkldnn._linear_pointwise.default  # without choosing among overloads at every call
+        # Named in full: without choosing among overloads at every call.
+        self._product = torch.ops.mkldnn._linear_pointwise.default
+        self._sum = torch.ops.mkldnn._linear_pointwise.binary
 
-    def __call__(self, x: Tensor, activation: str) -> Tensor:
-        if self.dtype == torch.float32:
-            return self._product(x, self.weight, self.bias, activation, [], "none")
-        return self._product(x.to(self.dtype), self.weight, self.bias, activation, [], "none").float()
+    def __call__(self, x: Tensor, activation: str, added: Tensor | None) -> Tensor:
+        if added is not None and self.dtype == torch.float32:
+            return self._sum(x, added, self.weight, self.bias, "add")
+        y = self._product(x.to(self.dtype), self.weight, self.bias, activation, [], "none")
+        return y if added is None else added + y
 
 
 class Plain:
@@ -101,9 +113,10 @@ class Plain:
         self.weight, self.bias = weight.to(dtype), None if bias is None else bias.to(dtype)
         self.n_bytes = self.weight.nbytes
 
-    def __call__(self, x: Tensor, activation: str) -> Tensor:
+    def __call__(self, x: Tensor, activation: str, added: Tensor | None) -> Tensor:
         y = F.linear(x.to(self.weight.dtype), self.weight, self.bias).float()
-        return F.gelu(y) if activation == "gelu" else y
+        y = F.gelu(y) if activation == "gelu" else y
+        return y if added is None else added + y
 
 
 class Int8:
@@ -118,17 +131,19 @@ class Int8:
         try:
             rounded = (weight / self.scale[:, None]).round_().to(torch.int8)
             self.weight = torch.ops.onednn.qlinear_prepack(rounded, [LANE_ROWS, weight.shape[1]])
-            self(weight.new_ones(1, weight.shape[1]), "none")
+            self(weight.new_ones(1, weight.shape[1]), "none", None)
         except (AttributeError, RuntimeError, NotImplementedError):
             raise InputError("--dtype int8: this torch has no int8 kernels for this CPU; use bfloat16") from None
 
-    def __call__(self, x: Tensor, activation: str) -> Tensor:
+    def __call__(self, x: Tensor, activation: str, added: Tensor | None) -> Tensor:
         scale = torch.linalg.vector_norm(x, torch.inf, dim=-1, keepdim=True).clamp_(min=1e-12).div_(127)  # [..., 1]
         rounded = (x / scale).add_(UNSIGNED_ZERO + 0.5).to(torch.uint8)  # cut off: rounded, as all are positive
         arguments = (rounded, 1.0, UNSIGNED_ZERO, self.weight, self.scale, self.zero, None, 1.0, 0, torch.float32)
         y = torch.ops.onednn.qlinear_pointwise(*arguments, "none", [], "").mul_(scale)
         if self.bias is not None:
             y += self.bias
+        if added is not None:
+            y += added
         return F.gelu(y) if activation == "gelu" else y
 
 
@@ -148,7 +163,7 @@ def packed_layers(module: nn.Module) -> list[Packed]:
 def _pack_float(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Packed:
     try:
         packed = OneDNN(weight, bias, dtype)
-        packed(weight.new_zeros(packed.least_rows, weight.shape[1]), "gelu")
+        packed(weight.new_zeros(packed.least_rows, weight.shape[1]), "gelu", None)
         return packed
     except (AttributeError, KeyError, RuntimeError, NotImplementedError):
         return Plain(weight, bias, dtype)
@@ -165,8 +180,16 @@ def _least_rows(shape: tuple[int, int], dtype: torch.dtype) -> int:
         torch.randn(shape, generator=numbers).to(dtype), LAYOUT_ROWS[dtype]
     )
     x = torch.randn(MAX_ROWS, shape[1], generator=numbers).to(dtype)
-    counts = [*range(2, 9), 10, 12, 16, 24]
-    results = {
-        n: torch.ops.mkldnn._linear_pointwise(x[-n:], weight, None, "gelu", [], "none") for n in [*counts, MAX_ROWS]
-    }
-    return 2 if all(torch.equal(results[n], results[MAX_ROWS][-n:]) for n in counts) else LANE_ROWS
+    added = torch.randn(MAX_ROWS, shape[0], generator=numbers).to(dtype)
+
+    def multiply(n: int) -> tuple[Tensor, Tensor]:
+        product, total = torch.ops.mkldnn._linear_pointwise, torch.ops.mkldnn._linear_pointwise.binary
+        return product(x[-n:], weight, None, "gelu", [], "none"), total(x[-n:], added[-n:], weight, None, "add")
+
+    whole = multiply(MAX_ROWS)
+    agree = all(
+        torch.equal(few, all_rows[-n:])
+        for n in (*range(2, 9), 10, 12, 16, 24)
+        for few, all_rows in zip(multiply(n), whole, strict=True)
+    )
+    return 2 if agree else LANE_ROWS

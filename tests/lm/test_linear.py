@@ -25,7 +25,12 @@ def test_packed_is_the_plain_layer_within_its_precision(dtype: str, bias: bool) 
     plain, gelu = F.linear(x, layer.weight, layer.bias), layer.gelu(x)
     torch.testing.assert_close(gelu, F.gelu(plain))
     layer.pack(dtype)
-    for result, expected in ((layer(x), plain), (layer.gelu(x), gelu)):
+    added = torch.randn(2, 5, 80)
+    for result, expected in (
+        (layer(x), plain),
+        (layer.gelu(x).float(), gelu),
+        (layer.add_to(added, x), added + plain),
+    ):
         assert result.dtype == torch.float32 and result.shape == expected.shape
         assert float((result - expected).abs().max()) <= ERROR[dtype] * float(expected.abs().max())
 
@@ -35,10 +40,12 @@ def test_a_row_has_the_same_bits_in_any_company(dtype: str) -> None:
     layer, x = make_layer(), torch.randn(MAX_ROWS, 48)
     layer.pack(dtype)
     counts = range(1, MAX_ROWS + 1) if layer.packed.least_rows < LANE_ROWS else range(1, LANE_ROWS + 1)
-    together = layer.gelu(x[: counts[-1]])
-    for n_rows in counts:
-        assert torch.equal(layer.gelu(x[:n_rows]), together[:n_rows])
-        assert torch.equal(layer.gelu(x[counts[-1] - n_rows : counts[-1]]), together[-n_rows:])
+    added = torch.randn(MAX_ROWS, 80)
+    for compute in (lambda rows: layer.gelu(x[rows]), lambda rows: layer.add_to(added[rows], x[rows])):
+        together = compute(slice(counts[-1]))
+        for n_rows in counts:
+            assert torch.equal(compute(slice(n_rows)), together[:n_rows])
+            assert torch.equal(compute(slice(counts[-1] - n_rows, counts[-1])), together[-n_rows:])
 
 
 def test_int8_survives_rows_of_zeros_and_outliers() -> None:
