@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,6 +58,19 @@ class RowEncoder:
         with torch.inference_mode():
             codes: np.ndarray = self.codec.encode(wav[None, None])[0].numpy()
         return codes
+
+
+def encode_all(codec: AudioCodec, wavs: Sequence[Tensor]) -> list[Tensor]:
+    """The codes [K, T] int64 of each wav [N], of any lengths, as if each were encoded alone.
+
+    Raises ValueError if one is not [N] with N > 0.
+    """
+    for wav in wavs:
+        if wav.ndim != 1 or not len(wav):
+            raise ValueError(f"each wav must be [N] with N > 0, not {list(wav.shape)}")
+    device = next(codec.parameters()).device
+    with closing(RowEncoder(codec)) as encoder:
+        return [torch.from_numpy(codes) for codes in encoder.encode([wav.to(device) for wav in wavs])]
 
 
 def encode_in_groups(codec: AudioCodec, wavs: Sequence[Tensor], size: int = DEVICE_ROWS) -> list[np.ndarray]:

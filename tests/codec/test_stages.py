@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from audiogen_cli.codec import model, stages
 from audiogen_cli.codec.config import CodecConfig, SEANetConfig, SpectralConfig
 from audiogen_cli.codec.model import AudioCodec
+from audiogen_cli.codec.row_encoder import encode_all
 
 WAVEFORM = {"channels": 8, "strides": (2, 3, 2, 4)}
 NETWORKS = [
@@ -83,6 +84,18 @@ def test_sound_comes_a_few_frames_after_its_codes(network):
     late = max(frames - sounding for frames, sounding in enumerate(told, 1))
     at_once = isinstance(network, SEANetConfig) and network.causal and network.pad_mode == "constant"
     assert late <= (0 if at_once else 12)
+
+
+@pytest.mark.parametrize("network", NETWORKS[-3:])
+def test_clips_of_different_lengths_get_their_own_codes(network):
+    codec = small_codec(network)
+    wavs = [torch.randn(n, generator=torch.Generator().manual_seed(n)) for n in (1000, 1, 333, 1000)]
+    for wav, codes in zip(wavs, encode_all(codec, wavs), strict=True):
+        alone = codec.encode(wav[None, None])[0]
+        assert codes.shape == alone.shape and codes.dtype == alone.dtype
+        assert (codes == alone).float().mean() > 0.995  # one thread or several: a tie may fall otherwise
+    with pytest.raises(ValueError, match="N > 0"):
+        encode_all(codec, [wavs[0], wavs[0][:0]])
 
 
 def test_nothing_in_nothing_out():

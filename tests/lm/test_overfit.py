@@ -51,7 +51,7 @@ def rows_of(esc50: Path, codec: AudioCodec) -> list[TokenRow]:
 def test_tiny_learns_64_real_clips_by_heart(esc50: Path, tmp_path: Path) -> None:
     """Cross-entropy below 0.1 nats a code, and the likeliest codes, one after the other, are a clip's own.
 
-    Fifteen minutes on a core that others share. AUDIOGEN_OVERFIT keeps the run in that folder, where a stopped one goes on.
+    Fifteen minutes on a shared core. AUDIOGEN_OVERFIT keeps the run in that folder, where a stopped one goes on.
     """
     folder = Path(os.environ.get("AUDIOGEN_OVERFIT", tmp_path))
     codec = AudioCodec.load(EMBEDDED_MODEL / "codec")
