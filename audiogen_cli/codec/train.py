@@ -196,10 +196,10 @@ def train_step(
                 losses["discriminator"] = discriminator_loss(*judged)
                 # Only as far as D's parameters; the graph is kept for l_g and l_feat, which go through D to G.
                 (share * losses["discriminator"]).backward(
-                    inputs=list(state.discriminator.parameters()), retain_graph=True
+                    inputs=[each for each in state.discriminator.parameters() if each.requires_grad], retain_graph=True
                 )
         losses["loss"] = torch.stack(list(weigh(losses, config.losses).values())).sum()
-        (share * losses["loss"]).backward(inputs=list(state.codec.parameters()))
+        (share * losses["loss"]).backward(inputs=[each for each in state.codec.parameters() if each.requires_grad])
         for name, value in losses.items():
             sums[name] = sums.get(name, 0.0) + share * value.detach()
     state.codec.quantizer.learn()
