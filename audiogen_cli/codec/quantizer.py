@@ -197,9 +197,9 @@ def kmeans(vectors: Tensor, n_clusters: int, iterations: int) -> Tensor:
         sums = torch.zeros_like(centres).index_add_(0, nearest, vectors)
         used = counts > 0
         centres[used] = sums[used] / counts[used, None]
-        if not used.all():  # equal vectors, silence say, share one centre: the others go to the worst served
-            worst = (distance + (vectors**2).sum(1)).topk(int((~used).sum())).indices
-            centres[~used] = vectors[worst]
+        # Equal vectors, silence say, share one centre: the others go to the worst served.
+        free = (~used).nonzero()[: len(vectors), 0]
+        centres[free] = vectors[(distance + (vectors**2).sum(1)).topk(len(free)).indices]
     return centres
 
 
