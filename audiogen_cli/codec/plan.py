@@ -1,4 +1,4 @@
-"""Which rows `audiogen tokenize` makes: windows of at most 10 s and mixed copies of them (paper sec. 4.1).
+"""Which rows `audiogen tokenize` makes: windows of at most 10 s, varied and mixed copies of them (paper sec. 4.1).
 
 Every row is a pure function of (clips, copies, seed). Of millions only numbers are kept: some 16 bytes a window and 8 a
 mixed copy; the clips themselves stay on disk.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,12 +24,25 @@ SHORTEST_REST = 1.0  # seconds: ours, a shorter rest of a long clip is no exampl
 
 @dataclass(frozen=True)
 class Window:
-    """A part of a clip that becomes a row: n_samples at the codec's rate from `start` seconds into the file."""
+    """A part of a clip that becomes a row: n_samples at the codec's rate from `start` seconds into the file.
+
+    speed: how many times as fast it is played, with its pitch. layout: seed of its pauses, if it is to fill its row.
+    """
 
     clip: Clip
     id: str
     start: float
     n_samples: int
+    speed: float = 1.0
+    layout: int = 0
+
+    def varied(self, vary: float, number: int, most: int) -> Window:
+        """The same sound up to `vary` (a share) slower or faster, with other pauses; number: 63 random bits.
+
+        most: samples beyond which a slower sound is cut.
+        """
+        speed = 1 + vary * (2 * (number >> 32) / (1 << 31) - 1)
+        return replace(self, speed=speed, layout=number, n_samples=max(1, min(most, round(self.n_samples / speed))))
 
 
 @dataclass(frozen=True)
@@ -53,24 +67,33 @@ class Plan:
 class Plans:
     """All rows to make, the longest first, so that those encoded together are of one length or nearly.
 
-    clips: gone through once, then read as asked for. digest: changes with anything that rows depend on, but the audio
-    and the codec. Raises InputError if there is nothing to mix with.
+    clips: gone through once, then read as asked for. copies, mix_copies: unmixed and mixed copies per training window,
+    all varied by up to `vary`. digest: changes with anything that rows depend on, but the audio and the codec. Raises
+    InputError if there is nothing to mix with.
     """
 
     def __init__(
-        self, clips: Sequence[Clip], sample_rate: int, mix_copies: int = 0, seed: int = 0, fill: bool = False
+        self,
+        clips: Sequence[Clip],
+        sample_rate: int,
+        mix_copies: int = 0,
+        seed: int = 0,
+        fill: bool = False,
+        copies: int = 0,
+        vary: float = 0.0,
     ) -> None:
-        self._clips, self._sample_rate, self._copies, self._seed = clips, sample_rate, mix_copies, seed
-        self._fill = fill
+        self._clips, self._sample_rate, self._seed = clips, sample_rate, seed
+        self._copies, self._mix_copies, self._fill, self._vary = copies, mix_copies, fill, vary
         clip_of, part, n_samples = array("I"), array("I"), array("I")  # of each window: its clip, its place there
         training, drawn = array("I"), array("Q")  # training windows, and what is drawn for each one's copies
-        digest = hashlib.sha256(json.dumps([sample_rate, WINDOW, SHORTEST_REST, mix_copies, seed, fill]).encode())
+        settings = [sample_rate, WINDOW, SHORTEST_REST, mix_copies, seed, fill, copies, vary]
+        digest = hashlib.sha256(json.dumps(settings).encode())
         for index, clip in enumerate(clips):
             digest.update(_facts(clip))
             for number, window in enumerate(split_clip(clip, sample_rate)):
                 if clip.split == "train":
                     training.append(len(clip_of))
-                    drawn.extend(_draw(seed, window.id, copy)[0] for copy in range(mix_copies))
+                    drawn.extend(_draw(seed, window.id, f"{copy}")[0] for copy in range(mix_copies))
                 clip_of.append(index)
                 part.append(number)
                 n_samples.append(window.n_samples)
@@ -79,8 +102,10 @@ class Plans:
         self._partners = self._choose_partners(np.asarray(drawn).reshape(len(training), mix_copies))
         lengths = np.asarray(n_samples)
         mixed = np.maximum(lengths[self._training, None], lengths[self._partners])
-        # Row numbers: first the windows, then each training window's copies. Equal lengths keep that order.
-        self._order = np.argsort(-np.concatenate([lengths, mixed.ravel()]).astype(np.int64), kind="stable")
+        plain = np.repeat(lengths[self._training], copies)
+        # Row numbers: first the windows, then each training window's copies, then its mixes. Equal lengths keep that
+        # order; how much slower or faster a copy is makes no difference to it.
+        self._order = np.argsort(-np.concatenate([lengths, plain, mixed.ravel()]).astype(np.int64), kind="stable")
 
     def __len__(self) -> int:
         return len(self._order)
@@ -90,10 +115,20 @@ class Plans:
         if row < len(self._clip_of):
             window = self._window(row)
             return Plan(window.id, window, fill=self._fill)
-        first, copy = divmod(row - len(self._clip_of), self._copies)
-        window = self._window(int(self._training[first]))
-        seed = _draw(self._seed, window.id, copy)[1]
-        return Plan(f"{window.id}+mix{copy}", window, self._window(int(self._partners[first, copy])), seed, self._fill)
+        row -= len(self._clip_of)
+        if row < len(self._training) * self._copies:
+            first, copy = divmod(row, self._copies)
+            window = self._window(int(self._training[first]))
+            number = _draw(self._seed, window.id, f"copy{copy}")[0]
+            return Plan(f"{window.id}+copy{copy}", self._varied(window, number), fill=self._fill)
+        first, copy = divmod(row - len(self._training) * self._copies, self._mix_copies)
+        window, partner = self._window(int(self._training[first])), self._window(int(self._partners[first, copy]))
+        _, seed, *numbers = _draw(self._seed, window.id, f"{copy}")
+        window, partner = (self._varied(*each) for each in zip((window, partner), numbers, strict=True))
+        return Plan(f"{window.id}+mix{copy}", window, partner, seed, self._fill)
+
+    def _varied(self, window: Window, number: int) -> Window:
+        return window.varied(self._vary, number, round(WINDOW * self._sample_rate)) if self._vary else window
 
     def _window(self, row: int) -> Window:
         return split_clip(self._clips[int(self._clip_of[row])], self._sample_rate)[self._part[row]]
@@ -103,7 +138,7 @@ class Plans:
         clips = self._clip_of[self._training]
         begin, end = np.searchsorted(clips, clips, "left"), np.searchsorted(clips, clips, "right")
         others = len(clips) - (end - begin)
-        if self._copies and not others.any():
+        if self._mix_copies and not others.any():
             raise InputError("--mix needs at least two training clips: there is nothing to mix with")
         choice = (drawn % np.maximum(others, 1).astype(np.uint64)[:, None]).astype(np.int64)
         choice += np.where(choice >= begin[:, None], (end - begin)[:, None], 0)  # a clip's windows lie together
@@ -117,19 +152,30 @@ def split_clip(clip: Clip, sample_rate: int) -> list[Window]:
     """
     n_samples, n_window = max(1, round(clip.duration * sample_rate)), round(WINDOW * sample_rate)
     if n_samples <= n_window:
-        return [Window(clip, clip.id, clip.start, n_samples)]
+        return [Window(clip, clip.id, clip.start, n_samples, layout=_layout(clip.id))]
     starts = range(0, n_samples, n_window)
     return [
-        Window(clip, f"{clip.id}#{number}", clip.start + start / sample_rate, min(n_window, n_samples - start))
+        Window(
+            clip,
+            f"{clip.id}#{number}",
+            clip.start + start / sample_rate,
+            min(n_window, n_samples - start),
+            layout=_layout(f"{clip.id}#{number}"),
+        )
         for number, start in enumerate(starts)
         if n_samples - start >= SHORTEST_REST * sample_rate
     ]
 
 
-def _draw(seed: int, window: str, copy: int) -> tuple[int, int]:
-    """Two numbers of 63 bits for a window's copy, its own: no other row's change them."""
+def _layout(window: str) -> int:
+    return zlib.crc32(window.encode())
+
+
+def _draw(seed: int, window: str, copy: str) -> tuple[int, int, int, int]:
+    """Four numbers of 63 bits for a window's copy, its own: no other row's change them."""
     digest = hashlib.sha256(f"{seed}/{window}/{copy}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1, int.from_bytes(digest[8:16], "big") >> 1
+    first, second, third, fourth = (int.from_bytes(digest[at : at + 8], "big") >> 1 for at in range(0, 32, 8))
+    return first, second, third, fourth
 
 
 def _facts(clip: Clip) -> bytes:

@@ -6,7 +6,6 @@ run that was stopped goes on where it was and ends with the same shards. A few b
 
 from __future__ import annotations
 
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -61,6 +60,8 @@ def tokenize(
     progress: Progress = lambda done, total: None,
     state: PartialState | None = None,
     filled: bool = False,
+    copies: int = 0,
+    vary: float = 0.0,
 ) -> Tokenized:
     """Write the codes of `clips` to `out`, longest rows first; shards that are already there are kept.
 
@@ -68,11 +69,12 @@ def tokenize(
     batch_size: rows read and mixed at once; the codes do not depend on it.
     state: accelerate's, where several processes share the work; each makes its own shards, the main one writes
     meta.json when all are there.
+    copies, vary: unmixed copies per training row, and the most by which they and mixed sounds are slower or faster.
     filled: whether every sound fills its row before it is mixed, see `data/filling.py`.
     Rows whose audio cannot be read are left out, remembered in their shard and reported.
     Raises InputError if `out` holds shards of something else.
     """
-    plans = Plans(clips, codec.sample_rate, mix_copies, seed, filled)
+    plans = Plans(clips, codec.sample_rate, mix_copies, seed, filled, copies, vary)
     n_shards = -(-len(plans) // SHARD_ROWS)
     keys = [f"{plans.digest} {codec.fingerprint} {SHARD_ROWS} {number}" for number in range(n_shards)]
     writer = ShardWriter(out, describe(codec), keys)
@@ -150,11 +152,12 @@ def _stack(sounds: list[Tensor]) -> Tensor:
 
 
 def _read_window(window: Window, sample_rate: int, filled: bool) -> Tensor:
-    wav = read_audio(window.clip.audio_path, sample_rate, window.start, window.n_samples / sample_rate)
+    rate = round(sample_rate / window.speed)  # what is read at another rate than it is taken for plays faster or slower
+    wav = read_audio(window.clip.audio_path, rate, window.start, window.n_samples / rate)
     # a window that ends with its file may round to one less
-    wav = np.pad(wav, (0, window.n_samples - len(wav)))
-    if filled:  # alike in every row that the window goes into
-        wav = fill(wav, sample_rate, np.random.default_rng(zlib.crc32(window.id.encode())))
+    wav = np.pad(wav, (0, max(0, window.n_samples - len(wav))))
+    if filled:
+        wav = fill(wav, sample_rate, np.random.default_rng(window.layout))
     return torch.from_numpy(wav)
 
 

@@ -30,13 +30,22 @@ def tokenize(
         Path, typer.Option(metavar="FOLDER", help="Folder for the shards; finished shards in it are kept.")
     ] = Path("data/tokens"),
     mix: Annotated[int, typer.Option(metavar="N", min=0, help="Mixed copies per training clip (paper sec. 4.1).")] = 0,
+    copies: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Unmixed copies per training clip, each varied by --vary.")
+    ] = 0,
+    vary: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE", min=0, max=0.5, help="Copies and mixed sounds: at most so much slower or faster."
+        ),
+    ] = 0.0,
     fill: Annotated[
         bool, typer.Option("--fill", help="Level short sounds and repeat them in place of the silence around them.")
     ] = False,
     batch_size: Annotated[
         int, typer.Option(metavar="N", min=1, help="Rows read and mixed at once; codes do not depend on it.")
     ] = 16,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the mixed copies.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of all copies.")] = 0,
     device: DeviceOption = "auto",
     processes: ProcessesOption = 1,
     json_: JsonOption = False,
@@ -51,12 +60,14 @@ def tokenize(
     from audiogen_cli.commands.progress import progress_bar
     from audiogen_cli.data.manifest import load_manifests
     from audiogen_cli.devices import check_device
-    from audiogen_cli.errors import AudiogenError
+    from audiogen_cli.errors import AudiogenError, InputError
     from audiogen_cli.interop.model_folder import CODEC_FOLDER, copy_model
     from audiogen_cli.lm.inputs import codec_folder
     from audiogen_cli.training.launch import relaunch
 
     check_device(device)
+    if copies and not (vary or fill):
+        raise InputError("--copies without --vary or --fill would repeat rows; add --vary 0.1")
     clips = load_manifests(manifests, split_names(datasets) or None, split_names(splits) or None)
     folder = codec_folder(codec)
     if processes > 1:
@@ -71,7 +82,7 @@ def tokenize(
     where = state.device if device == "auto" else device
     model = AudioCodec.load(folder, where)
     with progress_bar("tokenizing") as progress:
-        result = run(clips, model, out, mix, batch_size, seed, progress, state, fill)
+        result = run(clips, model, out, mix, batch_size, seed, progress, state, fill, copies, vary)
     if not state.is_main_process:
         return
     copy_model(folder, out / CODEC_FOLDER)

@@ -71,6 +71,20 @@ def test_draws_are_each_rows_own() -> None:
     assert len({plan.seed for plan in again.values()}) == 2 * 5 + 1  # 0 for all that are no mixes
 
 
+def test_copies_are_varied_each_in_its_own_way() -> None:
+    plans = {plan.id: plan for plan in Plans(CLIPS, SAMPLE_RATE, mix_copies=1, copies=20, vary=0.2)}
+    assert sum("+copy" in name for name in plans) == 20 * 5 and not any("x/d+" in name for name in plans)
+    copies = [plan.window for name, plan in plans.items() if name.startswith("x/b+copy")]
+    assert all(0.8 <= window.speed <= 1.2 for window in copies) and len({window.speed for window in copies}) == 20
+    assert min(window.speed for window in copies) < 0.9 and max(window.speed for window in copies) > 1.1
+    assert all(abs(window.n_samples * window.speed - 3_000) <= 1 for window in copies)
+    assert all(plan.n_samples <= 10_000 for plan in plans.values())  # windows of 10 s are cut when they are slowed
+    mixed = plans["x/a+mix0"]
+    assert mixed.partner and {mixed.window.speed, mixed.partner.speed}.isdisjoint({1.0})
+    assert plans["x/a"].window.speed == 1.0
+    assert len({window.layout for window in copies}) == 20
+
+
 def test_the_digest_changes_with_whatever_rows_depend_on() -> None:
     calls: list[tuple[Any, ...]] = [
         (CLIPS, SAMPLE_RATE),
@@ -80,6 +94,9 @@ def test_the_digest_changes_with_whatever_rows_depend_on() -> None:
         (CLIPS, 2 * SAMPLE_RATE),
         (CLIPS, SAMPLE_RATE, 1),
         (CLIPS, SAMPLE_RATE, 1, 5),
+        (CLIPS, SAMPLE_RATE, 1, 5, True),
+        (CLIPS, SAMPLE_RATE, 1, 5, True, 1),
+        (CLIPS, SAMPLE_RATE, 1, 5, True, 1, 0.1),
     ]
     assert len({Plans(*call).digest for call in calls}) == len(calls)
     assert Plans(list(CLIPS), SAMPLE_RATE).digest == Plans(CLIPS, SAMPLE_RATE).digest

@@ -115,6 +115,17 @@ def test_a_row_is_its_window_of_the_file(clips: list[Clip]) -> None:
     np.testing.assert_array_equal(row.numpy(), read_audio(clips[0].audio_path, SAMPLE_RATE)[500:1_200])
 
 
+@pytest.mark.parametrize("speed", [0.8, 1.0, 1.25])
+def test_a_faster_sound_is_higher_and_shorter(clips: list[Clip], speed: float) -> None:
+    wave = np.sin(2 * np.pi * 100 * np.arange(2_000) / SAMPLE_RATE)
+    write_audio(clips[0].audio_path, 0.5 * wave.astype(np.float32), SAMPLE_RATE)
+    window = Window(clips[0], "x", start=0.0, n_samples=round(2_000 / speed), speed=speed)
+    row, _ = read_sounds(Plan("x", window), SAMPLE_RATE)
+    assert len(row) == window.n_samples and row[-50:].abs().max() > 0.4
+    spectrum = np.abs(np.fft.rfft(row.numpy() * np.hanning(len(row))))
+    assert abs(spectrum.argmax() * SAMPLE_RATE / len(row) - 100 * speed) < 1
+
+
 def test_a_second_run_keeps_finished_shards(clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("audiogen_cli.codec.tokenize.SHARD_ROWS", 3)
     codec: Any = LevelCodec()
