@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from audiogen_cli.codec import seanet, spectral
 from audiogen_cli.codec.config import CodecConfig, SEANetConfig
 from audiogen_cli.codec.quantizer import ResidualVectorQuantizer
 from audiogen_cli.codec.stages import Memory, Stage, prepare
+from audiogen_cli.heap import give_back_memory
 from audiogen_cli.interop import model_folder
 
 BLOCK = 1 << 20  # samples of a batch that go through a network at once
@@ -106,17 +107,20 @@ class AudioCodec(nn.Module):
         """
         _check_wav(wav)
         if self._prepared and _is_for_stages(wav, wav.shape[2]):
-            latents = _run_whole(self._prepared[0], wav.transpose(1, 2), BLOCK)
-            return torch.cat([self.quantizer.encode(latent.transpose(1, 2)) for latent in latents], 2)
+            blocks = wav.transpose(1, 2).split(_at_once(wav, BLOCK), 1)
+            latents = _run_whole(self._prepared[0], blocks)
+            codes = (self.quantizer.encode(latent.transpose(1, 2)) for latent in latents)
+            return _join(codes, -(-wav.shape[2] // self.hop_length))
         return self.quantizer.encode(self.encoder(wav))
 
     def decode(self, codes: Tensor) -> Tensor:
         """Turn codes [B, K, T] into wav [B, 1, T · hop_length]. Raises ValueError if K is not this codec's."""
-        quantized = self.quantizer.decode(self._checked(codes))
-        if self._prepared and _is_for_stages(quantized, codes.shape[2] * self.hop_length):
-            frames = _run_whole(self._prepared[1], quantized.transpose(1, 2), BLOCK // self.hop_length)
-            return torch.cat(list(frames), 1).transpose(1, 2)
-        wav: Tensor = self.decoder(quantized)
+        n_samples = self._checked(codes).shape[2] * self.hop_length
+        if self._prepared and _is_for_stages(codes, n_samples):
+            blocks = codes.split(_at_once(codes, BLOCK // self.hop_length), 2)
+            frames = _run_whole(self._prepared[1], blocks, lambda block: self.quantizer.decode(block).transpose(1, 2))
+            return _join((wav.transpose(1, 2) for wav in frames), n_samples)
+        wav: Tensor = self.decoder(self.quantizer.decode(codes))
         return wav
 
     def encode_chunks(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -127,7 +131,8 @@ class AudioCodec(nn.Module):
         """
         encoder = self._prepared[0] if self._prepared else prepare(self.encoder, self.hop_length)
         latents = _run(encoder, (_frames(wav) for wav in blocks))
-        return (self.quantizer.encode(latent.transpose(1, 2)) for latent in latents)
+        codes = (self.quantizer.encode(latent.transpose(1, 2)) for latent in latents)
+        return _leanly(codes, BLOCK // self.hop_length)
 
     def decode_chunks(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
         """Decode codes as they come, in the memory of a block.
@@ -138,7 +143,7 @@ class AudioCodec(nn.Module):
         """
         quantized = (self.quantizer.decode(self._checked(codes)).transpose(1, 2) for codes in blocks)
         decoder = self._prepared[1] if self._prepared else prepare(self.decoder, self.hop_length)
-        return (wav.transpose(1, 2) for wav in _run(decoder, quantized))
+        return _leanly((wav.transpose(1, 2) for wav in _run(decoder, quantized)), BLOCK)
 
     def _checked(self, codes: Tensor) -> Tensor:
         if codes.ndim != 3 or codes.shape[1] != self.n_q:
@@ -172,14 +177,45 @@ def _is_for_stages(x: Tensor, n_samples: int) -> bool:
     return x.device.type == "cpu" or len(x) * n_samples > BLOCK
 
 
+def _at_once(x: Tensor, n_frames: int) -> int:
+    """How many frames of each of the batch's signals make n_frames together."""
+    return max(1, n_frames // len(x))
+
+
 @torch.no_grad()
-def _run_whole(stage: Stage, frames: Tensor, n_at_once: int) -> Iterator[Tensor]:
-    """Signals [B, T, C] through a stage, about n_at_once frames of all of them at a time."""
+def _run_whole(
+    stage: Stage, blocks: Sequence[Tensor], enter: Callable[[Tensor], Tensor] = lambda block: block
+) -> Iterator[Tensor]:
+    """The blocks of whole signals, each made into frames [B, t, C] by `enter`, through a stage."""
     memory: Memory = {}
-    *blocks, end = frames.split(max(1, n_at_once // len(frames)), 1)
-    for block in blocks:
-        yield stage(block, memory, last=False)
-    yield stage(end, memory, last=True)
+    *others, end = blocks
+    for block in others:
+        yield stage(enter(block), memory, last=False)
+    yield stage(enter(end), memory, last=True)
+
+
+def _join(parts: Iterable[Tensor], length: int) -> Tensor:
+    """Put parts together along their last axis, whose sum is `length`, holding one of them at a time."""
+    whole, known = None, 0
+    for part in parts:
+        if part.shape[-1] == length:
+            return part
+        whole = part.new_empty(*part.shape[:-1], length) if whole is None else whole
+        whole[..., known : known + part.shape[-1]] = part
+        known += part.shape[-1]
+    assert whole is not None and known == length
+    return whole
+
+
+def _leanly(parts: Iterable[Tensor], n_frames: int) -> Iterator[Tensor]:
+    """The parts [..., n], the heap put in order after about every n_frames: who keeps them all holds them alone."""
+    known = 0
+    for part in parts:
+        yield part
+        known += part.shape[-1]
+        if known >= n_frames:
+            give_back_memory()
+            known = 0
 
 
 @torch.no_grad()

@@ -28,9 +28,10 @@ from audiogen_cli.codec.losses import (
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.errors import AudiogenError, InputError, Interrupted
+from audiogen_cli.heap import reuse_memory
 from audiogen_cli.interop import model_folder
 from audiogen_cli.training.checkpoint import list_checkpoints, load_state, save_checkpoint
-from audiogen_cli.training.launch import StopSignal, reuse_memory
+from audiogen_cli.training.launch import StopSignal
 from audiogen_cli.training.log import RunLog, record_run
 from audiogen_cli.training.schedule import learning_rate
 

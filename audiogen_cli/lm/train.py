@@ -20,6 +20,7 @@ from audiogen_cli.codec.tokenize import describe
 from audiogen_cli.data.manifest import Clip, load_manifests
 from audiogen_cli.data.shards import ShardMeta, load_shards
 from audiogen_cli.errors import AudiogenError, InputError, Interrupted
+from audiogen_cli.heap import reuse_memory
 from audiogen_cli.lm.config import LMConfig, TrainConfig
 from audiogen_cli.lm.flops import training_flops
 from audiogen_cli.lm.inputs import check_streams, find_codec
@@ -31,7 +32,7 @@ from audiogen_cli.lm.state import State, best_weights, build_state, resume, save
 from audiogen_cli.lm.text import TextEncoder, load_text_encoder
 from audiogen_cli.lm.text_cache import CachedTexts
 from audiogen_cli.training.checkpoint import list_checkpoints
-from audiogen_cli.training.launch import StopSignal, check_trackers, reuse_memory
+from audiogen_cli.training.launch import StopSignal, check_trackers
 from audiogen_cli.training.log import RunLog, Track, record_run
 from audiogen_cli.training.meter import Meter
 from audiogen_cli.training.prefetch import prefetch

@@ -16,13 +16,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from audiogen_cli.heap import reuse_memory
 from audiogen_cli.lm.config import PRESETS, LMConfig, TrainConfig
 from audiogen_cli.lm.flops import training_flops
 from audiogen_cli.lm.samples import Batch
 from audiogen_cli.lm.state import build_state
 from audiogen_cli.lm.text import TextEncoder
 from audiogen_cli.lm.train import train_step
-from audiogen_cli.training.launch import reuse_memory
 from audiogen_cli.training.meter import peak_flops, peak_memory
 from audiogen_cli.training.recipe import load_recipe
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -17,8 +15,6 @@ from audiogen_cli.errors import AudiogenError, InputError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def relaunch(processes: int) -> None:
@@ -93,19 +89,6 @@ class StopSignal:
             return self.received is not None
         flag = torch.tensor([float(self.received is not None)], device=accelerator.device)
         return bool(accelerator.reduce(flag, "sum").item())
-
-
-def reuse_memory() -> None:
-    """Have the C library keep freed memory for the next tensors instead of handing it back to the system.
-
-    A training step on a CPU frees and asks for the same hundreds of megabytes again and again; with glibc's defaults
-    the kernel clears each of those pages anew, which took more than half of a small model's step. Does nothing with
-    another C library; the process' peak memory is the same, but it keeps it.
-    """
-    with contextlib.suppress(OSError, AttributeError, TypeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_MAX, 0)  # large blocks, too, come from the heap,
-        mallopt(_M_TRIM_THRESHOLD, -1)  # whose end is never given back
 
 
 def ignore_signals(worker: int) -> None:
