@@ -12,6 +12,7 @@ from audiogen_cli.commands.eval_table import notes, table
 from audiogen_cli.commands.listening import LISTENING, prepare_listening, score_listening, show_report
 from audiogen_cli.commands.options import (
     BatchSizeOption,
+    CandidatesOption,
     DeviceOption,
     Dtype,
     DtypeOption,
@@ -97,6 +98,7 @@ def eval_(
     top_p: TopPOption = None,
     top_k: TopKOption = None,
     temperature: TemperatureOption = None,
+    candidates: CandidatesOption = None,
     batch_size: BatchSizeOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = Dtype.auto,
@@ -168,7 +170,7 @@ def eval_(
         prompt_seconds=_seconds(prompt_seconds),
         limit=limit,
         seed=seed,
-        settings=Settings(guidance, top_p, top_k, temperature),
+        settings=Settings(guidance, top_p, top_k, temperature, candidates),
         batch_size=batch_size,
         device=device,
         dtype=dtype.value,

@@ -9,6 +9,7 @@ import typer
 
 from audiogen_cli.commands.options import (
     BatchSizeOption,
+    CandidatesOption,
     DeviceOption,
     Dtype,
     DtypeOption,
@@ -42,7 +43,7 @@ def generate(
         typer.Option(
             metavar="FILE",
             help="Prompts from a .txt, .csv or .jsonl file, - for stdin; columns prompt, and if wanted seed, duration,"
-            " guidance, top_p, top_k, temperature, name.",
+            " guidance, top_p, top_k, temperature, candidates, name.",
         ),
     ] = None,
     model: ModelOption = None,
@@ -57,6 +58,7 @@ def generate(
     top_p: TopPOption = None,
     top_k: TopKOption = None,
     temperature: TemperatureOption = None,
+    candidates: CandidatesOption = None,
     seed: SeedOption = None,
     batch_size: BatchSizeOption = None,
     stream: Annotated[
@@ -104,7 +106,7 @@ def generate(
         _check_stream(stream, output, normalize, json_)
     chosen = _prompts(texts or [], prompts, unconditional)
     first_seed = choose_seed() if seed is None else seed
-    defaults = Defaults(first_seed, duration, Settings(guidance, top_p, top_k, temperature), seed is None)
+    defaults = Defaults(first_seed, duration, Settings(guidance, top_p, top_k, temperature, candidates), seed is None)
     jobs = plan(chosen, defaults, samples, output, out_dir)
     check_device(device)
     folder, config = find_language_model(model)

@@ -78,6 +78,15 @@ TemperatureOption = Annotated[
         " paper]",
     ),
 ]
+CandidatesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--candidates",
+        metavar="N",
+        help="Draw so many sounds for each one and keep what fits its text best, as the model itself judges."
+        " [default: the model's own; 1 in the paper]",
+    ),
+]
 BatchSizeOption = Annotated[
     int | None,
     typer.Option(

@@ -15,7 +15,15 @@ from typing import Any
 from audiogen_cli.errors import InputError
 
 MAX_SEED = 2**53  # what every JSON reader keeps exact
-NUMBERS = {"duration": float, "guidance": float, "top_p": float, "top_k": int, "temperature": float, "seed": int}
+NUMBERS = {
+    "duration": float,
+    "guidance": float,
+    "top_p": float,
+    "top_k": int,
+    "temperature": float,
+    "candidates": int,
+    "seed": int,
+}
 SUFFIXES = {".txt": "txt", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
 
@@ -35,6 +43,7 @@ class Prompt:
     top_p: float | None = None
     top_k: int | None = None
     temperature: float | None = None
+    candidates: int | None = None
     name: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     where: str = "prompt"
@@ -44,8 +53,8 @@ def read_prompts(source: Path) -> list[Prompt]:
     """Read a prompt file; `-` is stdin.
 
     .txt: a prompt a line. .csv: a header with `prompt` and, if wanted, `seed`, `duration`, `guidance`, `top_p`,
-    `top_k`, `temperature`, `name`. .jsonl: an object with those keys, or a string, a line. For stdin and other
-    suffixes the first line tells. Blank lines are passed over.
+    `top_k`, `temperature`, `candidates`, `name`. .jsonl: an object with those keys, or a string, a line. For stdin
+    and other suffixes the first line tells. Blank lines are passed over.
     Raises InputError naming the line at fault, or if there is no prompt at all.
     """
     text, where = _read(source), "stdin" if str(source) == "-" else str(source)

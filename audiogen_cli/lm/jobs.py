@@ -34,6 +34,7 @@ class Settings:
     top_p: float | None = None
     top_k: int | None = None
     temperature: float | None = None
+    candidates: int | None = None
 
     def over(self, own: Sampling) -> Sampling:
         """The model's `own` settings with the given ones in their place. Raises ValueError if one is out of range."""

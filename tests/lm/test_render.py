@@ -102,6 +102,7 @@ def test_the_sidecar_says_what_made_the_sound_and_how_it_came_out(tmp_path: Path
         "top_p": 0.25,
         "top_k": 9,
         "temperature": 1.0,
+        "candidates": 1,
         "model": "models/tiny",
         "model_fingerprint": "f" * 64,
         "licence": "CC BY 4.0, by the testers",
