@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import Any
@@ -18,11 +18,14 @@ from torch import Tensor, nn
 
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import PRESETS, LMConfig, ModelShape, TextConfig
-from audiogen_cli.lm.engine import Engine, Job, Lane
+from audiogen_cli.lm.cpu_lane import CpuLane
+from audiogen_cli.lm.decoding import Job
+from audiogen_cli.lm.engine import Engine
+from audiogen_cli.lm.lane import Lane
 from audiogen_cli.lm.linear import packed_layers
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.sampling import SamplingRows, guide, sample
-from audiogen_cli.lm.transformer import CrossAttention, KVCache
+from audiogen_cli.lm.transformer import CrossAttention, KVCache, TextMemory
 
 CODES = 2048  # of all streams together (sec. 3.1: 1 × 2048, 2 × 1024, 4 × 512)
 FRAME_RATE = 500.0  # of one stream; so many times lower with K of them
@@ -70,6 +73,20 @@ class _LateLane(Lane):
         return caches
 
 
+class _LateCpuLane(CpuLane):
+    """The same on a CPU."""
+
+    def _prefill(self, x: Tensor, memories: Sequence[TextMemory | None]) -> list[tuple[Tensor, Tensor]]:
+        shape = self.config.n_heads, x.shape[1], self.config.dim // self.config.n_heads
+        return [(torch.randn(shape), torch.randn(shape)) for _ in memories]
+
+
+def _late_lane(engine: Engine, jobs: Sequence[Job]) -> _LateLane | _LateCpuLane:
+    if engine.continuous:
+        return _LateCpuLane(engine.model, engine.cache_dtype, jobs, len(jobs))
+    return _LateLane(engine.model, jobs, engine.static)
+
+
 def measure_lm(setup: Setup, device: torch.device) -> dict[str, Any]:
     """The speeds of `audiogen bench lm` (design: Bench JSON). With guidance: two rows a sample.
 
@@ -84,7 +101,7 @@ def measure_lm(setup: Setup, device: torch.device) -> dict[str, Any]:
     peer = _peer(setup, config, device) if setup.peer else None
     rounds = []
     for _ in range(setup.repeats):
-        lane = _LateLane(engine, jobs)
+        lane = _late_lane(engine, jobs)
         steps = _times(lane.decode(), setup.steps, device)
         rounds.append((read_bandwidth(device), steps, _times(peer(), setup.steps, device) if peer else []))
     seconds = statistics.median(time for _, ours, _ in rounds for time in ours)
@@ -114,7 +131,7 @@ def measure_lm(setup: Setup, device: torch.device) -> dict[str, Any]:
 
 def step_bytes(engine: Engine, n_samples: int, n_frames: int) -> int:
     """Bytes that a guided step must read with n_frames behind it: weights, keys and values of both attentions."""
-    config, size = engine.config, engine.weight.element_size()
+    config, size = engine.config, engine.cache_dtype.itemsize
     prefix = TEXT_LENGTH if config.text_prefix else 0
     memory = TEXT_LENGTH if config.cross_attention else 0
     past = 2 * 2 * n_samples * (prefix + n_frames + memory) * config.dim * size * config.n_layers

@@ -11,6 +11,7 @@ to LANE_ROWS. int8 products are integers, hence exact.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Protocol
 
@@ -37,6 +38,9 @@ class Packed(Protocol):
 
         Returns [..., out]: float32, or without `added` what the product comes in.
         """
+
+
+Product = Callable[[Tensor, str, Tensor | None], Tensor]  # Packed's call, for any number of rows
 
 
 class Linear(nn.Linear):
@@ -66,9 +70,10 @@ class Linear(nn.Linear):
         """The layer, then an exact GELU, in one go where packed; in the packed weights' dtype, for the next layer."""
         return F.gelu(F.linear(x, self.weight, self.bias)) if self.packed is None else self._decode(x, "gelu")
 
-    def add_to(self, residual: Tensor, x: Tensor) -> Tensor:
-        """residual + the layer's result, in one go where packed. residual: [..., out_features] float32."""
-        return residual + self(x) if self.packed is None else self._decode(x, "none", residual)
+    def product(self, n_rows: int) -> Product:
+        """What multiplies n_rows rows, looked up once for many steps; the layer must be packed."""
+        assert self.packed is not None
+        return self.packed if n_rows >= self.packed.least_rows else self._decode
 
     def _decode(self, x: Tensor, activation: str, added: Tensor | None = None) -> Tensor:
         packed, n_rows = self.packed, x.numel() // self.in_features
@@ -136,6 +141,7 @@ class Int8:
             raise InputError("--dtype int8: this torch has no int8 kernels for this CPU; use bfloat16") from None
 
     def __call__(self, x: Tensor, activation: str, added: Tensor | None) -> Tensor:
+        x = x.float()
         scale = torch.linalg.vector_norm(x, torch.inf, dim=-1, keepdim=True).clamp_(min=1e-12).div_(127)  # [..., 1]
         rounded = (x / scale).add_(UNSIGNED_ZERO + 0.5).to(torch.uint8)  # cut off: rounded, as all are positive
         arguments = (rounded, 1.0, UNSIGNED_ZERO, self.weight, self.scale, self.zero, None, 1.0, 0, torch.float32)

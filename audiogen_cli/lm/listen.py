@@ -13,7 +13,8 @@ from torch import Tensor
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.data.audio import write_audio
 from audiogen_cli.lm.config import LMConfig, SamplesConfig
-from audiogen_cli.lm.engine import Engine, Job
+from audiogen_cli.lm.decoding import Job
+from audiogen_cli.lm.engine import Engine
 from audiogen_cli.lm.jobs import model_text
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.text import TextEncoder

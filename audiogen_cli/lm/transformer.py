@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -45,21 +44,6 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Te
     return (scores + mask.to(scores.dtype)).softmax(-1).to(value.dtype) @ value
 
 
-def _attend_once(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-    """`attend` for a single step on a CPU: three plain calls over one matrix for each head of each row.
-
-    query: [B·H, 1, E]; keys: [B·H, E, C]; values: [B·H, C, E]; mask: [B·H, 1, C]. Returns [B·H, 1, E].
-    Measured with torch 2.14: 0.8 of the fused kernel's time in float32, and a row's bits do not depend on the batch.
-    """
-    scores = torch.baddbmm(mask, query, keys, alpha=query.shape[-1] ** -0.5)
-    return torch.bmm(scores.softmax(-1), values)
-
-
-def heads_apart(key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    """[B, H, C, E] each → keys [B·H, E, C], values [B·H, C, E], laid out alike for any B; views where contiguous."""
-    return key.flatten(0, 1).contiguous().transpose(1, 2), value.flatten(0, 1).contiguous()
-
-
 @dataclass
 class KVCache:
     """Keys and values of one layer's self-attention, preallocated."""
@@ -82,11 +66,6 @@ class KVCache:
             self.value[:, :, start:end] = value
         return self.key[:, :, :reach], self.value[:, :, :reach]
 
-    @cached_property
-    def matrices(self) -> tuple[Tensor, Tensor]:
-        """Views of both, each head of each row a matrix: keys [B·H, E, C], values [B·H, C, E]."""
-        return heads_apart(self.key, self.value)
-
 
 @dataclass
 class TextMemory:
@@ -95,12 +74,6 @@ class TextMemory:
     key: Tensor  # [B, H, L, E]
     value: Tensor  # [B, H, L, E]
     mask: Tensor  # [B, 1, 1, L], 0 where there is text and -inf on padding
-
-    @cached_property
-    def matrices(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The same, each head of each row a matrix: keys [B·H, E, L], values [B·H, L, E], mask [B·H, 1, L]."""
-        mask = self.mask.expand(-1, self.key.shape[1], -1, -1)
-        return *heads_apart(self.key, self.value), mask.flatten(0, 1)
 
 
 @dataclass
@@ -131,17 +104,6 @@ class SelfAttention(nn.Module):
         y = attend(query, key, value, mask)
         return self.out(y.transpose(1, 2).flatten(2))
 
-    def step(self, residual: Tensor, x: Tensor, cache: KVCache, column: int, mask: Tensor) -> Tensor:
-        """residual + the result for x: [B, d], the position `column`; mask: [B·H, 1, column + 1]. See Block.step."""
-        n_rows, dim = x.shape
-        size = dim // self.n_heads
-        query, key, value = self.qkv(x).view(n_rows, 3, self.n_heads, size).unbind(1)
-        cache.key[:, :, column], cache.value[:, :, column] = key, value
-        keys, values = cache.matrices
-        query = query.reshape(n_rows * self.n_heads, 1, size)
-        y = _attend_once(query, keys[..., : column + 1], values[:, : column + 1], mask)
-        return self.out.add_to(residual, y.view(n_rows, dim))
-
 
 class CrossAttention(nn.Module):
     def __init__(self, config: LMConfig) -> None:
@@ -161,11 +123,6 @@ class CrossAttention(nn.Module):
         query = self.query(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
         y = attend(query, memory.key, memory.value, memory.mask)
         return self.out(y.transpose(1, 2).flatten(2))
-
-    def step(self, residual: Tensor, x: Tensor, memory: TextMemory) -> Tensor:
-        """residual + the result for x: [B, d]. See Block.step."""
-        query = self.query(x).view(len(x) * self.n_heads, 1, -1)
-        return self.out.add_to(residual, _attend_once(query, *memory.matrices).view(x.shape))
 
     def read(self, x: Tensor, text: Text) -> Tensor:
         """The same for a whole sequence x: [B, S, d] at once, as in training, by the cheaper of two ways."""
@@ -236,13 +193,3 @@ class Block(nn.Module):
             y, layer = self.norm_cross(x), self.cross_attention
             x = x + self.dropout(layer.read(y, memory) if isinstance(memory, Text) else layer(y, memory))
         return x + self.dropout(self.down(self.up.gelu(self.norm_ff(x))))
-
-    def step(self, x: Tensor, memory: TextMemory | None, cache: KVCache, column: int, mask: Tensor) -> Tensor:
-        """`forward` of a packed block for one position of each row, x: [B, d] → [B, d]; mask: SelfAttention.step's.
-
-        With few calls: every one waits for code and data that the weights have pushed out of the CPU's caches.
-        """
-        x = self.attention.step(x, self.norm_self(x), cache, column, mask)
-        if self.cross_attention is not None and self.norm_cross is not None and memory is not None:
-            x = self.cross_attention.step(x, self.norm_cross(x), memory)
-        return self.down.add_to(x, self.up.gelu(self.norm_ff(x)))

@@ -20,8 +20,8 @@ def test_bytes_of_a_step() -> None:
     # By layer: queries, keys, values, output; cross-attention's query and output; up and down. Then the heads.
     weights = layers * (4 + 2 + 8) * d * d + d * CONFIG.n_q * CONFIG.codebook_size
     past = 2 * 2 * 3 * (16 + 100 + 16) * d * layers  # keys and values, two rows, three samples; text, frames, text
-    for dtype, size in (("float32", 4), ("bfloat16", 2), ("int8", 1)):
-        assert step_bytes(Engine(make_model(), dtype), 3, 100) == size * weights + 4 * past
+    for dtype, size, cached in (("float32", 4, 4), ("bfloat16", 2, 2), ("int8", 1, 2)):
+        assert step_bytes(Engine(make_model(), dtype), 3, 100) == size * weights + cached * past
 
 
 @pytest.mark.parametrize(("cached", "peer"), [(0, True), (50, True), (50, False)])

@@ -9,7 +9,9 @@ from worlds import CONFIG, make_model
 
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import Sampling
-from audiogen_cli.lm.engine import Engine, Job, Window, choose_dtype, count_frames, windows
+from audiogen_cli.lm.cpu_lane import CpuLane
+from audiogen_cli.lm.decoding import Job, Window, count_frames, windows
+from audiogen_cli.lm.engine import Engine, choose_dtype
 from audiogen_cli.lm.model import AudioLanguageModel
 
 
@@ -73,24 +75,40 @@ def test_a_sample_is_the_same_alone_and_in_any_company(changes: dict[str, object
         assert torch.equal(one, two) and torch.equal(one, three)
 
 
-def test_logits_do_not_depend_on_company() -> None:
-    """Codes could agree by luck: compare the numbers behind them bit for bit."""
-    engine, seen = Engine(make_model()), {}
-    inner = engine.model.heads.linear.forward
+def record_logits(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """A list that every step's guided logits, [n, K, V], are added to."""
+    seen: list[Tensor] = []
+    inner = CpuLane._read
 
-    def record(x: Tensor) -> Tensor:
-        seen.setdefault(label, []).append(y := inner(x).clone())
-        return y
+    def read(lane: CpuLane, tokens: Tensor) -> Tensor:
+        seen.append(inner(lane, tokens).clone())
+        return seen[-1]
 
-    engine.model.heads.linear.forward = record
-    jobs = [Job(make_text(1 + i, i), 30, seed=i) for i in range(4)]
-    for label in range(4):
-        run(engine, [jobs[label]])
-    label = "all"
-    run(engine, jobs)
-    for step, together in enumerate(seen["all"]):
-        for i in range(4):
-            assert torch.equal(together[[i, 4 + i]], seen[i][step])
+    monkeypatch.setattr(CpuLane, "_read", read)
+    return seen
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_logits_do_not_depend_on_company(monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
+    """Codes could agree by luck: compare the numbers behind them bit for bit, at positions far apart."""
+    engine, seen = Engine(make_model(max_frames=150), dtype), record_logits(monkeypatch)
+    jobs = [
+        Job(make_text(40, 0), 200, seed=0, prompt=torch.full((3, 70), 2)),  # slides at its 153rd step
+        Job(make_text(2, 1), 90, seed=1),
+        Job(make_text(1, 2), 30, seed=2),  # the fourth follows in its place
+        Job(make_text(17, 3), 20, seed=3),
+    ]
+    alone = []
+    for job in jobs:
+        seen.clear()
+        run(engine, [job])
+        alone.append(torch.cat(seen))
+    seen.clear()
+    run(engine, jobs, batch_size=3)
+    assert len(seen) == 200 - 70 + 2
+    for slot, first, numbers in ((0, 0, alone[0]), (1, 0, alone[1]), (2, 0, alone[2]), (2, 32, alone[3])):
+        together = torch.stack([step[slot] for step in seen[first : first + len(numbers)]])
+        assert torch.equal(together, numbers)
 
 
 def test_a_longer_sample_begins_like_a_shorter_one() -> None:
@@ -120,10 +138,8 @@ def test_a_stream_is_what_generate_returns(changes: dict[str, object], prompt_fr
     assert torch.equal(torch.cat(blocks, dim=1), run(engine, [job])[0])
 
 
-def test_a_stream_speaks_as_soon_as_a_block_is_decided() -> None:
-    engine, steps = Engine(make_model()), []
-    inner = engine.model.heads.linear.forward
-    engine.model.heads.linear.forward = lambda x: steps.append(1) or inner(x)
+def test_a_stream_speaks_as_soon_as_a_block_is_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, steps = Engine(make_model()), record_logits(monkeypatch)
     seen = [len(steps) for _ in engine.stream(Job(make_text(3), 12, seed=5), 4)]
     assert seen == [4 + 2, 8 + 2, 12 + 2]  # the last of three streams comes two steps late
     with pytest.raises(ValueError, match="block_frames"):
@@ -133,7 +149,7 @@ def test_a_stream_speaks_as_soon_as_a_block_is_decided() -> None:
 @pytest.mark.parametrize("changes", [{}, {"text_prefix": False}])
 def test_steps_of_fixed_shapes_are_the_same_steps(monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]) -> None:
     """What CUDA graphs record, run plainly: attention looks at masked columns beyond the present one."""
-    monkeypatch.setattr("audiogen_cli.lm.engine.REACH", 8)
+    monkeypatch.setattr("audiogen_cli.lm.lane.REACH", 8)
     engine = Engine(make_model(**changes))
     jobs = [Job(make_text(3, i), 31 + i, i, Sampling(temperature=0), torch.full((3, 2), i)) for i in range(3)]
     plain = run(engine, jobs)
@@ -150,20 +166,34 @@ def test_windows_and_what_they_cost() -> None:
     assert count_frames(config, 0, 14) == (14, 8)
 
 
-def test_batch_size_limits_lanes() -> None:
+def test_on_a_cpu_jobs_follow_each_other_in_one_lane(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, steps = Engine(make_model(pattern="parallel")), record_logits(monkeypatch)
+    frames = [4, 9, 3, 20, 1, 12, 7]
+    jobs = [Job(make_text(1 + 9 * i), n, seed=i, prompt=torch.zeros(3, n // 2)) for i, n in enumerate(frames)]
+    whole = sum(n - n // 2 for n in frames)
+    for size in (1, 2, 3):
+        steps.clear()
+        run(engine, jobs, size)
+        assert whole <= size * len(steps) < whole + size * 10  # at the end some slots stay empty
+        assert all(len(step) == size for step in steps)
+
+
+def test_recorded_lanes_hold_equal_shapes() -> None:
     engine = Engine(make_model())
-    jobs = [Job(make_text(3), 5, seed=i) for i in range(9)]
-    assert [len(lane) for lane in engine._lanes(jobs, None)] == [8, 1]
-    assert [len(lane) for lane in engine._lanes(jobs, 2)] == [2, 2, 2, 2, 1]
+    engine.static = True
+    jobs = [Job(make_text(3 + 16 * (i % 2)), 5 + i, seed=i) for i in range(9)]
+    assert engine._lanes(jobs, None) == [[8, 6, 4, 2, 0], [7, 5, 3, 1]]
+    assert [len(lane) for lane in engine._lanes(jobs, 2)] == [2, 2, 1, 2, 2]
 
 
 def test_lanes_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(make_model(pattern="parallel"))
     jobs = [Job(make_text(3), 5, seed=i) for i in range(5)]
     row = 2 * (16 + 5) * CONFIG.dim * 4 * CONFIG.n_layers  # bytes of keys and values
-    for rows, sizes in ((5, [2, 2, 1]), (1, [1] * 5)):
+    for rows, size in ((100, 5), (5, 2), (1, 1)):
         monkeypatch.setattr("audiogen_cli.lm.engine.physical_memory", lambda rows=rows: 2 * rows * row)
-        assert [len(lane) for lane in engine._lanes(jobs, None)] == sizes
+        assert engine._n_slots(jobs, 8) == size
+    assert engine._n_slots(jobs, 3) == 1
 
 
 def test_the_number_format_is_chosen_by_device_and_size(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ def test_packed_is_the_plain_layer_within_its_precision(dtype: str, bias: bool) 
     for result, expected in (
         (layer(x), plain),
         (layer.gelu(x).float(), gelu),
-        (layer.add_to(added, x), added + plain),
+        (layer.product(10)(x, "none", added), added + plain),
     ):
         assert result.dtype == torch.float32 and result.shape == expected.shape
         assert float((result - expected).abs().max()) <= ERROR[dtype] * float(expected.abs().max())
@@ -41,7 +41,10 @@ def test_a_row_has_the_same_bits_in_any_company(dtype: str) -> None:
     layer.pack(dtype)
     counts = range(1, MAX_ROWS + 1) if layer.packed.least_rows < LANE_ROWS else range(1, LANE_ROWS + 1)
     added = torch.randn(MAX_ROWS, 80)
-    for compute in (lambda rows: layer.gelu(x[rows]), lambda rows: layer.add_to(added[rows], x[rows])):
+    for compute in (
+        lambda rows: layer.gelu(x[rows]),
+        lambda rows: layer.product(len(x[rows]))(x[rows], "none", added[rows]),
+    ):
         together = compute(slice(counts[-1]))
         for n_rows in counts:
             assert torch.equal(compute(slice(n_rows)), together[:n_rows])

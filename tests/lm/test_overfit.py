@@ -16,7 +16,8 @@ from audiogen_cli.data.audio import read_audio
 from audiogen_cli.data.shards import ShardWriter, TokenRow
 from audiogen_cli.interop.model_folder import EMBEDDED_MODEL
 from audiogen_cli.lm.config import PRESETS, Sampling, TrainConfig
-from audiogen_cli.lm.engine import Engine, Job
+from audiogen_cli.lm.decoding import Job
+from audiogen_cli.lm.engine import Engine
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.text import load_text_encoder
 from audiogen_cli.lm.train import train

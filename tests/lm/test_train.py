@@ -22,7 +22,8 @@ from audiogen_cli.errors import AudiogenError, InputError, Interrupted
 from audiogen_cli.interop.model_folder import find_model, fingerprint, read_licence
 from audiogen_cli.lm import train as training
 from audiogen_cli.lm.config import ModelShape, OptimConfig, SamplesConfig, TextConfig, TrainConfig
-from audiogen_cli.lm.engine import Engine, Job
+from audiogen_cli.lm.decoding import Job
+from audiogen_cli.lm.engine import Engine
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.state import State
 from audiogen_cli.lm.text import load_text_encoder
