@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,8 +19,10 @@ from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.devices import choose_device
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.interop import model_folder
+from audiogen_cli.lm.choice import fit, takes
 from audiogen_cli.lm.config import LMConfig, Sampling
-from audiogen_cli.lm.engine import CPU_BATCH, GPU_BATCH, Engine, Job
+from audiogen_cli.lm.decoding import Job, count_frames
+from audiogen_cli.lm.engine import CPU_BATCH, GPU_BATCH, Engine
 from audiogen_cli.lm.jobs import model_text
 from audiogen_cli.lm.memory import is_out_of_memory
 from audiogen_cli.lm.model import AudioLanguageModel
@@ -27,7 +30,7 @@ from audiogen_cli.lm.text import TextEncoder, load_text_encoder
 
 FADE_SECONDS = 0.02  # after a prompt's end, see `join`
 FIRST_BLOCK = 0.25  # seconds of sound decoded first, so that a stream begins soon
-TIMED_FRAMES = 24  # to estimate what a longer sound takes
+TIMED_FRAMES = 24  # decoded, and read, to estimate what a longer sound takes
 BLOCK_RATIO = 4  # all further blocks are so many times as long, which is cheaper
 
 logger = logging.getLogger(__name__)  # unless told otherwise, Python prints its warnings on stderr
@@ -121,7 +124,7 @@ class Generator:
                 yield index, plan.prompt
         jobs = [job for plan in plans if (job := plan.job) is not None]
         seconds = 0.0
-        for number, codes in self._codes(jobs, batch_size, progress):
+        for number, codes in self._best_codes(jobs, batch_size, progress):
             plan = plans[wanted[number]]
             # One by one: a decoder's bits, too, may depend on what is decoded beside a sample.
             decoded = np.concatenate(list(self._decode(codes.split(self._first_block, dim=1))))
@@ -131,22 +134,34 @@ class Generator:
             yield wanted[number], np.concatenate([plan.prompt[: plan.skipped], tail])
 
     def estimate(self, durations: Sequence[float], batch_size: int | None = None) -> float:
-        """About how many seconds of computing so many seconds of new sound take: times the first steps of one."""
-        begun = time.perf_counter()
-        for _ in self.engine.stream(Job(None, TIMED_FRAMES, 0, self.sampling), TIMED_FRAMES):
-            pass
-        per_frame = (time.perf_counter() - begun) / TIMED_FRAMES
+        """About how many seconds of computing so many seconds of new sound take, windows that slide included.
+
+        Times the first steps of one sound, and the reading of as many frames at once.
+        """
+        nothing = torch.zeros(self.config.n_q, TIMED_FRAMES, dtype=torch.long)
+        per_step = self._time(Job(None, TIMED_FRAMES, 0, self.sampling)) / TIMED_FRAMES
+        prompted = self._time(Job(None, TIMED_FRAMES + 1, 0, self.sampling, nothing))
+        per_read = max(0.0, prompted - per_step) / TIMED_FRAMES
+        counts = [count_frames(self.config, 0, math.ceil(each * self.config.frame_rate)) for each in durations]
+        seconds = [per_step * n_steps + per_read * n_read for n_steps, n_read in counts]
         together = batch_size or self._default_batch
         if self.engine.exact:
             together = min(together, self.engine.most_rows // 2)
-        # Those that are computed together take as long as the longest of them.
-        return per_frame * self.config.frame_rate * sum(sorted(durations, reverse=True)[::together])
+        return max(sum(seconds) / together, max(seconds, default=0.0))
+
+    def _time(self, job: Job) -> float:
+        """Seconds of decoding it."""
+        begun = time.perf_counter()
+        for _ in self.engine.stream(job, job.n_frames):
+            pass
+        return time.perf_counter() - begun
 
     def stream(self, request: Request) -> Iterator[np.ndarray]:
         """Generate one sound; yields its samples [n] float32 block by block, as soon as they are decided.
 
-        Together they are what `generate` returns for the request: on a CPU bit for bit, because both decode the same
-        blocks. Raises InputError as `generate` does, ValueError if the request has a prompt to go on from.
+        Together they are what `generate` returns for the request with one candidate, as there is no choosing before the
+        end: on a CPU bit for bit, because both decode the same blocks. Raises InputError as `generate` does, ValueError
+        if the request has a prompt to go on from.
         """
         if request.prompt_audio is not None:
             raise ValueError("only sounds that begin at their beginning can be streamed")
@@ -172,6 +187,25 @@ class Generator:
         batches = (block[None].to(self.device) for block in _regroup(blocks))
         for wav in self.codec.decode_chunks(batches):
             yield wav[0, 0].float().cpu().numpy()
+
+    def _best_codes(
+        self, jobs: Sequence[Job], batch_size: int | None, progress: Callable[[float], object]
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Every job's codes: of as many takes as it asks for, the one that fits its text best."""
+        drawn = [(number, take) for number, job in enumerate(jobs) for take in takes(job)]
+        waiting = Counter(number for number, _ in drawn)
+        best: dict[int, tuple[float, int, Tensor]] = {}
+        for index, codes in self._codes([take for _, take in drawn], batch_size, progress):
+            number, take = drawn[index]
+            score = 0.0
+            if take.text is not None and take.sampling.candidates > 1:
+                score = fit(self.engine.model, codes, take.text)
+            kept = best.get(number)
+            if kept is None or (score, -index) > kept[:2]:
+                best[number] = score, -index, codes
+            waiting[number] -= 1
+            if not waiting[number]:
+                yield number, best.pop(number)[2]
 
     def _codes(
         self, jobs: Sequence[Job], batch_size: int | None, progress: Callable[[float], object]

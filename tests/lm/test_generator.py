@@ -13,14 +13,13 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from worlds import CODEBOOK_SIZE, N_Q, make_codec, make_word_vectors
+from worlds import make_codec, make_lm, make_word_vectors
 
 from audiogen_cli.errors import AudiogenError, InputError
-from audiogen_cli.interop.model_folder import copy_model, fingerprint, save_model
-from audiogen_cli.lm.config import MAX_GUIDANCE, LMConfig, Sampling, TextConfig
+from audiogen_cli.interop.model_folder import copy_model, fingerprint
+from audiogen_cli.lm.config import MAX_GUIDANCE, Sampling
 from audiogen_cli.lm.engine import Engine
 from audiogen_cli.lm.generator import Generator, Request, join
-from audiogen_cli.lm.model import AudioLanguageModel
 
 FREE = Sampling(top_p=0.95)
 N_RANDOM = int(os.environ.get("AUDIOGEN_EXAMPLES", "50"))  # 1000 before a release
@@ -28,28 +27,7 @@ N_RANDOM = int(os.environ.get("AUDIOGEN_EXAMPLES", "50"))  # 1000 before a relea
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("models")
-    codec, vectors = make_codec(root / "codec"), make_word_vectors(root / "vectors")
-    config = LMConfig(
-        dim=16,
-        n_layers=1,
-        n_heads=2,
-        n_q=N_Q,
-        codebook_size=CODEBOOK_SIZE,
-        frame_rate=25.0,
-        sample_rate=16_000,
-        codec_fingerprint=fingerprint(codec),
-        max_frames=10,
-        text=TextConfig("static", str(vectors)),
-        text_width=6,
-        text_fingerprint=fingerprint(vectors),
-        pattern="delay",
-        sampling=Sampling(guidance=2.0),
-    )
-    torch.manual_seed(0)
-    save_model(root / "lm", "lm", config, AudioLanguageModel(config).state_dict(), "only for tests")
-    copy_model(codec, root / "lm" / "codec")
-    return root / "lm"
+    return make_lm(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")
@@ -240,6 +218,17 @@ def test_progress_counts_seconds_of_sound(generator: Generator) -> None:
 def test_an_estimate_grows_with_the_sound(generator: Generator) -> None:
     short, long = generator.estimate([1.0]), generator.estimate([1000.0] * 20)
     assert 0 < short < long / 100
+
+
+def test_an_estimate_counts_steps_and_frames_read_again(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A step takes a second, reading a frame a quarter of one; the window holds 11 steps, of which 5 stay.
+    monkeypatch.setattr(generator, "_time", lambda job: job.n_frames - job.n_prompt + job.n_prompt / 4)
+    assert generator.estimate([0.36]) == 10  # 9 frames, the second stream one step late
+    assert generator.estimate([1.0]) == 26 + (5 + 5 + 5) / 4
+    assert generator.estimate([0.36] * 16) == 2 * 10
+    assert generator.estimate([0.36] * 16, 1) == 16 * 10
+    assert generator.estimate([0.36, 1.0]) == generator.estimate([1.0])
+    assert generator.estimate([]) == 0
 
 
 @pytest.mark.parametrize("n_prompt", [1, 639, 640, 5000, 9000])  # up to beyond the trained window of 6400

@@ -12,8 +12,8 @@ import torch
 from audiogen_cli.codec.config import CodecConfig, SEANetConfig
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.data.shards import ShardMeta, ShardWriter, TokenRow
-from audiogen_cli.interop.model_folder import fingerprint
-from audiogen_cli.lm.config import LMConfig, TextConfig
+from audiogen_cli.interop.model_folder import copy_model, fingerprint, save_model
+from audiogen_cli.lm.config import LMConfig, Sampling, TextConfig
 from audiogen_cli.lm.model import AudioLanguageModel
 
 WORDS = ["[UNK]", "[PAD]", "dog", "bark", "##s", "rain", "a"]
@@ -105,3 +105,28 @@ def make_shards(folder: Path, codec: Path, rows: Sequence[TokenRow]) -> Path:
     writer.write(0, rows)
     writer.finish()
     return folder
+
+
+def make_lm(root: Path) -> Path:
+    """The folder of a tiny language model with random weights, its codec and its word vectors beside it."""
+    codec, vectors = make_codec(root / "codec"), make_word_vectors(root / "vectors")
+    config = LMConfig(
+        dim=16,
+        n_layers=1,
+        n_heads=2,
+        n_q=N_Q,
+        codebook_size=CODEBOOK_SIZE,
+        frame_rate=25.0,
+        sample_rate=16_000,
+        codec_fingerprint=fingerprint(codec),
+        max_frames=10,
+        text=TextConfig("static", str(vectors)),
+        text_width=6,
+        text_fingerprint=fingerprint(vectors),
+        pattern="delay",
+        sampling=Sampling(guidance=2.0),
+    )
+    torch.manual_seed(0)
+    save_model(root / "lm", "lm", config, AudioLanguageModel(config).state_dict(), "only for tests")
+    copy_model(codec, root / "lm" / "codec")
+    return root / "lm"
