@@ -1,7 +1,8 @@
-"""Writing files so that a reader, or a run that was killed, finds the old one or the new one, never half of one."""
+"""Files: written so that a reader, or a run that was killed, finds the old one or the new one, never half of one."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -26,6 +27,15 @@ def write_text(path: Path, text: str) -> None:
     """Write a small UTF-8 file, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, "utf-8")
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def check_folder(folder: Path) -> None:

@@ -24,6 +24,8 @@ MIN_WINDOWS, SIZES = 500, 25
 class FrechetDistance:
     """The distance of any number of sets to one reference, whose root is taken once.
 
+    Between Gaussians fitted to the two: symmetric, and 0 for a set against itself.
+
     reference: [n, D], one embedding a row, in any order. Raises ValueError for fewer than two rows or values that are
     not finite.
     """
@@ -94,14 +96,6 @@ class FrechetDistance:
         distance = float(shift @ shift) + trace - 2 * root
         # Rounding may leave a hair below 0; anything beyond that would be a fault and stays visible.
         return 0.0 if -1e-6 * trace < distance < 0 else distance
-
-
-def frechet_distance(reference: np.ndarray, generated: np.ndarray) -> float:
-    """The Fréchet distance between Gaussians fitted to two sets; symmetric, and 0 for a set against itself.
-
-    reference [n, D], generated [m, D]. Raises ValueError as `FrechetDistance`.
-    """
-    return FrechetDistance(reference)(generated)
 
 
 @dataclass(frozen=True)

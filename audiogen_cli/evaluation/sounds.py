@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from audiogen_cli import files
 from audiogen_cli.data.audio import SAMPLE_RATE
 from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.classifiers.base import RESAMPLER
@@ -139,6 +140,4 @@ def hash_file(path: Path) -> str:
 
 @lru_cache(maxsize=1 << 16)
 def _hash(path: Path, size: int, modified: int) -> str:
-    from audiogen_cli.evaluation.classifiers.weights import hash_file as read_and_hash
-
-    return read_and_hash(path)
+    return files.hash_file(path)

@@ -6,7 +6,6 @@ A training checkpoint has the same files beside its own, so it is accepted where
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from audiogen_cli.errors import InputError
-from audiogen_cli.files import replacing, write_text
+from audiogen_cli.files import hash_file, replacing, write_text
 from audiogen_cli.training.checkpoint import list_checkpoints
 
 if TYPE_CHECKING:
@@ -127,11 +126,7 @@ def fingerprint(folder: Path) -> str:
     path = folder / "model.safetensors"
     if not path.is_file():
         raise InputError(f"{folder}: model.safetensors is missing; copy the model folder again")
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return hash_file(path)
 
 
 def read_licence(folder: Path) -> str:

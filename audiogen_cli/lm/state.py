@@ -129,7 +129,7 @@ def write_model(
     dtype: torch.dtype = torch.float32,
 ) -> None:
     """Write a language model's folder, its codec inside."""
-    model_folder.copy_model(codec, folder / "codec")
+    model_folder.copy_model(codec, folder / model_folder.CODEC_FOLDER)
     cast_ = {name: tensor.to(dtype) for name, tensor in weights.items()}
     model_folder.save_model(folder, "lm", lm_config, cast_, config.licence or model_folder.UNLICENSED)
 

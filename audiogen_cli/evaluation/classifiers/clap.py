@@ -18,7 +18,7 @@ from audiogen_cli.devices import choose_device
 from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.classifiers.base import Classifier, ClassifierOutput, MissingWeightsError, Source
 from audiogen_cli.evaluation.classifiers.torch_network import CLIPS_PER_BATCH
-from audiogen_cli.evaluation.classifiers.weights import hash_file
+from audiogen_cli.files import hash_file
 
 DEFAULT = "laion/clap-htsat-unfused"
 VARIABLE = "AUDIOGEN_CLAP"

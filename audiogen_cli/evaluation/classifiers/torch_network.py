@@ -9,7 +9,8 @@ import numpy as np
 
 from audiogen_cli.devices import choose_device
 from audiogen_cli.evaluation.classifiers.base import Classifier, ClassifierOutput, Source
-from audiogen_cli.evaluation.classifiers.weights import WeightFile, hash_file, load_strictly, read_checkpoint
+from audiogen_cli.evaluation.classifiers.weights import WeightFile, load_strictly, read_checkpoint
+from audiogen_cli.files import hash_file
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

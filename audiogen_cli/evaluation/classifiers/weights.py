@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -78,15 +77,6 @@ def download(url: str, path: Path) -> Path:
     except (URLError, OSError, TimeoutError) as error:
         raise AudiogenError(f"{url} could not be fetched ({error}); fetch it by hand to {path}") from None
     return path
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def read_checkpoint(path: Path) -> Any:
