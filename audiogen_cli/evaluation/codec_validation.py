@@ -117,8 +117,9 @@ def _explain_output(losses: Losses, level: float, metrics: dict[str, float], usa
         mend = "see the codebooks" if same else "raise losses.mel and losses.time beside the others, or lower lr"
         warnings.append(f"the output is silent, {level:.0f} dB beside its original: {cause}; {mend}")
     lag = float(np.median(losses.lags))
-    gain = metrics.get("si_snr_aligned", 0.0) - metrics.get("si_snr", 0.0)
-    if lag and gain > SHIFT_GAIN_DB:
+    aligned = metrics.get("si_snr_aligned", 0.0)
+    gain = aligned - metrics.get("si_snr", 0.0)
+    if lag and gain > SHIFT_GAIN_DB and aligned > 0:  # below, no shift brings the original back: it has other phases
         late = f"{abs(lag):g} samples {'late' if lag > 0 else 'early'}"
         warnings.append(
             f"the output comes {late}: the networks' padding does not keep time (SI-SNR {gain:+.1f} dB aligned)"

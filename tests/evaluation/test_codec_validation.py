@@ -68,6 +68,12 @@ def test_a_late_codec_is_told_from_a_bad_one(clips: list[Clip], tmp_path: Path) 
     assert report.metrics["si_snr_aligned"] > report.metrics["si_snr"] + 10
 
 
+def test_a_codec_of_other_phases_is_not_called_late(clips: list[Clip], tmp_path: Path) -> None:
+    codec = Exact(clips)
+    codec.wavs = [torch.randn(len(wav)) * wav.std() for wav in codec.wavs]
+    assert not validate_codec(codec, clips, tmp_path).warnings
+
+
 def test_silence_and_a_single_code_are_named(clips: list[Clip], tmp_path: Path) -> None:
     warnings = validate_codec(Exact(clips, gain=1e-4, codes=1), clips, tmp_path).warnings
     assert warnings[0].startswith("stream 0 uses 6% of its codes, but in training 100%")
