@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -100,7 +101,9 @@ def test_ctrl_c_exits_with_130(tmp_path: Path) -> None:
     fifo = tmp_path / "prompts.txt"
     os.mkfifo(fifo)  # reading it waits for ever
     command = [sys.executable, "-m", "audiogen_cli", "generate", "--prompts", fifo, "--out-dir", tmp_path / "out"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process, fifo.open("w"):
+    # A runner in a shell's background would hand down that Ctrl-C is ignored.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as process, fifo.open("w"):
         # Opening the fifo for writing has waited until the command had opened it for reading.
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) == 130
