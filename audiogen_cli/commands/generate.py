@@ -108,6 +108,8 @@ def generate(
     first_seed = choose_seed() if seed is None else seed
     defaults = Defaults(first_seed, duration, Settings(guidance, top_p, top_k, temperature, candidates), seed is None)
     jobs = plan(chosen, defaults, samples, output, out_dir)
+    if stream and (jobs[0].settings.candidates or 1) > 1:
+        raise InputError("--stream plays what is drawn and cannot choose among candidates: leave --candidates out")
     check_device(device)
     folder, config = find_language_model(model)
     check_texts(jobs, config)

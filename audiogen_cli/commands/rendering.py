@@ -78,6 +78,7 @@ def run_stream(job: Job, folder: Path, config: LMConfig, how: How) -> None:
     """
     import sys
     import time
+    from dataclasses import replace
 
     from audiogen_cli.data.growing import MAX_SAMPLES, GrowingWav, RawPipe
     from audiogen_cli.errors import InputError
@@ -88,6 +89,7 @@ def run_stream(job: Job, folder: Path, config: LMConfig, how: How) -> None:
         raise InputError(f"{job.output}: WAV holds at most {_time(MAX_SAMPLES / config.sample_rate)}; use -o -")
     generator = load_generator(folder, how.device, how.dtype)
     _introduce(generator, how, 0, 0)
+    job = replace(job, settings=replace(job.settings, candidates=1))  # whatever the model would choose from
     _tell_cost(generator, [job], None)
     begun = time.monotonic()
     if str(job.output) == STDOUT:
@@ -131,16 +133,20 @@ def _introduce(generator: Generator, how: How, n_kept: int, n_replaced: int) -> 
 
 def _tell_cost(generator: Generator, jobs: Sequence[Job], batch_size: int | None) -> None:
     """Before long work: how much it is, and what happens beyond the trained window."""
+    from audiogen_cli.lm.choice import count_takes
+
     new = [job.new_seconds(generator.sample_rate) for job in jobs]
     longest, total = max(job.duration for job in jobs), sum(new)
+    n_takes = [count_takes(job.text, job.settings.over(generator.sampling)) for job in jobs]
+    drawn = [seconds for seconds, n in zip(new, n_takes, strict=True) for _ in range(n)]
     window = generator.config.max_frames / generator.config.frame_rate
     if longest > window + 0.5:
         typer.echo(
             f"note: trained on {window:g} s; beyond, the model hears its own last {window / 2:g} to {window:g} s",
             err=True,
         )
-    if total >= LONG_SECONDS:
-        seconds = generator.estimate(new, batch_size)
+    if sum(drawn) >= LONG_SECONDS:
+        seconds = generator.estimate(drawn, batch_size)
         typer.echo(f"{_time(total)} of sound, about {_time(seconds)} of computing on {generator.device}", err=True)
 
 

@@ -13,17 +13,20 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.decoding import Job
 from audiogen_cli.lm.model import AudioLanguageModel
 
 
-def takes(job: Job) -> list[Job]:
-    """The job as often as its `candidates` say, with seeds that follow from its own; the first is the job itself.
+def count_takes(text: object | None, sampling: Sampling) -> int:
+    """How many takes of a sound are drawn. Without a text there is nothing to fit, so one."""
+    return 1 if text is None else sampling.candidates
 
-    Without a text there is nothing to fit, so one.
-    """
-    n_takes = 1 if job.text is None else job.sampling.candidates
-    return [job, *(replace(job, seed=_seed(job.seed, take)) for take in range(1, n_takes))]
+
+def takes(job: Job) -> list[Job]:
+    """The job as often as `count_takes` says, with seeds that follow from its own; the first is the job itself."""
+    others = range(1, count_takes(job.text, job.sampling))
+    return [job, *(replace(job, seed=_seed(job.seed, take)) for take in others)]
 
 
 @torch.inference_mode()

@@ -166,6 +166,18 @@ def test_long_work_is_told_beforehand(
     assert probe(tmp_path / "x.wav").n_samples == 6 * RATE
 
 
+def test_candidates_count_as_work(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audiogen_cli.commands.rendering.LONG_SECONDS", 2)
+    asked = []
+    monkeypatch.setattr(Generator, "estimate", lambda self, durations, batch_size: asked.append(durations) or 1.0)
+    generate(["rain"], tmp_path / "x.wav", model=str(model), duration=1, seed=1)
+    assert not asked and "computing" not in capsys.readouterr().err
+    generate(["rain"], tmp_path / "x.wav", model=str(model), duration=1, seed=1, candidates=3)
+    assert asked == [[1.0] * 3] and "1 s of sound, about" in capsys.readouterr().err
+
+
 class TestStream:
     def test_the_file_is_the_one_that_comes_without(
         self, tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
@@ -224,6 +236,7 @@ class TestStream:
             ({"output": None, "out_dir": "out"}, "-o FILE.wav, or -o -"),
             ({"output": "x.wav", "samples": 2}, "2 sounds cannot go into one file"),
             ({"output": "x.wav", "normalize": True}, "--normalize needs the whole sound"),
+            ({"output": "x.wav", "candidates": 2}, "cannot choose among candidates"),
             ({"output": "-", "json_": True}, "both go to stdout"),
             ({"output": "x.wav", "duration": 1e6}, "WAV holds at most 37 h"),
         ],
