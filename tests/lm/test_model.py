@@ -133,7 +133,7 @@ def test_a_clip_does_not_depend_on_its_batch() -> None:
 
 
 def test_bfloat16_training_is_float32_s_within_its_precision() -> None:
-    """On a CPU, bf16 takes another way through attention (`transformer.attend`)."""
+    """On a CPU, bf16 takes another way through attention (`cpu_attention`)."""
     model = make_model().train()
     codes, text = torch.randint(S, (2, 3, 9)), torch.randn(2, 4, CONFIG.text_width)
     mask = torch.arange(4) < torch.tensor([4, 2])[:, None]
