@@ -69,6 +69,21 @@ def build_state(config: TrainConfig, lm_config: LMConfig, accelerator: Accelerat
     return State(model, network, optimizer, average)
 
 
+def clip_gradients(state: State, limit: float) -> Tensor:
+    """Have the optimizer's next step see gradients of at most this norm (0: any); returns the norm that they have.
+
+    A fused optimizer divides them itself as it reads them, which spares a pass over all gradients.
+    """
+    norm = nn.utils.get_total_norm([parameter.grad for parameter in state.parameters if parameter.grad is not None])
+    if state.optimizer.defaults["fused"] and not is_sharded(state.model):
+        # What torch's GradScaler sets, too; 1e-6 as in clip_grad_norm_.
+        scale = ((norm + 1e-6) / limit).clamp(min=1) if limit else None
+        state.optimizer.grad_scale = scale  # type: ignore[attr-defined]
+    elif limit:
+        nn.utils.clip_grads_with_norm_(state.parameters, limit, norm)
+    return whole(norm)
+
+
 def update_average(state: State, decay: float) -> None:
     """Move the running mean of the weights, if there is one, towards them; faster in the first steps."""
     if state.average is not None:

@@ -28,7 +28,16 @@ from audiogen_cli.lm.listen import generate_samples
 from audiogen_cli.lm.model import LMOutput
 from audiogen_cli.lm.samples import Batch, Deal, Samples, ShareSampler, TokenSamples, collate, step_batches
 from audiogen_cli.lm.sounds import SoundSamples
-from audiogen_cli.lm.state import State, best_weights, build_state, resume, save, update_average, write_model
+from audiogen_cli.lm.state import (
+    State,
+    best_weights,
+    build_state,
+    clip_gradients,
+    resume,
+    save,
+    update_average,
+    write_model,
+)
 from audiogen_cli.lm.text import TextEncoder, load_text_encoder
 from audiogen_cli.lm.text_cache import CachedTexts
 from audiogen_cli.training.checkpoint import list_checkpoints
@@ -37,7 +46,6 @@ from audiogen_cli.training.log import RunLog, Track, record_run
 from audiogen_cli.training.meter import Meter
 from audiogen_cli.training.prefetch import prefetch
 from audiogen_cli.training.schedule import learning_rate
-from audiogen_cli.training.sharding import whole
 
 
 @dataclass
@@ -174,7 +182,7 @@ def train_step(
             # The mean over streams and frames; DDP and FSDP divide by the processes, hence the factor.
             accelerator.backward(losses.mean() * (accelerator.num_processes / n_frames))
         sums += losses.detach()
-    norm = whole(nn.utils.clip_grad_norm_(state.parameters, optim.grad_clip or math.inf))
+    norm = clip_gradients(state, optim.grad_clip)
     if bool(norm.isfinite()):  # else the caller stops, with the weights of the step before
         for group in state.optimizer.param_groups:
             group["lr"] = rate
