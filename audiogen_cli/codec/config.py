@@ -49,6 +49,7 @@ class SpectralConfig:
     dim: int = 192  # width of the decoder's residual blocks
     blocks: int = 4
     expansion: int = 3
+    roughness: float = 0.5  # power of white noise's magnitudes in the sound: 0 has none of them, 1 all
     start_crops: int = 512  # crops whose principal components the linear maps start from
 
     def __post_init__(self) -> None:

@@ -88,7 +88,7 @@ class Loudness(nn.Module):
 
     def __init__(self, config: SpectralConfig, sample_rate: int) -> None:
         super().__init__()
-        self.hop_length, self.step = config.hop_length, config.frames_per_code
+        self.hop_length, self.step, self.roughness = config.hop_length, config.frames_per_code, config.roughness
         self.frames = Frames(config.n_fft, config.stft_hop)
         bands, centres = mel_bands(config.n_mels, config.n_bins, sample_rate)
         self.register_buffer("bands", bands, persistent=False)  # [M, bins], rows that sum to 1
@@ -108,10 +108,10 @@ class Loudness(nn.Module):
         loudness = self.centres @ patches.unflatten(2, (self.step, -1)).flatten(1, 2).transpose(1, 2)
         magnitude = (loudness.clamp(max=MAX_LOG_MAGNITUDE).exp() - FLOOR).clamp(min=0.0)
         excitation = self.frames.analyse(noise[None].to(magnitude.device))
-        # The root of the noise's magnitudes: less hoarse than all of them, livelier than none. Around their median,
-        # white noise's being Rayleigh's.
+        # Around the median of white noise's magnitudes, which are Rayleigh's.
         median = (self.frames.window.square().mean() * math.log(2)).sqrt()
-        excitation = excitation / (excitation.abs() * median).sqrt().clamp(min=1e-6)
+        loud = excitation.abs().clamp(min=1e-6)
+        excitation = excitation / loud * (loud / median) ** self.roughness
         return soft_limit(self.frames.synthesise(magnitude * excitation)[:, None])
 
 
