@@ -45,12 +45,10 @@ class SpectralConfig:
     n_fft: int = 640
     stft_hop: int = 160
     n_mels: int = 80  # bands of the mel scale whose loudness is coded
-    frames_per_code: int = 4  # STFT frames that share one latent
-    dim: int = 192  # width of the decoder's residual blocks
-    blocks: int = 4
-    expansion: int = 3
-    roughness: float = 0.5  # power of white noise's magnitudes in the sound: 0 has none of them, 1 all
-    start_crops: int = 512  # crops whose principal components the linear maps start from
+    frames_per_code: int = 8  # STFT frames that share one latent
+    textures: int = 4096  # patches of real sounds whose details the decoder remembers
+    phase_rounds: int = 4  # of Griffin and Lim's algorithm
+    start_crops: int = 512  # crops that principal components and textures are made from
 
     def __post_init__(self) -> None:
         if self.n_fft < self.stft_hop or (self.n_fft - self.stft_hop) % 2:

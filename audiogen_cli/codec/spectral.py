@@ -1,10 +1,10 @@
 """A light encoder and decoder on STFT frames: the embedded model's alternative to SEANet.
 
 # ours: the waveform networks of sec. 3.1 spend most of their work at thousands of frames per second. Here an STFT
-does the analysis and an inverse STFT the synthesis, and what is learnt between them is about magnitudes only: a
-linear map of a few frames' log magnitudes to a latent and back, which starts from the principal components of the
-training data, and residual blocks that refine what comes back. No phase is coded: magnitudes shape white noise, as in
-a vocoder. That suits rain better than bells, but trains in minutes on a laptop.
+does the analysis and an inverse STFT the synthesis, and what is coded between them is loudness only: the log magnitudes
+of a few frames, as their principal components. A few codes draw no more than a sound's outline, which alone makes rain
+a hum; so the decoder remembers textures, what outlines of real sounds left out, and adds to each frame that of the
+sound most like it. No phase is coded: phases are found by a few rounds of Griffin and Lim's algorithm (1984).
 """
 
 from __future__ import annotations
@@ -19,31 +19,10 @@ from torch.nn import functional as F
 from audiogen_cli.codec.config import SpectralConfig
 
 FLOOR = 3e-4  # added to magnitudes before the logarithm: about -85 dB of a full-scale sine's
+FAINT = 0.01  # of the magnitude wanted: what is fainter tells no phase
 KNEE, CEILING = 0.7, 0.99  # of full scale, see `soft_limit`
-REACH = 3  # frames to either side that a block of the decoder hears
 NOISE_BLOCK = 1 << 14  # samples drawn at once
 MAX_LOG_MAGNITUDE = 4.0  # e^4 is above any bin of full-scale audio at these window lengths
-
-
-class Block(nn.Module):
-    """Depthwise convolution over time, then a two-layer perceptron per frame (ConvNeXt): [B, C, T] → [B, C, T]."""
-
-    def __init__(self, dim: int, expansion: int) -> None:
-        super().__init__()
-        self.mix = nn.Conv1d(dim, dim, 2 * REACH + 1, padding=REACH, groups=dim)
-        self.norm = nn.LayerNorm(dim)
-        self.expand = nn.Linear(dim, expansion * dim)
-        self.contract = nn.Linear(expansion * dim, dim)
-        self.scale = nn.Parameter(torch.full((dim,), 0.1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        hidden = self.norm(self.mix(x).transpose(1, 2))
-        hidden = self.contract(F.gelu(self.expand(hidden)))
-        return x + (self.scale * hidden).transpose(1, 2)
-
-
-def _blocks(n: int, dim: int, expansion: int) -> nn.Sequential:
-    return nn.Sequential(*(Block(dim, expansion) for _ in range(n)))
 
 
 class Frames(nn.Module):
@@ -88,7 +67,7 @@ class Loudness(nn.Module):
 
     def __init__(self, config: SpectralConfig, sample_rate: int) -> None:
         super().__init__()
-        self.hop_length, self.step, self.roughness = config.hop_length, config.frames_per_code, config.roughness
+        self.hop_length, self.step = config.hop_length, config.frames_per_code
         self.frames = Frames(config.n_fft, config.stft_hop)
         bands, centres = mel_bands(config.n_mels, config.n_bins, sample_rate)
         self.register_buffer("bands", bands, persistent=False)  # [M, bins], rows that sum to 1
@@ -100,19 +79,24 @@ class Loudness(nn.Module):
         loudness = (self.bands @ self.frames.analyse(wav).abs() + FLOOR).log().transpose(1, 2)
         return loudness.unflatten(1, (-1, self.step)).flatten(2)
 
-    def to_wav(self, patches: Tensor, noise: Tensor) -> Tensor:
-        """Patches [B, T, frames_per_code · n_mels] → wav [B, 1, T · hop_length]: these magnitudes, phases of `noise`.
+    def to_wav(self, patches: Tensor, noise: Tensor, phase_rounds: int = 0) -> Tensor:
+        """Patches [B, T, frames_per_code · n_mels] → wav [B, 1, T · hop_length] of these magnitudes.
 
-        noise: [T · hop_length], white, of variance 1.
+        noise: [T · hop_length], white: the phases to begin with; phase_rounds: of Griffin and Lim's algorithm, each of
+        which makes phases fit the magnitudes, and one another, better.
         """
-        loudness = self.centres @ patches.unflatten(2, (self.step, -1)).flatten(1, 2).transpose(1, 2)
-        magnitude = (loudness.clamp(max=MAX_LOG_MAGNITUDE).exp() - FLOOR).clamp(min=0.0)
-        excitation = self.frames.analyse(noise[None].to(magnitude.device))
-        # Around the median of white noise's magnitudes, which are Rayleigh's.
-        median = (self.frames.window.square().mean() * math.log(2)).sqrt()
-        loud = excitation.abs().clamp(min=1e-6)
-        excitation = excitation / loud * (loud / median) ** self.roughness
-        return soft_limit(self.frames.synthesise(magnitude * excitation)[:, None])
+        wanted = self.centres @ patches.unflatten(2, (self.step, -1)).flatten(1, 2).transpose(1, 2)
+        magnitude = (wanted.clamp(max=MAX_LOG_MAGNITUDE).exp() - FLOOR).clamp(min=0.0)
+        spectrum = magnitude * _phases(self.frames.analyse(noise[None].to(magnitude.device)), 0.0)
+        for _ in range(phase_rounds):
+            heard = self.frames.analyse(self.frames.synthesise(spectrum))
+            spectrum = magnitude * _phases(heard, FAINT * magnitude)
+        return soft_limit(self.frames.synthesise(spectrum)[:, None])
+
+
+def _phases(spectrum: Tensor, least: Tensor | float) -> Tensor:
+    """Complex numbers of absolute value 1, or less where the spectrum is not far above `least`: no phase is clear."""
+    return spectrum / (spectrum.abs() + least).clamp(min=1e-8)
 
 
 def mel_bands(n_mels: int, n_bins: int, sample_rate: int) -> tuple[Tensor, Tensor]:
@@ -181,33 +165,42 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Quantized latent [B, D, T] → wav [B, 1, T · hop_length]."""
 
+    keys: Tensor
+    textures: Tensor
+
     def __init__(self, config: SpectralConfig, latent_dim: int, sample_rate: int) -> None:
         super().__init__()
-        self.step = config.frames_per_code
+        self.phase_rounds = config.phase_rounds
         self.loudness = Loudness(config, sample_rate)
-        self.expand = nn.Linear(latent_dim, config.frames_per_code * config.n_mels)
-        self.enter = nn.Conv1d(config.n_mels, config.dim, 1)
-        self.blocks = nn.Sequential(*(Block(config.dim, config.expansion) for _ in range(config.blocks)))
-        self.norm = nn.LayerNorm(config.dim)
-        self.leave = nn.Linear(config.dim, config.n_mels)
-        nn.init.zeros_(self.leave.weight)  # start as the linear map
-        nn.init.zeros_(self.leave.bias)
+        size = config.frames_per_code * config.n_mels
+        self.expand = nn.Linear(latent_dim, size)  # to the outline
+        self.register_buffer("keys", torch.zeros(config.textures, latent_dim))  # quantized latents of real sounds
+        self.register_buffer("textures", torch.zeros(config.textures, size))  # what their outlines lack
+
+    @property
+    def reach(self) -> int:
+        """STFT frames to either side of a sample that it depends on."""
+        overlap = -(-self.loudness.frames.margin // self.loudness.frames.hop)  # frames that share a sample
+        return 1 + overlap + overlap * (1 + 2 * self.phase_rounds)
 
     def patches(self, latent: Tensor) -> Tensor:
         """latent [B, D, T] → patches [B, T, frames_per_code · n_mels] as `Loudness` has them."""
-        linear = self.expand(latent.transpose(1, 2)).unflatten(2, (self.step, -1)).flatten(1, 2)
-        hidden = self.blocks(self.enter(linear.transpose(1, 2))).transpose(1, 2)
-        refined = linear.float() + self.leave(self.norm(hidden)).float()
-        return refined.unflatten(1, (-1, self.step)).flatten(2)
+        latent = latent.transpose(1, 2)
+        outline: Tensor = self.expand(latent).float()
+        if not len(self.keys):
+            return outline
+        distance = self.keys.square().sum(1) - 2 * latent.float() @ self.keys.T  # to all the same summand
+        return outline + self.textures[distance.argmin(-1)]
 
     def forward(self, latent: Tensor, noise: Tensor | None = None) -> Tensor:
+        """noise: [T · hop_length], white, of variance 1; None: that of a sound's beginning."""
         if noise is None:
             noise = WhiteNoise().take(latent.shape[-1] * self.loudness.hop_length)
-        return self.loudness.to_wav(self.patches(latent), noise)
+        return self.loudness.to_wav(self.patches(latent), noise, self.phase_rounds)
 
     def loss(self, latent: Tensor, wav: Tensor) -> Tensor:
-        """L1 + root mean square distance (as eq. 1) between the patches of wav [B, 1, N] and those decoded."""
-        difference = self.patches(latent) - self.loudness(wav)
+        """L1 + root mean square distance (as eq. 1) between the patches of wav [B, 1, N] and the outlines decoded."""
+        difference = self.expand(latent.transpose(1, 2)).float() - self.loudness(wav)
         return difference.abs().mean() + (difference.square().mean() + 1e-12).sqrt()
 
 
@@ -223,3 +216,19 @@ def start(encoder: Encoder, decoder: Decoder, batches: Iterable[Tensor]) -> None
     encoder.project.bias.copy_(-components @ centre)
     decoder.expand.weight.copy_(components.T)
     decoder.expand.bias.copy_(centre)
+
+
+@torch.no_grad()
+def remember_textures(decoder: Decoder, sounds: Iterable[tuple[Tensor, Tensor]], share: int) -> None:
+    """Fill the decoder's textures from some sounds: quantized latents [1, D, T] and the wav [1, 1, N] of each.
+
+    share: patches taken of each sound, at random; if there are too few in all, they are taken again.
+    """
+    generator = torch.Generator().manual_seed(0)
+    keys, textures = [], []
+    for latent, wav in sounds:
+        chosen = torch.randperm(latent.shape[2], generator=generator)[:share].to(latent.device)
+        keys.append(latent[0].T[chosen])
+        textures.append(decoder.loudness(wav)[0, chosen] - decoder.expand(keys[-1]))
+    for buffer, values in ((decoder.keys, torch.cat(keys)), (decoder.textures, torch.cat(textures))):
+        buffer.copy_(values[torch.arange(len(buffer)) % len(values)])

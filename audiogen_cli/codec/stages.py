@@ -233,10 +233,7 @@ class SpectralDecoder(Stage):
 
     def __init__(self, decoder: spectral.Decoder) -> None:
         self.decoder, self.hop_length = decoder, decoder.loudness.hop_length
-        frames = decoder.loudness.frames
-        overlap = -(-frames.margin // frames.hop)  # STFT frames on either side that share a sample
-        blocks = spectral.REACH * len(decoder.blocks)
-        self.margin = -(-(1 + overlap + max(blocks, overlap)) // decoder.step)  # frames of codes
+        self.margin = -(-decoder.reach // decoder.loudness.step)  # frames of codes
 
     def __call__(self, x: Tensor, memory: Memory, last: bool) -> Tensor:
         source, n_past, old, old_noise = memory.get(self) or (spectral.WhiteNoise(), 0, x[:, :0], torch.empty(0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,8 +88,14 @@ def train(
         resume(state, checkpoints[-1])
     mel_loss = MelLoss(config.losses, config.codec.sample_rate).to(accelerator.device)
     dataset = CropDataset(clips, config.crop_seconds, config.codec.sample_rate, config.seed, config.fill)
-    if state.step == 0 and isinstance(config.codec.network, SpectralConfig):
-        state.codec.start(dataset[i][None].to(accelerator.device) for i in range(config.codec.network.start_crops))
+    network = config.codec.network
+    n_crops = network.start_crops if isinstance(network, SpectralConfig) else 0
+
+    def crops() -> Iterator[Tensor]:
+        return (dataset[i][None].to(accelerator.device) for i in range(n_crops))
+
+    if state.step == 0 and n_crops:
+        state.codec.start(crops())
     sampler = RankSampler(
         config.batch_size, accelerator.process_index, accelerator.num_processes, state.step, config.max_steps
     )
@@ -111,16 +117,19 @@ def train(
                 started = time.perf_counter()
                 log.write(state.step, {**metrics, "step_seconds": seconds / config.log_every})
             last = state.step == config.max_steps
-            validating = state.step % config.validate_every == 0 or last
-            if validator and heard and validating and accelerator.is_main_process:
+            validating = bool(validator and heard) and (state.step % config.validate_every == 0 or last)
+            stopped = stop.agreed(accelerator)
+            saving = state.step % config.save_every == 0 or last or stopped
+            if n_crops and (validating or saving) and accelerator.is_main_process:
+                state.codec.remember(crops(), n_crops)
+            if validator and validating and accelerator.is_main_process:
                 folder = out / "reconstructions" / f"step-{state.step:06d}"
                 report = validator(state.codec.eval(), heard, folder)
                 shares = gradient_shares(state, wav, mel_loss, config, accelerator)
                 log.write(state.step, {**report.metrics, **shares}, "val")
                 for warning in report.warnings:
                     log.say(f"warning: {warning}")
-            stopped = stop.agreed(accelerator)
-            if (state.step % config.save_every == 0 or last or stopped) and accelerator.is_main_process:
+            if saving and accelerator.is_main_process:
                 save(state, config, out)
             if stopped:
                 break

@@ -32,7 +32,7 @@ from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.interop.model_folder import find_model
 from audiogen_cli.training.checkpoint import list_checkpoints
 
-SPECTRAL = SpectralConfig(dim=8, blocks=1, start_crops=4)
+SPECTRAL = SpectralConfig(textures=8, start_crops=4)
 
 
 SEANET = SEANetConfig(channels=4, lstm_layers=1)
@@ -113,7 +113,7 @@ def test_spectral_networks_train_and_resume(clips, tmp_path):
     parts = train(recipe(codec=config, max_steps=5), clips, [], tmp_path / "parts")
     history = losses(train(recipe(codec=config, max_steps=10), clips, [], parts))
     assert history == pytest.approx(losses(whole), abs=1e-5)
-    assert AudioCodec.load(whole).decode(torch.zeros(1, 2, 3, dtype=torch.long)).shape == (1, 1, 3 * 640)
+    assert AudioCodec.load(whole).decode(torch.zeros(1, 2, 3, dtype=torch.long)).shape == (1, 1, 3 * 1280)
 
 
 def assert_equal_runs(run: Path, other: Path, tolerance: float) -> None:
