@@ -180,6 +180,7 @@ class TrainConfig:
     samples: SamplesConfig = field(default_factory=SamplesConfig)
     crop_seconds: float = 10.0  # longest window; shorter clips are padded, the padding is no part of the loss
     text_dropout: float = 0.1  # share of samples trained without text, for guidance
+    code_dropout: float = 0.0  # share of the codes read that are another sample's; those to be predicted stay
     mix: float = 0.5  # share of samples mixed with another, on the fly; shards hold their mixes already
     bucket_steps: int = 1  # samples of so many steps are sorted by length and dealt out anew: less padding
     max_steps: int = 200_000
@@ -205,6 +206,8 @@ class TrainConfig:
             raise ValueError("crop_seconds must be positive and max_steps at least 1")
         if not 0 <= self.text_dropout <= 1 or not 0 <= self.ema_decay < 1:
             raise ValueError("text_dropout must lie in [0, 1] and ema_decay in [0, 1)")
+        if not 0 <= self.code_dropout <= 1:
+            raise ValueError("code_dropout must lie in [0, 1]")
         if not 0 <= self.mix <= 1 or self.bucket_steps < 1:
             raise ValueError("mix must lie in [0, 1] and bucket_steps be at least 1")
 

@@ -178,7 +178,7 @@ def train_step(
     for number, batch in enumerate(micro_batches):
         last = number == len(micro_batches) - 1
         with nullcontext() if last else accelerator.no_sync(state.network):
-            losses = _batch_loss(state.network, batch, encoder, accelerator)
+            losses = _batch_loss(state.network, batch, encoder, accelerator, config.code_dropout)
             # The mean over streams and frames; DDP and FSDP divide by the processes, hence the factor.
             accelerator.backward(losses.mean() * (accelerator.num_processes / n_frames))
         sums += losses.detach()
@@ -224,12 +224,25 @@ def listen(
         generate_samples(weights, state.model.config, decoder, encoder, config.samples, folder)
 
 
-def _batch_loss(network: nn.Module, batch: Batch, encoder: TextEncoder, accelerator: Accelerator) -> Tensor:
+def swap_codes(codes: Tensor, share: float) -> Tensor:
+    """Codes [B, K, T], `share` of them replaced by what the sample before, of the same micro-batch, has in their place.
+
+    # ours: what a model reads when it generates is never quite what it has learnt from; one that has seen few sounds
+    # often recognises them by their faintest streams, and is lost where these are its own.
+    """
+    swapped = torch.rand(codes.shape, device=codes.device) < share
+    return torch.where(swapped, codes.roll(1, 0), codes)
+
+
+def _batch_loss(
+    network: nn.Module, batch: Batch, encoder: TextEncoder, accelerator: Accelerator, code_dropout: float = 0.0
+) -> Tensor:
     device = accelerator.device
     codes, mask = batch.codes.to(device), batch.frames_mask.to(device)
     text, text_mask = (each.to(device) for each in encoder.batch(batch.texts))
+    read = swap_codes(codes, code_dropout) if code_dropout else codes
     with accelerator.autocast():
-        output = network(codes, text, text_mask, mask)
+        output = network(read, text, text_mask, mask)
     return lm_loss(output, codes)
 
 

@@ -28,7 +28,7 @@ from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.state import State
 from audiogen_cli.lm.text import load_text_encoder
 from audiogen_cli.lm.text_cache import CachedTexts
-from audiogen_cli.lm.train import train
+from audiogen_cli.lm.train import swap_codes, train
 from audiogen_cli.training import launch
 from audiogen_cli.training.checkpoint import list_checkpoints
 
@@ -104,9 +104,11 @@ def test_learns_and_leaves_a_usable_folder(world: World, tmp_path: Path) -> None
     assert (codes.numpy() == expected).mean() > 0.9
 
 
-@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
-def test_resumed_run_equals_an_undisturbed_one(world: World, tmp_path: Path, ema_decay: float) -> None:
-    config = recipe(world, ema_decay=ema_decay)
+@pytest.mark.parametrize(("ema_decay", "code_dropout"), [(0.0, 0.0), (0.9, 0.3)])
+def test_resumed_run_equals_an_undisturbed_one(
+    world: World, tmp_path: Path, ema_decay: float, code_dropout: float
+) -> None:
+    config = recipe(world, ema_decay=ema_decay, code_dropout=code_dropout)
     whole = train(config, world.tokens, world.codec, tmp_path / "whole")
     train(dataclasses.replace(config, max_steps=3), world.tokens, world.codec, tmp_path / "parts")
     parts = train(config, world.tokens, world.codec, tmp_path / "parts")
@@ -269,3 +271,12 @@ def test_texts_cached_on_disk_are_the_encoders(tmp_path: Path, world: World, mon
         found = CachedTexts(plain, tmp_path / "cache").encode(["dog", "rain bark", ""])
         assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
     assert len(list((tmp_path / "cache").rglob("*.npy"))) == 2
+
+
+def test_swapped_codes_are_anothers_at_the_same_place() -> None:
+    torch.manual_seed(0)
+    codes = torch.arange(3)[:, None, None].expand(3, 8, 500)
+    swapped = swap_codes(codes, 0.3)
+    assert set(swapped[1].unique().tolist()) == {0, 1} and set(swapped[0].unique().tolist()) == {0, 2}
+    assert abs(float((swapped != codes).float().mean()) - 0.3) < 0.02
+    assert torch.equal(swap_codes(codes, 0.0), codes)
