@@ -47,7 +47,8 @@ class SpectralConfig:
     n_mels: int = 80  # bands of the mel scale whose loudness is coded
     frames_per_code: int = 8  # STFT frames that share one latent
     textures: int = 4096  # patches of real sounds whose details the decoder remembers
-    phase_rounds: int = 4  # of Griffin and Lim's algorithm
+    roughness: float = 0.0  # power of white noise's magnitudes in the sound: texture for a decoder that remembers none
+    phase_rounds: int = 4  # of Griffin and Lim's algorithm; they take roughness away again
     start_crops: int = 512  # crops that principal components and textures are made from
 
     def __post_init__(self) -> None:

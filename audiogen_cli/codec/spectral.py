@@ -67,7 +67,7 @@ class Loudness(nn.Module):
 
     def __init__(self, config: SpectralConfig, sample_rate: int) -> None:
         super().__init__()
-        self.hop_length, self.step = config.hop_length, config.frames_per_code
+        self.hop_length, self.step, self.roughness = config.hop_length, config.frames_per_code, config.roughness
         self.frames = Frames(config.n_fft, config.stft_hop)
         bands, centres = mel_bands(config.n_mels, config.n_bins, sample_rate)
         self.register_buffer("bands", bands, persistent=False)  # [M, bins], rows that sum to 1
@@ -87,7 +87,9 @@ class Loudness(nn.Module):
         """
         wanted = self.centres @ patches.unflatten(2, (self.step, -1)).flatten(1, 2).transpose(1, 2)
         magnitude = (wanted.clamp(max=MAX_LOG_MAGNITUDE).exp() - FLOOR).clamp(min=0.0)
-        spectrum = magnitude * _phases(self.frames.analyse(noise[None].to(magnitude.device)), 0.0)
+        excitation = self.frames.analyse(noise[None].to(magnitude.device))
+        median = (self.frames.window.square().mean() * math.log(2)).sqrt()  # of white noise's magnitudes, Rayleigh's
+        spectrum = magnitude * _phases(excitation, 0.0) * (excitation.abs() / median) ** self.roughness
         for _ in range(phase_rounds):
             heard = self.frames.analyse(self.frames.synthesise(spectrum))
             spectrum = magnitude * _phases(heard, FAINT * magnitude)

@@ -1,5 +1,7 @@
 """The spectral networks: their STFT, their start from principal components, and the sound they make."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -58,12 +60,12 @@ def test_mel_bands_average_and_ascend(n_mels, half, rate):
     assert torch.allclose((weights @ centres)[inside], torch.arange(half + 1.0)[inside], atol=0.51)
 
 
-@pytest.mark.parametrize("phase_rounds", [0, 4])
-def test_noise_comes_back_as_noise_of_the_same_colour_and_level(phase_rounds):
+@pytest.mark.parametrize(("phase_rounds", "roughness"), [(0, 0.0), (4, 0.0), (0, 1.0)])
+def test_noise_comes_back_as_noise_of_the_same_colour_and_level(phase_rounds, roughness):
     generator = torch.Generator().manual_seed(1)
     wav = 0.1 * torch.randn(1, 1, RATE, generator=generator)
     wav[..., RATE // 2 :] *= 0.1
-    loudness = Loudness(CONFIG, RATE)
+    loudness = Loudness(replace(CONFIG, roughness=roughness), RATE)
     back = loudness.to_wav(loudness(wav), WhiteNoise().take(RATE), phase_rounds)
     for part in (slice(1000, 7000), slice(9000, 15_000)):
         assert 0.7 < float(back[..., part].std() / wav[..., part].std()) < 1.5
@@ -76,6 +78,17 @@ def test_phase_rounds_bring_the_spectrum_nearer_to_the_magnitudes():
     wanted, noise = loudness(wav), WhiteNoise().take(RATE)
     errors = [float((loudness(loudness.to_wav(wanted, noise, n)) - wanted).square().mean()) for n in (0, 1, 4)]
     assert errors[0] > errors[1] > errors[2]
+
+
+def test_roughness_is_how_much_a_steady_sound_wavers():
+    tone = 0.3 * torch.sin(2 * torch.pi * 1000 * torch.arange(RATE) / RATE)[None, None]
+
+    def wavering(roughness: float) -> float:
+        loudness = Loudness(replace(CONFIG, roughness=roughness), RATE)
+        heard = loudness(loudness.to_wav(loudness(tone), WhiteNoise().take(RATE)))
+        return float(heard.unflatten(2, (CONFIG.frames_per_code, -1))[0, 2:-2].std(0).mean())
+
+    assert wavering(0.0) < wavering(0.5) < wavering(1.0)
 
 
 def test_silence_stays_silent():
