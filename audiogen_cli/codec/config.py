@@ -54,6 +54,8 @@ class SpectralConfig:
     def __post_init__(self) -> None:
         if self.n_fft < self.stft_hop or (self.n_fft - self.stft_hop) % 2:
             raise ValueError("n_fft - stft_hop must be even and not negative")
+        if min(self.textures, self.roughness, self.phase_rounds) < 0:
+            raise ValueError("textures, roughness and phase_rounds must not be negative")
 
     @property
     def hop_length(self) -> int:

@@ -3,8 +3,9 @@
 # ours: the waveform networks of sec. 3.1 spend most of their work at thousands of frames per second. Here an STFT
 does the analysis and an inverse STFT the synthesis, and what is coded between them is loudness only: the log magnitudes
 of a few frames, as their principal components. A few codes draw no more than a sound's outline, which alone makes rain
-a hum; so the decoder remembers textures, what outlines of real sounds left out, and adds to each frame that of the
-sound most like it. No phase is coded: phases are found by a few rounds of Griffin and Lim's algorithm (1984).
+a hum. So the decoder either remembers textures, what outlines of real sounds left out, and adds to each frame that of
+the sound most like it; or the sound is as rough as the white noise whose phases it starts from. No phase is coded: a
+few rounds of Griffin and Lim's algorithm (1984) make them fit.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ class Loudness(nn.Module):
 
     def __init__(self, config: SpectralConfig, sample_rate: int) -> None:
         super().__init__()
-        self.hop_length, self.step, self.roughness = config.hop_length, config.frames_per_code, config.roughness
+        self.hop_length, self.step = config.hop_length, config.frames_per_code
+        self.roughness, self.phase_rounds = config.roughness, config.phase_rounds
         self.frames = Frames(config.n_fft, config.stft_hop)
         bands, centres = mel_bands(config.n_mels, config.n_bins, sample_rate)
         self.register_buffer("bands", bands, persistent=False)  # [M, bins], rows that sum to 1
@@ -79,18 +81,24 @@ class Loudness(nn.Module):
         loudness = (self.bands @ self.frames.analyse(wav).abs() + FLOOR).log().transpose(1, 2)
         return loudness.unflatten(1, (-1, self.step)).flatten(2)
 
-    def to_wav(self, patches: Tensor, noise: Tensor, phase_rounds: int = 0) -> Tensor:
+    @property
+    def reach(self) -> int:
+        """Frames to either side of a sample that `to_wav` makes it of."""
+        overlap = -(-self.frames.margin // self.frames.hop)  # frames that share a sample
+        return 1 + 2 * overlap * (1 + self.phase_rounds)
+
+    def to_wav(self, patches: Tensor, noise: Tensor) -> Tensor:
         """Patches [B, T, frames_per_code · n_mels] → wav [B, 1, T · hop_length] of these magnitudes.
 
-        noise: [T · hop_length], white: the phases to begin with; phase_rounds: of Griffin and Lim's algorithm, each of
-        which makes phases fit the magnitudes, and one another, better.
+        noise: [T · hop_length], white, of variance 1: the phases to begin with. Every round makes phases fit the
+        magnitudes, and one another, better.
         """
         wanted = self.centres @ patches.unflatten(2, (self.step, -1)).flatten(1, 2).transpose(1, 2)
         magnitude = (wanted.clamp(max=MAX_LOG_MAGNITUDE).exp() - FLOOR).clamp(min=0.0)
         excitation = self.frames.analyse(noise[None].to(magnitude.device))
         median = (self.frames.window.square().mean() * math.log(2)).sqrt()  # of white noise's magnitudes, Rayleigh's
         spectrum = magnitude * _phases(excitation, 0.0) * (excitation.abs() / median) ** self.roughness
-        for _ in range(phase_rounds):
+        for _ in range(self.phase_rounds):
             heard = self.frames.analyse(self.frames.synthesise(spectrum))
             spectrum = magnitude * _phases(heard, FAINT * magnitude)
         return soft_limit(self.frames.synthesise(spectrum)[:, None])
@@ -172,18 +180,11 @@ class Decoder(nn.Module):
 
     def __init__(self, config: SpectralConfig, latent_dim: int, sample_rate: int) -> None:
         super().__init__()
-        self.phase_rounds = config.phase_rounds
         self.loudness = Loudness(config, sample_rate)
         size = config.frames_per_code * config.n_mels
         self.expand = nn.Linear(latent_dim, size)  # to the outline
         self.register_buffer("keys", torch.zeros(config.textures, latent_dim))  # quantized latents of real sounds
         self.register_buffer("textures", torch.zeros(config.textures, size))  # what their outlines lack
-
-    @property
-    def reach(self) -> int:
-        """STFT frames to either side of a sample that it depends on."""
-        overlap = -(-self.loudness.frames.margin // self.loudness.frames.hop)  # frames that share a sample
-        return 1 + overlap + overlap * (1 + 2 * self.phase_rounds)
 
     def patches(self, latent: Tensor) -> Tensor:
         """latent [B, D, T] → patches [B, T, frames_per_code · n_mels] as `Loudness` has them."""
@@ -198,7 +199,7 @@ class Decoder(nn.Module):
         """noise: [T · hop_length], white, of variance 1; None: that of a sound's beginning."""
         if noise is None:
             noise = WhiteNoise().take(latent.shape[-1] * self.loudness.hop_length)
-        return self.loudness.to_wav(self.patches(latent), noise, self.phase_rounds)
+        return self.loudness.to_wav(self.patches(latent), noise)
 
     def loss(self, latent: Tensor, wav: Tensor) -> Tensor:
         """L1 + root mean square distance (as eq. 1) between the patches of wav [B, 1, N] and the outlines decoded."""

@@ -30,7 +30,7 @@ FRAME_RATE = 500.0  # of one stream (sec. 3.1: DSF 32 at 16 kHz); K streams have
 CODES = 2048  # in all streams together (sec. 3.1)
 TEXT_WIDTH, TEXT_LENGTH = 768, 8
 # (samples, frames) of a step unless told otherwise: the sequence length of the project's goal, and what a CPU can bear:
-# half a second of the recipe's own micro-batch, of large half of even that
+# half a second of the recipe's own micro-batch, of large a quarter of that
 GPU_BATCH, CPU_BATCHES = (8, 2500), {"tiny": (16, 250), "base": (8, 250), "large": (1, 125)}
 GPUS = (64, 128)  # the paper's, for base and large
 
