@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +12,10 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.errors import InputError
 from audiogen_cli.interop import model_folder
+from audiogen_cli.lm.codebooks import give_plain, learn_through, named_weights
 from audiogen_cli.lm.config import LMConfig, TrainConfig
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.training.checkpoint import load_state, save_checkpoint
@@ -27,7 +29,7 @@ class State:
     model: AudioLanguageModel  # its parameters; under FSDP each process holds a part of each
     network: nn.Module  # what a training step calls: the model itself, or DDP around it
     optimizer: torch.optim.Optimizer
-    average: list[Tensor] | None  # running mean of the parameters, if wanted, in their order
+    average: dict[str, Tensor] | None  # running mean of `named_weights`, if wanted
     step: int = 0
 
     @property
@@ -39,7 +41,8 @@ class State:
     def best(self) -> Iterator[AudioLanguageModel]:
         """Within, the model holds the weights to validate and to save: the running mean, else the latest."""
         latest = [parameter.detach().clone() for parameter in self.parameters] if self.average else []
-        overwrite(self.parameters, self.average or [])
+        if self.average:
+            _write(self.average, give_plain(self.model))
         try:
             yield self.model
         finally:
@@ -47,10 +50,16 @@ class State:
             overwrite(self.parameters, latest)
 
 
-def build_state(config: TrainConfig, lm_config: LMConfig, accelerator: Accelerator) -> State:
-    """A fresh model and optimizer, the same in every process. Weight decay, where wanted, is on matrices only."""
+def build_state(config: TrainConfig, lm_config: LMConfig, accelerator: Accelerator, codec: Path | None = None) -> State:
+    """A fresh model and optimizer, the same in every process. Weight decay, where wanted, is on matrices only.
+
+    codec: its model folder, for a recipe with `codebooks`.
+    """
     optim, device = config.optim, accelerator.device
     model = AudioLanguageModel(lm_config).to(device)
+    if config.codebooks:
+        assert codec is not None, "codebooks are those of a codec"
+        learn_through(model, AudioCodec.load(codec, device))
     model.checkpointing = config.checkpoint_activations
     if config.compile:  # block by block: they are all alike, so one compilation serves them all
         for block in model.blocks:
@@ -65,7 +74,7 @@ def build_state(config: TrainConfig, lm_config: LMConfig, accelerator: Accelerat
     groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
     fused = device.type in ("cpu", "cuda")
     optimizer = torch.optim.AdamW(groups, optim.lr, optim.betas, optim.eps, optim.weight_decay, fused=fused)
-    average = [parameter.detach().clone() for parameter in model.parameters()] if config.ema_decay else None
+    average = {name: weight.clone() for name, weight in named_weights(model).items()} if config.ema_decay else None
     return State(model, network, optimizer, average)
 
 
@@ -88,7 +97,7 @@ def update_average(state: State, decay: float) -> None:
     """Move the running mean of the weights, if there is one, towards them; faster in the first steps."""
     if state.average is not None:
         weight = 1 - min(decay, (1 + state.step) / (10 + state.step))
-        torch._foreach_lerp_(state.average, [parameter.detach() for parameter in state.parameters], weight)
+        torch._foreach_lerp_(list(state.average.values()), list(named_weights(state.model).values()), weight)
 
 
 def save(state: State, config: TrainConfig, codec: Path, out: Path, accelerator: Accelerator) -> None:
@@ -96,7 +105,7 @@ def save(state: State, config: TrainConfig, codec: Path, out: Path, accelerator:
     keep = accelerator.is_main_process
     best = best_weights(state, keep)
     document: dict[str, Any] = {"optimizer": whole(state.optimizer.state_dict(), keep)}
-    if state.average is not None:
+    if state.average is not None or config.codebooks:
         document["model"] = whole(dict(state.model.named_parameters()), keep)
     if keep:
         save_checkpoint(
@@ -117,22 +126,19 @@ def resume(state: State, checkpoint: Path) -> None:
     # Mapped rather than read where each process needs its part only.
     document = load_state(checkpoint, "cpu" if sharded else state.model.null_text.device, mapped=sharded)
     weights = model_folder.load_weights(checkpoint)
-    names = [name for name, _ in state.model.named_parameters()]
-    if sorted(names) != sorted(weights):
+    if named_weights(state.model).keys() != weights.keys():
         raise InputError(f"{checkpoint} cannot be resumed: its weights are not those of the recipe's model")
     if state.average is not None:
-        overwrite(state.average, [weights[name] for name in names])
-        weights = document["model"]
-    overwrite(state.parameters, [weights[name] for name in names])
+        _write(weights, state.average)
+    _write(document.get("model", weights), dict(state.model.named_parameters()))
     _load_optimizer(state.optimizer, document["optimizer"])
     state.step = document["step"]
 
 
 def best_weights(state: State, keep: bool = True) -> dict[str, Tensor]:
     """The weights to save, whole and on the CPU; see `whole` for `keep`."""
-    tensors = state.average if state.average is not None else state.parameters
-    names = [name for name, _ in state.model.named_parameters()]
-    return {name: whole(tensor, keep) for name, tensor in zip(names, tensors, strict=True)}
+    weights = state.average if state.average is not None else named_weights(state.model)
+    return {name: whole(weight, keep) for name, weight in weights.items()}
 
 
 def write_model(
@@ -147,6 +153,10 @@ def write_model(
     model_folder.copy_model(codec, folder / model_folder.CODEC_FOLDER)
     cast_ = {name: tensor.to(dtype) for name, tensor in weights.items()}
     model_folder.save_model(folder, "lm", lm_config, cast_, config.licence or model_folder.UNLICENSED)
+
+
+def _write(sources: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> None:
+    overwrite(list(targets.values()), [sources[name] for name in targets])
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, document: dict[str, Any]) -> None:

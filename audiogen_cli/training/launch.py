@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from importlib.util import find_spec
 from types import FrameType, TracebackType
@@ -26,7 +27,14 @@ def relaunch(processes: int) -> None:
 
     arguments = _without_option(sys.argv[1:], "--processes")
     # torchrun, which accelerate understands: on CPUs `accelerate launch --num_processes` starts one process only.
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    command = [
+        sys.executable,
+        "-m",
+        "audiogen_cli.training.torchrun",
+        "--standalone",
+        "--nproc_per_node",
+        str(processes),
+    ]
     threads = max(1, (os.cpu_count() or 1) // processes)
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
     if torch.cuda.device_count() < 2:
@@ -61,9 +69,11 @@ class StopSignal:
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
+    ECHO_SECONDS = 1.0  # Ctrl-C reaches the whole group, and torchrun passes its own on: one, not two
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._received_at = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignal:
@@ -77,9 +87,11 @@ class StopSignal:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None and number == signal.SIGINT:
+        now = time.monotonic()
+        if self.received is None:
+            self.received, self._received_at = number, now
+        elif number == signal.SIGINT and now - self._received_at > self.ECHO_SECONDS:
             raise KeyboardInterrupt
-        self.received = number
 
     def agreed(self, accelerator: Accelerator) -> bool:
         """Whether any process has been told to stop; every process gets the same answer."""

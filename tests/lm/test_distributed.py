@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,8 @@ from audiogen_cli.training.recipe import load_recipe
 
 WORKER = """
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from audiogen_cli.lm.config import TrainConfig
 from audiogen_cli.lm.train import train
@@ -105,3 +110,30 @@ def test_a_sharded_runs_checkpoint_is_that_of_any_run(root: Path) -> None:
     ]
     assert shapes[0] == shapes[1]
     assert all(type(value) is torch.Tensor for value in states[0]["model"].values())
+
+
+def test_ctrl_c_reaches_every_process_and_costs_nothing(root: Path) -> None:
+    out, never = root / "interrupted", 10**6
+    settings = [f"--set={name}={never}" for name in ("max_steps", "save_every", "validate_every")]
+    command = [sys.executable, "-m", "audiogen_cli", "train-lm", "--config", root / "recipe.yaml", *settings]
+    command += ["--tokens", root / "tokens", "--codec", root / "codec", "--out", out, "--processes", "2"]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+    try:
+        wait_for(lambda: (out / "metrics.jsonl").exists() and (out / "metrics.jsonl").read_text(), process)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        _, said = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 1
+    assert "run the same command again" in said and "Traceback" not in said
+    (checkpoint,) = list_checkpoints(out)
+    assert load_state(checkpoint)["step"] >= len(losses(root, "interrupted")) > 0
+
+
+def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)

@@ -28,7 +28,7 @@ from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.state import State
 from audiogen_cli.lm.text import load_text_encoder
 from audiogen_cli.lm.text_cache import CachedTexts
-from audiogen_cli.lm.train import swap_codes, train
+from audiogen_cli.lm.train import blur, swap_codes, train
 from audiogen_cli.training import launch
 from audiogen_cli.training.checkpoint import list_checkpoints
 
@@ -104,11 +104,18 @@ def test_learns_and_leaves_a_usable_folder(world: World, tmp_path: Path) -> None
     assert (codes.numpy() == expected).mean() > 0.9
 
 
-@pytest.mark.parametrize(("ema_decay", "code_dropout"), [(0.0, 0.0), (0.9, 0.3)])
-def test_resumed_run_equals_an_undisturbed_one(
-    world: World, tmp_path: Path, ema_decay: float, code_dropout: float
-) -> None:
-    config = recipe(world, ema_decay=ema_decay, code_dropout=code_dropout)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"ema_decay": 0.9, "code_dropout": 0.3, "text_noise": 0.5},
+        {"codebooks": True},
+        {"codebooks": True, "ema_decay": 0.9},
+    ],
+    ids=lambda changes: " ".join(changes) or "plain",
+)
+def test_resumed_run_equals_an_undisturbed_one(world: World, tmp_path: Path, changes: dict[str, object]) -> None:
+    config = recipe(world, **changes)
     whole = train(config, world.tokens, world.codec, tmp_path / "whole")
     train(dataclasses.replace(config, max_steps=3), world.tokens, world.codec, tmp_path / "parts")
     parts = train(config, world.tokens, world.codec, tmp_path / "parts")
@@ -234,6 +241,11 @@ def test_activations_computed_twice_change_nothing(world: World, tmp_path: Path)
     assert losses(again) == pytest.approx(losses(plain), abs=1e-6)
 
 
+def test_sharded_models_do_not_learn_through_codebooks(world: World) -> None:
+    with pytest.raises(ValueError, match="distributed: ddp"):
+        recipe(world, codebooks=True, distributed="fsdp")
+
+
 def test_a_full_disk_costs_no_earlier_checkpoint(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     honest, calls = torch.save, iter(range(10))
 
@@ -271,6 +283,15 @@ def test_texts_cached_on_disk_are_the_encoders(tmp_path: Path, world: World, mon
         found = CachedTexts(plain, tmp_path / "cache").encode(["dog", "rain bark", ""])
         assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
     assert len(list((tmp_path / "cache").rglob("*.npy"))) == 2
+
+
+def test_blurred_vectors_keep_their_size_and_padding() -> None:
+    torch.manual_seed(0)
+    text = torch.cat([torch.randn(2, 3, 4000) * torch.tensor([1.0, 5.0])[:, None, None], torch.zeros(2, 1, 4000)], 1)
+    added = blur(text, 0.5) - text
+    ratio = added[:, :3].std(-1) / text[:, :3].std(-1)
+    torch.testing.assert_close(ratio, torch.full_like(ratio, 0.5), atol=0.03, rtol=0)
+    assert not added[:, 3].any()
 
 
 def test_swapped_codes_are_anothers_at_the_same_place() -> None:
