@@ -181,7 +181,7 @@ class TrainConfig:
     crop_seconds: float = 10.0  # longest window; shorter clips are padded, the padding is no part of the loss
     text_dropout: float = 0.1  # share of samples trained without text, for guidance
     text_noise: float = 0.0  # noise added to text vectors, as a share of their own root mean square
-    code_dropout: float = 0.0  # share of the codes read that are another sample's; those to be predicted stay
+    code_dropout: float = 0.0  # mean share of the codes read that are another sample's; those to be predicted stay
     mix: float = 0.5  # share of samples mixed with another, on the fly; shards hold their mixes already
     bucket_steps: int = 1  # samples of so many steps are sorted by length and dealt out anew: less padding
     max_steps: int = 200_000

@@ -227,11 +227,14 @@ def listen(
 def swap_codes(codes: Tensor, share: float) -> Tensor:
     """Codes [B, K, T], `share` of them replaced by what the sample before, of the same micro-batch, has in their place.
 
-    # ours: what a model reads when it generates is never quite what it has learnt from; one that has seen few sounds
-    # often recognises them by their faintest streams, and is lost where these are its own.
+    # ours: what a model reads when it generates is never quite what it has learnt from, and what it reads tells it more
+    than the text does. So each sample has a share of its own, from none to all, whose mean is `share`: with most of its
+    codes another's, a model learns that it is the text which counts.
     """
-    swapped = torch.rand(codes.shape, device=codes.device) < share
-    return torch.where(swapped, codes.roll(1, 0), codes)
+    if not 0 < share < 1:
+        return codes.roll(1, 0) if share else codes
+    own = torch.rand(len(codes), 1, 1, device=codes.device) ** (1 / share - 1)
+    return torch.where(torch.rand(codes.shape, device=codes.device) < own, codes.roll(1, 0), codes)
 
 
 def blur(text: Tensor, share: float) -> Tensor:
@@ -254,7 +257,7 @@ def _batch_loss(
     codes, mask = batch.codes.to(device), batch.frames_mask.to(device)
     text, text_mask = (each.to(device) for each in encoder.batch(batch.texts))
     text = blur(text, text_noise) if text_noise else text
-    read = swap_codes(codes, code_dropout) if code_dropout else codes
+    read = swap_codes(codes, code_dropout)
     with accelerator.autocast():
         output = network(read, text, text_mask, mask)
     return lm_loss(output, codes)
