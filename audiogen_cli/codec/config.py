@@ -46,16 +46,15 @@ class SpectralConfig:
     stft_hop: int = 160
     n_mels: int = 80  # bands of the mel scale whose loudness is coded
     frames_per_code: int = 8  # STFT frames that share one latent
-    textures: int = 4096  # patches of real sounds whose details the decoder remembers
-    roughness: float = 0.0  # power of white noise's magnitudes in the sound: texture for a decoder that remembers none
-    phase_rounds: int = 4  # of Griffin and Lim's algorithm; they take roughness away again
-    start_crops: int = 512  # crops that principal components and textures are made from
+    roughness: float = 1.0  # power of white noise's magnitudes in the sound: 0 hums, 1 is as rough as noise
+    phase_rounds: int = 4  # of Griffin and Lim's algorithm
+    start_crops: int = 512  # crops that the principal components are made from
 
     def __post_init__(self) -> None:
         if self.n_fft < self.stft_hop or (self.n_fft - self.stft_hop) % 2:
             raise ValueError("n_fft - stft_hop must be even and not negative")
-        if min(self.textures, self.roughness, self.phase_rounds) < 0:
-            raise ValueError("textures, roughness and phase_rounds must not be negative")
+        if min(self.roughness, self.phase_rounds) < 0:
+            raise ValueError("roughness and phase_rounds must not be negative")
 
     @property
     def hop_length(self) -> int:
@@ -104,6 +103,13 @@ class QuantizerConfig:
     kmeans_iterations: int = 20
     kmeans_vectors: float = 8.0  # vectors per code that k-means wants
     start_step: int = 0  # the encoder learns unquantized for so many steps first
+    # Each stream codes dimensions of the latent that are its own, instead of what the streams before left over: for
+    # latents whose dimensions have little to do with each other, as principal components.
+    split: bool = False
+
+    def __post_init__(self) -> None:
+        if self.split and (self.decay < 1 or self.dead_below):
+            raise ValueError("split: true is for codebooks that stay where k-means put them: decay: 1, dead_below: 0")
 
 
 @dataclass(frozen=True)

@@ -155,13 +155,6 @@ class AudioCodec(nn.Module):
         if isinstance(self.encoder, spectral.Encoder) and isinstance(self.decoder, spectral.Decoder):
             spectral.start(self.encoder, self.decoder, batches)
 
-    @torch.no_grad()
-    def remember(self, sounds: Iterable[Tensor], n: int) -> None:
-        """Let a spectral decoder take its textures from n sounds [1, 1, N], as the codec is now; others have none."""
-        if isinstance(self.decoder, spectral.Decoder) and len(self.decoder.keys):
-            coded = ((self.quantizer.decode(self.quantizer.encode(self.encoder(wav))), wav) for wav in sounds)
-            spectral.remember_textures(self.decoder, coded, share=-(-len(self.decoder.keys) // n))
-
     def forward(self, wav: Tensor) -> CodecOutput:
         """Encode, quantize and decode wav [B, 1, N] for training."""
         _check_wav(wav)

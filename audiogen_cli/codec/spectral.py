@@ -3,9 +3,8 @@
 # ours: the waveform networks of sec. 3.1 spend most of their work at thousands of frames per second. Here an STFT
 does the analysis and an inverse STFT the synthesis, and what is coded between them is loudness only: the log magnitudes
 of a few frames, as their principal components. A few codes draw no more than a sound's outline, which alone makes rain
-a hum. So the decoder either remembers textures, what outlines of real sounds left out, and adds to each frame that of
-the sound most like it; or the sound is as rough as the white noise whose phases it starts from. No phase is coded: a
-few rounds of Griffin and Lim's algorithm (1984) make them fit.
+a hum; so the sound is as rough as the white noise whose phases it starts from. No phase is coded: a few rounds of
+Griffin and Lim's algorithm (1984) make them fit.
 """
 
 from __future__ import annotations
@@ -97,7 +96,8 @@ class Loudness(nn.Module):
         magnitude = (wanted.clamp(max=MAX_LOG_MAGNITUDE).exp() - FLOOR).clamp(min=0.0)
         excitation = self.frames.analyse(noise[None].to(magnitude.device))
         median = (self.frames.window.square().mean() * math.log(2)).sqrt()  # of white noise's magnitudes, Rayleigh's
-        spectrum = magnitude * _phases(excitation, 0.0) * (excitation.abs() / median) ** self.roughness
+        magnitude = magnitude * (excitation.abs() / median) ** self.roughness
+        spectrum = magnitude * _phases(excitation, 0.0)
         for _ in range(self.phase_rounds):
             heard = self.frames.analyse(self.frames.synthesise(spectrum))
             spectrum = magnitude * _phases(heard, FAINT * magnitude)
@@ -175,25 +175,15 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Quantized latent [B, D, T] → wav [B, 1, T · hop_length]."""
 
-    keys: Tensor
-    textures: Tensor
-
     def __init__(self, config: SpectralConfig, latent_dim: int, sample_rate: int) -> None:
         super().__init__()
         self.loudness = Loudness(config, sample_rate)
-        size = config.frames_per_code * config.n_mels
-        self.expand = nn.Linear(latent_dim, size)  # to the outline
-        self.register_buffer("keys", torch.zeros(config.textures, latent_dim))  # quantized latents of real sounds
-        self.register_buffer("textures", torch.zeros(config.textures, size))  # what their outlines lack
+        self.expand = nn.Linear(latent_dim, config.frames_per_code * config.n_mels)
 
     def patches(self, latent: Tensor) -> Tensor:
         """latent [B, D, T] → patches [B, T, frames_per_code · n_mels] as `Loudness` has them."""
-        latent = latent.transpose(1, 2)
-        outline: Tensor = self.expand(latent).float()
-        if not len(self.keys):
-            return outline
-        distance = self.keys.square().sum(1) - 2 * latent.float() @ self.keys.T  # to all the same summand
-        return outline + self.textures[distance.argmin(-1)]
+        patches: Tensor = self.expand(latent.transpose(1, 2)).float()
+        return patches
 
     def forward(self, latent: Tensor, noise: Tensor | None = None) -> Tensor:
         """noise: [T · hop_length], white, of variance 1; None: that of a sound's beginning."""
@@ -202,8 +192,8 @@ class Decoder(nn.Module):
         return self.loudness.to_wav(self.patches(latent), noise)
 
     def loss(self, latent: Tensor, wav: Tensor) -> Tensor:
-        """L1 + root mean square distance (as eq. 1) between the patches of wav [B, 1, N] and the outlines decoded."""
-        difference = self.expand(latent.transpose(1, 2)).float() - self.loudness(wav)
+        """L1 + root mean square distance (as eq. 1) between the patches of wav [B, 1, N] and those decoded."""
+        difference = self.patches(latent) - self.loudness(wav)
         return difference.abs().mean() + (difference.square().mean() + 1e-12).sqrt()
 
 
@@ -219,19 +209,3 @@ def start(encoder: Encoder, decoder: Decoder, batches: Iterable[Tensor]) -> None
     encoder.project.bias.copy_(-components @ centre)
     decoder.expand.weight.copy_(components.T)
     decoder.expand.bias.copy_(centre)
-
-
-@torch.no_grad()
-def remember_textures(decoder: Decoder, sounds: Iterable[tuple[Tensor, Tensor]], share: int) -> None:
-    """Fill the decoder's textures from some sounds: quantized latents [1, D, T] and the wav [1, 1, N] of each.
-
-    share: patches taken of each sound, at random; if there are too few in all, they are taken again.
-    """
-    generator = torch.Generator().manual_seed(0)
-    keys, textures = [], []
-    for latent, wav in sounds:
-        chosen = torch.randperm(latent.shape[2], generator=generator)[:share].to(latent.device)
-        keys.append(latent[0].T[chosen])
-        textures.append(decoder.loudness(wav)[0, chosen] - decoder.expand(keys[-1]))
-    for buffer, values in ((decoder.keys, torch.cat(keys)), (decoder.textures, torch.cat(textures))):
-        buffer.copy_(values[torch.arange(len(buffer)) % len(values)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,12 +90,8 @@ def train(
     dataset = CropDataset(clips, config.crop_seconds, config.codec.sample_rate, config.seed, config.fill)
     network = config.codec.network
     n_crops = network.start_crops if isinstance(network, SpectralConfig) else 0
-
-    def crops() -> Iterator[Tensor]:
-        return (dataset[i][None].to(accelerator.device) for i in range(n_crops))
-
     if state.step == 0 and n_crops:
-        state.codec.start(crops())
+        state.codec.start(dataset[i][None].to(accelerator.device) for i in range(n_crops))
     sampler = RankSampler(
         config.batch_size, accelerator.process_index, accelerator.num_processes, state.step, config.max_steps
     )
@@ -120,8 +116,6 @@ def train(
             validating = bool(validator and heard) and (state.step % config.validate_every == 0 or last)
             stopped = stop.agreed(accelerator)
             saving = state.step % config.save_every == 0 or last or stopped
-            if n_crops and (validating or saving) and accelerator.is_main_process:
-                state.codec.remember(crops(), n_crops)
             if validator and validating and accelerator.is_main_process:
                 folder = out / "reconstructions" / f"step-{state.step:06d}"
                 report = validator(state.codec.eval(), heard, folder)

@@ -178,7 +178,7 @@ def train_step(
     for number, batch in enumerate(micro_batches):
         last = number == len(micro_batches) - 1
         with nullcontext() if last else accelerator.no_sync(state.network):
-            losses = _batch_loss(state.network, batch, encoder, accelerator, config.code_dropout, config.text_noise)
+            losses = _batch_loss(state.network, batch, encoder, accelerator, config.code_dropout)
             # The mean over streams and frames; DDP and FSDP divide by the processes, hence the factor.
             accelerator.backward(losses.mean() * (accelerator.num_processes / n_frames))
         sums += losses.detach()
@@ -237,26 +237,12 @@ def swap_codes(codes: Tensor, share: float) -> Tensor:
     return torch.where(torch.rand(codes.shape, device=codes.device) < own, codes.roll(1, 0), codes)
 
 
-def blur(text: Tensor, share: float) -> Tensor:
-    """Text vectors [B, L, D] with noise added to each, of `share` times its own root mean square.
-
-    # ours: who has read few captions learns their words by heart; with blurred ones, what is near to them counts, too.
-    """
-    return text + share * text.square().mean(-1, keepdim=True).sqrt() * torch.randn_like(text)
-
-
 def _batch_loss(
-    network: nn.Module,
-    batch: Batch,
-    encoder: TextEncoder,
-    accelerator: Accelerator,
-    code_dropout: float = 0.0,
-    text_noise: float = 0.0,
+    network: nn.Module, batch: Batch, encoder: TextEncoder, accelerator: Accelerator, code_dropout: float = 0.0
 ) -> Tensor:
     device = accelerator.device
     codes, mask = batch.codes.to(device), batch.frames_mask.to(device)
     text, text_mask = (each.to(device) for each in encoder.batch(batch.texts))
-    text = blur(text, text_noise) if text_noise else text
     read = swap_codes(codes, code_dropout)
     with accelerator.autocast():
         output = network(read, text, text_mask, mask)

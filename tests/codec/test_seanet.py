@@ -40,10 +40,10 @@ def test_equals_encodec_given_the_same_weights(norm, pad_mode, causal):
 
 def test_a_peer_needs_networks_that_it_has():
     with pytest.raises(ValueError, match="no spectral networks"):
-        build_peer(small_codec(SpectralConfig(textures=8)))
+        build_peer(small_codec(SpectralConfig()))
 
 
-@pytest.mark.parametrize("network", [SEANetConfig(**SMALL), SpectralConfig(textures=8)])
+@pytest.mark.parametrize("network", [SEANetConfig(**SMALL), SpectralConfig()])
 @given(n_samples=st.integers(1, 3000))
 @settings(max_examples=15, deadline=None)
 def test_any_length_gives_ceil_frames_and_back(network, n_samples):

@@ -32,7 +32,7 @@ from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.interop.model_folder import find_model
 from audiogen_cli.training.checkpoint import list_checkpoints
 
-SPECTRAL = SpectralConfig(textures=8, start_crops=4)
+SPECTRAL = SpectralConfig(start_crops=4)
 
 
 SEANET = SEANetConfig(channels=4, lstm_layers=1)

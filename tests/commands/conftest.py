@@ -44,7 +44,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    network = SpectralConfig(frames_per_code=4, textures=8)
+    network = SpectralConfig(frames_per_code=4)
     codec = AudioCodec(CodecConfig(network=network, latent_dim=8, n_q=2, codebook_size=16))
     codec.save(folder / "codec", "CC0\n")
     words = load_text_encoder(TextConfig("static"))
