@@ -26,6 +26,7 @@ EMBEDDED, PREDICTED = (
     0.5,
     0.02,
 )  # standard deviation of an input and of a head's weights, as `AudioLanguageModel` begins
+TINY = 1e-12
 PECULIAR = 0.1  # how large what is peculiar to each code begins, as a share of the rest
 
 
@@ -50,14 +51,15 @@ def learn_through(model: AudioLanguageModel, codec: AudioCodec) -> None:
     vectors = torch.stack([stream.codebook.detach().float() for stream in codec.quantizer]).to(model.null_text.device)
     vectors = vectors - vectors.mean(1, keepdim=True)  # [K, V, D]
     spread = vectors.square().mean(1).sum(0).sqrt()  # [D]
-    vectors = vectors / spread.clamp(min=1e-4 * float(spread.max())) ** FLATTENING
+    vectors = vectors / spread.clamp(min=1e-4 * float(spread.max()) + TINY) ** FLATTENING
     shared = nn.init.orthogonal_(vectors.new_empty(vectors.shape[2], config.dim))
     mapped = (vectors @ shared).square().mean((1, 2))  # [K], of each stream's tables the mean square
+    mapped = mapped.clamp(min=1e-6 * float(mapped.max()) + TINY)  # 0 where a stream's codes are all alike
     special = vectors.new_zeros(config.n_q, 1, vectors.shape[2])
     table, heads = model.embedding.table, model.heads.linear
     summands = config.n_q if config.embedding == "mean" else 1
     into = (shared * EMBEDDED * summands * mapped.sum().rsqrt()).repeat(config.n_q, 1, 1)
-    nn.init.normal_(table.weight, std=PECULIAR * float((torch.cat([vectors, special], 1) @ into).std()))
+    nn.init.normal_(table.weight, std=PECULIAR * EMBEDDED * summands * config.n_q**-0.5)
     nn.init.normal_(heads.weight, std=PECULIAR * PREDICTED)
     parametrize.register_parametrization(table, "weight", _Mapped(torch.cat([vectors, special], 1), into))
     out_of = shared * PREDICTED * mapped.rsqrt()[:, None, None]

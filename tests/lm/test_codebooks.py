@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import pytest
@@ -91,3 +92,15 @@ def test_a_wider_latent_than_the_model_is_no_obstacle(codec: AudioCodec) -> None
     model = make(codec, dim=4, n_heads=2)
     assert model.embedding.table.weight.shape[1] == 4 < next(iter(codec.quantizer)).codebook.shape[1]
     assert model.embedding.table.weight.isfinite().all()
+
+
+@pytest.mark.parametrize("n_alike", [1, 2])
+def test_streams_whose_codes_are_all_alike_are_learnt_code_by_code(codec: AudioCodec, n_alike: int) -> None:
+    collapsed = copy.deepcopy(codec)
+    for stream in list(collapsed.quantizer)[-n_alike:]:
+        stream.codebook.fill_(0.5)
+    model = make(collapsed)
+    codes = torch.randint(codec.config.codebook_size, (2, model.config.n_q, 7))
+    text, mask = torch.randn(2, 3, CONFIG.text_width), torch.ones(2, 3, dtype=torch.bool)
+    assert model(codes, text, mask).logits.isfinite().all()
+    assert all(weight.any() for weight in named_weights(model).values() if weight.ndim > 1)
