@@ -177,10 +177,10 @@ class ResidualVectorQuantizer(nn.Module):
         self.pool = torch.cat([self.pool, vectors])[-enough:]
         if len(self.pool) < enough or self.passes <= self.learning.start_step:
             return
-        residual = self.pool
-        shares = [range(self.pool.shape[1])] * len(self.streams)
+        residual, size = self.pool, len(next(iter(self)).codebook)
+        shares = [range(residual.shape[1])] * len(self.streams)
         if self.learning.split:
-            shares = share_dimensions(self.pool.var(0), len(shares), math.log2(len(next(iter(self)).codebook)))
+            shares = share_dimensions(residual.var(0), len(shares), math.log2(size))
         for own, stream in zip(shares, self, strict=True):
             coded = torch.zeros_like(residual)
             coded[:, own] = residual[:, own]
@@ -199,11 +199,11 @@ def share_dimensions(variances: Tensor, n_shares: int, bits: float) -> list[rang
     """
     if len(variances) < n_shares:
         raise ValueError(f"{len(variances)} dimensions of the latent cannot be split among {n_shares} streams")
-    variances = variances.double().clamp(min=1e-12)
-    low, high = float(variances.min()) * 2.0 ** (-2 * bits * n_shares), float(variances.max())
-    for _ in range(100):  # bisection
-        distortion = math.sqrt(low * high)
-        worth = (variances / distortion).log2().clamp(min=0) / 2
+    loudness = variances.double().clamp(min=1e-12).log2()
+    low, high = float(loudness.min()) - 2 * bits * n_shares, float(loudness.max())
+    for _ in range(100):  # bisection, of the distortion's logarithm
+        distortion = (low + high) / 2
+        worth = (loudness - distortion).clamp(min=0) / 2
         low, high = (distortion, high) if worth.sum() > bits * n_shares else (low, distortion)
     middles = (worth.cumsum(0) - worth / 2).tolist()
     shares, start = [], 0

@@ -9,11 +9,14 @@ tables.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+
+from audiogen_cli.training.sharding import overwrite
 
 if TYPE_CHECKING:
     from audiogen_cli.codec.model import AudioCodec
@@ -69,25 +72,27 @@ def learn_through(model: AudioLanguageModel, codec: AudioCodec) -> None:
 def named_weights(model: nn.Module) -> dict[str, Tensor]:
     """The weights to save, detached, by the names of a plain model: tables as they are read, whatever they learn by."""
     weights = {}
-    for name, parameter in model.named_parameters():
-        owner, separator, rest = name.partition(".parametrizations.")
-        if not separator:
-            weights[name] = parameter.detach()
-        elif rest.endswith(".original"):
-            attribute = rest.removesuffix(".original")
-            weights[f"{owner}.{attribute}"] = getattr(model.get_submodule(owner), attribute).detach()
+    for name in _own_parameters(model):
+        owner, _, attribute = name.rpartition(".")
+        weights[name] = getattr(model.get_submodule(owner), attribute).detach()
     return weights
 
 
 @torch.no_grad()
-def give_plain(model: nn.Module) -> dict[str, Tensor]:
-    """The parameters that weights by `named_weights`' names are to be written into.
+def write_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Put weights, by the names that `named_weights` gives them, into a model, whatever its tables learn by.
 
     Tables that learn through codebooks then hold all of it as what is peculiar to each code: their maps become zero.
     """
     for module in model.modules():
         if isinstance(module, _Mapped):
             module.maps.zero_()
+    parameters = _own_parameters(model)
+    overwrite(list(parameters.values()), [weights[name] for name in parameters])
+
+
+def _own_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters but for the maps, by the names that they have in a plain model."""
     return {
         name.replace(".parametrizations", "").removesuffix(".original"): parameter
         for name, parameter in model.named_parameters()

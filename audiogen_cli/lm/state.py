@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.errors import InputError
 from audiogen_cli.interop import model_folder
-from audiogen_cli.lm.codebooks import give_plain, learn_through, named_weights
+from audiogen_cli.lm.codebooks import learn_through, named_weights, write_weights
 from audiogen_cli.lm.config import LMConfig, TrainConfig
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.training.checkpoint import load_state, save_checkpoint
@@ -42,7 +42,7 @@ class State:
         """Within, the model holds the weights to validate and to save: the running mean, else the latest."""
         latest = [parameter.detach().clone() for parameter in self.parameters] if self.average else []
         if self.average:
-            _write(self.average, give_plain(self.model))
+            write_weights(self.model, self.average)
         try:
             yield self.model
         finally:

@@ -27,14 +27,8 @@ def relaunch(processes: int) -> None:
 
     arguments = _without_option(sys.argv[1:], "--processes")
     # torchrun, which accelerate understands: on CPUs `accelerate launch --num_processes` starts one process only.
-    command = [
-        sys.executable,
-        "-m",
-        "audiogen_cli.training.torchrun",
-        "--standalone",
-        "--nproc_per_node",
-        str(processes),
-    ]
+    torchrun = [sys.executable, "-m", "audiogen_cli.training.torchrun", "--standalone"]
+    command = [*torchrun, "--nproc_per_node", str(processes)]
     threads = max(1, (os.cpu_count() or 1) // processes)
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
     if torch.cuda.device_count() < 2:

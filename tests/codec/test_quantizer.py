@@ -199,3 +199,8 @@ def test_split_streams_code_dimensions_of_their_own():
 def test_split_streams_stay_where_they_are():
     with pytest.raises(ValueError, match="decay: 1"):
         QuantizerConfig(split=True)
+
+
+def test_many_streams_share_what_is_far_below_a_bit_of_theirs():
+    shares = share_dimensions(torch.linspace(1, 0, 128), 64, 11.0)
+    assert len(shares) == 64 and shares[-1].stop == 128
