@@ -25,11 +25,9 @@ if TYPE_CHECKING:
 # Of a component's standard deviation, divided by that power: with 0 the loudest components are all that is seen, with 1
 # each is as loud as any other.
 FLATTENING = 0.5
-EMBEDDED, PREDICTED = (
-    0.5,
-    0.02,
-)  # standard deviation of an input and of a head's weights, as `AudioLanguageModel` begins
-TINY = 1e-12
+# Standard deviations, as `AudioLanguageModel` begins with them: of an input, and of a head's weights.
+EMBEDDED, PREDICTED = 0.5, 0.02
+TINY = 1e-12  # instead of a spread of zero
 PECULIAR = 0.1  # how large what is peculiar to each code begins, as a share of the rest
 
 
