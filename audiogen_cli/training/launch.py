@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterable
 from importlib.util import find_spec
 from types import FrameType, TracebackType
@@ -28,6 +27,7 @@ def relaunch(processes: int) -> None:
     arguments = _without_option(sys.argv[1:], "--processes")
     # torchrun, which accelerate understands: on CPUs `accelerate launch --num_processes` starts one process only.
     torchrun = [sys.executable, "-m", "audiogen_cli.training.torchrun", "--standalone"]
+    torchrun += ["--signals-to-handle", "SIGQUIT"]  # the module handles the others
     command = [*torchrun, "--nproc_per_node", str(processes)]
     threads = max(1, (os.cpu_count() or 1) // processes)
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
@@ -63,11 +63,9 @@ class StopSignal:
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
-    ECHO_SECONDS = 1.0  # Ctrl-C reaches the whole group, and torchrun passes its own on: one, not two
 
     def __init__(self) -> None:
-        self.received: int | None = None
-        self._received_at = 0.0
+        self.received: set[int] = set()
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignal:
@@ -81,19 +79,17 @@ class StopSignal:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
-        if self.received is None:
-            self.received, self._received_at = number, now
-        elif number == signal.SIGINT and now - self._received_at > self.ECHO_SECONDS:
+        if number == signal.SIGINT and signal.SIGINT in self.received:
             raise KeyboardInterrupt
+        self.received.add(number)
 
     def agreed(self, accelerator: Accelerator) -> bool:
         """Whether any process has been told to stop; every process gets the same answer."""
         import torch
 
         if accelerator.num_processes == 1:
-            return self.received is not None
-        flag = torch.tensor([float(self.received is not None)], device=accelerator.device)
+            return bool(self.received)
+        flag = torch.tensor([float(bool(self.received))], device=accelerator.device)
         return bool(accelerator.reduce(flag, "sum").item())
 
 

@@ -1,14 +1,29 @@
-"""`python -m audiogen_cli.training.torchrun`: torchrun, but quiet where the processes have said what happened."""
+"""`python -m audiogen_cli.training.torchrun`: torchrun, but quiet where the processes have said what happened.
+
+Stopped once, however often it is told: Ctrl-C in a terminal reaches it twice, directly and through the command that
+started it, and torchrun's own handler would take the second for a fault of its shutdown.
+"""
 
 from __future__ import annotations
 
+import signal
 import sys
+from types import FrameType
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main
 
+
+def stop(number: int, frame: FrameType | None) -> None:
+    """End the processes with SIGTERM, which lets them save, unless that is being done."""
+    if not isinstance(sys.exc_info()[1], SignalException):
+        raise SignalException(f"stopped by {signal.Signals(number).name}", sigval=signal.SIGTERM)
+
+
 if __name__ == "__main__":
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, stop)
     try:
         main()
     except SignalException as error:  # passed on to the processes, which have saved their work

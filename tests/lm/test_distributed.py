@@ -121,7 +121,8 @@ def test_ctrl_c_reaches_every_process_and_costs_nothing(root: Path) -> None:
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
     try:
         wait_for(lambda: (out / "metrics.jsonl").exists() and (out / "metrics.jsonl").read_text(), process)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGTERM):  # a terminal, then a scheduler in a hurry
+            os.killpg(process.pid, number)
         _, said = process.communicate(timeout=60)
     finally:
         if process.poll() is None:
