@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from audiogen_cli.errors import InputError
-from audiogen_cli.interop.model_folder import CODEC_FOLDER, fingerprint, licence_line, read_licence
+from audiogen_cli.interop.model_folder import CODEC_FOLDER, PROBE_FILE, fingerprint, licence_line, read_licence
 from audiogen_cli.training.checkpoint import STATE_FILE, list_checkpoints
 from audiogen_cli.training.log import METRICS_FILE, RUN_FILE
 
@@ -194,6 +194,7 @@ def describe_model(folder: Path) -> dict[str, Any]:
         encoder = text_encoder_parameters(config["text"])
         facts["parameters_text_encoder"] = encoder
         facts["parameters_with_text_encoder"] = encoder and facts["parameters"] + encoder
+        facts["probe"] = (folder / PROBE_FILE).is_file()
         facts |= _codec_facts(folder / CODEC_FOLDER, config)
     if (folder / RUN_FILE).is_file() or list_checkpoints(folder):
         facts["run"] = _run_facts(folder)

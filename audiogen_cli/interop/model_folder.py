@@ -1,4 +1,4 @@
-"""Model folders: `config.json`, `model.safetensors`, `LICENSE`, and for a language model a `codec/` folder.
+"""Model folders: `config.json`, `model.safetensors`, `LICENSE`, and for a language model `codec/` and its probe.
 
 A training checkpoint has the same files beside its own, so it is accepted wherever a model folder is.
 """
@@ -6,6 +6,7 @@ A training checkpoint has the same files beside its own, so it is accepted where
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -29,6 +30,7 @@ EMBEDDED_MODEL = Path(__file__).parent.parent / "resources" / "embedded"
 EMBEDDED_NAME = "embedded"
 MODEL_VARIABLE = "AUDIOGEN_MODEL"
 CODEC_FOLDER = "codec"  # in a language model's folder, and beside token shards
+PROBE_FILE = "probe.safetensors"  # in a language model's folder, where it has one; see `lm.probe`
 UNLICENSED = "No licence has been set for these weights: ask whoever trained them before using them."
 
 
@@ -98,13 +100,17 @@ def load_config(folder: Path, kind: Kind, config_class: type[Config]) -> Config:
 
 
 def load_weights(folder: Path) -> dict[str, Tensor]:
-    """Read `model.safetensors` on the CPU as float32. Raises InputError if it is absent or damaged."""
+    """Read `model.safetensors` as `load_tensors` does."""
+    return load_tensors(folder / "model.safetensors")
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a file of a model folder on the CPU as float32. Raises InputError if it is absent or damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = folder / "model.safetensors"
     if not path.is_file():
-        raise InputError(f"{folder}: model.safetensors is missing; copy the model folder again")
+        raise InputError(f"{path.parent}: {path.name} is missing; copy the model folder again")
     try:
         weights = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
@@ -122,10 +128,15 @@ def load_into(module: Any, folder: Path) -> None:
 
 
 def fingerprint(folder: Path) -> str:
-    """SHA-256 of a model folder's weights, in hexadecimal. Raises InputError if they are absent."""
+    """SHA-256 of a model folder's weights, in hexadecimal; with a probe, that of both files' SHA-256s in turn.
+
+    Raises InputError if the weights are absent.
+    """
     path = folder / "model.safetensors"
     if not path.is_file():
         raise InputError(f"{folder}: model.safetensors is missing; copy the model folder again")
+    if (folder / PROBE_FILE).is_file():
+        return hashlib.sha256((hash_file(path) + hash_file(folder / PROBE_FILE)).encode()).hexdigest()
     return hash_file(path)
 
 

@@ -1,8 +1,9 @@
 """Several takes of one sound, and the language model's own judgement which of them fits its text best.
 
 # ours: the paper takes what it draws. Guidance makes every step likely given the text, but a draw may still lead astray
-and the rest then follows it. How much likelier the whole is with the text than without tells, and needs no further
-model. On a CPU, whose steps have room for several rows, a few takes cost little more than one.
+and the rest then follows it. The model's probe tells (`lm.probe`); models without one, such as imported ones, tell by
+how much likelier the whole is with the text than without. On a CPU, whose steps have room for several rows, a few
+takes cost little more than one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor
 from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.decoding import Job
 from audiogen_cli.lm.model import AudioLanguageModel
+from audiogen_cli.lm.probe import Probe
 
 
 def count_takes(text: object | None, sampling: Sampling) -> int:
@@ -29,8 +31,13 @@ def takes(job: Job) -> list[Job]:
     return [job, *(replace(job, seed=_seed(job.seed, take)) for take in others)]
 
 
+def fit(model: AudioLanguageModel, probe: Probe | None, codes: Tensor, text: Tensor) -> float:
+    """How well codes [K, T] fit a text [L, D]; comparable among takes of one sound only."""
+    return probe.fit(model, codes, text) if probe else likelihood_gain(model, codes, text)
+
+
 @torch.inference_mode()
-def fit(model: AudioLanguageModel, codes: Tensor, text: Tensor) -> float:
+def likelihood_gain(model: AudioLanguageModel, codes: Tensor, text: Tensor) -> float:
     """log p(codes | text) - log p(codes), per frame, in nats: the mutual information of this sound and this text.
 
     codes: [K, T] int64; text: [L, D], the encoder's vectors. Beyond the trained window, that of consecutive windows.

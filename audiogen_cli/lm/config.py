@@ -186,6 +186,7 @@ class TrainConfig:
     max_steps: int = 200_000
     seed: int = 0
     codebooks: bool = False  # ours: learn codes through the codec's own vectors for them; not with fsdp
+    probe_samples: int = 8192  # ours: that the probe is made from, which chooses among candidates; 0 = no probe
     ema_decay: float = 0.0  # running mean of the weights, saved in their place; 0 = off
     precision: Literal["no", "bf16"] = "no"  # bf16: autocast; weights and optimizer stay float32
     compile: bool = False  # torch.compile, block by block
@@ -211,6 +212,8 @@ class TrainConfig:
             raise ValueError("code_dropout must lie in [0, 1]")
         if self.codebooks and self.distributed == "fsdp":
             raise ValueError("codebooks: true is for models that fit each process: choose distributed: ddp")
+        if self.probe_samples < 0:
+            raise ValueError("probe_samples must not be negative")
         if not 0 <= self.mix <= 1 or self.bucket_steps < 1:
             raise ValueError("mix must lie in [0, 1] and bucket_steps be at least 1")
 

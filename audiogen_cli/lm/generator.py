@@ -26,6 +26,7 @@ from audiogen_cli.lm.engine import CPU_BATCH, GPU_BATCH, Engine
 from audiogen_cli.lm.jobs import model_text
 from audiogen_cli.lm.memory import is_out_of_memory
 from audiogen_cli.lm.model import AudioLanguageModel
+from audiogen_cli.lm.probe import Probe
 from audiogen_cli.lm.text import TextEncoder, load_text_encoder
 
 FADE_SECONDS = 0.02  # after a prompt's end, see `join`
@@ -60,6 +61,7 @@ class Generator:
     ) -> None:
         self.folder, self.config = folder, lm.config
         self.codec, self.encoder, self.engine = codec, encoder, Engine(lm, dtype)
+        self.probe = Probe.load(folder)
         self.device, self.dtype = lm.null_text.device, self.engine.dtype
         self.licence = model_folder.read_licence(folder)
         self.fingerprint = model_folder.fingerprint(folder)
@@ -199,7 +201,7 @@ class Generator:
             number, take = drawn[index]
             score = 0.0
             if take.text is not None and take.sampling.candidates > 1:
-                score = fit(self.engine.model, codes, take.text)
+                score = fit(self.engine.model, self.probe, codes, take.text)
             kept = best.get(number)
             if kept is None or (score, -index) > kept[:2]:
                 best[number] = score, -index, codes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -51,9 +52,7 @@ class AudioLanguageModel(nn.Module):
         config = self.config
         if frames_mask is None:
             frames_mask = torch.ones_like(codes[:, 0], dtype=torch.bool)
-        padded = torch.where(frames_mask[:, None], codes, config.special_token)
-        # The last step is only predicted, never read.
-        steps = delay(padded, config.stream_delays, config.special_token)[..., :-1]  # [B, K, S]
+        steps = self._steps(codes, frames_mask)[..., :-1]  # the last step is only predicted, never read
         text, text_mask = self.project_text(text, text_mask)
         if config.text_padding == "zeros":
             text_mask = torch.ones_like(text_mask)  # so these models were trained: every padding damps the text
@@ -61,6 +60,28 @@ class AudioLanguageModel(nn.Module):
         logits = self.heads(self.norm(hidden))  # [B, K, S, V]; step s predicts step s + 1
         aligned = [logits[:, k, late : late + codes.shape[-1]] for k, late in enumerate(config.stream_delays)]
         return LMOutput(torch.stack(aligned, dim=1), frames_mask[:, None].expand(codes.shape))
+
+    def hidden_states(
+        self, codes: Tensor, blocks: Collection[int], frames_mask: Tensor | None = None
+    ) -> tuple[list[Tensor], Tensor]:
+        """What some blocks make of sounds that are read without a text.
+
+        codes: [B, K, T], frames_mask: [B, T], as `forward` has them; blocks: their numbers, from 0. Returns, in the
+        order of the blocks, [B, S, d] each, and which of the S steps hold a code at all: [B, S] bool.
+        """
+        if frames_mask is None:
+            frames_mask = torch.ones_like(codes[:, 0], dtype=torch.bool)
+        steps = self._steps(codes, frames_mask)
+        nothing = self.null_text.new_zeros(len(codes), 1, self.config.text_width)
+        text, mask = self.project_text(nothing, torch.zeros_like(nothing[..., 0], dtype=torch.bool))
+        states = [x for number, x in enumerate(self._states(self.embedding(steps), text, mask)) if number in blocks]
+        held = (steps != self.config.special_token).any(1)
+        return [self._at_audio(state, mask, steps.shape[2]) for state in states], held
+
+    def _steps(self, codes: Tensor, frames_mask: Tensor) -> Tensor:
+        """The codes with their delays, [B, K, S]; the special token where a stream has none."""
+        padded = torch.where(frames_mask[:, None], codes, self.config.special_token)
+        return delay(padded, self.config.stream_delays, self.config.special_token)
 
     def project_text(self, text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Bring the encoder's vectors to the model's width and put the null vector where there is no text.
@@ -84,18 +105,30 @@ class AudioLanguageModel(nn.Module):
 
     def _decode(self, audio: Tensor, text: Tensor, text_mask: Tensor) -> Tensor:
         """audio: [B, S, d] embeddings → [B, S, d], the last block's output at the audio positions."""
+        for state in self._states(audio, text, text_mask):
+            last = state
+        return self._at_audio(last, text_mask, audio.shape[1])
+
+    def _states(self, audio: Tensor, text: Tensor, text_mask: Tensor) -> Iterator[Tensor]:
+        """Every block's output at all positions, one after another."""
         read = Text(text, _scores(text, text_mask)) if self.config.cross_attention else None
-        lengths = text_mask.sum(1) if self.config.text_prefix else text_mask.new_zeros(len(text), dtype=torch.long)
-        x = _join(text, lengths, audio) if self.config.text_prefix else audio  # Z
+        x = _join(text, self._prefix(text_mask), audio) if self.config.text_prefix else audio  # Z
         positions = torch.arange(x.shape[1], device=x.device)
         x = self.dropout(x + sinusoidal_positions(positions, self.config.dim).to(x.dtype))
         again = self.checkpointing and self.training
         for block in self.blocks:
             x = checkpoint(block, x, read, use_reentrant=False) if again else block(x, read)
+            yield x
+
+    def _at_audio(self, x: Tensor, text_mask: Tensor, n_steps: int) -> Tensor:
+        """x [B, L + S, d] (without a prefix [B, S, d]) → [B, S, d], the S audio positions."""
         if not self.config.text_prefix:
             return x
-        columns = lengths[:, None] + torch.arange(audio.shape[1], device=x.device)
-        return _take(x, columns)
+        return _take(x, self._prefix(text_mask)[:, None] + torch.arange(n_steps, device=x.device))
+
+    def _prefix(self, text_mask: Tensor) -> Tensor:
+        """Positions that each row's text takes before the audio: [B]."""
+        return text_mask.sum(1)
 
     def _initialise_scaled(self) -> None:
         """ours: embeddings as large as the position vectors they are added to; residual branches as in GPT-2."""

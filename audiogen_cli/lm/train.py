@@ -21,11 +21,13 @@ from audiogen_cli.data.manifest import Clip, load_manifests
 from audiogen_cli.data.shards import ShardMeta, load_shards
 from audiogen_cli.errors import AudiogenError, InputError, Interrupted
 from audiogen_cli.heap import reuse_memory
+from audiogen_cli.interop import model_folder
 from audiogen_cli.lm.config import LMConfig, TrainConfig
 from audiogen_cli.lm.flops import training_flops
 from audiogen_cli.lm.inputs import check_streams, find_codec
 from audiogen_cli.lm.listen import generate_samples
-from audiogen_cli.lm.model import LMOutput
+from audiogen_cli.lm.model import AudioLanguageModel, LMOutput
+from audiogen_cli.lm.probe import train_probe
 from audiogen_cli.lm.samples import Batch, Deal, Samples, ShareSampler, TokenSamples, collate, step_batches
 from audiogen_cli.lm.sounds import SoundSamples
 from audiogen_cli.lm.state import (
@@ -125,10 +127,20 @@ def train(config: TrainConfig, tokens: Path | None, codec: Path, out: Path, mani
     weights = best_weights(state, accelerator.is_main_process)
     if accelerator.is_main_process:
         write_model(weights, lm_config, config, codec, out, getattr(torch, config.weights_dtype))
+        write_probe(config, data.train, encoder, out, accelerator.device)
     accelerator.wait_for_everyone()
     if config.trackers:
         accelerator.end_training()
     return out
+
+
+def write_probe(config: TrainConfig, samples: Samples, encoder: TextEncoder, out: Path, device: torch.device) -> None:
+    """Make the finished model's probe and write it into its folder; none if the recipe wants none."""
+    (out / model_folder.PROBE_FILE).unlink(missing_ok=True)
+    model = AudioLanguageModel.load(out, device)
+    probe = train_probe(model, samples, encoder, config.probe_samples, config.optim.micro_batch)
+    if probe:
+        probe.save(out)
 
 
 def build_config(config: TrainConfig, meta: ShardMeta, encoder: TextEncoder) -> LMConfig:

@@ -27,7 +27,7 @@ FREE_SETTINGS = frozenset(
     {
         *("max_steps", "log_every", "save_every", "validate_every", "keep_checkpoints", "workers"),
         *("micro_batch", "compile", "licence", "weights_dtype", "validate_samples"),
-        *("checkpoint_activations", "distributed", "text_cache", "samples", "trackers"),
+        *("checkpoint_activations", "distributed", "text_cache", "samples", "trackers", "probe_samples"),
     }
 )
 

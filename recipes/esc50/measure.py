@@ -49,7 +49,7 @@ def main() -> None:
     options = parser.parse_args()
 
     generator, classifier = Generator.load(options.model), load_classifier("yamnet")
-    changes = {key: float(value) for key, value in (each.split("=") for each in options.set)}
+    changes = {key: json.loads(value) for key, value in (each.split("=") for each in options.set)}
     make = Maker(generator, replace(generator.sampling, **changes), options.seed)
     print(json.dumps({"model": generator.fingerprint[:12], "sampling": vars(make.sampling), "seed": options.seed}))
 

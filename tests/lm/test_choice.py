@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from worlds import make_lm
+from worlds import make_lm, make_probe
 
-from audiogen_cli.lm.choice import fit, takes
+from audiogen_cli.lm.choice import fit, likelihood_gain, takes
 from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.decoding import Job
 from audiogen_cli.lm.engine import Engine
@@ -34,7 +35,7 @@ def test_takes_have_seeds_of_their_own() -> None:
     assert takes(replace(job, text=None)) == [replace(job, text=None)]
 
 
-def test_fit_is_the_gain_in_likelihood_per_frame(folder: Path) -> None:
+def test_gain_in_likelihood_is_per_frame(folder: Path) -> None:
     model = AudioLanguageModel.load(folder)
     generator = torch.Generator().manual_seed(0)
     n_frames = model.config.max_frames + 3  # the last three make a window of their own
@@ -48,13 +49,18 @@ def test_fit_is_the_gain_in_likelihood_per_frame(folder: Path) -> None:
             for stream, row in enumerate(window):
                 for frame, code in enumerate(row):
                     expected += sign * float(probabilities[stream, frame, code].log().detach())
-    assert fit(model, codes, text) == pytest.approx(expected / n_frames, abs=1e-4)
+    assert likelihood_gain(model, codes, text) == pytest.approx(expected / n_frames, abs=1e-4)
     packed = Engine(AudioLanguageModel.load(folder)).model  # as generating has it
-    assert fit(packed, codes, text) == pytest.approx(expected / n_frames, abs=1e-4)
+    assert likelihood_gain(packed, codes, text) == pytest.approx(expected / n_frames, abs=1e-4)
 
 
-def test_the_best_of_the_candidates_is_kept_in_any_company(folder: Path) -> None:
+@pytest.mark.parametrize("probed", [False, True])
+def test_the_best_of_the_candidates_is_kept_in_any_company(folder: Path, tmp_path: Path, probed: bool) -> None:
+    folder = Path(shutil.copytree(folder, tmp_path / "lm"))
+    if probed:
+        make_probe(AudioLanguageModel.load(folder)).save(folder)
     generator = Generator.load(folder, device="cpu")
+    assert bool(generator.probe) == probed
     requests = [
         Request("dog", 1, 0.3, replace(FREE, candidates=4)),
         Request("rain bark", 2, 0.5, replace(FREE, candidates=3)),
@@ -72,7 +78,7 @@ def test_the_best_of_the_candidates_is_kept_in_any_company(folder: Path) -> None
         scores, sounds = [], []
         for take in takes(plan.job):
             ((_, codes),) = generator.engine.generate([take])
-            scores.append(fit(generator.engine.model, codes, texts))
+            scores.append(fit(generator.engine.model, generator.probe, codes, texts))
             single = replace(request, seed=take.seed, sampling=FREE)
             sounds.append(next(wav for _, wav in generator.generate([single])))
         assert len(set(scores)) == len(scores)

@@ -25,6 +25,7 @@ from audiogen_cli.lm.config import ModelShape, OptimConfig, SamplesConfig, TextC
 from audiogen_cli.lm.decoding import Job
 from audiogen_cli.lm.engine import Engine
 from audiogen_cli.lm.model import AudioLanguageModel
+from audiogen_cli.lm.probe import Probe
 from audiogen_cli.lm.state import State
 from audiogen_cli.lm.text import load_text_encoder
 from audiogen_cli.lm.text_cache import CachedTexts
@@ -102,6 +103,24 @@ def test_learns_and_leaves_a_usable_folder(world: World, tmp_path: Path) -> None
     ((_, codes),) = Engine(lm).generate([Job(text, 12, seed=0)])
     expected = make_rows([12, 12])[1].codes
     assert (codes.numpy() == expected).mean() > 0.9
+    probe = Probe.load(out)
+    assert probe
+    for row in make_rows([12, 12, 12]):
+        texts = load_text_encoder(lm.config.text).encode(["dog", "rain", "bark"])
+        fits = [probe.fit(lm, torch.from_numpy(row.codes), text) for text in texts]
+        assert ["dog", "rain", "bark"][int(np.argmax(fits))] == row.texts[0]
+
+
+def test_a_finished_run_gets_or_loses_its_probe(world: World, tmp_path: Path) -> None:
+    without = train(recipe(world, probe_samples=0), world.tokens, world.codec, tmp_path / "run")
+    weights = fingerprint(without)
+    assert Probe.load(without) is None
+    assert Probe.load(train(recipe(world), world.tokens, world.codec, tmp_path / "run"))
+    assert fingerprint(without) != weights
+    train(recipe(world, probe_samples=0), world.tokens, world.codec, tmp_path / "run")
+    assert fingerprint(without) == weights
+    silent = train(recipe(world, text_dropout=1.0), world.tokens, world.codec, tmp_path / "silent")
+    assert Probe.load(silent) is None
 
 
 @pytest.mark.parametrize(

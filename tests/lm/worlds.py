@@ -15,6 +15,7 @@ from audiogen_cli.data.shards import ShardMeta, ShardWriter, TokenRow
 from audiogen_cli.interop.model_folder import copy_model, fingerprint, save_model
 from audiogen_cli.lm.config import LMConfig, Sampling, TextConfig
 from audiogen_cli.lm.model import AudioLanguageModel
+from audiogen_cli.lm.probe import Probe, read_blocks
 
 WORDS = ["[UNK]", "[PAD]", "dog", "bark", "##s", "rain", "a"]
 N_Q, CODEBOOK_SIZE = 2, 16
@@ -105,6 +106,14 @@ def make_shards(folder: Path, codec: Path, rows: Sequence[TokenRow]) -> Path:
     writer.write(0, rows)
     writer.finish()
     return folder
+
+
+def make_probe(model: AudioLanguageModel) -> Probe:
+    """A random probe for a model."""
+    generator = torch.Generator().manual_seed(0)
+    n_features = 2 * len(read_blocks(model.config.n_layers)) * model.config.dim
+    sizes = ((model.config.text_width, n_features), (model.config.text_width,), (model.config.text_width,))
+    return Probe(*(torch.randn(size, generator=generator) / len(size) for size in sizes))
 
 
 def make_lm(root: Path) -> Path:
