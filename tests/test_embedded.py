@@ -31,7 +31,7 @@ def audiogen(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_weights_fit_the_package():
     weights = [*RESOURCES.rglob("*.safetensors")]
-    assert len(weights) == 3  # language model, codec, word vectors
+    assert len(weights) == 4  # language model, its probe, codec, word vectors
     assert sum(path.stat().st_size for path in weights) <= 32 * MEGABYTE
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from audiogen_cli.lm.jobs import Job
     from audiogen_cli.lm.render import Outcome
 
-LONG_SECONDS = 30.0  # of sound, from which on the cost is told beforehand
+LONG_SECONDS = 60.0  # of sound drawn, candidates included, from which on the cost is told beforehand
 
 
 @dataclass(frozen=True)
