@@ -59,8 +59,6 @@ def save_model(folder: Path, kind: Kind, config: Any, weights: Mapping[str, Tens
 
     config: a dataclass instance. weights: name → tensor. licence: the text of the weights' licence.
     """
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
     document = {
         "format_version": FORMAT_VERSION,
@@ -68,13 +66,20 @@ def save_model(folder: Path, kind: Kind, config: Any, weights: Mapping[str, Tens
         "audiogen_version": version("audiogen-cli"),
         "config": dataclasses.asdict(config),
     }
-    # Cloned: safetensors refuses tensors that share memory, which tied or sliced weights do.
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
-    with replacing(folder / "model.safetensors") as temporary:
-        save_file(tensors, temporary)
-        temporary.chmod(0o644)  # safetensors makes files private; a model folder is there to be shared
+    save_tensors(folder / "model.safetensors", weights)
     write_text(folder / "LICENSE", licence)
     write_text(folder / "config.json", json.dumps(document, indent=2) + "\n")
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file of a model folder, whole or not at all."""
+    from safetensors.torch import save_file
+
+    # Cloned: safetensors refuses tensors that share memory, which tied or sliced weights do.
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(plain, temporary)
+        temporary.chmod(0o644)  # safetensors makes files private; a model folder is there to be shared
 
 
 def load_config(folder: Path, kind: Kind, config_class: type[Config]) -> Config:

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from audiogen_cli.files import replacing
-from audiogen_cli.interop.model_folder import PROBE_FILE, load_tensors
+from audiogen_cli.interop.model_folder import PROBE_FILE, load_tensors, save_tensors
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.samples import Batch, Samples
 from audiogen_cli.lm.text import TextEncoder
@@ -50,11 +49,7 @@ class Probe:
 
     def save(self, folder: Path) -> None:
         """Write it into a model folder, as float16."""
-        from safetensors.torch import save_file
-
-        with replacing(folder / PROBE_FILE) as temporary:
-            save_file({name: tensor.half() for name, tensor in asdict(self).items()}, temporary)
-            temporary.chmod(0o644)
+        save_tensors(folder / PROBE_FILE, {name: tensor.half() for name, tensor in asdict(self).items()})
 
     @classmethod
     def load(cls, folder: Path) -> Probe | None:

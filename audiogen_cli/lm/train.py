@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -127,16 +127,26 @@ def train(config: TrainConfig, tokens: Path | None, codec: Path, out: Path, mani
     weights = best_weights(state, accelerator.is_main_process)
     if accelerator.is_main_process:
         write_model(weights, lm_config, config, codec, out, getattr(torch, config.weights_dtype))
-        write_probe(config, data.train, encoder, out, accelerator.device)
+        write_probe(config, data.train, encoder, out, accelerator.device, log.say)
     accelerator.wait_for_everyone()
     if config.trackers:
         accelerator.end_training()
     return out
 
 
-def write_probe(config: TrainConfig, samples: Samples, encoder: TextEncoder, out: Path, device: torch.device) -> None:
+def write_probe(
+    config: TrainConfig,
+    samples: Samples,
+    encoder: TextEncoder,
+    out: Path,
+    device: torch.device,
+    say: Callable[[str], None],
+) -> None:
     """Make the finished model's probe and write it into its folder; none if the recipe wants none."""
     (out / model_folder.PROBE_FILE).unlink(missing_ok=True)
+    if not config.probe_samples:
+        return
+    say(f"making the probe from {min(config.probe_samples, len(samples))} samples")
     model = AudioLanguageModel.load(out, device)
     probe = train_probe(model, samples, encoder, config.probe_samples, config.optim.micro_batch)
     if probe:
