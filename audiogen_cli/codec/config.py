@@ -35,6 +35,27 @@ class SEANetConfig:
         """Samples per frame."""
         return math.prod(self.strides)
 
+    @property
+    def learns_from_audio(self) -> bool:
+        """Whether the losses on decoded audio train it, the adversarial ones among them."""
+        return True
+
+
+@dataclass(frozen=True)
+class VocoderConfig:
+    """The network that draws a spectral decoder's spectrum; ours, see `codec/vocoder.py`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    dim: int = 256
+    code_blocks: int = 2  # on frames of codes
+    frame_blocks: int = 5  # on STFT frames
+    kernel_size: int = 7
+    expansion: int = 3
+
+    def __post_init__(self) -> None:
+        if self.kernel_size % 2 == 0:
+            raise ValueError("kernel_size must be odd")
+
 
 @dataclass(frozen=True)
 class SpectralConfig:
@@ -49,6 +70,7 @@ class SpectralConfig:
     roughness: float = 1.0  # power of white noise's magnitudes in the sound: 0 hums, 1 is as rough as noise
     phase_rounds: int = 4  # of Griffin and Lim's algorithm
     start_crops: int = 512  # crops that the principal components are made from
+    vocoder: VocoderConfig | None = None  # draws the spectrum, in place of noise whose phases are made to fit
 
     def __post_init__(self) -> None:
         if self.n_fft < self.stft_hop or (self.n_fft - self.stft_hop) % 2:
@@ -65,6 +87,11 @@ class SpectralConfig:
     def n_bins(self) -> int:
         """Frequency bins of a frame."""
         return self.n_fft // 2 + 1
+
+    @property
+    def learns_from_audio(self) -> bool:
+        """Whether the losses on decoded audio train it, the adversarial ones among them."""
+        return self.vocoder is not None
 
 
 @dataclass(frozen=True)
@@ -119,6 +146,9 @@ class DiscriminatorConfig:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     windows: tuple[int, ...] = (2048, 1024, 512, 256, 128)
     channels: int = 32
+    # ours: the power that magnitudes are raised to before they are judged; 1 as in the paper, less and faint sounds
+    # weigh more beside loud ones
+    power: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -133,7 +163,10 @@ class LossConfig:
     commitment: float = (
         0.05  # ours: EnCodec's 1 goes with its balancer of gradients; without it latents shrank to a point
     )
-    spectrum: float = 1.0  # of the spectral networks, whose only other loss is the commitment
+    # ours, after EnCodec's balancer: λ of the losses on decoded audio are shares of the gradient there, whatever the
+    # size of each loss and of the discriminators' slopes, which a short training has no time to find out
+    balance: bool = False
+    spectrum: float = 1.0  # of the spectral networks' loudness; without a vocoder they have no other but commitment
     mel_scales: tuple[int, int] = (5, 11)  # windows 2^5 … 2^11
     mel_bins: int = 64
     mel_log: bool = False  # ours: compare log mel spectrograms, so that quiet sounds weigh as much as loud ones
@@ -157,6 +190,8 @@ class CodecTrainConfig:
     micro_batch: int = 0  # crops that a process holds in memory at once; 0: its whole share. Changes no result
     crop_seconds: float = 1.0
     fill: bool = False  # crops of clips that their sound fills, as `tokenize --fill` makes them
+    mix: float = 0.0  # share of crops into which another clip's is mixed (as sec. 4.1 does for the language model)
+    vary: float = 0.0  # crops are at most so much (a share) slower or faster, as `tokenize --vary` makes them
     adversary_start: int = 0  # step from which discriminators train and are listened to
     adversary_every: int = 1  # they train on every n-th step only, and are listened to on all
     grad_clip: float = 10.0
@@ -175,5 +210,7 @@ class CodecTrainConfig:
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.micro_batch < 0 or self.adversary_every < 1:
             raise ValueError("batch_size and adversary_every must be at least 1, micro_batch at least 0")
+        if not (0 <= self.mix <= 1 and 0 <= self.vary <= 0.5):
+            raise ValueError("mix must lie in [0, 1] and vary in [0, 0.5]")
         if self.crop_seconds * self.codec.sample_rate < 2 ** self.losses.mel_scales[1]:
             raise ValueError("crop_seconds is shorter than the longest mel window of losses.mel_scales")

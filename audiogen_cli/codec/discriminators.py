@@ -10,6 +10,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from audiogen_cli.codec.config import DiscriminatorConfig
 
 SLOPE = 0.2  # of the leaky ReLU, as in EnCodec
+FAINT = 1e-8  # squared magnitude that counts as nothing where magnitudes are compressed
 
 
 class FrequencyConv2d(nn.Module):
@@ -29,9 +30,9 @@ class STFTDiscriminator(nn.Module):
 
     stft_window: Tensor
 
-    def __init__(self, window: int, channels: int) -> None:
+    def __init__(self, window: int, channels: int, power: float) -> None:
         super().__init__()
-        self.n_fft = window
+        self.n_fft, self.power = window, power
         self.register_buffer("stft_window", torch.hann_window(window), persistent=False)
         self.layers = nn.ModuleList(
             [
@@ -52,6 +53,9 @@ class STFTDiscriminator(nn.Module):
             return_complex=True,
         )
         x = torch.stack([spectrum.real, spectrum.imag], 1).transpose(2, 3)  # [B, 2, time, frequency]
+        if self.power != 1:
+            x = x * (x.square().sum(1, keepdim=True) + FAINT) ** ((self.power - 1) / 2)
+        x = x.contiguous(memory_format=torch.channels_last)
         features = []
         for layer in self.layers:
             x = F.leaky_relu(layer(x), SLOPE)
@@ -64,7 +68,7 @@ class MultiScaleSTFTDiscriminator(nn.Module):
 
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
-        self.scales = nn.ModuleList(STFTDiscriminator(window, config.channels) for window in config.windows)
+        self.scales = nn.ModuleList(STFTDiscriminator(window, config.channels, config.power) for window in config.windows)
 
     def forward(self, wav: Tensor) -> list[tuple[Tensor, list[Tensor]]]:
         return [scale(wav) for scale in self.scales]

@@ -13,6 +13,7 @@ from audiogen_cli.codec import seanet, spectral
 from audiogen_cli.codec.config import CodecConfig, SEANetConfig
 from audiogen_cli.codec.quantizer import ResidualVectorQuantizer
 from audiogen_cli.codec.stages import Memory, Stage, prepare
+from audiogen_cli.errors import InputError
 from audiogen_cli.heap import give_back_memory
 from audiogen_cli.interop import model_folder
 
@@ -23,7 +24,7 @@ BLOCK = 1 << 20  # samples of a batch that go through a network at once
 class CodecOutput:
     """A training pass through the codec."""
 
-    decoded: Tensor | None  # [B, 1, N]; None from spectral networks, which learn from `spectrum` alone
+    decoded: Tensor | None  # [B, 1, N]; None from spectral networks that learn from `spectrum` alone
     codes: Tensor  # [B, K, T]
     commitment: Tensor  # scalar
     spectrum: Tensor | None = None  # scalar: the spectral networks' own loss
@@ -150,6 +151,19 @@ class AudioCodec(nn.Module):
             raise ValueError(f"codes must be [B, {self.n_q}, T], not {list(codes.shape)}")
         return codes
 
+    def start_from(self, folder: Path) -> None:
+        """Take over the weights of a codec's model folder; parts that it lacks stay as they are.
+
+        Raises InputError if it lacks more than parts of the decoder, or if its weights are of other sizes.
+        """
+        weights, own = model_folder.load_weights(model_folder.find_model(folder)), self.state_dict()
+        lacking = next((name for name in own if name not in weights and not name.startswith("decoder.")), None)
+        unlike = next((name for name in weights if name not in own or own[name].shape != weights[name].shape), None)
+        if lacking or unlike:
+            raise InputError(f"{folder} is no codec to start from: {lacking or unlike} is not as the recipe has it")
+        self.load_state_dict({**own, **weights})
+        self.quantizer.start()
+
     def start(self, batches: Iterable[Tensor]) -> None:
         """Prepare fresh networks for training on data such as these batches of wav [B, 1, N]."""
         if isinstance(self.encoder, spectral.Encoder) and isinstance(self.decoder, spectral.Decoder):
@@ -159,10 +173,12 @@ class AudioCodec(nn.Module):
         """Encode, quantize and decode wav [B, 1, N] for training."""
         _check_wav(wav)
         output = self.quantizer(self.encoder(wav))
+        decoded = spectrum = None
+        if self.config.network.learns_from_audio:
+            decoded = self.decoder(output.quantized)[..., : wav.shape[-1]]
         if isinstance(self.decoder, spectral.Decoder):
-            loss = self.decoder.loss(output.quantized, wav)
-            return CodecOutput(None, output.codes, output.commitment, loss)
-        return CodecOutput(self.decoder(output.quantized)[..., : wav.shape[-1]], output.codes, output.commitment)
+            spectrum = self.decoder.loss(output.quantized, wav)
+        return CodecOutput(decoded, output.codes, output.commitment, spectrum)
 
 
 def _build_networks(config: CodecConfig) -> tuple[nn.Module, nn.Module]:

@@ -48,8 +48,10 @@ class VectorQuantizer(nn.Module):
     def nearest(self, vectors: Tensor) -> Tensor:
         """vectors [M, D] → index of the nearest code [M] (squared Euclidean, the first on ties)."""
         lengths = (self.codebook**2).sum(1)
-        # Few at a time: an hour's distances to 2048 codes would take 15 GB.
-        return torch.cat([(lengths - 2 * few @ self.codebook.T).argmin(1) for few in vectors.split(VECTORS_AT_ONCE)])
+        with torch.autocast(vectors.device.type, enabled=False):  # bf16 takes another code for the nearest
+            # Few at a time: an hour's distances to 2048 codes would take 15 GB.
+            distances = (lengths - 2 * few @ self.codebook.T for few in vectors.split(VECTORS_AT_ONCE))
+            return torch.cat([each.argmin(1) for each in distances])
 
     def encode(self, residual: Tensor) -> Tensor:
         """residual [B, D, T] → codes [B, T]."""
@@ -146,6 +148,14 @@ class ResidualVectorQuantizer(nn.Module):
         for k, stream in enumerate(self):
             residual, vectors = vectors, vectors - stream.codebook[codes[:, k]]
             stream.learn(residual, codes[:, k], self.learning, seed=int(self.passes) * len(self.streams) + k)
+
+    @torch.no_grad()
+    def start(self) -> None:
+        """Take the codebooks as they are for learnt."""
+        for stream in self:
+            stream.cluster_size.fill_(1.0)
+            stream.cluster_sum.copy_(stream.codebook)
+        self.started.fill_(True)
 
     def encode(self, latent: Tensor) -> Tensor:
         """latent [B, D, T] → codes [B, K, T]."""

@@ -4,7 +4,7 @@
 does the analysis and an inverse STFT the synthesis, and what is coded between them is loudness only: the log magnitudes
 of a few frames, as their principal components. A few codes draw no more than a sound's outline, which alone makes rain
 a hum; so the sound is as rough as the white noise whose phases it starts from. No phase is coded: a few rounds of
-Griffin and Lim's algorithm (1984) make them fit.
+Griffin and Lim's algorithm (1984) make them fit, or a network that was trained for it (`codec/vocoder.py`) draws both.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiogen_cli.codec.config import SpectralConfig
+from audiogen_cli.codec.vocoder import Vocoder, excite
 
 FLOOR = 3e-4  # added to magnitudes before the logarithm: about -85 dB of a full-scale sine's
 FAINT = 0.01  # of the magnitude wanted: what is fainter tells no phase
@@ -34,6 +35,7 @@ class Frames(nn.Module):
         super().__init__()
         self.n_fft, self.hop = n_fft, hop
         self.margin = (n_fft - hop) // 2
+        self.overlap = -(-self.margin // hop)  # frames to either side of one that share samples with it
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
 
     def analyse(self, wav: Tensor) -> Tensor:
@@ -83,8 +85,11 @@ class Loudness(nn.Module):
     @property
     def reach(self) -> int:
         """Frames to either side of a sample that `to_wav` makes it of."""
-        overlap = -(-self.frames.margin // self.frames.hop)  # frames that share a sample
-        return 1 + 2 * overlap * (1 + self.phase_rounds)
+        return 1 + 2 * self.frames.overlap * (1 + self.phase_rounds)
+
+    def to_bins(self, loudness: Tensor) -> Tensor:
+        """Log magnitudes of the bands [B, F, M] → of the bins [B, n_bins, F]."""
+        return (self.centres @ loudness.transpose(1, 2)).clamp(max=MAX_LOG_MAGNITUDE)
 
     def to_wav(self, patches: Tensor, noise: Tensor) -> Tensor:
         """Patches [B, T, frames_per_code · n_mels] → wav [B, 1, T · hop_length] of these magnitudes.
@@ -92,11 +97,10 @@ class Loudness(nn.Module):
         noise: [T · hop_length], white, of variance 1: the phases to begin with. Every round makes phases fit the
         magnitudes, and one another, better.
         """
-        wanted = self.centres @ patches.unflatten(2, (self.step, -1)).flatten(1, 2).transpose(1, 2)
-        magnitude = (wanted.clamp(max=MAX_LOG_MAGNITUDE).exp() - FLOOR).clamp(min=0.0)
-        excitation = self.frames.analyse(noise[None].to(magnitude.device))
-        median = (self.frames.window.square().mean() * math.log(2)).sqrt()  # of white noise's magnitudes, Rayleigh's
-        magnitude = magnitude * (excitation.abs() / median) ** self.roughness
+        wanted = self.to_bins(patches.unflatten(2, (self.step, -1)).flatten(1, 2))
+        magnitude = (wanted.exp() - FLOOR).clamp(min=0.0)
+        excitation = excite(self.frames.analyse(noise[None].to(magnitude.device)), self.frames.window)
+        magnitude = magnitude * excitation.abs() ** self.roughness
         spectrum = magnitude * _phases(excitation, 0.0)
         for _ in range(self.phase_rounds):
             heard = self.frames.analyse(self.frames.synthesise(spectrum))
@@ -169,7 +173,9 @@ class Encoder(nn.Module):
         self.project.requires_grad_(False)
 
     def forward(self, wav: Tensor) -> Tensor:
-        return self.project(self.loudness(wav)).transpose(1, 2)
+        with torch.autocast(wav.device.type, enabled=False):  # at rest: a training must see the codes that will be
+            latent: Tensor = self.project(self.loudness(wav))
+        return latent.transpose(1, 2)
 
 
 class Decoder(nn.Module):
@@ -179,6 +185,15 @@ class Decoder(nn.Module):
         super().__init__()
         self.loudness = Loudness(config, sample_rate)
         self.expand = nn.Linear(latent_dim, config.frames_per_code * config.n_mels)
+        self.vocoder: Vocoder | None = None
+        if config.vocoder:
+            sizes = latent_dim, config.n_mels, config.n_bins, config.frames_per_code
+            self.vocoder = Vocoder(config.vocoder, *sizes)
+
+    @property
+    def reach(self) -> int:
+        """STFT frames to either side of a sample that it is made of."""
+        return self.loudness.frames.overlap * 2 + 1 + self.vocoder.reach if self.vocoder else self.loudness.reach
 
     def patches(self, latent: Tensor) -> Tensor:
         """latent [B, D, T] → patches [B, T, frames_per_code · n_mels] as `Loudness` has them."""
@@ -186,14 +201,28 @@ class Decoder(nn.Module):
         return patches
 
     def forward(self, latent: Tensor, noise: Tensor | None = None) -> Tensor:
-        """noise: [T · hop_length], white, of variance 1; None: that of a sound's beginning."""
-        if noise is None:
-            noise = WhiteNoise().take(latent.shape[-1] * self.loudness.hop_length)
-        return self.loudness.to_wav(self.patches(latent), noise)
+        """noise: [T · hop_length], white, of variance 1; None: that of a sound's beginning, in training any."""
+        n_samples = latent.shape[-1] * self.loudness.hop_length
+        patches = self.patches(latent)
+        if self.vocoder is None:
+            return self.loudness.to_wav(patches, WhiteNoise().take(n_samples) if noise is None else noise)
+        if noise is not None:
+            noise = noise[None].to(latent.device)
+        elif self.training:  # of every clip its own, lest the network learn one by heart
+            noise = torch.randn(len(latent), n_samples, device=latent.device)
+        else:
+            noise = WhiteNoise().take(n_samples)[None].to(latent.device)
+        loudness, frames = patches.unflatten(2, (self.loudness.step, -1)).flatten(1, 2), self.loudness.frames
+        with torch.autocast(latent.device.type, enabled=False):
+            wanted = self.loudness.to_bins(loudness)
+        spectrum = self.vocoder(latent, loudness, wanted, excite(frames.analyse(noise), frames.window))
+        return soft_limit(frames.synthesise(spectrum)[:, None])
 
     def loss(self, latent: Tensor, wav: Tensor) -> Tensor:
         """L1 + root mean square distance (as eq. 1) between the patches of wav [B, 1, N] and those decoded."""
-        difference = self.patches(latent) - self.loudness(wav)
+        with torch.autocast(wav.device.type, enabled=False):
+            wanted = self.loudness(wav)
+        difference = self.patches(latent) - wanted
         return difference.abs().mean() + (difference.square().mean() + 1e-12).sqrt()
 
 

@@ -233,7 +233,7 @@ class SpectralDecoder(Stage):
 
     def __init__(self, decoder: spectral.Decoder) -> None:
         self.decoder, self.hop_length = decoder, decoder.loudness.hop_length
-        self.margin = -(-decoder.loudness.reach // decoder.loudness.step)  # frames of codes
+        self.margin = -(-decoder.reach // decoder.loudness.step)  # frames of codes
 
     def __call__(self, x: Tensor, memory: Memory, last: bool) -> Tensor:
         source, n_past, old, old_noise = memory.get(self) or (spectral.WhiteNoise(), 0, x[:, :0], torch.empty(0))

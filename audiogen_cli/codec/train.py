@@ -35,6 +35,7 @@ from audiogen_cli.training.launch import StopSignal
 from audiogen_cli.training.log import RunLog, record_run
 from audiogen_cli.training.schedule import learning_rate
 
+AUDIO_LOSSES = ("time", "mel", "adversarial", "feature")  # whose gradients meet at the decoded audio
 QUIET = 0.1  # of the usual level, where decoders begin
 
 
@@ -68,11 +69,13 @@ def train(
     validation: Sequence[Clip],
     out: Path,
     validator: Validator | None = None,
+    start_from: Path | None = None,
 ) -> Path:
     """Train a codec on crops of `clips` and write its model folder to `out`; run again, it resumes.
 
     validator: called every `validate_every` steps and at the end with at most `validate_clips` of the `validation`
     clips, spread over all of them, and the folder `out/reconstructions/step-NNNNNN`.
+    start_from: a codec whose weights to begin with; it may lack parts of the decoder, which begin afresh.
     Raises InputError if `out` holds a run with other settings, AudiogenError if the loss stops being a number.
     """
     accelerator = Accelerator(mixed_precision=config.precision)
@@ -81,16 +84,24 @@ def train(
     if config.batch_size % accelerator.num_processes:
         raise InputError(f"batch_size {config.batch_size} cannot be shared by {accelerator.num_processes} processes")
     if accelerator.is_main_process:
-        record_run(out, config, {"clips": len(clips), "validation_clips": len(validation)})
+        inputs = {"clips": len(clips), "validation_clips": len(validation)}
+        if start_from:
+            inputs["start_from"] = model_folder.fingerprint(model_folder.find_model(start_from))
+        record_run(out, config, inputs)
     torch.manual_seed(config.seed)
     state = build_state(config, accelerator.device)
     if checkpoints := list_checkpoints(out):
         resume(state, checkpoints[-1])
     mel_loss = MelLoss(config.losses, config.codec.sample_rate).to(accelerator.device)
-    dataset = CropDataset(clips, config.crop_seconds, config.codec.sample_rate, config.seed, config.fill)
+    sample_rate = config.codec.sample_rate
+    dataset = CropDataset(
+        clips, config.crop_seconds, sample_rate, config.seed, config.fill, config.mix, config.vary
+    )
     network = config.codec.network
     n_crops = network.start_crops if isinstance(network, SpectralConfig) else 0
-    if state.step == 0 and n_crops:
+    if state.step == 0 and start_from:
+        state.codec.start_from(start_from)
+    elif state.step == 0 and n_crops:
         state.codec.start(dataset[i][None].to(accelerator.device) for i in range(n_crops))
     sampler = RankSampler(
         config.batch_size, accelerator.process_index, accelerator.num_processes, state.step, config.max_steps
@@ -182,7 +193,7 @@ def train_step(
     losses, which costs 7 passes through it where turns cost 9, and micro-batches need no second pass through G.
     """
     rate = learning_rate(state.step, config.lr, config.schedule, config.warmup_steps, config.max_steps)
-    playing = config.codec.network.kind == "seanet" and state.step >= config.adversary_start
+    playing = config.codec.network.learns_from_audio and state.step >= config.adversary_start
     learning = playing and state.step % config.adversary_every == 0
     state.codec.train()
     sums: dict[str, Tensor] = {}
@@ -190,9 +201,9 @@ def train_step(
         with accelerator.autocast():
             output = state.codec(part)
         losses, share = {"commitment": output.commitment}, len(part) / len(wav)  # losses are means over clips
-        if output.decoded is None:
+        if output.spectrum is not None:
             losses["spectrum"] = output.spectrum
-        else:
+        if output.decoded is not None:
             decoded = output.decoded.float()
             judged = judge(state.discriminator, part, decoded, learning, accelerator) if playing else None
             losses |= waveform_losses(part, decoded, mel_loss, judged)
@@ -202,8 +213,14 @@ def train_step(
                 (share * losses["discriminator"]).backward(
                     inputs=[each for each in state.discriminator.parameters() if each.requires_grad], retain_graph=True
                 )
-        losses["loss"] = torch.stack(list(weigh(losses, config.losses).values())).sum()
-        (share * losses["loss"]).backward(inputs=[each for each in state.codec.parameters() if each.requires_grad])
+        weighted = weigh(losses, config.losses)
+        losses["loss"] = torch.stack(list(weighted.values())).sum()
+        roots, slopes = [losses["loss"]], [losses["loss"].new_tensor(share)]
+        if config.losses.balance and output.decoded is not None:
+            heard = {name: weighted.pop(name) for name in AUDIO_LOSSES if name in weighted}
+            roots = [torch.stack(list(weighted.values())).sum(), decoded]
+            slopes.append(share * balance(heard, config.losses, decoded))
+        torch.autograd.backward(roots, slopes, inputs=[p for p in state.codec.parameters() if p.requires_grad])
         for name, value in losses.items():
             sums[name] = sums.get(name, 0.0) + share * value.detach()
     state.codec.quantizer.learn()
@@ -239,14 +256,29 @@ def weigh(losses: dict[str, Tensor], weights: LossConfig) -> dict[str, Tensor]:
     return {name: getattr(weights, name) * value for name, value in losses.items() if hasattr(weights, name)}
 
 
+def balance(losses: dict[str, Tensor], weights: LossConfig, decoded: Tensor) -> Tensor:
+    """The gradient at decoded audio [B, 1, N] to which each loss adds its λ's share: its own, scaled to that norm.
+
+    After EnCodec's balancer (Défossez 2022, sec. 3.4), whose averages over steps a whole batch makes needless.
+    """
+    shares = {name: getattr(weights, name) for name in losses}
+    total = torch.zeros_like(decoded)
+    for name, loss in losses.items():
+        if shares[name]:
+            (gradient,) = torch.autograd.grad(loss, decoded, retain_graph=True)
+            total += shares[name] / sum(shares.values()) * gradient / gradient.norm().clamp(min=1e-20)
+    return total
+
+
 def gradient_shares(
     state: State, wav: Tensor, mel_loss: MelLoss, config: CodecTrainConfig, accelerator: Accelerator
 ) -> dict[str, float]:
     """How much each weighted loss pulls at the decoder's output for wav [B, 1, N]: its gradient's norm over their sum.
 
-    The commitment pulls at the latent only and is not in it; nor do spectral networks, whose loss is one, have shares.
+    The commitment and the loss of the loudness pull at what comes before it and are not in it; a spectral network
+    without a vocoder has no other.
     """
-    if config.codec.network.kind != "seanet":
+    if not config.codec.network.learns_from_audio:
         return {}
     part = wav[: config.micro_batch or len(wav)]
     with torch.no_grad(), accelerator.autocast():

@@ -22,6 +22,12 @@ def train_codec(
     out: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Run folder; the finished model folder is written there too.")
     ] = Path("runs/codec"),
+    start_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="FOLDER", help="Codec to begin with; parts that its decoder lacks begin afresh."
+        ),
+    ] = None,
     set_: SetOption = None,
     max_steps: MaxStepsOption = None,
     processes: ProcessesOption = 1,
@@ -45,7 +51,7 @@ def train_codec(
     from audiogen_cli.evaluation.codec_validation import validate_codec
 
     parts = {split: [clip for clip in clips if clip.split == split] for split in ("train", "val")}
-    folder = train(recipe, parts["train"], parts["val"], out, validate_codec)
+    folder = train(recipe, parts["train"], parts["val"], out, validate_codec, start_from)
     if is_main_process():
         typer.echo(folder)
         typer.echo(f"next: audiogen tokenize --manifests {manifests} --codec {folder}", err=True)
