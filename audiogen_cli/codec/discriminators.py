@@ -13,13 +13,21 @@ SLOPE = 0.2  # of the leaky ReLU, as in EnCodec
 FAINT = 1e-8  # squared magnitude that counts as nothing where magnitudes are compressed
 
 
+def _normed(conv: nn.Conv2d) -> nn.Module:
+    """With weight norm. PyTorch's own initialisation halves a signal at every layer, and biases are all that is left."""
+    nn.init.kaiming_normal_(conv.weight, SLOPE)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return weight_norm(conv)
+
+
 class FrequencyConv2d(nn.Module):
     """Conv2d over [B, C, time, frequency], kernel 3×8, padded so that time is kept and frequency divided."""
 
     def __init__(self, inputs: int, outputs: int, dilation: int = 1, stride: int = 1) -> None:
         super().__init__()
         conv = nn.Conv2d(inputs, outputs, (3, 8), (1, stride), padding=(dilation, 0), dilation=(dilation, 1))
-        self.conv = weight_norm(conv)
+        self.conv = _normed(conv)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(F.pad(x, (4, 3)))  # an even kernel cannot be centred: the odd one goes left
@@ -38,10 +46,10 @@ class STFTDiscriminator(nn.Module):
             [
                 FrequencyConv2d(2, channels),
                 *(FrequencyConv2d(channels, channels, dilation, stride=2) for dilation in (1, 2, 4)),
-                weight_norm(nn.Conv2d(channels, channels, 3, padding=1)),
+                _normed(nn.Conv2d(channels, channels, 3, padding=1)),
             ]
         )
-        self.head = weight_norm(nn.Conv2d(channels, 1, 3, padding=1))
+        self.head = _normed(nn.Conv2d(channels, 1, 3, padding=1))
 
     def forward(self, wav: Tensor) -> tuple[Tensor, list[Tensor]]:
         spectrum = torch.stft(
