@@ -164,7 +164,8 @@ class LossConfig:
         0.05  # ours: EnCodec's 1 goes with its balancer of gradients; without it latents shrank to a point
     )
     # ours, after EnCodec's balancer: λ of the losses on decoded audio are shares of the gradient there, whatever the
-    # size of each loss and of the discriminators' slopes, which a short training has no time to find out
+    # size of each loss and of the discriminators' slopes, which a short training has no time to find out. Scaled for
+    # each micro-batch and process by itself
     balance: bool = False
     spectrum: float = 1.0  # of the spectral networks' loudness; without a vocoder they have no other but commitment
     mel_scales: tuple[int, int] = (5, 11)  # windows 2^5 … 2^11

@@ -54,7 +54,7 @@ class CropDataset(Dataset[Tensor]):
         generator = np.random.default_rng([self.seed, i])
         wav = self._audible(self.clip(i), generator)
         if self.mixed and generator.random() < self.mixed:
-            other = self._audible(self.clips[generator.integers(len(self.clips))], generator)
+            other = self._audible(self.clips[int(generator.integers(len(self.clips)))], generator)
             draw = MixDraw(*(self.n_samples,) * 3, offset=0, snr=generator.uniform(*SNR_RANGE))
             return mix(wav[None], other[None], [draw]).wav[0]
         return wav

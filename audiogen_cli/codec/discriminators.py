@@ -14,7 +14,7 @@ FAINT = 1e-8  # squared magnitude that counts as nothing where magnitudes are co
 
 
 def _normed(conv: nn.Conv2d) -> nn.Module:
-    """With weight norm. PyTorch's own initialisation halves a signal at every layer, and biases are all that is left."""
+    """With weight norm. PyTorch's own initialisation halves a signal at every layer: biases are all that is left."""
     nn.init.kaiming_normal_(conv.weight, SLOPE)
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
@@ -76,7 +76,9 @@ class MultiScaleSTFTDiscriminator(nn.Module):
 
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
-        self.scales = nn.ModuleList(STFTDiscriminator(window, config.channels, config.power) for window in config.windows)
+        self.scales = nn.ModuleList(
+            STFTDiscriminator(window, config.channels, config.power) for window in config.windows
+        )
 
     def forward(self, wav: Tensor) -> list[tuple[Tensor, list[Tensor]]]:
         return [scale(wav) for scale in self.scales]

@@ -84,7 +84,7 @@ def train(
     if config.batch_size % accelerator.num_processes:
         raise InputError(f"batch_size {config.batch_size} cannot be shared by {accelerator.num_processes} processes")
     if accelerator.is_main_process:
-        inputs = {"clips": len(clips), "validation_clips": len(validation)}
+        inputs: dict[str, Any] = {"clips": len(clips), "validation_clips": len(validation)}
         if start_from:
             inputs["start_from"] = model_folder.fingerprint(model_folder.find_model(start_from))
         record_run(out, config, inputs)
@@ -94,9 +94,7 @@ def train(
         resume(state, checkpoints[-1])
     mel_loss = MelLoss(config.losses, config.codec.sample_rate).to(accelerator.device)
     sample_rate = config.codec.sample_rate
-    dataset = CropDataset(
-        clips, config.crop_seconds, sample_rate, config.seed, config.fill, config.mix, config.vary
-    )
+    dataset = CropDataset(clips, config.crop_seconds, sample_rate, config.seed, config.fill, config.mix, config.vary)
     network = config.codec.network
     n_crops = network.start_crops if isinstance(network, SpectralConfig) else 0
     if state.step == 0 and start_from:
@@ -196,6 +194,8 @@ def train_step(
     playing = config.codec.network.learns_from_audio and state.step >= config.adversary_start
     learning = playing and state.step % config.adversary_every == 0
     state.codec.train()
+    # What the step draws (a vocoder's noise) follows from its number, so that a run that was stopped draws it again.
+    torch.manual_seed((config.seed << 40) + (accelerator.process_index << 32) + state.step)
     sums: dict[str, Tensor] = {}
     for part in wav.split(config.micro_batch or len(wav)):
         with accelerator.autocast():

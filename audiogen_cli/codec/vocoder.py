@@ -1,8 +1,8 @@
 """The spectral decoder's network: from the outline of a sound that codes give to its spectrum.
 
 # ours: a few codes tell how loud each band of the mel scale is, not how the sound wavers within it, and neither phases.
-Blocks of ConvNeXt (Liu 2022) on frames before an inverse STFT, as in Vocos (Siuzdak 2023), draw them. White noise shaped
-by one set of gains and tones of another are summed, as harmonic-plus-noise synthesis does (Serra and Smith 1990), so a
+Blocks of ConvNeXt (Liu 2022) on frames before an inverse STFT, as in Vocos (Siuzdak 2023), draw them. White noise under
+one set of gains and tones of another are summed, as harmonic-plus-noise synthesis does (Serra and Smith 1990), so a
 fresh network already sounds like shaped noise; the losses of sec. 3.1 teach it the rest.
 """
 

@@ -52,6 +52,26 @@ def test_mel_loss_of_silence_has_a_finite_gradient():
     assert torch.isfinite(decoded.grad).all()
 
 
+def test_signals_keep_their_size_through_a_fresh_discriminator():
+    torch.manual_seed(0)
+    with torch.no_grad():
+        _, features = STFTDiscriminator(512, 32, power=0.4)(0.1 * torch.randn(2, 1, 8000))
+    sizes = [float(each.std()) for each in features]
+    assert max(sizes) < 2 * min(sizes)
+
+
+def test_compressed_discriminators_hear_what_is_faint_beside_what_is_loud():
+    torch.manual_seed(0)
+    loud, faint = (torch.sin(hz * torch.arange(8000.0))[None, None] for hz in (0.5, 1.5))
+
+    def difference(power: float) -> float:
+        judge = STFTDiscriminator(512, 8, power).requires_grad_(False)
+        (_, (without, *_)), (_, (with_it, *_)) = judge(loud), judge(loud + 0.003 * faint)
+        return float((with_it - without).norm() / without.norm())
+
+    assert difference(0.4) > 5 * difference(1.0)
+
+
 @pytest.mark.parametrize("n_fft", [32, 256, 2048])
 def test_every_mel_band_hears_something(n_fft):
     filters = mel_filters(n_fft, 64, 16_000)

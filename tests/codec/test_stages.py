@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audiogen_cli.codec import model, stages
-from audiogen_cli.codec.config import CodecConfig, SEANetConfig, SpectralConfig
+from audiogen_cli.codec.config import CodecConfig, SEANetConfig, SpectralConfig, VocoderConfig
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.codec.row_encoder import encode_all
 
@@ -21,6 +21,9 @@ NETWORKS = [
     ),
     SpectralConfig(n_fft=64, stft_hop=16, frames_per_code=3),
     SpectralConfig(n_fft=50, stft_hop=10, frames_per_code=2, phase_rounds=0),
+    SpectralConfig(
+        n_fft=64, stft_hop=16, frames_per_code=3, vocoder=VocoderConfig(dim=8, code_blocks=1, frame_blocks=2)
+    ),
 ]
 
 

@@ -23,10 +23,11 @@ from audiogen_cli.codec.config import (
     QuantizerConfig,
     SEANetConfig,
     SpectralConfig,
+    VocoderConfig,
 )
 from audiogen_cli.codec.losses import MelLoss
 from audiogen_cli.codec.model import AudioCodec
-from audiogen_cli.codec.train import Report, build_state, gradient_shares, train, train_step
+from audiogen_cli.codec.train import Report, balance, build_state, gradient_shares, train, train_step
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.interop.model_folder import find_model
@@ -114,6 +115,29 @@ def test_spectral_networks_train_and_resume(clips, tmp_path):
     history = losses(train(recipe(codec=config, max_steps=10), clips, [], parts))
     assert history == pytest.approx(losses(whole), abs=1e-5)
     assert AudioCodec.load(whole).decode(torch.zeros(1, 2, 3, dtype=torch.long)).shape == (1, 1, 3 * 1280)
+
+
+def test_a_codec_gets_a_vocoder_and_keeps_its_codes(clips, tmp_path):
+    plain = CodecConfig(network=SPECTRAL, latent_dim=8, n_q=2, codebook_size=16)
+    still = {"quantizer": QuantizerConfig(decay=1.0, dead_below=0.0, kmeans_vectors=0.5), "weights_dtype": "float16"}
+    first = train(recipe(codec=plain, **still), clips, [], tmp_path / "first")
+    better = replace(plain, network=replace(SPECTRAL, vocoder=VocoderConfig(dim=8, code_blocks=1, frame_blocks=1)))
+    config = recipe(codec=better, losses=LossConfig(mel_scales=(6, 8), time=0.0, balance=True), mix=0.5, **still)
+    whole = train(config, clips, clips[:1], tmp_path / "whole", lambda codec, heard, folder: Report({}), first)
+    train(replace(config, max_steps=3), clips, clips[:1], tmp_path / "parts", None, first)
+    assert_equal_runs(train(config, clips, clips[:1], tmp_path / "parts", None, first), whole, 1e-5)
+    assert {"adversarial", "feature", "mel", "spectrum"} <= set(logged(whole)[-1])
+    wav = 0.1 * torch.randn(1, 1, 16_000)
+    codes = AudioCodec.load(first).encode(wav)
+    assert torch.equal(AudioCodec.load(whole).encode(wav), codes)
+    assert not torch.equal(AudioCodec.load(whole).decode(codes), AudioCodec.load(first).decode(codes))
+
+
+def test_refuses_to_start_from_another_kind_of_codec(clips, tmp_path):
+    other = train(recipe(max_steps=1), clips, [], tmp_path / "other")
+    config = recipe(codec=CodecConfig(network=SPECTRAL, latent_dim=8, n_q=2, codebook_size=16))
+    with pytest.raises(InputError, match=r"no codec to start from: encoder\.\S+ is not as the recipe has it"):
+        train(config, clips, [], tmp_path / "run", start_from=other)
 
 
 def assert_equal_runs(run: Path, other: Path, tolerance: float) -> None:
@@ -229,6 +253,17 @@ def test_gradient_shares_of_the_adversaries_count_once_they_play(clips):
     only = replace(config, losses=replace(config.losses, mel=0.0, adversarial=0.0, feature=0.0))
     assert gradient_shares(state, wav, mel, only, accelerator)["share_time"] == pytest.approx(1)
     assert all(parameter.grad is None for parameter in state.discriminator.parameters())
+
+
+def test_balanced_losses_pull_by_their_shares_whatever_their_size():
+    decoded = torch.randn(2, 1, 50, requires_grad=True)
+    losses = {"mel": 1e6 * decoded[..., :25].sum(), "adversarial": 1e-6 * decoded[..., 25:].square().sum()}
+    pull = balance(losses, LossConfig(mel=1.0, adversarial=3.0), decoded)
+    assert float(pull[..., :25].norm()) == pytest.approx(0.25)
+    assert float(pull[..., 25:].norm()) == pytest.approx(0.75)
+    assert torch.allclose(pull[..., 25:] / pull[..., 25:].norm(), decoded[..., 25:] / decoded[..., 25:].norm())
+    mute = {"mel": losses["mel"], "adversarial": 0.0 * decoded.sum()}  # discriminators that are quite taken in
+    assert float(balance(mute, LossConfig(mel=1.0, adversarial=3.0), decoded).norm()) == pytest.approx(0.25)
 
 
 if __name__ == "__main__":  # one of the two processes; half its two crops at a time
