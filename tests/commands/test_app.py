@@ -39,6 +39,24 @@ def test_no_arguments_show_the_help(audiogen) -> None:
     assert audiogen().stdout == audiogen("-h").stdout
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "2000"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "active"}, "None"),
+    ],
+)
+def test_threads_wait_briefly_unless_told_otherwise(given: dict[str, str], expected: str) -> None:
+    script = (
+        "import atexit, os, sys; from audiogen_cli.app import main; sys.argv = ['audiogen', '--version']; "
+        "atexit.register(lambda: print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)); main()"
+    )
+    clean = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    result = subprocess.run([sys.executable, "-c", script], env=clean | given, capture_output=True, text=True)
+    assert result.stdout.split()[-2:] == [expected, "False"]
+
+
 def test_version(audiogen) -> None:
     result = audiogen("--version")
     assert (result.returncode, result.stdout.split()[0]) == (0, "audiogen")
