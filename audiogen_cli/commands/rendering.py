@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from audiogen_cli.lm.jobs import Job
     from audiogen_cli.lm.render import Outcome
 
-LONG_SECONDS = 60.0  # of sound drawn, candidates included, from which on the cost is told beforehand
+LONG_SECONDS = 120.0  # of sound drawn, candidates included, from which on the cost is worked out beforehand
+LONG_WAIT = 10.0  # seconds of computing from which on it is told
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,8 @@ def _tell_cost(generator: Generator, jobs: Sequence[Job], batch_size: int | None
         )
     if sum(drawn) >= LONG_SECONDS:
         seconds = generator.estimate(drawn, batch_size)
-        typer.echo(f"{_time(total)} of sound, about {_time(seconds)} of computing on {generator.device}", err=True)
+        if seconds >= LONG_WAIT:
+            typer.echo(f"{_time(total)} of sound, about {_time(seconds)} of computing on {generator.device}", err=True)
 
 
 def _print(outcome: Outcome, as_json: bool) -> None:

@@ -138,23 +138,26 @@ class Generator:
     def estimate(self, durations: Sequence[float], batch_size: int | None = None) -> float:
         """About how many seconds of computing so many seconds of new sound take, windows that slide included.
 
-        Times the first steps of one sound, and the reading of as many frames at once.
+        Times the first steps of as many sounds as are made at once and, if windows slide, the reading of as many frames.
         """
-        nothing = torch.zeros(self.config.n_q, TIMED_FRAMES, dtype=torch.long)
-        per_step = self._time(Job(None, TIMED_FRAMES, 0, self.sampling)) / TIMED_FRAMES
-        prompted = self._time(Job(None, TIMED_FRAMES + 1, 0, self.sampling, nothing))
-        per_read = max(0.0, prompted - per_step) / TIMED_FRAMES
-        counts = [count_frames(self.config, 0, math.ceil(each * self.config.frame_rate)) for each in durations]
-        seconds = [per_step * n_steps + per_read * n_read for n_steps, n_read in counts]
-        together = batch_size or self._default_batch
+        together = min(batch_size or self._default_batch, max(1, len(durations)))
         if self.engine.exact:
             together = min(together, self.engine.most_rows // 2)
+        text = torch.zeros(1, self.config.text_width)  # any: it makes the sound a guided one
+        counts = [count_frames(self.config, 0, math.ceil(each * self.config.frame_rate)) for each in durations]
+        per_step = self._time(Job(text, TIMED_FRAMES, 0, self.sampling), together) / TIMED_FRAMES
+        per_read = 0.0
+        if any(n_read for _, n_read in counts):
+            nothing = torch.zeros(self.config.n_q, TIMED_FRAMES, dtype=torch.long)
+            prompted = self._time(Job(text, TIMED_FRAMES + 1, 0, self.sampling, nothing), together)
+            per_read = max(0.0, prompted - per_step) / TIMED_FRAMES
+        seconds = [per_step * n_steps + per_read * n_read for n_steps, n_read in counts]
         return max(sum(seconds) / together, max(seconds, default=0.0))
 
-    def _time(self, job: Job) -> float:
-        """Seconds of decoding it."""
+    def _time(self, job: Job, n: int) -> float:
+        """Seconds of decoding it n times side by side."""
         begun = time.perf_counter()
-        for _ in self.engine.stream(job, job.n_frames):
+        for _ in self.engine.generate([job] * n, n):
             pass
         return time.perf_counter() - begun
 

@@ -159,6 +159,7 @@ def test_long_work_is_told_beforehand(
     tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("audiogen_cli.commands.rendering.LONG_SECONDS", 6)
+    monkeypatch.setattr("audiogen_cli.commands.rendering.LONG_WAIT", 0)
     generate(["rain"], tmp_path / "x.wav", model=str(model), duration=6, seed=1)
     _, note, cost, *_ = capsys.readouterr().err.splitlines()
     assert note == "note: trained on 5 s; beyond, the model hears its own last 2.5 to 5 s"
@@ -170,12 +171,14 @@ def test_candidates_count_as_work(
     tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("audiogen_cli.commands.rendering.LONG_SECONDS", 2)
-    asked = []
-    monkeypatch.setattr(Generator, "estimate", lambda self, durations, batch_size: asked.append(durations) or 1.0)
+    asked, waits = [], iter([9.9, 10.0])
+    monkeypatch.setattr(Generator, "estimate", lambda self, *given: asked.append(given[0]) or next(waits))
     generate(["rain"], tmp_path / "x.wav", model=str(model), duration=1, seed=1)
     assert not asked and "computing" not in capsys.readouterr().err
-    generate(["rain"], tmp_path / "x.wav", model=str(model), duration=1, seed=1, candidates=3)
-    assert asked == [[1.0] * 3] and "1 s of sound, about" in capsys.readouterr().err
+    for told in (False, True):  # what does not take long needs no warning
+        generate(["rain"], tmp_path / "x.wav", model=str(model), duration=1, seed=1, candidates=3)
+        assert asked.pop() == [1.0] * 3
+        assert ("1 s of sound, about 10 s" in capsys.readouterr().err) == told
 
 
 class TestStream:

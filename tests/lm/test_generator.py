@@ -222,13 +222,15 @@ def test_an_estimate_grows_with_the_sound(generator: Generator) -> None:
 
 def test_an_estimate_counts_steps_and_frames_read_again(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     # A step takes a second, reading a frame a quarter of one; the window holds 11 steps, of which 5 stay.
-    monkeypatch.setattr(generator, "_time", lambda job: job.n_frames - job.n_prompt + job.n_prompt / 4)
+    monkeypatch.setattr(generator, "_time", lambda job, n: job.n_frames - job.n_prompt + job.n_prompt / 4)
     assert generator.estimate([0.36]) == 10  # 9 frames, the second stream one step late
     assert generator.estimate([1.0]) == 26 + (5 + 5 + 5) / 4
     assert generator.estimate([0.36] * 16) == 2 * 10
     assert generator.estimate([0.36] * 16, 1) == 16 * 10
     assert generator.estimate([0.36, 1.0]) == generator.estimate([1.0])
     assert generator.estimate([]) == 0
+    monkeypatch.setattr(generator, "_time", lambda job, n: n * job.n_frames)  # nothing is gained side by side
+    assert generator.estimate([0.36] * 16) == generator.estimate([0.36] * 16, 1) == 16 * 10
 
 
 @pytest.mark.parametrize("n_prompt", [1, 639, 640, 5000, 9000])  # up to beyond the trained window of 6400
