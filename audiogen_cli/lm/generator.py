@@ -138,7 +138,7 @@ class Generator:
     def estimate(self, durations: Sequence[float], batch_size: int | None = None) -> float:
         """About how many seconds of computing so many seconds of new sound take, windows that slide included.
 
-        Times the first steps of as many sounds as are made at once and, if windows slide, the reading of as many frames.
+        Times the first steps of as many sounds as are made at once and, where windows slide, the reading of frames.
         """
         together = min(batch_size or self._default_batch, max(1, len(durations)))
         if self.engine.exact:
