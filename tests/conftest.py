@@ -9,6 +9,9 @@ import pytest
 
 REPOSITORY = Path(__file__).parent.parent
 
+# As the command does for itself: beside something else, tests would take many times as long. Before torch is imported.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+
 
 @pytest.fixture(scope="session")
 def esc50() -> Path:

@@ -92,8 +92,8 @@ def train(
     state = build_state(config, accelerator.device)
     if checkpoints := list_checkpoints(out):
         resume(state, checkpoints[-1])
-    mel_loss = MelLoss(config.losses, config.codec.sample_rate).to(accelerator.device)
     sample_rate = config.codec.sample_rate
+    mel_loss = MelLoss(config.losses, sample_rate).to(accelerator.device)
     dataset = CropDataset(clips, config.crop_seconds, sample_rate, config.seed, config.fill, config.mix, config.vary)
     network = config.codec.network
     n_crops = network.start_crops if isinstance(network, SpectralConfig) else 0
