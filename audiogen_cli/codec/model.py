@@ -156,7 +156,7 @@ class AudioCodec(nn.Module):
 
         Raises InputError if it lacks more than parts of the decoder, or if its weights are of other sizes.
         """
-        weights, own = model_folder.load_weights(model_folder.find_model(folder)), self.state_dict()
+        weights, own = model_folder.load_weights(folder), self.state_dict()
         lacking = next((name for name in own if name not in weights and not name.startswith("decoder.")), None)
         unlike = next((name for name in weights if name not in own or own[name].shape != weights[name].shape), None)
         if lacking or unlike:

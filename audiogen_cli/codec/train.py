@@ -75,21 +75,23 @@ def train(
 
     validator: called every `validate_every` steps and at the end with at most `validate_clips` of the `validation`
     clips, spread over all of them, and the folder `out/reconstructions/step-NNNNNN`.
-    start_from: a codec whose weights to begin with; it may lack parts of the decoder, which begin afresh.
-    Raises InputError if `out` holds a run with other settings, AudiogenError if the loss stops being a number.
+    start_from: folder of a codec whose weights to begin with; it may lack parts of the decoder, which begin afresh.
+    Raises InputError if `out` holds a run with other settings or `start_from` another kind of codec, AudiogenError if
+    the loss stops being a number.
     """
     accelerator = Accelerator(mixed_precision=config.precision)
     if accelerator.device.type == "cpu":
         reuse_memory()
     if config.batch_size % accelerator.num_processes:
         raise InputError(f"batch_size {config.batch_size} cannot be shared by {accelerator.num_processes} processes")
-    if accelerator.is_main_process:
-        inputs: dict[str, Any] = {"clips": len(clips), "validation_clips": len(validation)}
-        if start_from:
-            inputs["start_from"] = model_folder.fingerprint(model_folder.find_model(start_from))
-        record_run(out, config, inputs)
     torch.manual_seed(config.seed)
     state = build_state(config, accelerator.device)
+    inputs: dict[str, Any] = {"clips": len(clips), "validation_clips": len(validation)}
+    if start_from:
+        state.codec.start_from(start_from)
+        inputs["start_from"] = model_folder.fingerprint(start_from)
+    if accelerator.is_main_process:
+        record_run(out, config, inputs)
     if checkpoints := list_checkpoints(out):
         resume(state, checkpoints[-1])
     sample_rate = config.codec.sample_rate
@@ -97,9 +99,7 @@ def train(
     dataset = CropDataset(clips, config.crop_seconds, sample_rate, config.seed, config.fill, config.mix, config.vary)
     network = config.codec.network
     n_crops = network.start_crops if isinstance(network, SpectralConfig) else 0
-    if state.step == 0 and start_from:
-        state.codec.start_from(start_from)
-    elif state.step == 0 and n_crops:
+    if state.step == 0 and n_crops and not start_from:
         state.codec.start(dataset[i][None].to(accelerator.device) for i in range(n_crops))
     sampler = RankSampler(
         config.batch_size, accelerator.process_index, accelerator.num_processes, state.step, config.max_steps

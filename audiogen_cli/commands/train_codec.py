@@ -25,7 +25,9 @@ def train_codec(
     start_from: Annotated[
         Path | None,
         typer.Option(
-            "--from", metavar="FOLDER", help="Codec to begin with; parts that its decoder lacks begin afresh."
+            "--from",
+            metavar="FOLDER",
+            help="Codec (or language model, for its codec) to begin with; parts that its decoder lacks begin afresh.",
         ),
     ] = None,
     set_: SetOption = None,
@@ -49,9 +51,10 @@ def train_codec(
         return relaunch(processes)
     from audiogen_cli.codec.train import train
     from audiogen_cli.evaluation.codec_validation import validate_codec
+    from audiogen_cli.lm.inputs import codec_folder
 
     parts = {split: [clip for clip in clips if clip.split == split] for split in ("train", "val")}
-    folder = train(recipe, parts["train"], parts["val"], out, validate_codec, start_from)
+    folder = train(recipe, parts["train"], parts["val"], out, validate_codec, start_from and codec_folder(start_from))
     if is_main_process():
         typer.echo(folder)
         typer.echo(f"next: audiogen tokenize --manifests {manifests} --codec {folder}", err=True)
