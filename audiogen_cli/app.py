@@ -84,7 +84,7 @@ for name, command in COMMANDS.items():
 
 def main() -> None:
     """Run the command line of this process and exit with its code."""
-    _wait_briefly()
+    wait_briefly()
     arguments = sys.argv[1:]
     debug = DEBUG_OPTION in arguments
     arguments = [argument for argument in arguments if argument != DEBUG_OPTION] or ["--help"]
@@ -105,7 +105,7 @@ def main() -> None:
     sys.exit(code)
 
 
-def _wait_briefly() -> None:
+def wait_briefly() -> None:
     """Have threads that wait for one another sleep soon instead of spinning; to be called before torch is imported.
 
     GNU's OpenMP, torch's on Linux, spins for milliseconds. Where another program keeps a core busy, that takes the time

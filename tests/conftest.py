@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from audiogen_cli.app import wait_briefly
+
 REPOSITORY = Path(__file__).parent.parent
 
-# As the command does for itself: beside something else, tests would take many times as long. Before torch is imported.
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+wait_briefly()  # as the command does: beside something else, tests would take many times as long
 
 
 @pytest.fixture(scope="session")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from audiogen_cli.data.audio import read_audio
-from audiogen_cli.data.filling import fill
+from audiogen_cli.codec.plan import whole_clip
+from audiogen_cli.codec.tokenize import read_window
 from audiogen_cli.data.manifest import Clip
-from audiogen_cli.data.mixing import SNR_RANGE, MixDraw, mix
+from audiogen_cli.data.mixing import draw_mix, mix
 from audiogen_cli.errors import InputError
 from audiogen_cli.training.launch import ignore_signals
 from audiogen_cli.training.schedule import SampleOrder
@@ -41,6 +42,8 @@ class CropDataset(Dataset[Tensor]):
     ) -> None:
         if not clips:
             raise InputError("no clips to train on: the manifests hold none of the split asked for")
+        if mixed and len(clips) < 2:
+            raise InputError("mix: at least two training clips are needed; set mix=0")
         self.clips, self.seconds, self.sample_rate, self.seed = clips, seconds, sample_rate, seed
         self.filled, self.mixed, self.vary = filled, mixed, vary
         self.order = SampleOrder(len(clips), seed)
@@ -52,35 +55,37 @@ class CropDataset(Dataset[Tensor]):
 
     def __getitem__(self, i: int) -> Tensor:
         generator = np.random.default_rng([self.seed, i])
-        wav = self._audible(self.clip(i), generator)
+        clip = self.clip(i)
+        wav = self._audible(clip, generator)
         if self.mixed and generator.random() < self.mixed:
-            other = self._audible(self.clips[int(generator.integers(len(self.clips)))], generator)
-            draw = MixDraw(*(self.n_samples,) * 3, offset=0, snr=generator.uniform(*SNR_RANGE))
-            return mix(wav[None], other[None], [draw]).wav[0]
+            partner = clip
+            while partner.id == clip.id:
+                partner = self.clips[int(generator.integers(len(self.clips)))]
+            drawn = torch.Generator().manual_seed(int(generator.integers(2**63)))
+            draw = draw_mix(drawn, self.n_samples, self.n_samples, self.n_samples)
+            return mix(wav[None], self._audible(partner, generator)[None], [draw]).wav[0]
         return wav
 
     def _audible(self, clip: Clip, generator: np.random.Generator) -> Tensor:
         # ours: digital silence, with which many short recordings are padded, teaches nothing; draw again.
         for _ in range(1 + REDRAWS):
             wav = self._crop(clip, generator)
-            if np.abs(wav).max() > SILENT_PEAK:
+            if wav.abs().max() > SILENT_PEAK:
                 break
-        return torch.from_numpy(wav)[None]
+        return wav[None]
 
-    def _crop(self, clip: Clip, generator: np.random.Generator) -> np.ndarray:
+    def _crop(self, clip: Clip, generator: np.random.Generator) -> Tensor:
         position = generator.random()
         speed = 1 + self.vary * generator.uniform(-1, 1) if self.vary else 1.0
-        rate = round(self.sample_rate / speed)  # taken for sample_rate, what is read at it plays faster or slower
-        seconds = self.n_samples / rate
-        start = clip.start + position * max(0.0, clip.duration - seconds)
+        whole = whole_clip(clip, self.sample_rate, speed)
+        first = round(position * max(0, whole.n_samples - self.n_samples))
+        n_samples = min(self.n_samples, whole.n_samples)
         if self.filled:
-            whole = read_audio(clip.audio_path, rate, clip.start, clip.duration)
-            begin = round((start - clip.start) * rate)
-            pauses = np.random.default_rng(zlib.crc32(clip.id.encode()))
-            wav = fill(whole, self.sample_rate, pauses)[begin : begin + self.n_samples]
+            wav = read_window(whole, self.sample_rate, True)[first : first + n_samples]
         else:
-            wav = read_audio(clip.audio_path, rate, start, min(seconds, clip.duration))[: self.n_samples]
-        return np.pad(wav, (0, self.n_samples - len(wav)))
+            start = clip.start + first * speed / self.sample_rate
+            wav = read_window(replace(whole, start=start, n_samples=n_samples), self.sample_rate, False)[:n_samples]
+        return F.pad(wav, (0, self.n_samples - len(wav)))
 
 
 class RankSampler:

@@ -162,7 +162,7 @@ class AudioCodec(nn.Module):
         if lacking or unlike:
             raise InputError(f"{folder} is no codec to start from: {lacking or unlike} is not as the recipe has it")
         self.load_state_dict({**own, **weights})
-        self.quantizer.start()
+        self.quantizer.settle()
 
     def start(self, batches: Iterable[Tensor]) -> None:
         """Prepare fresh networks for training on data such as these batches of wav [B, 1, N]."""

@@ -150,9 +150,10 @@ def split_clip(clip: Clip, sample_rate: int) -> list[Window]:
 
     The rest after the last whole window becomes a row, too, unless it is shorter than 1 s.
     """
-    n_samples, n_window = max(1, round(clip.duration * sample_rate)), round(WINDOW * sample_rate)
+    whole, n_window = whole_clip(clip, sample_rate), round(WINDOW * sample_rate)
+    n_samples = whole.n_samples
     if n_samples <= n_window:
-        return [Window(clip, clip.id, clip.start, n_samples, layout=_layout(clip.id))]
+        return [whole]
     starts = range(0, n_samples, n_window)
     return [
         Window(
@@ -165,6 +166,12 @@ def split_clip(clip: Clip, sample_rate: int) -> list[Window]:
         for number, start in enumerate(starts)
         if n_samples - start >= SHORTEST_REST * sample_rate
     ]
+
+
+def whole_clip(clip: Clip, sample_rate: int, speed: float = 1.0) -> Window:
+    """All of a clip, however long, played so many times as fast."""
+    n_samples = max(1, round(clip.duration * sample_rate / speed))
+    return Window(clip, clip.id, clip.start, n_samples, speed, _layout(clip.id))
 
 
 def _layout(window: str) -> int:

@@ -150,8 +150,8 @@ class ResidualVectorQuantizer(nn.Module):
             stream.learn(residual, codes[:, k], self.learning, seed=int(self.passes) * len(self.streams) + k)
 
     @torch.no_grad()
-    def start(self) -> None:
-        """Take the codebooks as they are for learnt."""
+    def settle(self) -> None:
+        """Take the codebooks as they are for learnt, without k-means."""
         for stream in self:
             stream.cluster_size.fill_(1.0)
             stream.cluster_sum.copy_(stream.codebook)

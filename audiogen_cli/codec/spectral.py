@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiogen_cli.codec.config import SpectralConfig
-from audiogen_cli.codec.vocoder import Vocoder, excite
+from audiogen_cli.codec.vocoder import Vocoder
 
 FLOOR = 3e-4  # added to magnitudes before the logarithm: about -85 dB of a full-scale sine's
 FAINT = 0.01  # of the magnitude wanted: what is fainter tells no phase
@@ -79,7 +79,8 @@ class Loudness(nn.Module):
     def forward(self, wav: Tensor) -> Tensor:
         """wav [B, 1, N] → patches [B, ceil(N / hop_length), frames_per_code · n_mels]."""
         wav = F.pad(wav[:, 0].float(), (0, -wav.shape[-1] % self.hop_length))
-        loudness = (self.bands @ self.frames.analyse(wav).abs() + FLOOR).log().transpose(1, 2)
+        with exactly(wav):
+            loudness = (self.bands @ self.frames.analyse(wav).abs() + FLOOR).log().transpose(1, 2)
         return loudness.unflatten(1, (-1, self.step)).flatten(2)
 
     @property
@@ -87,9 +88,19 @@ class Loudness(nn.Module):
         """Frames to either side of a sample that `to_wav` makes it of."""
         return 1 + 2 * self.frames.overlap * (1 + self.phase_rounds)
 
+    def to_frames(self, patches: Tensor) -> Tensor:
+        """Patches [B, T, frames_per_code · n_mels] → the log magnitudes of the bands [B, F, M]."""
+        return patches.unflatten(2, (self.step, -1)).flatten(1, 2)
+
     def to_bins(self, loudness: Tensor) -> Tensor:
         """Log magnitudes of the bands [B, F, M] → of the bins [B, n_bins, F]."""
-        return (self.centres @ loudness.transpose(1, 2)).clamp(max=MAX_LOG_MAGNITUDE)
+        with exactly(loudness):
+            return (self.centres @ loudness.transpose(1, 2)).clamp(max=MAX_LOG_MAGNITUDE)
+
+    def excitation(self, noise: Tensor) -> Tensor:
+        """Spectrum [1 or B, n_bins, F] of white noise [N] or [B, N], variance 1, scaled to a median magnitude of 1."""
+        median = (self.frames.window.square().mean() * math.log(2)).sqrt()  # Rayleigh's
+        return self.frames.analyse(noise.view(-1, noise.shape[-1]).to(median.device)) / median
 
     def to_wav(self, patches: Tensor, noise: Tensor) -> Tensor:
         """Patches [B, T, frames_per_code · n_mels] → wav [B, 1, T · hop_length] of these magnitudes.
@@ -97,15 +108,19 @@ class Loudness(nn.Module):
         noise: [T · hop_length], white, of variance 1: the phases to begin with. Every round makes phases fit the
         magnitudes, and one another, better.
         """
-        wanted = self.to_bins(patches.unflatten(2, (self.step, -1)).flatten(1, 2))
-        magnitude = (wanted.exp() - FLOOR).clamp(min=0.0)
-        excitation = excite(self.frames.analyse(noise[None].to(magnitude.device)), self.frames.window)
+        excitation = self.excitation(noise)
+        magnitude = (self.to_bins(self.to_frames(patches)).exp() - FLOOR).clamp(min=0.0)
         magnitude = magnitude * excitation.abs() ** self.roughness
         spectrum = magnitude * _phases(excitation, 0.0)
         for _ in range(self.phase_rounds):
             heard = self.frames.analyse(self.frames.synthesise(spectrum))
             spectrum = magnitude * _phases(heard, FAINT * magnitude)
         return soft_limit(self.frames.synthesise(spectrum)[:, None])
+
+
+def exactly(x: Tensor) -> torch.autocast:
+    """Where a bf16 training, too, computes in float32: it must see the loudness, and the codes, that will be."""
+    return torch.autocast(x.device.type, enabled=False)
 
 
 def _phases(spectrum: Tensor, least: Tensor | float) -> Tensor:
@@ -173,7 +188,7 @@ class Encoder(nn.Module):
         self.project.requires_grad_(False)
 
     def forward(self, wav: Tensor) -> Tensor:
-        with torch.autocast(wav.device.type, enabled=False):  # at rest: a training must see the codes that will be
+        with exactly(wav):
             latent: Tensor = self.project(self.loudness(wav))
         return latent.transpose(1, 2)
 
@@ -193,7 +208,9 @@ class Decoder(nn.Module):
     @property
     def reach(self) -> int:
         """STFT frames to either side of a sample that it is made of."""
-        return self.loudness.frames.overlap * 2 + 1 + self.vocoder.reach if self.vocoder else self.loudness.reach
+        if self.vocoder is None:
+            return self.loudness.reach
+        return 1 + 2 * self.loudness.frames.overlap + self.vocoder.reach
 
     def patches(self, latent: Tensor) -> Tensor:
         """latent [B, D, T] → patches [B, T, frames_per_code · n_mels] as `Loudness` has them."""
@@ -202,27 +219,21 @@ class Decoder(nn.Module):
 
     def forward(self, latent: Tensor, noise: Tensor | None = None) -> Tensor:
         """noise: [T · hop_length], white, of variance 1; None: that of a sound's beginning, in training any."""
-        n_samples = latent.shape[-1] * self.loudness.hop_length
-        patches = self.patches(latent)
-        if self.vocoder is None:
-            return self.loudness.to_wav(patches, WhiteNoise().take(n_samples) if noise is None else noise)
-        if noise is not None:
-            noise = noise[None].to(latent.device)
-        elif self.training:  # of every clip its own, lest the network learn one by heart
+        patches, n_samples = self.patches(latent), latent.shape[-1] * self.loudness.hop_length
+        if noise is None and self.vocoder and self.training:  # every clip its own, lest the network learn one by heart
             noise = torch.randn(len(latent), n_samples, device=latent.device)
-        else:
-            noise = WhiteNoise().take(n_samples)[None].to(latent.device)
-        loudness, frames = patches.unflatten(2, (self.loudness.step, -1)).flatten(1, 2), self.loudness.frames
-        with torch.autocast(latent.device.type, enabled=False):
-            wanted = self.loudness.to_bins(loudness)
-        spectrum = self.vocoder(latent, loudness, wanted, excite(frames.analyse(noise), frames.window))
-        return soft_limit(frames.synthesise(spectrum)[:, None])
+        elif noise is None:
+            noise = WhiteNoise().take(n_samples)
+        if self.vocoder is None:
+            return self.loudness.to_wav(patches, noise)
+        loudness = self.loudness.to_frames(patches)
+        wanted, excitation = self.loudness.to_bins(loudness), self.loudness.excitation(noise)
+        spectrum = self.vocoder(latent, loudness, wanted, excitation)
+        return soft_limit(self.loudness.frames.synthesise(spectrum)[:, None])
 
     def loss(self, latent: Tensor, wav: Tensor) -> Tensor:
         """L1 + root mean square distance (as eq. 1) between the patches of wav [B, 1, N] and those decoded."""
-        with torch.autocast(wav.device.type, enabled=False):
-            wanted = self.loudness(wav)
-        difference = self.patches(latent) - wanted
+        difference = self.patches(latent) - self.loudness(wav)
         return difference.abs().mean() + (difference.square().mean() + 1e-12).sqrt()
 
 

@@ -127,8 +127,8 @@ def encode_rows(
 
 def read_sounds(plan: Plan, sample_rate: int) -> Sounds:
     """The audio [N] float32 of a row's window and of its partner. Raises InputError if a file cannot be read."""
-    partner = _read_window(plan.partner, sample_rate, plan.fill) if plan.partner else None
-    return _read_window(plan.window, sample_rate, plan.fill), partner
+    partner = read_window(plan.partner, sample_rate, plan.fill) if plan.partner else None
+    return read_window(plan.window, sample_rate, plan.fill), partner
 
 
 def assemble(rows: Sequence[tuple[Plan, Sounds]], device: torch.device) -> list[Tensor]:
@@ -151,7 +151,8 @@ def _stack(sounds: list[Tensor]) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(sounds, batch_first=True)[:, None]
 
 
-def _read_window(window: Window, sample_rate: int, filled: bool) -> Tensor:
+def read_window(window: Window, sample_rate: int, filled: bool) -> Tensor:
+    """A window's audio [N] float32, filled if it is to be. Raises InputError if the file cannot be read."""
     rate = round(sample_rate / window.speed)  # what is read at another rate than it is taken for plays faster or slower
     wav = read_audio(window.clip.audio_path, rate, window.start, window.n_samples / rate)
     # a window that ends with its file may round to one less

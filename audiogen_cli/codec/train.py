@@ -35,7 +35,6 @@ from audiogen_cli.training.launch import StopSignal
 from audiogen_cli.training.log import RunLog, record_run
 from audiogen_cli.training.schedule import learning_rate
 
-AUDIO_LOSSES = ("time", "mel", "adversarial", "feature")  # whose gradients meet at the decoded audio
 QUIET = 0.1  # of the usual level, where decoders begin
 
 
@@ -201,24 +200,25 @@ def train_step(
         with accelerator.autocast():
             output = state.codec(part)
         losses, share = {"commitment": output.commitment}, len(part) / len(wav)  # losses are means over clips
+        heard: dict[str, Tensor] = {}  # the losses on decoded audio
         if output.spectrum is not None:
             losses["spectrum"] = output.spectrum
         if output.decoded is not None:
             decoded = output.decoded.float()
             judged = judge(state.discriminator, part, decoded, learning, accelerator) if playing else None
-            losses |= waveform_losses(part, decoded, mel_loss, judged)
+            heard = waveform_losses(part, decoded, mel_loss, judged)
             if judged and learning:
                 losses["discriminator"] = discriminator_loss(*judged)
                 # Only as far as D's parameters; the graph is kept for l_g and l_feat, which go through D to G.
                 (share * losses["discriminator"]).backward(
                     inputs=[each for each in state.discriminator.parameters() if each.requires_grad], retain_graph=True
                 )
-        weighted = weigh(losses, config.losses)
-        losses["loss"] = torch.stack(list(weighted.values())).sum()
-        roots, slopes = [losses["loss"]], [losses["loss"].new_tensor(share)]
-        if config.losses.balance and output.decoded is not None:
-            heard = {name: weighted.pop(name) for name in AUDIO_LOSSES if name in weighted}
-            roots = [torch.stack(list(weighted.values())).sum(), decoded]
+        others = torch.stack(list(weigh(losses, config.losses).values())).sum()
+        losses |= heard
+        losses["loss"] = loss = torch.stack(list(weigh(losses, config.losses).values())).sum()
+        roots, slopes = [share * loss], [torch.ones_like(loss)]
+        if heard and config.losses.balance:
+            roots = [share * others, decoded]
             slopes.append(share * balance(heard, config.losses, decoded))
         torch.autograd.backward(roots, slopes, inputs=[p for p in state.codec.parameters() if p.requires_grad])
         for name, value in losses.items():
@@ -261,13 +261,16 @@ def balance(losses: dict[str, Tensor], weights: LossConfig, decoded: Tensor) -> 
 
     After EnCodec's balancer (Défossez 2022, sec. 3.4), whose averages over steps a whole batch makes needless.
     """
-    shares = {name: getattr(weights, name) for name in losses}
+    shares = {name: getattr(weights, name) for name in losses if getattr(weights, name)}
     total = torch.zeros_like(decoded)
-    for name, loss in losses.items():
-        if shares[name]:
-            (gradient,) = torch.autograd.grad(loss, decoded, retain_graph=True)
-            total += shares[name] / sum(shares.values()) * gradient / gradient.norm().clamp(min=1e-20)
+    for name, gradient in _pulls({name: losses[name] for name in shares}, decoded).items():
+        total += shares[name] / sum(shares.values()) * gradient / gradient.norm().clamp(min=1e-20)
     return total
+
+
+def _pulls(losses: dict[str, Tensor], decoded: Tensor) -> dict[str, Tensor]:
+    """Each loss's gradient at decoded audio [B, 1, N]."""
+    return {name: torch.autograd.grad(loss, decoded, retain_graph=True)[0] for name, loss in losses.items()}
 
 
 def gradient_shares(
@@ -276,9 +279,9 @@ def gradient_shares(
     """How much each weighted loss pulls at the decoder's output for wav [B, 1, N]: its gradient's norm over their sum.
 
     The commitment and the loss of the loudness pull at what comes before it and are not in it; a spectral network
-    without a vocoder has no other.
+    without a vocoder has no other. Nothing to tell either of balanced losses: their shares are the recipe's.
     """
-    if not config.codec.network.learns_from_audio:
+    if not config.codec.network.learns_from_audio or config.losses.balance:
         return {}
     part = wav[: config.micro_batch or len(wav)]
     with torch.no_grad(), accelerator.autocast():
@@ -287,7 +290,7 @@ def gradient_shares(
     playing = state.step >= config.adversary_start
     judged = judge(state.discriminator, part, decoded, False, accelerator) if playing else None
     losses = weigh(waveform_losses(part, decoded, mel_loss, judged), config.losses)
-    norms = {name: torch.autograd.grad(loss, decoded, retain_graph=True)[0].norm() for name, loss in losses.items()}
+    norms = {name: gradient.norm() for name, gradient in _pulls(losses, decoded).items()}
     total = torch.stack(list(norms.values())).sum().clamp(min=1e-20)
     return {f"share_{name}": float(norm / total) for name, norm in norms.items()}
 

@@ -8,8 +8,6 @@ fresh network already sounds like shaped noise; the losses of sec. 3.1 teach it 
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -84,8 +82,3 @@ class Vocoder(nn.Module):
         noise, tones, phase = x.chunk(3, 1)
         noise, tones = (wanted + MAX_CHANGE * (change / MAX_CHANGE).tanh() for change in (noise, tones))
         return noise.exp() * excitation + torch.polar(tones.exp(), phase)
-
-
-def excite(spectrum: Tensor, window: Tensor) -> Tensor:
-    """The spectrum of white noise of variance 1 under `window`, scaled to a median magnitude of 1 (Rayleigh's)."""
-    return spectrum / (window.square().mean() * math.log(2)).sqrt()

@@ -48,7 +48,7 @@ def test_a_share_of_the_crops_is_two_clips_mixed(write):
     crops = CropDataset(clips, 0.5, RATE, seed=0, mixed=0.5)
     found = [heard(crops[i][0].numpy()) for i in range(80)]
     assert {len(each) for each in found} == {1, 2}
-    assert 0.15 < np.mean([len(each) == 2 for each in found]) < 0.6  # three of four partners are another clip
+    assert 0.4 < np.mean([len(each) == 2 for each in found]) < 0.6  # a partner is always another clip
     assert torch.equal(crops[7], CropDataset(clips, 0.5, RATE, seed=0, mixed=0.5)[7])
     assert all(len(heard(CropDataset(clips, 0.5, RATE, seed=0)[i][0].numpy())) == 1 for i in range(20))
 
