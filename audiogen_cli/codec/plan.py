@@ -68,8 +68,8 @@ class Plans:
     """All rows to make, the longest first, so that those encoded together are of one length or nearly.
 
     clips: gone through once, then read as asked for. copies, mix_copies: unmixed and mixed copies per training window,
-    all varied by up to `vary`. digest: changes with anything that rows depend on, but the audio and the codec. Raises
-    InputError if there is nothing to mix with.
+    all varied by up to `vary`. fill: share of the rows whose sounds fill them. digest: changes with anything that rows
+    depend on, but the audio and the codec. Raises InputError if there is nothing to mix with.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Plans:
         sample_rate: int,
         mix_copies: int = 0,
         seed: int = 0,
-        fill: bool = False,
+        fill: float = 0.0,
         copies: int = 0,
         vary: float = 0.0,
     ) -> None:
@@ -114,18 +114,23 @@ class Plans:
         row = int(self._order[index])
         if row < len(self._clip_of):
             window = self._window(row)
-            return Plan(window.id, window, fill=self._fill)
+            return Plan(window.id, window, fill=self._fills(window.id))
         row -= len(self._clip_of)
         if row < len(self._training) * self._copies:
             first, copy = divmod(row, self._copies)
             window = self._window(int(self._training[first]))
             number = _draw(self._seed, window.id, f"copy{copy}")[0]
-            return Plan(f"{window.id}+copy{copy}", self._varied(window, number), fill=self._fill)
+            id = f"{window.id}+copy{copy}"
+            return Plan(id, self._varied(window, number), fill=self._fills(id))
         first, copy = divmod(row - len(self._training) * self._copies, self._mix_copies)
         window, partner = self._window(int(self._training[first])), self._window(int(self._partners[first, copy]))
         _, seed, *numbers = _draw(self._seed, window.id, f"{copy}")
         window, partner = (self._varied(*each) for each in zip((window, partner), numbers, strict=True))
-        return Plan(f"{window.id}+mix{copy}", window, partner, seed, self._fill)
+        id = f"{window.id}+mix{copy}"
+        return Plan(id, window, partner, seed, self._fills(id))
+
+    def _fills(self, row: str) -> bool:
+        return _draw(self._seed, row, "fill")[0] < self._fill * 2.0**63
 
     def _varied(self, window: Window, number: int) -> Window:
         return window.varied(self._vary, number, round(WINDOW * self._sample_rate)) if self._vary else window

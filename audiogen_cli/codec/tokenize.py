@@ -20,8 +20,8 @@ from torch import Tensor
 
 from audiogen_cli.codec.plan import Plan, Plans, Window
 from audiogen_cli.codec.row_encoder import RowEncoder
+from audiogen_cli.data import filling
 from audiogen_cli.data.audio import read_audio
-from audiogen_cli.data.filling import fill
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.data.mixing import draw_mix, mix, mix_texts
 from audiogen_cli.data.shards import ShardMeta, ShardWriter, TokenRow
@@ -59,7 +59,7 @@ def tokenize(
     seed: int = 0,
     progress: Progress = lambda done, total: None,
     state: PartialState | None = None,
-    filled: bool = False,
+    fill: float = 0.0,
     copies: int = 0,
     vary: float = 0.0,
 ) -> Tokenized:
@@ -70,11 +70,11 @@ def tokenize(
     state: accelerate's, where several processes share the work; each makes its own shards, the main one writes
     meta.json when all are there.
     copies, vary: unmixed copies per training row, and the most by which they and mixed sounds are slower or faster.
-    filled: whether every sound fills its row before it is mixed, see `data/filling.py`.
+    fill: share of the rows whose sounds fill them before they are mixed, see `data/filling.py`.
     Rows whose audio cannot be read are left out, remembered in their shard and reported.
     Raises InputError if `out` holds shards of something else.
     """
-    plans = Plans(clips, codec.sample_rate, mix_copies, seed, filled, copies, vary)
+    plans = Plans(clips, codec.sample_rate, mix_copies, seed, fill, copies, vary)
     n_shards = -(-len(plans) // SHARD_ROWS)
     keys = [f"{plans.digest} {codec.fingerprint} {SHARD_ROWS} {number}" for number in range(n_shards)]
     writer = ShardWriter(out, describe(codec), keys)
@@ -158,7 +158,7 @@ def read_window(window: Window, sample_rate: int, filled: bool) -> Tensor:
     # a window that ends with its file may round to one less
     wav = np.pad(wav, (0, max(0, window.n_samples - len(wav))))
     if filled:
-        wav = fill(wav, sample_rate, np.random.default_rng(window.layout))
+        wav = filling.fill(wav, sample_rate, np.random.default_rng(window.layout))
     return torch.from_numpy(wav)
 
 

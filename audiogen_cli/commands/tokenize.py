@@ -40,8 +40,14 @@ def tokenize(
         ),
     ] = 0.0,
     fill: Annotated[
-        bool, typer.Option("--fill", help="Level short sounds and repeat them in place of the silence around them.")
-    ] = False,
+        float,
+        typer.Option(
+            metavar="SHARE",
+            min=0,
+            max=1,
+            help="Rows, of all, whose short sounds are levelled and repeated in place of the silence around them.",
+        ),
+    ] = 0.0,
     batch_size: Annotated[
         int, typer.Option(metavar="N", min=1, help="Rows read and mixed at once; codes do not depend on it.")
     ] = 16,

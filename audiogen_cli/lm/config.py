@@ -180,6 +180,7 @@ class TrainConfig:
     samples: SamplesConfig = field(default_factory=SamplesConfig)
     crop_seconds: float = 10.0  # longest window; shorter clips are padded, the padding is no part of the loss
     text_dropout: float = 0.1  # share of samples trained without text, for guidance
+    text_noise: float = 0.0  # ours: the strongest noise on text vectors, as a multiple of their length; 0 = off
     code_dropout: float = 0.0  # mean share of the codes read that are another sample's; those to be predicted stay
     mix: float = 0.5  # share of samples mixed with another, on the fly; shards hold their mixes already
     bucket_steps: int = 1  # samples of so many steps are sorted by length and dealt out anew: less padding
@@ -210,6 +211,8 @@ class TrainConfig:
             raise ValueError("text_dropout must lie in [0, 1] and ema_decay in [0, 1)")
         if not 0 <= self.code_dropout <= 1:
             raise ValueError("code_dropout must lie in [0, 1]")
+        if self.text_noise < 0:
+            raise ValueError("text_noise must not be negative")
         if self.codebooks and self.distributed == "fsdp":
             raise ValueError("codebooks: true is for models that fit each process: choose distributed: ddp")
         if self.probe_samples < 0:

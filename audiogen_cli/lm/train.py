@@ -200,7 +200,7 @@ def train_step(
     for number, batch in enumerate(micro_batches):
         last = number == len(micro_batches) - 1
         with nullcontext() if last else accelerator.no_sync(state.network):
-            losses = _batch_loss(state.network, batch, encoder, accelerator, config.code_dropout)
+            losses = _batch_loss(state.network, batch, encoder, accelerator, config.code_dropout, config.text_noise)
             # The mean over streams and frames; DDP and FSDP divide by the processes, hence the factor.
             accelerator.backward(losses.mean() * (accelerator.num_processes / n_frames))
         sums += losses.detach()
@@ -259,12 +259,31 @@ def swap_codes(codes: Tensor, share: float) -> Tensor:
     return torch.where(torch.rand(codes.shape, device=codes.device) < own, codes.roll(1, 0), codes)
 
 
+def blur_text(text: Tensor, most: float) -> Tensor:
+    """Text vectors [B, L, D] with noise of up to `most` times their lengths; they stay about as long as they were.
+
+    # ours: a word that no training text has lies between those that they have. Each sample has a strength of its own,
+    evenly spread from 0 to `most`, so that a model learns the neighbourhood of a word along with the word.
+    """
+    if not most:
+        return text
+    strength = most * torch.rand(len(text), 1, 1, device=text.device)
+    noise = torch.randn_like(text) * (text.norm(dim=-1, keepdim=True) / math.sqrt(text.shape[-1]))
+    return (text + strength * noise) / (1 + strength**2).sqrt()
+
+
 def _batch_loss(
-    network: nn.Module, batch: Batch, encoder: TextEncoder, accelerator: Accelerator, code_dropout: float = 0.0
+    network: nn.Module,
+    batch: Batch,
+    encoder: TextEncoder,
+    accelerator: Accelerator,
+    code_dropout: float = 0.0,
+    text_noise: float = 0.0,
 ) -> Tensor:
     device = accelerator.device
     codes, mask = batch.codes.to(device), batch.frames_mask.to(device)
     text, text_mask = (each.to(device) for each in encoder.batch(batch.texts))
+    text = blur_text(text, text_noise)
     read = swap_codes(codes, code_dropout)
     with accelerator.autocast():
         output = network(read, text, text_mask, mask)

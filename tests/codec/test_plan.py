@@ -85,6 +85,17 @@ def test_copies_are_varied_each_in_its_own_way() -> None:
     assert len({window.layout for window in copies}) == 20
 
 
+def test_a_share_of_the_rows_is_filled_each_by_its_own_lot() -> None:
+    def filled(share: float, copies: int = 200) -> dict[str, bool]:
+        return {plan.id: plan.fill for plan in Plans(CLIPS, SAMPLE_RATE, mix_copies=1, copies=copies, fill=share)}
+
+    some = filled(0.3)
+    assert abs(sum(some.values()) / len(some) - 0.3) < 0.06  # four standard errors of a thousand rows
+    assert not any(filled(0.0).values()) and all(filled(1.0).values())
+    assert all(some[row] <= more for row, more in filled(0.6).items())  # more rows, none other
+    assert all(some[row] == lot for row, lot in filled(0.3, copies=2).items())
+
+
 def test_the_digest_changes_with_whatever_rows_depend_on() -> None:
     calls: list[tuple[Any, ...]] = [
         (CLIPS, SAMPLE_RATE),
@@ -94,9 +105,10 @@ def test_the_digest_changes_with_whatever_rows_depend_on() -> None:
         (CLIPS, 2 * SAMPLE_RATE),
         (CLIPS, SAMPLE_RATE, 1),
         (CLIPS, SAMPLE_RATE, 1, 5),
-        (CLIPS, SAMPLE_RATE, 1, 5, True),
-        (CLIPS, SAMPLE_RATE, 1, 5, True, 1),
-        (CLIPS, SAMPLE_RATE, 1, 5, True, 1, 0.1),
+        (CLIPS, SAMPLE_RATE, 1, 5, 0.5),
+        (CLIPS, SAMPLE_RATE, 1, 5, 1.0),
+        (CLIPS, SAMPLE_RATE, 1, 5, 1.0, 1),
+        (CLIPS, SAMPLE_RATE, 1, 5, 1.0, 1, 0.1),
     ]
     assert len({Plans(*call).digest for call in calls}) == len(calls)
     assert Plans(list(CLIPS), SAMPLE_RATE).digest == Plans(CLIPS, SAMPLE_RATE).digest

@@ -29,7 +29,7 @@ from audiogen_cli.lm.probe import Probe
 from audiogen_cli.lm.state import State
 from audiogen_cli.lm.text import load_text_encoder
 from audiogen_cli.lm.text_cache import CachedTexts
-from audiogen_cli.lm.train import swap_codes, train
+from audiogen_cli.lm.train import blur_text, swap_codes, train
 from audiogen_cli.training import launch
 from audiogen_cli.training.checkpoint import list_checkpoints
 
@@ -313,3 +313,19 @@ def test_swapped_codes_are_anothers_at_the_same_place() -> None:
     assert abs(float(shares.mean()) - 0.3) < 0.03
     assert shares.min() < 0.01 and shares.max() > 0.98  # nobody's codes are all like the others'
     assert torch.equal(swap_codes(codes, 0.0), codes) and torch.equal(swap_codes(codes, 1.0), codes.roll(1, 0))
+
+
+def test_blurred_texts_keep_their_length_and_lose_their_direction_by_a_share_of_their_own() -> None:
+    torch.manual_seed(0)
+    text = 3 * torch.randn(400, 4, 64)
+    blurred = blur_text(text, 1.5)
+    assert abs(float(blurred.norm() / text.norm()) - 1) < 0.02
+    cosines = torch.cosine_similarity(text, blurred, dim=-1)
+    # strength s leaves a cosine of 1 / sqrt(1 + s^2): from 1 down to 0.55, the same for all words of a text
+    assert cosines.max() > 0.99 and abs(float(cosines.min()) - 0.55) < 0.3
+    expected = torch.asinh(torch.tensor(1.5)) / 1.5  # its mean over s from 0 to 1.5
+    assert abs(float(cosines.mean()) - float(expected)) < 0.03
+    assert cosines.std(1).mean() < 0.5 * cosines.mean(1).std()
+    padded = blur_text(torch.cat([text, torch.zeros(400, 1, 64)], 1), 1.5)
+    assert not padded[:, 4].any()
+    assert torch.equal(blur_text(text, 0.0), text)
