@@ -30,7 +30,7 @@ stage() { printf '\n== audiogen %s\n' "$*" >&2; audiogen "$@"; }
 
 stage prep --datasets esc50 --raw "$raw" --captions "$here/captions.csv" --out "$out/manifests"
 stage train-codec --config "$here/codec.yaml" --manifests "$out/manifests" --out "$out/codec" "${codec_options[@]}"
-stage tokenize --manifests "$out/manifests" --codec "$out/codec" --fill 0.5 --mix 6 --copies 10 --vary 0.08 --out "$out/tokens"
+stage tokenize --manifests "$out/manifests" --codec "$out/codec" --fill 1 --mix 6 --copies 10 --vary 0.08 --out "$out/tokens"
 stage train-lm --config "$here/lm.yaml" --tokens "$out/tokens" --out "$out/lm" --processes "${PROCESSES:-1}" \
     "${lm_options[@]}"
 stage generate "a dog barks" --model "$out/lm" --seed 0 -o "$out/dog.wav"
