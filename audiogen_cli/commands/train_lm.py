@@ -46,6 +46,9 @@ def train_lm(
             show_default=False,
         ),
     ] = None,
+    start_from: Annotated[
+        str | None, typer.Option("--from", metavar="FOLDER", help="Language model whose weights to begin with.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -66,6 +69,7 @@ def train_lm(
     from audiogen_cli.errors import InputError
     from audiogen_cli.lm.config import PRESETS, TrainConfig
     from audiogen_cli.lm.inputs import check_sounds, check_streams, find_codec
+    from audiogen_cli.lm.jobs import find_language_model
     from audiogen_cli.training.launch import is_main_process, relaunch
     from audiogen_cli.training.recipe import load_recipe
 
@@ -74,6 +78,7 @@ def train_lm(
     name = config.stem.removeprefix("lm-") if config else (size or Size.base).value
     overrides = [*(set_ or []), *([f"max_steps={max_steps}"] if max_steps else [])]
     recipe = load_recipe(TrainConfig, config, overrides, PRESETS[name] if config is None else None)
+    begin_with = find_language_model(start_from)[0] if start_from else None
     if manifests is None:
         check_streams(tokens, streams)
         folder = find_codec(tokens, codec)
@@ -83,7 +88,7 @@ def train_lm(
         return relaunch(processes)
     from audiogen_cli.lm.train import train
 
-    model = train(recipe, tokens, folder, out or Path("runs") / f"lm-{name}", manifests)
+    model = train(recipe, tokens, folder, out or Path("runs") / f"lm-{name}", manifests, begin_with)
     if is_main_process():
         typer.echo(model)
         typer.echo(f'next: audiogen generate "a dog barks" --model {model} -o dog.wav', err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from audiogen_cli.codec.config import CodecConfig
@@ -9,6 +10,9 @@ from audiogen_cli.data.manifest import manifest_files
 from audiogen_cli.data.shards import ShardMeta, read_meta
 from audiogen_cli.errors import InputError
 from audiogen_cli.interop.model_folder import CODEC_FOLDER, find_model, fingerprint, load_config
+from audiogen_cli.lm.config import LMConfig
+
+CHANGEABLE = frozenset({"sampling", "dropout", "max_frames"})  # between a run's model and the one it begins with
 
 
 def check_streams(tokens: Path, streams: int | None) -> ShardMeta:
@@ -39,6 +43,17 @@ def find_codec(tokens: Path, codec: Path | None = None) -> Path:
             "give --codec the one that made the shards, or tokenize again"
         )
     return folder
+
+
+def check_start(folder: Path, wanted: LMConfig) -> None:
+    """InputError if a run for the `wanted` model cannot begin with the weights of the one in `folder`.
+
+    What no weight depends on may differ: the sampling, the dropout, the window.
+    """
+    found = asdict(load_config(folder, "lm", LMConfig))
+    for name, value in asdict(wanted).items():
+        if name not in CHANGEABLE and found[name] != value:
+            raise InputError(f"{folder} cannot be begun with: its {name} is {found[name]}, the run's is {value}")
 
 
 def check_sounds(manifests: Path, codec: Path | None, streams: int | None) -> Path:

@@ -50,16 +50,25 @@ class State:
             overwrite(self.parameters, latest)
 
 
-def build_state(config: TrainConfig, lm_config: LMConfig, accelerator: Accelerator, codec: Path | None = None) -> State:
+def build_state(
+    config: TrainConfig,
+    lm_config: LMConfig,
+    accelerator: Accelerator,
+    codec: Path | None = None,
+    start_from: Path | None = None,
+) -> State:
     """A fresh model and optimizer, the same in every process. Weight decay, where wanted, is on matrices only.
 
-    codec: its model folder, for a recipe with `codebooks`.
+    codec: its model folder, for a recipe with `codebooks`. start_from: folder of a model of the same kind, whose
+    weights to begin with.
     """
     optim, device = config.optim, accelerator.device
     model = AudioLanguageModel(lm_config).to(device)
     if config.codebooks:
         assert codec is not None, "codebooks are those of a codec"
         learn_through(model, AudioCodec.load(codec, device))
+    if start_from:
+        write_weights(model, model_folder.load_weights(start_from))
     model.checkpointing = config.checkpoint_activations
     if config.compile:  # block by block: they are all alike, so one compilation serves them all
         for block in model.blocks:

@@ -24,7 +24,7 @@ from audiogen_cli.heap import reuse_memory
 from audiogen_cli.interop import model_folder
 from audiogen_cli.lm.config import LMConfig, TrainConfig
 from audiogen_cli.lm.flops import training_flops
-from audiogen_cli.lm.inputs import check_streams, find_codec
+from audiogen_cli.lm.inputs import check_start, check_streams, find_codec
 from audiogen_cli.lm.listen import generate_samples
 from audiogen_cli.lm.model import AudioLanguageModel, LMOutput
 from audiogen_cli.lm.probe import train_probe
@@ -59,13 +59,21 @@ class Data:
     validation: Samples | None
 
 
-def train(config: TrainConfig, tokens: Path | None, codec: Path, out: Path, manifests: Path | None = None) -> Path:
+def train(
+    config: TrainConfig,
+    tokens: Path | None,
+    codec: Path,
+    out: Path,
+    manifests: Path | None = None,
+    start_from: Path | None = None,
+) -> Path:
     """Train a language model on token shards and write its model folder to `out`.
 
     manifests: a manifest or a folder of them, instead of `tokens`: recordings are then mixed and encoded on the fly.
-    codec: the codec's model folder, copied into every model folder written. Run again, it resumes from the last
-    checkpoint, on any number of processes. Raises InputError if data, codec or an earlier run in `out` do not
-    fit, AudiogenError if the loss stops being a number or the disk is full.
+    codec: the codec's model folder, copied into every model folder written. start_from: folder of a language model
+    whose weights to begin with. Run again, it resumes from the last checkpoint, on any number of processes. Raises
+    InputError if data, codec, the model to begin with or an earlier run in `out` do not fit, AudiogenError if the loss
+    stops being a number or the disk is full.
     """
     check_trackers(config.trackers)
     if manifests is None:
@@ -80,11 +88,17 @@ def train(config: TrainConfig, tokens: Path | None, codec: Path, out: Path, mani
     with accelerator.main_process_first():  # the first builds the memory-mapped files, the others find them
         data = _mixed(config, manifests, codec, accelerator.device) if manifests else _shards(config, _given(tokens))
     lm_config = build_config(config, data.meta, encoder)
+    if start_from:
+        check_start(start_from, lm_config)
     if accelerator.is_main_process:
         inputs = {"codec": data.meta.codec_fingerprint, "rows": len(data.train), "text": encoder.fingerprint}
-        record_run(out, config, inputs | ({"source": "manifests"} if manifests else {}))
+        if manifests:
+            inputs["source"] = "manifests"
+        if start_from:
+            inputs["start_from"] = model_folder.fingerprint(start_from)
+        record_run(out, config, inputs)
     torch.manual_seed(config.seed)
-    state = build_state(config, lm_config, accelerator, codec)
+    state = build_state(config, lm_config, accelerator, codec, start_from)
     if checkpoints := list_checkpoints(out):
         resume(state, checkpoints[-1])
     deal = Deal(data.train, config.optim.batch_size, config.bucket_steps, config.seed)

@@ -51,6 +51,7 @@ def test_two_processes_learn_what_one_learns(folder: Path) -> None:
         (("--config", "none.yaml"), "recipe none.yaml"),
         (("--size", "tiny", "--tokens", "nowhere"), "no token shards here"),
         (("--size", "tiny", "--codec", "vectors"), "holds no codec"),
+        (("--size", "tiny", "--from", "nowhere"), "nowhere"),
         (("--size", "tiny", "--set", "optim.lrr=1"), "optim.lrr"),
     ],
 )

@@ -123,11 +123,28 @@ def test_a_finished_run_gets_or_loses_its_probe(world: World, tmp_path: Path) ->
     assert Probe.load(silent) is None
 
 
+@pytest.mark.parametrize("codebooks", [False, True])
+def test_a_run_begins_with_the_weights_it_is_given(world: World, tmp_path: Path, codebooks: bool) -> None:
+    first = train(recipe(world), world.tokens, world.codec, tmp_path / "first")
+    still = OptimConfig(lr=1e-12, schedule="constant", warmup_steps=0, batch_size=6, micro_batch=4)
+    config = recipe(world, optim=still, codebooks=codebooks, ema_decay=0.9, seed=1, crop_seconds=0.4)
+    second = train(config, world.tokens, world.codec, tmp_path / "second", start_from=first)
+    one, two = AudioLanguageModel.load(first), AudioLanguageModel.load(second)
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
+    with pytest.raises(InputError, match="was started with inputs.start_from"):
+        train(config, world.tokens, world.codec, second)
+    other = dataclasses.replace(config, model=ModelShape(dim=16, n_layers=2, n_heads=2, pattern="delay"))
+    with pytest.raises(InputError, match="its n_layers is 1, the run's is 2"):
+        train(other, world.tokens, world.codec, tmp_path / "third", start_from=first)
+    assert not (tmp_path / "third").exists()
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         {},
-        {"ema_decay": 0.9, "code_dropout": 0.3},
+        {"ema_decay": 0.9, "code_dropout": 0.3, "text_noise": 1.0},
         {"codebooks": True},
         {"codebooks": True, "ema_decay": 0.9},
     ],
