@@ -49,6 +49,7 @@ def test_the_recipe_goes_from_raw_recordings_to_a_sound(raw, tmp_path):
     assert (rate, len(wav)) == (16_000, 80_000)
     assert read_licence(out / "lm").startswith("CC BY-NC 4.0")
     assert (out / "lm" / "codec" / "model.safetensors").is_file()
+    assert read_licence(out / "lm-refined").startswith("CC BY-NC 4.0")
     again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
     assert again.returncode == 0, again.stderr  # finished stages find their work done
 

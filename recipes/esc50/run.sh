@@ -33,5 +33,7 @@ stage train-codec --config "$here/codec.yaml" --manifests "$out/manifests" --out
 stage tokenize --manifests "$out/manifests" --codec "$out/codec" --fill 1 --mix 6 --copies 10 --vary 0.08 --out "$out/tokens"
 stage train-lm --config "$here/lm.yaml" --tokens "$out/tokens" --out "$out/lm" --processes "${PROCESSES:-1}" \
     "${lm_options[@]}"
-stage generate "a dog barks" --model "$out/lm" --seed 0 -o "$out/dog.wav"
-stage info "$out/lm"
+stage train-lm --config "$here/refine.yaml" --tokens "$out/tokens" --from "$out/lm" --out "$out/lm-refined" \
+    --processes "${PROCESSES:-1}" "${lm_options[@]}"
+stage generate "a dog barks" --model "$out/lm-refined" --seed 0 -o "$out/dog.wav"
+stage info "$out/lm-refined"
