@@ -132,7 +132,7 @@ def test_a_run_begins_with_the_weights_it_is_given(world: World, tmp_path: Path,
     one, two = AudioLanguageModel.load(first), AudioLanguageModel.load(second)
     for a, b in zip(one.parameters(), two.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
-    with pytest.raises(InputError, match="was started with inputs.start_from"):
+    with pytest.raises(InputError, match=r"was started with inputs\.start_from"):
         train(config, world.tokens, world.codec, second)
     other = dataclasses.replace(config, model=ModelShape(dim=16, n_layers=2, n_heads=2, pattern="delay"))
     with pytest.raises(InputError, match="its n_layers is 1, the run's is 2"):
