@@ -114,23 +114,22 @@ class Plans:
         row = int(self._order[index])
         if row < len(self._clip_of):
             window = self._window(row)
-            return Plan(window.id, window, fill=self._fills(window.id))
+            return self._plan(window.id, window)
         row -= len(self._clip_of)
         if row < len(self._training) * self._copies:
             first, copy = divmod(row, self._copies)
             window = self._window(int(self._training[first]))
             number = _draw(self._seed, window.id, f"copy{copy}")[0]
-            id = f"{window.id}+copy{copy}"
-            return Plan(id, self._varied(window, number), fill=self._fills(id))
+            return self._plan(f"{window.id}+copy{copy}", self._varied(window, number))
         first, copy = divmod(row - len(self._training) * self._copies, self._mix_copies)
         window, partner = self._window(int(self._training[first])), self._window(int(self._partners[first, copy]))
         _, seed, *numbers = _draw(self._seed, window.id, f"{copy}")
         window, partner = (self._varied(*each) for each in zip((window, partner), numbers, strict=True))
-        id = f"{window.id}+mix{copy}"
-        return Plan(id, window, partner, seed, self._fills(id))
+        return self._plan(f"{window.id}+mix{copy}", window, partner, seed)
 
-    def _fills(self, row: str) -> bool:
-        return _draw(self._seed, row, "fill")[0] < self._fill * 2.0**63
+    def _plan(self, row: str, window: Window, partner: Window | None = None, seed: int = 0) -> Plan:
+        filled = _draw(self._seed, row, "fill")[0] < self._fill * 2.0**63
+        return Plan(row, window, partner, seed, filled)
 
     def _varied(self, window: Window, number: int) -> Window:
         return window.varied(self._vary, number, round(WINDOW * self._sample_rate)) if self._vary else window
