@@ -113,7 +113,8 @@ def visqol(target: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float:
 
 def check_visqol() -> None:
     """Raise InputError if ViSQOL is not installed."""
-    if find_spec("visqol") is None:
+    spec = find_spec("visqol")
+    if spec is None or spec.origin is None:  # a folder without code: what uninstalling leaves where numba cached some
         raise InputError("ViSQOL is not installed: pip install 'audiogen-cli[visqol]', or choose other metrics")
 
 

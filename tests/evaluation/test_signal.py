@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -106,6 +108,13 @@ def test_visqol_anchors() -> None:
 def test_visqol_without_its_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signal, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'audiogen-cli\[visqol\]'"):
+        check_visqol()
+
+
+def test_a_folder_that_uninstalling_left_is_not_visqol(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "visqol" / "__pycache__").mkdir(parents=True)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    with pytest.raises(InputError, match="ViSQOL is not installed"):
         check_visqol()
 
 
