@@ -42,19 +42,18 @@ class SEANetConfig:
 
 
 @dataclass(frozen=True)
-class VocoderConfig:
-    """The network that draws a spectral decoder's spectrum; ours, see `codec/vocoder.py`."""
+class FlowConfig:
+    """The network that draws a spectral decoder's detail; ours, see `codec/flow.py`."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    dim: int = 256
-    code_blocks: int = 2  # on frames of codes
-    frame_blocks: int = 5  # on STFT frames
-    kernel_size: int = 7
-    expansion: int = 3
+    channels: tuple[int, int, int] = (64, 96, 128)  # with time and bands halved once, twice and three times
+    dim: int = 256  # on frames of codes
+    code_blocks: int = 2
+    steps: int = 4  # from noise to detail, of two passes through the network each
 
     def __post_init__(self) -> None:
-        if self.kernel_size % 2 == 0:
-            raise ValueError("kernel_size must be odd")
+        if self.steps < 1:
+            raise ValueError("steps must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -70,11 +69,13 @@ class SpectralConfig:
     roughness: float = 1.0  # power of white noise's magnitudes in the sound: 0 hums, 1 is as rough as noise
     phase_rounds: int = 4  # of Griffin and Lim's algorithm
     start_crops: int = 512  # crops that the principal components are made from
-    vocoder: VocoderConfig | None = None  # draws the spectrum, in place of noise whose phases are made to fit
+    flow: FlowConfig | None = None  # draws the detail that codes leave out
 
     def __post_init__(self) -> None:
         if self.n_fft < self.stft_hop or (self.n_fft - self.stft_hop) % 2:
             raise ValueError("n_fft - stft_hop must be even and not negative")
+        if self.flow and (self.n_mels % 8 or self.frames_per_code % 8):
+            raise ValueError("a flow halves the picture three times: n_mels and frames_per_code must be multiples of 8")
         if min(self.roughness, self.phase_rounds) < 0:
             raise ValueError("roughness and phase_rounds must not be negative")
 
@@ -91,7 +92,7 @@ class SpectralConfig:
     @property
     def learns_from_audio(self) -> bool:
         """Whether the losses on decoded audio train it, the adversarial ones among them."""
-        return self.vocoder is not None
+        return False
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ class LossConfig:
     # size of each loss and of the discriminators' slopes, which a short training has no time to find out. Scaled for
     # each micro-batch and process by itself
     balance: bool = False
-    spectrum: float = 1.0  # of the spectral networks' loudness; without a vocoder they have no other but commitment
+    spectrum: float = 1.0  # of the spectral networks' loudness, or flow; they have no other but commitment
     mel_scales: tuple[int, int] = (5, 11)  # windows 2^5 … 2^11
     mel_bins: int = 64
     mel_log: bool = False  # ours: compare log mel spectrograms, so that quiet sounds weigh as much as loud ones
@@ -190,7 +191,7 @@ class CodecTrainConfig:
     batch_size: int = 64  # crops per optimizer step over all processes
     micro_batch: int = 0  # crops that a process holds in memory at once; 0: its whole share. Changes no result
     crop_seconds: float = 1.0
-    fill: bool = False  # crops of clips that their sound fills, as `tokenize --fill` makes them
+    fill: float = 0.0  # share of crops that are of clips which their sound fills, as `tokenize --fill` makes them
     mix: float = 0.0  # share of crops into which another clip's is mixed (as sec. 4.1 does for the language model)
     vary: float = 0.0  # crops are at most so much (a share) slower or faster, as `tokenize --vary` makes them
     adversary_start: int = 0  # step from which discriminators train and are listened to
@@ -211,7 +212,7 @@ class CodecTrainConfig:
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.micro_batch < 0 or self.adversary_every < 1:
             raise ValueError("batch_size and adversary_every must be at least 1, micro_batch at least 0")
-        if not (0 <= self.mix <= 1 and 0 <= self.vary <= 0.5):
-            raise ValueError("mix must lie in [0, 1] and vary in [0, 0.5]")
+        if not (0 <= self.fill <= 1 and 0 <= self.mix <= 1 and 0 <= self.vary <= 0.5):
+            raise ValueError("fill and mix must lie in [0, 1] and vary in [0, 0.5]")
         if self.crop_seconds * self.codec.sample_rate < 2 ** self.losses.mel_scales[1]:
             raise ValueError("crop_seconds is shorter than the longest mel window of losses.mel_scales")

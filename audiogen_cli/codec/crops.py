@@ -26,8 +26,8 @@ REDRAWS = 4
 class CropDataset(Dataset[Tensor]):
     """Sample number i → a crop [1, N], a pure function of (seed, i), so that any process can make any sample.
 
-    filled: see `data/filling.py`; whole clips are read then. mixed: share of the samples that are two crops mixed.
-    vary: samples are at most so much (a share) slower or faster.
+    filled: share of the crops that are of filled clips, see `data/filling.py`; whole clips are read then. mixed: share
+    of the samples that are two crops mixed. vary: samples are at most so much (a share) slower or faster.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class CropDataset(Dataset[Tensor]):
         seconds: float,
         sample_rate: int,
         seed: int,
-        filled: bool = False,
+        filled: float = 0.0,
         mixed: float = 0.0,
         vary: float = 0.0,
     ) -> None:
@@ -80,7 +80,7 @@ class CropDataset(Dataset[Tensor]):
         whole = whole_clip(clip, self.sample_rate, speed)
         first = round(position * max(0, whole.n_samples - self.n_samples))
         n_samples = min(self.n_samples, whole.n_samples)
-        if self.filled:
+        if self.filled and generator.random() < self.filled:
             wav = read_window(whole, self.sample_rate, True)[first : first + n_samples]
         else:
             start = clip.start + first * speed / self.sample_rate

@@ -3,8 +3,8 @@
 # ours: the waveform networks of sec. 3.1 spend most of their work at thousands of frames per second. Here an STFT
 does the analysis and an inverse STFT the synthesis, and what is coded between them is loudness only: the log magnitudes
 of a few frames, as their principal components. A few codes draw no more than a sound's outline, which alone makes rain
-a hum; so the sound is as rough as the white noise whose phases it starts from. No phase is coded: a few rounds of
-Griffin and Lim's algorithm (1984) make them fit, or a network that was trained for it (`codec/vocoder.py`) draws both.
+a hum: a flow (`codec/flow.py`) draws the detail, or the sound is as rough as the white noise whose phases it starts
+from. No phase is coded: a few rounds of Griffin and Lim's algorithm (1984) make them fit.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiogen_cli.codec.config import SpectralConfig
-from audiogen_cli.codec.vocoder import Vocoder
+from audiogen_cli.codec.flow import Flow
 
 FLOOR = 3e-4  # added to magnitudes before the logarithm: about -85 dB of a full-scale sine's
 FAINT = 0.01  # of the magnitude wanted: what is fainter tells no phase
 KNEE, CEILING = 0.7, 0.99  # of full scale, see `soft_limit`
 NOISE_BLOCK = 1 << 14  # samples drawn at once
+BLOCK, CONTEXT = 64, 16  # frames of codes that a flow draws at once, and sees to either side of them
+DETAIL_SEED = 1  # of the noise that detail is made of
 MAX_LOG_MAGNITUDE = 4.0  # e^4 is above any bin of full-scale audio at these window lengths
 
 
@@ -156,8 +158,8 @@ def between(centres: Tensor, n_bins: int) -> Tensor:
 class WhiteNoise:
     """The noise that every sound is made of, from its beginning: a clip sounds the same whatever its batch."""
 
-    def __init__(self) -> None:
-        self._generator = torch.Generator().manual_seed(0)
+    def __init__(self, seed: int = 0) -> None:
+        self._generator = torch.Generator().manual_seed(seed)
         self._drawn = torch.empty(0)
 
     def take(self, n_samples: int) -> Tensor:
@@ -200,41 +202,75 @@ class Decoder(nn.Module):
         super().__init__()
         self.loudness = Loudness(config, sample_rate)
         self.expand = nn.Linear(latent_dim, config.frames_per_code * config.n_mels)
-        self.vocoder: Vocoder | None = None
-        if config.vocoder:
-            sizes = latent_dim, config.n_mels, config.n_bins, config.frames_per_code
-            self.vocoder = Vocoder(config.vocoder, *sizes)
+        self.flow: Flow | None = None
+        if config.flow:
+            self.flow = Flow(config.flow, latent_dim, config.n_mels)
+            self.expand.requires_grad_(False)  # the outline that the detail is drawn on
 
-    @property
-    def reach(self) -> int:
-        """STFT frames to either side of a sample that it is made of."""
-        if self.vocoder is None:
-            return self.loudness.reach
-        return 1 + 2 * self.loudness.frames.overlap + self.vocoder.reach
-
-    def patches(self, latent: Tensor) -> Tensor:
+    def outline(self, latent: Tensor) -> Tensor:
         """latent [B, D, T] → patches [B, T, frames_per_code · n_mels] as `Loudness` has them."""
         patches: Tensor = self.expand(latent.transpose(1, 2)).float()
         return patches
 
-    def forward(self, latent: Tensor, noise: Tensor | None = None) -> Tensor:
-        """noise: [T · hop_length], white, of variance 1; None: that of a sound's beginning, in training any."""
-        patches, n_samples = self.patches(latent), latent.shape[-1] * self.loudness.hop_length
-        if noise is None and self.vocoder and self.training:  # every clip its own, lest the network learn one by heart
-            noise = torch.randn(len(latent), n_samples, device=latent.device)
-        elif noise is None:
-            noise = WhiteNoise().take(n_samples)
-        if self.vocoder is None:
-            return self.loudness.to_wav(patches, noise)
-        loudness = self.loudness.to_frames(patches)
-        wanted, excitation = self.loudness.to_bins(loudness), self.loudness.excitation(noise)
-        spectrum = self.vocoder(latent, loudness, wanted, excitation)
-        return soft_limit(self.loudness.frames.synthesise(spectrum)[:, None])
+    def draw(self, latent: Tensor, noise: Tensor) -> Tensor:
+        """latent [B, D, T] and noise [T, frames_per_code, n_mels] → patches as `outline` gives them, with detail."""
+        assert self.flow is not None
+        outline = self.loudness.to_frames(self.outline(latent))
+        loudness: Tensor = self.flow(outline, latent.transpose(1, 2), noise.flatten(0, 1).to(latent.device))
+        return loudness.unflatten(1, (-1, self.loudness.step)).flatten(2)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        n_samples = latent.shape[-1] * self.loudness.hop_length
+        return self.loudness.to_wav(Drawing(self)(latent, last=True), WhiteNoise().take(n_samples))
 
     def loss(self, latent: Tensor, wav: Tensor) -> Tensor:
-        """L1 + root mean square distance (as eq. 1) between the patches of wav [B, 1, N] and those decoded."""
-        difference = self.patches(latent) - self.loudness(wav)
-        return difference.abs().mean() + (difference.square().mean() + 1e-12).sqrt()
+        """How far what is drawn is from wav [B, 1, N].
+
+        Without a flow, L1 + root mean square distance (as eq. 1) between the patches of both.
+        """
+        with exactly(wav):
+            wanted, outline = self.loudness(wav), self.outline(latent)
+        difference = outline - wanted
+        if self.flow is None:
+            return difference.abs().mean() + (difference.square().mean() + 1e-12).sqrt()
+        with exactly(wav), torch.no_grad():
+            spread = (difference @ self.expand.weight).square().mean((0, 1)).sqrt()  # of the quantizer's error
+            blur = torch.rand(len(wav), device=wav.device)
+            blurred = latent + blur[:, None, None] * spread[:, None] * torch.randn_like(latent)
+            outline = self.loudness.to_frames(self.outline(blurred))
+        return self.flow.loss(self.loudness.to_frames(wanted), outline, blurred.transpose(1, 2), blur)
+
+
+class Drawing:
+    """The patches of one signal (or batch of signals) whose latents come block by block.
+
+    A flow looks far, and at every step anew. So it draws BLOCK frames at a time, always the same ones of a signal, and
+    sees CONTEXT more to either side.
+    """
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder, self.noise = decoder, WhiteNoise(DETAIL_SEED)
+        self.held: Tensor | None = None  # [B, D, T]
+        self.shape = decoder.loudness.step, len(decoder.loudness.bands)  # of a frame's detail
+        self.held_noise = torch.empty(0, *self.shape)
+        self.n_past = 0  # frames held that are drawn
+
+    def __call__(self, latent: Tensor, last: bool) -> Tensor:
+        """The next latents [B, D, t], t ≥ 0 → the patches [B, t', frames_per_code · n_mels] that are now known."""
+        if self.decoder.flow is None:
+            return self.decoder.outline(latent)
+        noise = self.noise.take(latent.shape[2] * math.prod(self.shape)).view(-1, *self.shape)
+        self.held_noise = torch.cat([self.held_noise, noise])
+        self.held = latent if self.held is None else torch.cat([self.held, latent], 2)
+        patches = [self.decoder.outline(latent[..., :0])]
+        while self.held.shape[2] >= self.n_past + BLOCK + CONTEXT or (last and self.held.shape[2] > self.n_past):
+            seen, known = self.n_past + BLOCK + CONTEXT, min(self.n_past + BLOCK, self.held.shape[2])
+            drawn = self.decoder.draw(self.held[..., :seen], self.held_noise[:seen])
+            patches.append(drawn[:, self.n_past : known])
+            forgotten = max(0, known - CONTEXT)
+            self.held, self.held_noise = self.held[..., forgotten:].clone(), self.held_noise[forgotten:].clone()
+            self.n_past = known - forgotten
+        return torch.cat(patches, 1)
 
 
 @torch.no_grad()

@@ -228,16 +228,30 @@ class SpectralEncoder(Stage):
         return self.encoder(x.transpose(1, 2)).transpose(1, 2)[:, n_past:n_known]
 
 
-class SpectralDecoder(Stage):
-    """`spectral.Decoder`: run on new frames with a margin of old ones, as far as any sample hears them."""
+class Drawing(Stage):
+    """`spectral.Drawing`: latents [B, T, D] → patches."""
 
     def __init__(self, decoder: spectral.Decoder) -> None:
-        self.decoder, self.hop_length = decoder, decoder.loudness.hop_length
-        self.margin = -(-decoder.reach // decoder.loudness.step)  # frames of codes
+        self.decoder = decoder
 
     def __call__(self, x: Tensor, memory: Memory, last: bool) -> Tensor:
+        if self not in memory:
+            memory[self] = spectral.Drawing(self.decoder)
+        patches: Tensor = memory[self](x.transpose(1, 2), last)
+        return patches
+
+
+class Synthesis(Stage):
+    """`spectral.Loudness.to_wav`: run on new patches with a margin of old ones, as far as any sample hears them."""
+
+    def __init__(self, loudness: spectral.Loudness) -> None:
+        self.loudness = loudness
+        self.margin = -(-loudness.reach // loudness.step)  # patches
+
+    def __call__(self, x: Tensor, memory: Memory, last: bool) -> Tensor:
+        hop_length = self.loudness.hop_length
         source, n_past, old, old_noise = memory.get(self) or (spectral.WhiteNoise(), 0, x[:, :0], torch.empty(0))
-        noise = torch.cat([old_noise, source.take(x.shape[1] * self.hop_length)])
+        noise = torch.cat([old_noise, source.take(x.shape[1] * hop_length)])
         x = torch.cat([old, x], 1)
         n_known = x.shape[1] if last else x.shape[1] - self.margin
         if n_known <= n_past:
@@ -245,9 +259,9 @@ class SpectralDecoder(Stage):
             return x.new_zeros(len(x), 0, 1)
         n_kept = min(n_known, self.margin)
         forgotten = n_known - n_kept
-        memory[self] = source, n_kept, x[:, forgotten:].clone(), noise[forgotten * self.hop_length :].clone()
-        wav = self.decoder(x.transpose(1, 2), noise).transpose(1, 2)
-        return wav[:, n_past * self.hop_length : n_known * self.hop_length]
+        memory[self] = source, n_kept, x[:, forgotten:].clone(), noise[forgotten * hop_length :].clone()
+        wav = self.loudness.to_wav(x, noise).transpose(1, 2)
+        return wav[:, n_past * hop_length : n_known * hop_length]
 
 
 @torch.no_grad()
@@ -256,7 +270,7 @@ def prepare(network: nn.Module, hop_length: int) -> Stage:
     if isinstance(network, spectral.Encoder):
         return SpectralEncoder(network)
     if isinstance(network, spectral.Decoder):
-        return SpectralDecoder(network)
+        return Chain([Drawing(network), Synthesis(network.loudness)])
     assert isinstance(network, (seanet.Encoder, seanet.Decoder))
     stages = [stage for layer in network.layers for stage in _stages(layer)]
     middle = next((at for at, stage in enumerate(stages) if isinstance(stage, Recurrence)), len(stages))

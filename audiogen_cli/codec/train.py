@@ -193,7 +193,7 @@ def train_step(
     playing = config.codec.network.learns_from_audio and state.step >= config.adversary_start
     learning = playing and state.step % config.adversary_every == 0
     state.codec.train()
-    # What the step draws (a vocoder's noise) follows from its number, so that a run that was stopped draws it again.
+    # What the step draws (a flow's noise) follows from its number, so that a run that was stopped draws it again.
     torch.manual_seed((config.seed << 40) + (accelerator.process_index << 32) + state.step)
     sums: dict[str, Tensor] = {}
     for part in wav.split(config.micro_batch or len(wav)):
@@ -218,8 +218,9 @@ def train_step(
         losses["loss"] = loss = torch.stack(list(weigh(losses, config.losses).values())).sum()
         roots, slopes = [share * loss], [torch.ones_like(loss)]
         if heard and config.losses.balance:
-            roots = [share * others, decoded]
-            slopes.append(share * balance(heard, config.losses, decoded))
+            roots, slopes = [decoded], [share * balance(heard, config.losses, decoded)]
+            if others.requires_grad:  # until the codebooks have started, no latent is committed to anything
+                roots, slopes = [*roots, share * others], [*slopes, torch.ones_like(others)]
         torch.autograd.backward(roots, slopes, inputs=[p for p in state.codec.parameters() if p.requires_grad])
         for name, value in losses.items():
             sums[name] = sums.get(name, 0.0) + share * value.detach()
@@ -278,8 +279,8 @@ def gradient_shares(
 ) -> dict[str, float]:
     """How much each weighted loss pulls at the decoder's output for wav [B, 1, N]: its gradient's norm over their sum.
 
-    The commitment and the loss of the loudness pull at what comes before it and are not in it; a spectral network
-    without a vocoder has no other. Nothing to tell either of balanced losses: their shares are the recipe's.
+    The commitment pulls at what comes before it and is not in it; spectral networks, which learn from no decoded audio,
+    have none to tell. Nothing to tell either of balanced losses: their shares are the recipe's.
     """
     if not config.codec.network.learns_from_audio or config.losses.balance:
         return {}

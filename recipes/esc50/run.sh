@@ -4,12 +4,16 @@
 #   recipes/esc50/run.sh RAW OUT          the whole recipe; run again, it goes on where it stopped
 #   recipes/esc50/run.sh RAW OUT small    40 clips and STEPS (30) steps of each training, to see the road work
 #
+# Without a GPU the codec's flow gets smaller steps, which take two hours, and is worse for it (see README.md).
 # PROCESSES=2 trains the language model in two processes: on a CPU of two cores that takes half the time.
 # RAW holds esc50/ (ESC-50 as published, or its audio as FLAC); OUT receives every stage's files.
 set -euo pipefail
 raw=$1 out=$2 setting=${3:-full} steps=${STEPS:-30}
 here=$(cd "$(dirname "$0")" && pwd)
-codec_options=() lm_options=()
+codec_options=() flow_options=() lm_options=()
+if ! python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+    flow_options=(--max-steps 10000 --set batch_size=8 --set workers=0)
+fi
 
 if [ "$setting" = small ]; then
     source=$raw/esc50
@@ -23,6 +27,8 @@ if [ "$setting" = small ]; then
     codec_options=(--max-steps "$steps" --set batch_size=8 --set validate_every="$steps" --set save_every="$steps"
         --set crop_seconds=1.6 --set codec.network.start_crops=64
         --set quantizer.kmeans_vectors=0.25)
+    flow_options=(--max-steps "$steps" --set batch_size=2 --set crop_seconds=0.64 --set validate_every="$steps"
+        --set save_every="$steps" --set workers=0)
     lm_options=(--max-steps "$steps" --set optim.batch_size=8 --set validate_every="$steps" --set save_every="$steps")
 fi
 
@@ -30,8 +36,12 @@ stage() { printf '\n== audiogen %s\n' "$*" >&2; audiogen "$@"; }
 
 stage prep --datasets esc50 --raw "$raw" --captions "$here/captions.csv" --out "$out/manifests"
 stage train-codec --config "$here/codec.yaml" --manifests "$out/manifests" --out "$out/codec" "${codec_options[@]}"
-stage tokenize --manifests "$out/manifests" --codec "$out/codec" --fill 1 --mix 6 --copies 10 --vary 0.08 --out "$out/tokens"
-stage train-lm --config "$here/lm.yaml" --tokens "$out/tokens" --out "$out/lm" --processes "${PROCESSES:-1}" \
+stage train-codec --config "$here/flow.yaml" --manifests "$out/manifests" --from "$out/codec" --out "$out/codec-flow" \
+    "${flow_options[@]}"
+tokenize=(tokenize --manifests "$out/manifests" --codec "$out/codec-flow" --mix 6 --copies 10 --vary 0.08)
+stage "${tokenize[@]}" --fill 1 --out "$out/tokens-filled"
+stage "${tokenize[@]}" --out "$out/tokens"
+stage train-lm --config "$here/lm.yaml" --tokens "$out/tokens-filled" --out "$out/lm" --processes "${PROCESSES:-1}" \
     "${lm_options[@]}"
 stage train-lm --config "$here/refine.yaml" --tokens "$out/tokens" --from "$out/lm" --out "$out/lm-refined" \
     --processes "${PROCESSES:-1}" "${lm_options[@]}"

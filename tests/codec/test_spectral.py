@@ -120,7 +120,7 @@ def test_starts_from_principal_components():
     assert isinstance(encoder, Encoder) and isinstance(decoder, Decoder)
     with torch.no_grad():
         patches = torch.cat([encoder.loudness(wav).flatten(0, 1) for wav in batches]).double().numpy()
-        decoded = torch.cat([decoder.patches(encoder(wav)).flatten(0, 1) for wav in batches]).double().numpy()
+        decoded = torch.cat([decoder.outline(encoder(wav)).flatten(0, 1) for wav in batches]).double().numpy()
     _, values, _ = np.linalg.svd(patches - patches.mean(0), full_matrices=False)
     assert np.isclose(((patches - decoded) ** 2).sum(), (values[6:] ** 2).sum(), rtol=1e-3)
 

@@ -8,10 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiogen_cli.codec import model, stages
-from audiogen_cli.codec.config import CodecConfig, SEANetConfig, SpectralConfig, VocoderConfig
+from audiogen_cli.codec import model, spectral, stages
+from audiogen_cli.codec.config import CodecConfig, FlowConfig, SEANetConfig, SpectralConfig
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.codec.row_encoder import encode_all
+from audiogen_cli.codec.spectral import Decoder
 
 WAVEFORM = {"channels": 8, "strides": (2, 3, 2, 4)}
 NETWORKS = [
@@ -22,7 +23,7 @@ NETWORKS = [
     SpectralConfig(n_fft=64, stft_hop=16, frames_per_code=3),
     SpectralConfig(n_fft=50, stft_hop=10, frames_per_code=2, phase_rounds=0),
     SpectralConfig(
-        n_fft=64, stft_hop=16, frames_per_code=3, vocoder=VocoderConfig(dim=8, code_blocks=1, frame_blocks=2)
+        n_fft=64, stft_hop=16, n_mels=8, frames_per_code=8, flow=FlowConfig((8, 8, 8), dim=8, code_blocks=1, steps=2)
     ),
 ]
 
@@ -30,7 +31,17 @@ NETWORKS = [
 def small_codec(network: SEANetConfig | SpectralConfig) -> AudioCodec:
     torch.manual_seed(0)
     codec = AudioCodec(CodecConfig(network=network, latent_dim=16, codebook_size=32, n_q=2))
+    if isinstance(codec.decoder, Decoder) and codec.decoder.flow:
+        torch.nn.init.normal_(codec.decoder.flow.leave.weight)  # a fresh flow stands still
     return codec.eval().requires_grad_(False)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def short_drawings() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spectral, "BLOCK", 5)
+        patch.setattr(spectral, "CONTEXT", 2)
+        yield
 
 
 def pieces(signal: torch.Tensor, sizes: list[int]) -> Iterator[torch.Tensor]:

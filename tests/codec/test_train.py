@@ -19,11 +19,11 @@ from audiogen_cli.codec.config import (
     CodecConfig,
     CodecTrainConfig,
     DiscriminatorConfig,
+    FlowConfig,
     LossConfig,
     QuantizerConfig,
     SEANetConfig,
     SpectralConfig,
-    VocoderConfig,
 )
 from audiogen_cli.codec.losses import MelLoss
 from audiogen_cli.codec.model import AudioCodec
@@ -117,20 +117,29 @@ def test_spectral_networks_train_and_resume(clips, tmp_path):
     assert AudioCodec.load(whole).decode(torch.zeros(1, 2, 3, dtype=torch.long)).shape == (1, 1, 3 * 1280)
 
 
-def test_a_codec_gets_a_vocoder_and_keeps_its_codes(clips, tmp_path):
+def test_a_codec_gets_a_flow_and_keeps_its_codes(clips, tmp_path):
     plain = CodecConfig(network=SPECTRAL, latent_dim=8, n_q=2, codebook_size=16)
     still = {"quantizer": QuantizerConfig(decay=1.0, dead_below=0.0, kmeans_vectors=0.5), "weights_dtype": "float16"}
     first = train(recipe(codec=plain, **still), clips, [], tmp_path / "first")
-    better = replace(plain, network=replace(SPECTRAL, vocoder=VocoderConfig(dim=8, code_blocks=1, frame_blocks=1)))
-    config = recipe(codec=better, losses=LossConfig(mel_scales=(6, 8), time=0.0, balance=True), mix=0.5, **still)
+    flow = FlowConfig((8, 8, 8), dim=8, code_blocks=1, steps=1)
+    config = recipe(codec=replace(plain, network=replace(SPECTRAL, flow=flow)), lr=1e-2, mix=0.5, fill=0.5, **still)
     whole = train(config, clips, clips[:1], tmp_path / "whole", lambda codec, heard, folder: Report({}), first)
     train(replace(config, max_steps=3), clips, clips[:1], tmp_path / "parts", None, first)
     assert_equal_runs(train(config, clips, clips[:1], tmp_path / "parts", None, first), whole, 1e-5)
-    assert {"adversarial", "feature", "mel", "spectrum"} <= set(logged(whole)[-1])
     wav = 0.1 * torch.randn(1, 1, 16_000)
     codes = AudioCodec.load(first).encode(wav)
+    outlines = [AudioCodec.load(folder).decoder.expand.state_dict() for folder in (first, whole)]
+    assert all(torch.equal(outlines[0][name], outlines[1][name]) for name in outlines[0])
     assert torch.equal(AudioCodec.load(whole).encode(wav), codes)
     assert not torch.equal(AudioCodec.load(whole).decode(codes), AudioCodec.load(first).decode(codes))
+
+
+def test_balanced_runs_mix_and_resume(clips, tmp_path):
+    config = recipe(losses=LossConfig(mel_scales=(6, 8), time=0.0, balance=True), mix=0.5)
+    whole = train(config, clips, clips[:1], tmp_path / "whole", lambda codec, heard, folder: Report({}))
+    train(replace(config, max_steps=3), clips, clips[:1], tmp_path / "parts")
+    assert_equal_runs(train(config, clips, clips[:1], tmp_path / "parts"), whole, 1e-5)
+    assert {"adversarial", "feature", "mel"} <= set(logged(whole)[-2])
 
 
 def test_refuses_to_start_from_another_kind_of_codec(clips, tmp_path):
