@@ -66,12 +66,11 @@ def test_a_sound_is_drawn_alike_in_any_batch_and_with_detail():
     torch.nn.init.normal_(codec.decoder.flow.leave.weight, std=0.1)
     codec.requires_grad_(False)
     codes = torch.randint(8, (3, 2, 10))
-    together, alone = codec.decode(codes), codec.decode(codes[1:2])
-    assert torch.allclose(together[1:2], alone, atol=1e-5)
-    latent = codec.quantizer.decode(codes)
-    patches = codec.decoder.outline(latent)
-    drawn = codec.decoder.draw(latent, torch.randn(10, 8, 80))
+    latent, noise = codec.quantizer.decode(codes), torch.randn(10, 8, 80)
+    patches, drawn = codec.decoder.outline(latent), codec.decoder.draw(latent, noise)
     assert patches.shape == drawn.shape and float((patches - drawn).abs().mean()) > 0.1
+    assert torch.allclose(codec.decoder.draw(latent[1:2], noise), drawn[1:2], atol=1e-5)
+    assert torch.allclose(codec.decode(codes[1:2]), codec.decode(codes)[1:2], atol=1e-3)  # magnitudes are exponentials
 
 
 def test_pictures_that_cannot_be_halved_three_times_are_refused():
