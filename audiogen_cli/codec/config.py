@@ -18,6 +18,7 @@ class SEANetConfig:
     """The paper's encoder E and decoder G on the waveform (sec. 3.1). Defaults: x32."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    learns_from_audio: ClassVar[bool] = True  # by the losses on decoded audio, the adversarial ones among them
     kind: Literal["seanet"] = "seanet"
     channels: int = 32  # C; doubled by every block
     strides: tuple[int, ...] = (2, 2, 2, 4)
@@ -34,11 +35,6 @@ class SEANetConfig:
     def hop_length(self) -> int:
         """Samples per frame."""
         return math.prod(self.strides)
-
-    @property
-    def learns_from_audio(self) -> bool:
-        """Whether the losses on decoded audio train it, the adversarial ones among them."""
-        return True
 
 
 @dataclass(frozen=True)
@@ -61,6 +57,7 @@ class SpectralConfig:
     """A cheaper pair of networks that work on STFT frames; ours, for models that must run on a laptop's CPU."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    learns_from_audio: ClassVar[bool] = False  # but by the distance of loudness, or of a flow's velocities
     kind: Literal["spectral"] = "spectral"
     n_fft: int = 640
     stft_hop: int = 160
@@ -88,11 +85,6 @@ class SpectralConfig:
     def n_bins(self) -> int:
         """Frequency bins of a frame."""
         return self.n_fft // 2 + 1
-
-    @property
-    def learns_from_audio(self) -> bool:
-        """Whether the losses on decoded audio train it, the adversarial ones among them."""
-        return False
 
 
 @dataclass(frozen=True)

@@ -161,15 +161,14 @@ class Flow(nn.Module):
 
     def forward(self, outline: Tensor, latent: Tensor, noise: Tensor) -> Tensor:
         """outline [B, F, M], latent [B, T, D] and noise [F, M] → log magnitudes with detail [B, F, M]."""
-        x, half = noise.expand_as(outline), 0.5 / self.config.steps
-        unblurred = x.new_zeros(len(outline))
+        x, unblurred, step = noise.expand_as(outline), noise.new_zeros(len(outline)), 1 / self.config.steps
 
         def velocity(x: Tensor, time: float) -> Tensor:
             return self.velocity(x, outline, latent, torch.stack([unblurred + time, unblurred], 1))
 
-        for step in range(self.config.steps):  # the midpoint rule: Euler's loses a tenth of the detail's spread
-            time = 2 * half * step
-            x = x + 2 * half * velocity(x + half * velocity(x, time), time + half)
+        for number in range(self.config.steps):  # the midpoint rule: Euler's loses a tenth of the detail's spread
+            time = number * step
+            x = x + step * velocity(x + step / 2 * velocity(x, time), time + step / 2)
         return outline + DETAIL * x
 
 

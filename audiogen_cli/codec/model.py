@@ -24,7 +24,7 @@ BLOCK = 1 << 20  # samples of a batch that go through a network at once
 class CodecOutput:
     """A training pass through the codec."""
 
-    decoded: Tensor | None  # [B, 1, N]; None from spectral networks that learn from `spectrum` alone
+    decoded: Tensor | None  # [B, 1, N]; None from spectral networks, which learn from `spectrum` alone
     codes: Tensor  # [B, K, T]
     commitment: Tensor  # scalar
     spectrum: Tensor | None = None  # scalar: the spectral networks' own loss
@@ -174,10 +174,10 @@ class AudioCodec(nn.Module):
         _check_wav(wav)
         output = self.quantizer(self.encoder(wav))
         decoded = spectrum = None
-        if self.config.network.learns_from_audio:
-            decoded = self.decoder(output.quantized)[..., : wav.shape[-1]]
         if isinstance(self.decoder, spectral.Decoder):
             spectrum = self.decoder.loss(output.quantized, wav)
+        else:
+            decoded = self.decoder(output.quantized)[..., : wav.shape[-1]]
         return CodecOutput(decoded, output.codes, output.commitment, spectrum)
 
 

@@ -1,7 +1,7 @@
 """The numbers of the embedded model's card: does a model of the 50 ESC-50 classes say what it is asked to?
 
     pip install '.[eval]'
-    python recipes/esc50/measure.py OUT/manifests --model OUT/lm [--clips 4] [--set guidance=3.0] [--only hits mixtures]
+    python recipes/esc50/measure.py OUT/manifests --model OUT/lm-refined [--clips 4] [--only hits mixtures]
 
 Real clips, the codec's reconstructions of them, and sounds generated for `prompts.csv`, `unseen_prompts.csv` and
 `mixture_prompts.csv`, all heard by YAMNet. One JSON object a line on stdout.

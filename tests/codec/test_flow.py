@@ -46,6 +46,15 @@ def test_the_loss_of_a_fresh_one_is_that_of_standing_still():
     assert float(loss.detach()) == pytest.approx(1 + 4, rel=0.1)
 
 
+def test_all_of_it_learns():
+    torch.manual_seed(0)
+    flow = Flow(SMALL, latent_dim=4, n_mels=BANDS)
+    torch.nn.init.normal_(flow.leave.weight)
+    outline = torch.randn(2, FRAMES, BANDS)
+    flow.loss(outline + torch.randn_like(outline), outline, torch.randn(2, FRAMES // 8, 4), torch.rand(2)).backward()
+    assert all(float(weight.grad.abs().sum()) > 0 for weight in flow.parameters())
+
+
 def test_the_path_is_followed_to_second_order(monkeypatch):
     """Along velocities t · x noise grows by the square root of e; half the step, a quarter of the error."""
     outline, noise = torch.randn(1, 64, BANDS).double(), torch.randn(64, BANDS).double()
