@@ -119,7 +119,15 @@ def _run(arguments: list[str]) -> int:
     result = app(arguments, prog_name="audiogen", standalone_mode=False)
     if result == 130:  # how Typer reports Ctrl-C
         raise KeyboardInterrupt
+    _leave_others()
     return result if isinstance(result, int) else 0
+
+
+def _leave_others() -> None:
+    """Part from the other processes of a launch: threads that still serve them may abort the interpreter's end."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _one_line(error: Exception) -> str:

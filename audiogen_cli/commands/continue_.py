@@ -70,7 +70,7 @@ def continue_(
     check_device(device)
     folder, config = find_language_model(model)
     chosen = choose_seed() if seed is None else seed
-    prompt = Prompt(text, chosen, duration, guidance, top_p, top_k, temperature, candidates, where=str(audio))
+    prompt = Prompt(text, chosen, duration, guidance, top_p, top_k, temperature, candidates, 1, where=str(audio))
     job = plan_continuation(prompt, audio, prompt_seconds, output, config.sample_rate)
     check_texts([job], config)
     how = How(device, dtype.value, as_json=json_, sidecars=json_, drawn_seed=chosen if seed is None else None)

@@ -15,6 +15,7 @@ from audiogen_cli.commands.options import (
     DtypeOption,
     GuidanceOption,
     JsonOption,
+    LayersOption,
     ModelOption,
     OutputOption,
     SeedOption,
@@ -43,7 +44,7 @@ def generate(
         typer.Option(
             metavar="FILE",
             help="Prompts from a .txt, .csv or .jsonl file, - for stdin; columns prompt, and if wanted seed, duration,"
-            " guidance, top_p, top_k, temperature, candidates, name.",
+            " guidance, top_p, top_k, temperature, candidates, layers, name.",
         ),
     ] = None,
     model: ModelOption = None,
@@ -59,6 +60,7 @@ def generate(
     top_k: TopKOption = None,
     temperature: TemperatureOption = None,
     candidates: CandidatesOption = None,
+    layers: LayersOption = None,
     seed: SeedOption = None,
     batch_size: BatchSizeOption = None,
     stream: Annotated[
@@ -106,10 +108,13 @@ def generate(
         _check_stream(stream, output, normalize, json_)
     chosen = _prompts(texts or [], prompts, unconditional)
     first_seed = choose_seed() if seed is None else seed
-    defaults = Defaults(first_seed, duration, Settings(guidance, top_p, top_k, temperature, candidates), seed is None)
+    settings = Settings(guidance, top_p, top_k, temperature, candidates, layers)
+    defaults = Defaults(first_seed, duration, settings, seed is None)
     jobs = plan(chosen, defaults, samples, output, out_dir)
     if stream and (jobs[0].settings.candidates or 1) > 1:
         raise InputError("--stream plays what is drawn and cannot choose among candidates: leave --candidates out")
+    if stream and (jobs[0].settings.layers or 1) > 1:
+        raise InputError("--stream cannot level layers that it does not know whole: leave --layers out")
     check_device(device)
     folder, config = find_language_model(model)
     check_texts(jobs, config)

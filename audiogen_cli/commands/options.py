@@ -87,6 +87,15 @@ CandidatesOption = Annotated[
         " [default: the model's own; 1 in the paper]",
     ),
 ]
+LayersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--layers",
+        metavar="N",
+        help="Make up to so many sounds of a prompt (a dog barks while it rains) apart, and lay them over each other;"
+        " 1 makes all at once, as the paper does. [default: the model's own]",
+    ),
+]
 BatchSizeOption = Annotated[
     int | None,
     typer.Option(

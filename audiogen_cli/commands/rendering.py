@@ -90,7 +90,7 @@ def run_stream(job: Job, folder: Path, config: LMConfig, how: How) -> None:
         raise InputError(f"{job.output}: WAV holds at most {_time(MAX_SAMPLES / config.sample_rate)}; use -o -")
     generator = load_generator(folder, how.device, how.dtype)
     _introduce(generator, how, 0, 0)
-    job = replace(job, settings=replace(job.settings, candidates=1))  # whatever the model would choose from
+    job = replace(job, settings=replace(job.settings, candidates=1, layers=1))  # whatever the model would do
     _tell_cost(generator, [job], None)
     begun = time.monotonic()
     if str(job.output) == STDOUT:

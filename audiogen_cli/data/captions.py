@@ -11,13 +11,18 @@ import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
 
-from audiogen_cli.data.wordnet import stop_words, wordnet
+from audiogen_cli.data.wordnet import PartOfSpeech, stop_words, wordnet
 
 # A word is letters and digits, with apostrophes inside.
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 # The BBC's archive notes, `- Nov '1979 (1C20, reprocessed)`: when a sound was filed on which shelf, not what it is.
 _ARCHIVE_NOTE = re.compile(r"\s-\s[\w .'’]{0,20}\d{4}\s*\(\d{1,3}[A-Z]\d{0,3}\b[^()]*\)[.\s]*$|,\s*reprocessed(?=\))")
 _WOULD_DOUBLE = re.compile("(^|[^aeiou])[aeiouy][^aeiouwxy]$")
+# What may stand between two sounds of a text; the weather is a sound of its own (`footsteps in the rain`).
+_JOINT = re.compile(
+    r"[,;]|\b(?:and|while|whilst|then|followed by|as)\b|\bin (?:the|a) (?=(?:rain|wind|storm|thunderstorm)\b)",
+    re.IGNORECASE,
+)
 _DETERMINERS = frozenset(
     ("a", "an", "the", "his", "her", "its", "their", "my", "your", "our", "this", "that", "these", "those", "some")
 )
@@ -62,6 +67,33 @@ def process_tags(tags: Iterable[str]) -> str:
     return " ".join(" ".join(tag.replace("_", " ").replace(",", " ") for tag in tags).casefold().split())
 
 
+def split_caption(text: str, most: int) -> list[str]:
+    """The sounds of a text, in its own words: `a dog barks while it rains` → `a dog barks`, `it rains`.
+
+    # ours. Commas, conjunctions and the weather separate, but not
+    - what names no thing and no action (`loud and clear bells`);
+    - what the thing before goes on to do (`a dog growls and barks`).
+    Of more than `most` sounds neighbours stay together. Returns the text itself if it is one sound, or most is 1.
+    """
+    joints = [(joint.start(), joint.end()) for joint in _JOINT.finditer(text)]
+    begins, ends = [0, *(end for _, end in joints)], [*(begin for begin, _ in joints), len(text)]
+    spans: list[tuple[int, int]] = []
+    pending: int | None = None  # where a clause begins that is no sound without the next
+    for begin, end in zip(begins, ends, strict=True):
+        if spans and _goes_on(text[slice(*spans[-1])], text[begin:end]):
+            spans[-1] = spans[-1][0], end
+        elif _names_something(text[begin:end]):
+            spans.append((begin if pending is None else pending, end))
+            pending = None
+        elif pending is None and _content_words(text[begin:end]):
+            pending = begin
+    if spans and pending is not None:
+        spans[-1] = spans[-1][0], len(text)
+    n = min(most, len(spans))
+    groups = [spans[len(spans) * i // n : len(spans) * (i + 1) // n] for i in range(n)]
+    return [text[group[0][0] : group[-1][1]].strip() for group in groups] if n > 1 else [text]
+
+
 def mentions_speech(text: str) -> bool:
     """Whether a raw caption or tag contains the word `speech`, in any case, with `_` taken as a space.
 
@@ -96,6 +128,31 @@ def lemmatize(word: str, following: str = "") -> str:
 def _words(text: str) -> list[str]:
     folded = unicodedata.normalize("NFKC", text).casefold().replace("’", "'").replace("_", " ")
     return [word.removesuffix("'s") for word in _WORD.findall(folded)]
+
+
+def _content_words(text: str) -> list[str]:
+    return [word for word in _words(text) if word not in stop_words() and len(word) > 1]
+
+
+def _is(part_of_speech: PartOfSpeech, word: str) -> bool:
+    known = wordnet(part_of_speech)
+    return word in known.words or bool(known.lemmas(word))
+
+
+def _names_something(clause: str) -> bool:
+    """Whether a word of it is a noun or a verb."""
+    return any(_is("noun", word) or _is("verb", word) for word in _content_words(clause))
+
+
+def _goes_on(before: str, clause: str) -> bool:
+    """Whether a clause is only a verb in the third person, whose subject, of some more words, came before."""
+    first, *others = _words(clause) or [""]
+    is_verb = first.endswith("s") and first not in stop_words() and bool(wordnet("verb").lemmas(first))
+    return (
+        is_verb
+        and len(_content_words(before)) > 1
+        and not any(_is("noun", word) for word in _content_words(" ".join(others)))
+    )
 
 
 def _looks_like_verb(word: str) -> bool:

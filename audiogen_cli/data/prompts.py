@@ -22,6 +22,7 @@ NUMBERS = {
     "top_k": int,
     "temperature": float,
     "candidates": int,
+    "layers": int,
     "seed": int,
 }
 SUFFIXES = {".txt": "txt", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
@@ -44,6 +45,7 @@ class Prompt:
     top_k: int | None = None
     temperature: float | None = None
     candidates: int | None = None
+    layers: int | None = None
     name: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     where: str = "prompt"
@@ -53,8 +55,8 @@ def read_prompts(source: Path) -> list[Prompt]:
     """Read a prompt file; `-` is stdin.
 
     .txt: a prompt a line. .csv: a header with `prompt` and, if wanted, `seed`, `duration`, `guidance`, `top_p`,
-    `top_k`, `temperature`, `candidates`, `name`. .jsonl: an object with those keys, or a string, a line. For stdin
-    and other suffixes the first line tells. Blank lines are passed over.
+    `top_k`, `temperature`, `candidates`, `layers`, `name`. .jsonl: an object with those keys, or a string, a line.
+    For stdin and other suffixes the first line tells. Blank lines are passed over.
     Raises InputError naming the line at fault, or if there is no prompt at all.
     """
     text, where = _read(source), "stdin" if str(source) == "-" else str(source)

@@ -28,7 +28,7 @@ def count_takes(text: object | None, sampling: Sampling) -> int:
 def takes(job: Job) -> list[Job]:
     """The job as often as `count_takes` says, with seeds that follow from its own; the first is the job itself."""
     others = range(1, count_takes(job.text, job.sampling))
-    return [job, *(replace(job, seed=_seed(job.seed, take)) for take in others)]
+    return [job, *(replace(job, seed=derive_seed(job.seed, str(take))) for take in others)]
 
 
 def fit(model: AudioLanguageModel, probe: Probe | None, codes: Tensor, text: Tensor) -> float:
@@ -54,6 +54,6 @@ def likelihood_gain(model: AudioLanguageModel, codes: Tensor, text: Tensor) -> f
     return total / codes.shape[1]
 
 
-def _seed(seed: int, take: int) -> int:
-    """Far from the seeds next to `seed`, which other sounds have."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{take}".encode()).digest()[:6], "big")
+def derive_seed(seed: int, part: str) -> int:
+    """The seed of a part of a sound: far from the seeds next to `seed`, which other sounds have."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{part}".encode()).digest()[:6], "big")

@@ -13,6 +13,7 @@ from audiogen_cli.training.schedule import Schedule
 Pattern = Literal["parallel", "delay"]
 MAX_GUIDANCE = 1000.0  # far beyond what sounds like anything, and below where float32 ends
 MAX_CANDIDATES = 64
+MAX_LAYERS = 8
 STRICT = ConfigDict(extra="forbid")  # an unknown key in a recipe or a config.json is an error, not a silent default
 
 
@@ -27,6 +28,7 @@ class Sampling:
     top_k: int = 0  # draw among so many likeliest tokens; 0 = off
     temperature: float = 1.0  # 0 always takes the likeliest token
     candidates: int = 1  # ours: sounds drawn for one, of which the one that fits its text best is kept
+    layers: int = 1  # ours: most sounds of a prompt that are made apart, sharing the candidates (`lm.layers`); 1 = off
 
     def __post_init__(self) -> None:
         if not 0 <= self.guidance <= MAX_GUIDANCE:
@@ -39,6 +41,8 @@ class Sampling:
             raise ValueError(f"temperature must not be negative (0 = the likeliest token), got {self.temperature}")
         if not 1 <= self.candidates <= MAX_CANDIDATES:
             raise ValueError(f"candidates must lie in [1, {MAX_CANDIDATES}], got {self.candidates}")
+        if not 1 <= self.layers <= MAX_LAYERS:
+            raise ValueError(f"layers must lie in [1, {MAX_LAYERS}], got {self.layers}")
 
 
 @dataclass(frozen=True)

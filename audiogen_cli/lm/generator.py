@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -16,14 +16,17 @@ import torch
 from torch import Tensor
 
 from audiogen_cli.codec.model import AudioCodec
+from audiogen_cli.data.audio import measure
+from audiogen_cli.data.captions import split_caption
 from audiogen_cli.devices import choose_device
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.interop import model_folder
-from audiogen_cli.lm.choice import fit, takes
+from audiogen_cli.lm.choice import count_takes, derive_seed, fit, takes
 from audiogen_cli.lm.config import LMConfig, Sampling
 from audiogen_cli.lm.decoding import Job, count_frames
 from audiogen_cli.lm.engine import CPU_BATCH, GPU_BATCH, Engine
 from audiogen_cli.lm.jobs import model_text
+from audiogen_cli.lm.layers import Layer, lay, place_layers
 from audiogen_cli.lm.memory import is_out_of_memory
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.probe import Probe
@@ -102,9 +105,14 @@ class Generator:
         """The model's own default settings."""
         return self.config.sampling
 
-    def process(self, text: str) -> str:
-        """What the model reads in place of a prompt (sec. 4.1)."""
-        return model_text(text, self.config)
+    def read(self, prompt: str, layers: int = 1) -> list[str]:
+        """What the model reads in place of a prompt (sec. 4.1), for each of at most so many layers.
+
+        A prompt of which a part would hold no word that the model knows is read as a whole.
+        """
+        texts = [model_text(part, self.config) for part in split_caption(prompt, layers)]
+        known = len(texts) == 1 or all(len(vectors) for vectors in self.encoder.encode(texts))
+        return texts if known else [model_text(prompt, self.config)]
 
     def generate(
         self,
@@ -120,20 +128,20 @@ class Generator:
         are done, if a sound is too long for the memory by itself.
         """
         plans = [self._plan(request) for request in requests]
-        wanted = [index for index, plan in enumerate(plans) if plan.job is not None]
         for index, plan in enumerate(plans):
-            if plan.job is None:
+            if not plan.jobs:
                 yield index, plan.prompt
-        jobs = [job for plan in plans if (job := plan.job) is not None]
+        jobs = [(index, place, job) for index, plan in enumerate(plans) for place, job in enumerate(plan.jobs)]
+        made: dict[int, dict[int, np.ndarray]] = defaultdict(dict)
         seconds = 0.0
-        for number, codes in self._best_codes(jobs, batch_size, progress):
-            plan = plans[wanted[number]]
-            # One by one: a decoder's bits, too, may depend on what is decoded beside a sample.
-            decoded = np.concatenate(list(self._decode(codes.split(self._first_block, dim=1))))
-            tail = join(plan.prompt[plan.skipped :], decoded[: plan.n_samples - plan.skipped], self._n_fade)
-            seconds += (plan.n_samples - len(plan.prompt)) / self.sample_rate
-            progress(seconds)
-            yield wanted[number], np.concatenate([plan.prompt[: plan.skipped], tail])
+        for number, ranked in self._ranked_codes([job for _, _, job in jobs], batch_size, progress):
+            index, place, _ = jobs[number]
+            plan, sounds = plans[index], made[index]
+            sounds[place] = self._audible(plan, plan.layers[place].n_samples, ranked)
+            if len(sounds) == len(plan.jobs):
+                seconds += (plan.n_samples - len(plan.prompt)) / self.sample_rate
+                progress(seconds)
+                yield index, self._finish(plan, [sounds[place] for place in sorted(made.pop(index))])
 
     def estimate(self, durations: Sequence[float], batch_size: int | None = None) -> float:
         """About how many seconds of computing so many seconds of new sound take, windows that slide included.
@@ -164,16 +172,15 @@ class Generator:
     def stream(self, request: Request) -> Iterator[np.ndarray]:
         """Generate one sound; yields its samples [n] float32 block by block, as soon as they are decided.
 
-        Together they are what `generate` returns for the request with one candidate, as there is no choosing before the
-        end: on a CPU bit for bit, because both decode the same blocks. Raises InputError as `generate` does, ValueError
-        if the request has a prompt to go on from.
+        Together they are what `generate` returns for the request with one candidate and one layer, as there is no
+        choosing and no levelling before the end: on a CPU bit for bit, because both decode the same blocks. Raises
+        InputError as `generate` does, ValueError if the request has a prompt to go on from.
         """
         if request.prompt_audio is not None:
             raise ValueError("only sounds that begin at their beginning can be streamed")
-        plan = self._plan(request)
-        assert plan.job is not None, "there is no prompt that could be all of it"
-        left = plan.n_samples
-        for wav in self._decode(self.engine.stream(plan.job, self._first_block)):
+        plan = self._plan(replace(request, sampling=replace(request.sampling, layers=1)))
+        (job,), left = plan.jobs, plan.n_samples
+        for wav in self._decode(self.engine.stream(job, self._first_block)):
             yield wav[:left]
             left -= len(wav[:left])
 
@@ -193,24 +200,37 @@ class Generator:
         for wav in self.codec.decode_chunks(batches):
             yield wav[0, 0].float().cpu().numpy()
 
-    def _best_codes(
+    def _audible(self, plan: _Plan, n_samples: int, ranked: Sequence[Tensor]) -> np.ndarray:
+        """The first take [n_samples], of codes [K, T], whose new part is no near-silence; if all are, the first."""
+        n_known = len(plan.prompt) - plan.skipped
+        # One by one: a decoder's bits, too, may depend on what is decoded beside a sample.
+        sounds = (np.concatenate(list(self._decode(each.split(self._first_block, dim=1)))) for each in ranked)
+        first = next(sounds)[:n_samples]
+        if not measure(first[n_known:]).near_silent:
+            return first
+        others = (sound[:n_samples] for sound in sounds)
+        return next((sound for sound in others if not measure(sound[n_known:]).near_silent), first)
+
+    def _finish(self, plan: _Plan, sounds: Sequence[np.ndarray]) -> np.ndarray:
+        """The request's samples, from the layers' or, with a prompt, from the one there is."""
+        whole = lay(sounds, plan.layers, self.sample_rate) if len(sounds) > 1 else sounds[0]
+        return np.concatenate([plan.prompt[: plan.skipped], join(plan.prompt[plan.skipped :], whole, self._n_fade)])
+
+    def _ranked_codes(
         self, jobs: Sequence[Job], batch_size: int | None, progress: Callable[[float], object]
-    ) -> Iterator[tuple[int, Tensor]]:
-        """Every job's codes: of as many takes as it asks for, the one that fits its text best."""
+    ) -> Iterator[tuple[int, list[Tensor]]]:
+        """Every job's codes: as many takes as it asks for, the one that fits its text best before the others."""
         drawn = [(number, take) for number, job in enumerate(jobs) for take in takes(job)]
-        waiting = Counter(number for number, _ in drawn)
-        best: dict[int, tuple[float, int, Tensor]] = {}
+        ranked: dict[int, list[tuple[float, int, Tensor]]] = defaultdict(list)
         for index, codes in self._codes([take for _, take in drawn], batch_size, progress):
             number, take = drawn[index]
+            n_takes = count_takes(take.text, take.sampling)
             score = 0.0
-            if take.text is not None and take.sampling.candidates > 1:
+            if take.text is not None and n_takes > 1:
                 score = fit(self.engine.model, self.probe, codes, take.text)
-            kept = best.get(number)
-            if kept is None or (score, -index) > kept[:2]:
-                best[number] = score, -index, codes
-            waiting[number] -= 1
-            if not waiting[number]:
-                yield number, best.pop(number)[2]
+            ranked[number].append((-score, index, codes))
+            if len(ranked[number]) == n_takes:
+                yield number, [codes for _, _, codes in sorted(ranked.pop(number), key=lambda take: take[:2])]
 
     def _codes(
         self, jobs: Sequence[Job], batch_size: int | None, progress: Callable[[float], object]
@@ -268,7 +288,7 @@ class Generator:
                 "continue: the duration is that of the whole result"
             )
         if n_samples == len(prompt):
-            return _Plan(n_samples, prompt, 0, None)
+            return _Plan(n_samples, prompt, 0, (), ())
         hop = self.codec.hop_length
         n_known = len(prompt) // hop  # whole frames; what is left of the prompt lies over the first new frame
         skipped = 0
@@ -279,27 +299,41 @@ class Generator:
             wav = torch.from_numpy(prompt[skipped:])[None, None].to(self.device)
             with torch.inference_mode():
                 codes = self.codec.encode(wav)[0, :, : n_known - skipped // hop].cpu()
-        n_frames = math.ceil((n_samples - skipped) / hop)
-        job = Job(self._encode(request.prompt), n_frames, request.seed, request.sampling, codes)
-        return _Plan(n_samples, prompt, skipped, job)
+        texts = self._encode(request)
+        layers = place_layers(len(texts), n_samples - skipped, self.sample_rate)
+        sampling = replace(request.sampling, candidates=max(1, request.sampling.candidates // len(texts)))
+        jobs = tuple(
+            Job(
+                text,
+                math.ceil(layer.n_samples / hop),
+                derive_seed(request.seed, f"layer {number}") if number else request.seed,
+                sampling,
+                codes,
+            )
+            for number, (text, layer) in enumerate(zip(texts, layers, strict=True))
+        )
+        return _Plan(n_samples, prompt, skipped, jobs, tuple(layers))
 
-    def _encode(self, prompt: str | None) -> Tensor | None:
-        if prompt is None:
-            return None
-        vectors = self.encoder.encode([self.process(prompt)])[0]
-        if not len(vectors):
-            raise InputError(f"prompt '{prompt}' holds no word that the model knows; name a sound")
-        return vectors
+    def _encode(self, request: Request) -> list[Tensor | None]:
+        """The vectors [L, D] that each layer is conditioned on. What goes on from a sound is not made in layers."""
+        if request.prompt is None:
+            return [None]
+        texts = self.read(request.prompt, request.sampling.layers if request.prompt_audio is None else 1)
+        vectors = self.encoder.encode(texts)
+        if not len(vectors[0]):
+            raise InputError(f"prompt '{request.prompt}' holds no word that the model knows; name a sound")
+        return list(vectors)
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """A request, worked out. skipped: samples of the prompt that the model does not see; job: None if none is due."""
+    """A request, worked out. skipped: samples of the prompt that the model does not see; jobs: none if none is due."""
 
     n_samples: int
     prompt: np.ndarray
     skipped: int
-    job: Job | None
+    jobs: tuple[Job, ...]
+    layers: tuple[Layer, ...]  # where each job's sound lies in what comes after `skipped`
 
 
 def join(prompt: np.ndarray, decoded: np.ndarray, n_fade: int) -> np.ndarray:

@@ -35,6 +35,7 @@ class Settings:
     top_k: int | None = None
     temperature: float | None = None
     candidates: int | None = None
+    layers: int | None = None
 
     def over(self, own: Sampling) -> Sampling:
         """The model's `own` settings with the given ones in their place. Raises ValueError if one is out of range."""

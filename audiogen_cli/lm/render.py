@@ -268,9 +268,12 @@ def _is_sound(path: Path) -> bool:
 def _record(generator: Generator, job: Job, wav: np.ndarray, gain: float) -> dict[str, Any]:
     """Everything that made this sound, and what it is like (`measure`); plain values.
 
-    loudness: LUFS (ITU-R BS.1770), None below its gate at -70. gain_db: what was done to the level afterwards.
+    text: what the model read, with ` + ` between layers. loudness: LUFS (ITU-R BS.1770), None below its gate at -70.
+    gain_db: what was done to the level afterwards.
     """
-    text = None if job.text is None else generator.process(job.text)
+    sampling = job.settings.over(generator.sampling)
+    layers = sampling.layers if job.prompt_audio is None else 1
+    text = None if job.text is None else " + ".join(generator.read(job.text, layers))
     lufs = loudness(wav, generator.sample_rate)
     return {
         **job.extra,
@@ -280,7 +283,7 @@ def _record(generator: Generator, job: Job, wav: np.ndarray, gain: float) -> dic
         "seed": job.seed,
         "duration": len(wav) / generator.sample_rate,
         "sample_rate": generator.sample_rate,
-        **asdict(job.settings.over(generator.sampling)),
+        **asdict(sampling),
         "model": str(generator.folder),
         "model_fingerprint": generator.fingerprint,
         "licence": licence_line(generator.licence),

@@ -181,6 +181,23 @@ def test_candidates_count_as_work(
         assert ("1 s of sound, about 10 s" in capsys.readouterr().err) == told
 
 
+def test_layers_are_told_and_kept_apart_from_a_sound_in_one(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"model": str(model), "duration": 1, "seed": 1, "out_dir": tmp_path, "json_": True}
+    (tmp_path / "prompts.csv").write_text("prompt,layers\na dog barks while it rains,2\n")
+    told = []
+    for _ in range(2):  # the second time nothing is made
+        generate(prompts=tmp_path / "prompts.csv", **options)
+        told.append(json.loads(capsys.readouterr().out))
+    assert told[0] == told[1] and (told[0]["layers"], told[0]["text"]) == (2, "dog bark + rain")
+    layered = read_audio(Path(told[0]["path"]))
+    generate(["a dog barks while it rains"], **options)  # the model's own: all at once
+    whole = json.loads(capsys.readouterr().out)
+    assert (whole["layers"], whole["text"]) == (1, "dog bark rain")
+    assert not np.array_equal(read_audio(Path(whole["path"])), layered)
+
+
 class TestStream:
     def test_the_file_is_the_one_that_comes_without(
         self, tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
@@ -240,6 +257,7 @@ class TestStream:
             ({"output": "x.wav", "samples": 2}, "2 sounds cannot go into one file"),
             ({"output": "x.wav", "normalize": True}, "--normalize needs the whole sound"),
             ({"output": "x.wav", "candidates": 2}, "cannot choose among candidates"),
+            ({"output": "x.wav", "layers": 2}, "cannot level layers"),
             ({"output": "-", "json_": True}, "both go to stdout"),
             ({"output": "x.wav", "duration": 1e6}, "WAV holds at most 37 h"),
         ],

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audiogen_cli.data import wordnet
-from audiogen_cli.data.captions import lemmatize, mentions_speech, process_caption, process_tags
+from audiogen_cli.data.captions import lemmatize, mentions_speech, process_caption, process_tags, split_caption
 
 # Captions as AudioCaps, Clotho and BBC publish them.
 GOLDEN = [
@@ -193,3 +193,55 @@ def test_the_first_lemma_needs_no_heavy_import() -> None:
 def test_wordnets_licence_is_bundled() -> None:
     with zipfile.ZipFile(wordnet.CORPORA / "wordnet.zip") as archive:
         assert b"Princeton" in archive.read("wordnet/LICENSE")
+
+
+@pytest.mark.parametrize(
+    ("text", "sounds"),
+    [
+        ("a dog barks while it rains", ["a dog barks", "it rains"]),
+        ("A train passes by as church bells ring", ["A train passes by", "church bells ring"]),
+        ("Hissing followed by clanking dishes AND speech", ["Hissing", "clanking dishes", "speech"]),
+        ("rain, thunder, and wind;", ["rain", "thunder", "wind"]),
+        ("people clap and laugh", ["people clap", "laugh"]),
+        ("cats and dogs", ["cats", "dogs"]),
+        ("someone brushes their teeth and pours water", ["someone brushes their teeth", "pours water"]),
+        ("footsteps in the rain", ["footsteps", "rain"]),
+        # one sound, and what it does
+        ("a door slams in the hall", ["a door slams in the hall"]),
+        ("rain on a roof", ["rain on a roof"]),
+        ("a dog growls and barks", ["a dog growls and barks"]),
+        ("A man speaks then coughs followed by laughter", ["A man speaks then coughs", "laughter"]),
+        ("a car starts and drives away, birds chirp", ["a car starts and drives away", "birds chirp"]),
+        # no thing and no action on one side
+        ("loud and clear church bells", ["loud and clear church bells"]),
+        ("a siren as loud as a jet", ["a siren", "loud as a jet"]),
+        ("a dog barks, loudly", ["a dog barks, loudly"]),
+        ("and", ["and"]),
+        ("", [""]),
+    ],
+)
+def test_a_caption_falls_into_its_sounds(text: str, sounds: list[str]) -> None:
+    assert split_caption(text, 8) == sounds
+    assert split_caption(text, 1) == [text]
+
+
+def test_more_sounds_than_asked_for_stay_with_their_neighbours() -> None:
+    text = "rain, thunder, wind, birds and frogs"
+    assert split_caption(text, 2) == ["rain, thunder", "wind, birds and frogs"]
+    assert split_caption(text, 3) == ["rain", "thunder, wind", "birds and frogs"]
+
+
+SPLIT_WORDS = ["dog", "barks", "loud", "clear", "rain", "zzyx"]
+LITTLE_WORDS = ["a", "the", "it", "then", "and", "while", "as", ",", ";", "followed by"]
+
+
+@given(words=st.lists(st.sampled_from(SPLIT_WORDS + LITTLE_WORDS)), most=st.integers(1, 5))
+def test_splitting_loses_no_word(words: list[str], most: int) -> None:
+    text = " ".join(words)
+    sounds = split_caption(text, most)
+    assert 1 <= len(sounds) <= most and all(sound in text for sound in sounds)
+
+    def content(part: str) -> list[str]:
+        return [word for word in part.split() if word in SPLIT_WORDS]
+
+    assert [word for sound in sounds for word in content(sound)] == content(text)

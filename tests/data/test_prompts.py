@@ -28,7 +28,13 @@ def test_csv_columns_override_and_others_travel_along(tmp_path: Path) -> None:
     text = '\ufeffprompt,seed,duration,top_k,name,tag\n"a dog, far away",7,2.5,40,dog,animal\nrain,,,,,\n'
     first, second = read_prompts(_write(tmp_path, "p.csv", text))
     assert first == Prompt(
-        "a dog, far away", 7, 2.5, None, None, 40, None, None, "dog", {"tag": "animal"}, f"{tmp_path / 'p.csv'} line 2"
+        "a dog, far away",
+        seed=7,
+        duration=2.5,
+        top_k=40,
+        name="dog",
+        extra={"tag": "animal"},
+        where=f"{tmp_path / 'p.csv'} line 2",
     )
     assert (second.text, second.seed, second.duration, second.name, second.extra) == ("rain", None, None, None, {})
 

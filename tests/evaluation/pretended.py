@@ -42,8 +42,8 @@ class PretendGenerator:
     def __init__(self) -> None:
         self.requests: list[Any] = []
 
-    def process(self, text: str) -> str:
-        return text
+    def read(self, prompt: str, layers: int = 1) -> list[str]:
+        return [prompt]
 
     def generate(self, requests: Sequence[Any], batch_size: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
         self.requests += requests

@@ -175,7 +175,14 @@ class TestModel:
         assert {request.duration for request in generator.requests} == {0.5}
         assert len({request.seed for request in generator.requests}) == 12
         assert results["model_fingerprint"] == generator.fingerprint
-        assert results["sampling"] == {"guidance": 1.5, "top_p": 0.25, "top_k": 0, "temperature": 1.0, "candidates": 1}
+        assert results["sampling"] == {
+            "guidance": 1.5,
+            "top_p": 0.25,
+            "top_k": 0,
+            "temperature": 1.0,
+            "candidates": 1,
+            "layers": 1,
+        }
         assert "codec reconstruction" in results["baselines"]
         assert len(list((options["out"] / "generated").glob("*.wav"))) == 12
 

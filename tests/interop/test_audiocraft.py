@@ -103,11 +103,18 @@ def test_configuration_and_weights_say_where_they_come_from(model: Path) -> None
     expected = {"embedding": "sum", "text_processing": "none", "text_padding": "zeros", "pattern": "delay"}
     assert {key: config[key] for key in expected} == expected
     assert (config["frame_rate"], config["max_frames"], config["delays"]) == (400.0, 400, DELAYS)
-    assert config["sampling"] == {"guidance": 3.0, "top_p": 1.0, "top_k": 250, "temperature": 1.0, "candidates": 1}
+    assert config["sampling"] == {
+        "guidance": 3.0,
+        "top_p": 1.0,
+        "top_k": 250,
+        "temperature": 1.0,
+        "candidates": 1,
+        "layers": 1,
+    }
 
 
 def test_prompts_reach_the_encoder_as_they_are(generator: Generator) -> None:
-    assert generator.process("A dog is barking!") == "A dog is barking!"
+    assert generator.read("A dog is barking!") == ["A dog is barking!"]
 
 
 def test_folding_is_weight_normalisation() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,13 +74,38 @@ def test_the_best_of_the_candidates_is_kept_in_any_company(folder: Path, tmp_pat
         assert np.array_equal(alone, together[index])
     for index, request in enumerate(requests[:2]):
         plan = generator._plan(request)
-        assert plan.job is not None and plan.job.text is not None
-        texts = plan.job.text
+        (job,) = plan.jobs
+        assert job.text is not None
+        texts = job.text
         scores, sounds = [], []
-        for take in takes(plan.job):
+        for take in takes(job):
             ((_, codes),) = generator.engine.generate([take])
             scores.append(fit(generator.engine.model, generator.probe, codes, texts))
             single = replace(request, seed=take.seed, sampling=FREE)
             sounds.append(next(wav for _, wav in generator.generate([single])))
         assert len(set(scores)) == len(scores)
         assert np.array_equal(sounds[int(np.argmax(scores))], together[index])
+
+
+def test_a_take_near_silence_is_passed_over(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = Generator.load(folder, device="cpu")
+    request = Request("dog", 1, 0.3, replace(FREE, candidates=4))
+    ((_, ranked),) = generator._ranked_codes(list(generator._plan(request).jobs), None, lambda seconds: None)
+    decode, silent = generator._decode, 0
+    tried: list[int] = []
+
+    def faint(blocks: Iterable[torch.Tensor]) -> Iterator[np.ndarray]:
+        codes = torch.cat(list(blocks), dim=1)
+        place = next(place for place, each in enumerate(ranked) if torch.equal(each, codes))
+        tried.append(place)
+        for wav in decode([codes]):
+            yield wav * np.float32(place >= silent)
+
+    monkeypatch.setattr(generator, "_decode", faint)
+    sounds = []
+    for silent in range(5):  # so many of the four takes are nothing, the best ones first
+        tried.clear()
+        sounds.append(next(wav for _, wav in generator.generate([request])))
+        assert tried == list(range(min(silent, 3) + 1))
+    assert all(sound.any() for sound in sounds[:4]) and len({sound.tobytes() for sound in sounds[:4]}) == 4
+    assert not sounds[4].any() and len(sounds[4]) == 4800

@@ -64,6 +64,7 @@ def test_settings_lie_over_the_models_own() -> None:
         (Prompt("x", top_k=-1), "top_k"),
         (Prompt("x", temperature=-0.1), "temperature"),
         (Prompt("x", candidates=0), "candidates"),
+        (Prompt("x", layers=9), "layers"),
         (Prompt("x", seed=-1), "seed"),
     ],
 )

@@ -46,8 +46,8 @@ class Pretended:
         self.error, self.after = error, after
         self.requests: Sequence[Any] = []
 
-    def process(self, text: str) -> str:
-        return text.upper()
+    def read(self, prompt: str, layers: int = 1) -> list[str]:
+        return [part.upper() for part in prompt.split("|")[:layers]]
 
     def generate(
         self, requests: Sequence[Any], batch_size: int | None = None, progress: Any = None
@@ -103,6 +103,7 @@ def test_the_sidecar_says_what_made_the_sound_and_how_it_came_out(tmp_path: Path
         "top_k": 9,
         "temperature": 1.0,
         "candidates": 1,
+        "layers": 1,
         "model": "models/tiny",
         "model_fingerprint": "f" * 64,
         "licence": "CC BY 4.0, by the testers",
