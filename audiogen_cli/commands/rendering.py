@@ -134,11 +134,11 @@ def _introduce(generator: Generator, how: How, n_kept: int, n_replaced: int) -> 
 
 def _tell_cost(generator: Generator, jobs: Sequence[Job], batch_size: int | None) -> None:
     """Before long work: how much it is, and what happens beyond the trained window."""
-    from audiogen_cli.lm.choice import count_takes
+    from audiogen_cli.lm.render import request_of
 
     new = [job.new_seconds(generator.sample_rate) for job in jobs]
     longest, total = max(job.duration for job in jobs), sum(new)
-    n_takes = [count_takes(job.text, job.settings.over(generator.sampling)) for job in jobs]
+    n_takes = [generator.count_takes(request_of(job, generator)) for job in jobs]
     drawn = [seconds for seconds, n in zip(new, n_takes, strict=True) for _ in range(n)]
     window = generator.config.max_frames / generator.config.frame_rate
     if longest > window + 0.5:

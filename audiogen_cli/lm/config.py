@@ -28,7 +28,7 @@ class Sampling:
     top_k: int = 0  # draw among so many likeliest tokens; 0 = off
     temperature: float = 1.0  # 0 always takes the likeliest token
     candidates: int = 1  # ours: sounds drawn for one, of which the one that fits its text best is kept
-    layers: int = 1  # ours: most sounds of a prompt that are made apart, sharing the candidates (`lm.layers`); 1 = off
+    layers: int = 1  # ours: most sounds of a prompt that are made apart (`lm.layers`); 1 = all at once
 
     def __post_init__(self) -> None:
         if not 0 <= self.guidance <= MAX_GUIDANCE:

@@ -105,14 +105,23 @@ class Generator:
         """The model's own default settings."""
         return self.config.sampling
 
-    def read(self, prompt: str, layers: int = 1) -> list[str]:
-        """What the model reads in place of a prompt (sec. 4.1), for each of at most so many layers.
+    def read(self, request: Request) -> list[str]:
+        """What the model reads in place of a request's prompt (sec. 4.1), for each of its layers; [] without a prompt.
 
-        A prompt of which a part would hold no word that the model knows is read as a whole.
+        A prompt of which a part would hold no word that the model knows is read as a whole, and so is one that goes on
+        from a sound.
         """
-        texts = [model_text(part, self.config) for part in split_caption(prompt, layers)]
+        if request.prompt is None:
+            return []
+        layers = request.sampling.layers if request.prompt_audio is None else 1
+        texts = [model_text(part, self.config) for part in split_caption(request.prompt, layers)]
         known = len(texts) == 1 or all(len(vectors) for vectors in self.encoder.encode(texts))
-        return texts if known else [model_text(prompt, self.config)]
+        return texts if known else [model_text(request.prompt, self.config)]
+
+    def count_takes(self, request: Request) -> int:
+        """How many sounds are drawn for one: the takes of each layer."""
+        texts = self.read(request)
+        return len(texts) * request.sampling.candidates if texts else 1
 
     def generate(
         self,
@@ -301,13 +310,12 @@ class Generator:
                 codes = self.codec.encode(wav)[0, :, : n_known - skipped // hop].cpu()
         texts = self._encode(request)
         layers = place_layers(len(texts), n_samples - skipped, self.sample_rate)
-        sampling = replace(request.sampling, candidates=max(1, request.sampling.candidates // len(texts)))
         jobs = tuple(
             Job(
                 text,
                 math.ceil(layer.n_samples / hop),
                 derive_seed(request.seed, f"layer {number}") if number else request.seed,
-                sampling,
+                request.sampling,
                 codes,
             )
             for number, (text, layer) in enumerate(zip(texts, layers, strict=True))
@@ -315,10 +323,10 @@ class Generator:
         return _Plan(n_samples, prompt, skipped, jobs, tuple(layers))
 
     def _encode(self, request: Request) -> list[Tensor | None]:
-        """The vectors [L, D] that each layer is conditioned on. What goes on from a sound is not made in layers."""
-        if request.prompt is None:
+        """The vectors [L, D] that each layer is conditioned on."""
+        texts = self.read(request)
+        if not texts:
             return [None]
-        texts = self.read(request.prompt, request.sampling.layers if request.prompt_audio is None else 1)
         vectors = self.encoder.encode(texts)
         if not len(vectors[0]):
             raise InputError(f"prompt '{request.prompt}' holds no word that the model knows; name a sound")

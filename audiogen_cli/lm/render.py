@@ -99,7 +99,7 @@ def render_stream(generator: Generator, job: Job, sink: Sink) -> dict[str, Any]:
     """
     begun, first, blocks = time.monotonic(), 0.0, []
     try:
-        for wav in generator.stream(_request(job, generator)):
+        for wav in generator.stream(request_of(job, generator)):
             sink.write(wav)
             first = first or time.monotonic() - begun
             blocks.append(wav)
@@ -188,7 +188,8 @@ def _processes() -> PartialState:
     return PartialState(cpu=not torch.cuda.is_available())
 
 
-def _request(job: Job, generator: Generator) -> Request:
+def request_of(job: Job, generator: Generator) -> Request:
+    """What to ask the generator for."""
     from audiogen_cli.lm.generator import Request
 
     return Request(job.text, job.seed, job.duration, job.settings.over(generator.sampling), job.prompt_audio)
@@ -202,7 +203,7 @@ def _outcomes(
     normalize: bool,
     progress: Progress | None,
 ) -> Iterator[Outcome]:
-    requests = [_request(job, generator) for job in jobs]
+    requests = [request_of(job, generator) for job in jobs]
     total = sum(job.new_seconds(generator.sample_rate) for job in jobs)
     report = [lambda seconds: progress(int(seconds), math.ceil(total))] if progress else []
     left = dict.fromkeys(range(len(jobs)))
@@ -271,19 +272,18 @@ def _record(generator: Generator, job: Job, wav: np.ndarray, gain: float) -> dic
     text: what the model read, with ` + ` between layers. loudness: LUFS (ITU-R BS.1770), None below its gate at -70.
     gain_db: what was done to the level afterwards.
     """
-    sampling = job.settings.over(generator.sampling)
-    layers = sampling.layers if job.prompt_audio is None else 1
-    text = None if job.text is None else " + ".join(generator.read(job.text, layers))
+    request = request_of(job, generator)
+    texts = generator.read(request)
     lufs = loudness(wav, generator.sample_rate)
     return {
         **job.extra,
         "path": str(job.output),
         "prompt": job.text,
-        "text": text,
+        "text": " + ".join(texts) if texts else None,
         "seed": job.seed,
         "duration": len(wav) / generator.sample_rate,
         "sample_rate": generator.sample_rate,
-        **asdict(sampling),
+        **asdict(request.sampling),
         "model": str(generator.folder),
         "model_fingerprint": generator.fingerprint,
         "licence": licence_line(generator.licence),

@@ -42,8 +42,8 @@ class PretendGenerator:
     def __init__(self) -> None:
         self.requests: list[Any] = []
 
-    def read(self, prompt: str, layers: int = 1) -> list[str]:
-        return [prompt]
+    def read(self, request: Any) -> list[str]:
+        return [] if request.prompt is None else [request.prompt]
 
     def generate(self, requests: Sequence[Any], batch_size: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
         self.requests += requests

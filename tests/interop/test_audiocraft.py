@@ -114,7 +114,7 @@ def test_configuration_and_weights_say_where_they_come_from(model: Path) -> None
 
 
 def test_prompts_reach_the_encoder_as_they_are(generator: Generator) -> None:
-    assert generator.read("A dog is barking!") == ["A dog is barking!"]
+    assert generator.read(Request("A dog is barking!", 0, 1.0)) == ["A dog is barking!"]
 
 
 def test_folding_is_weight_normalisation() -> None:

@@ -42,7 +42,7 @@ def run(generator: Generator, *requests: Request) -> list[np.ndarray]:
 def test_knows_its_model(generator: Generator, folder: Path) -> None:
     assert generator.sample_rate == 16_000 and generator.sampling.guidance == 2.0
     assert generator.licence == "only for tests" and generator.fingerprint == fingerprint(folder)
-    assert generator.read("a dog is barking at the park") == ["dog bark park"]
+    assert generator.read(Request("a dog is barking at the park", 0, 1.0)) == ["dog bark park"]
 
 
 @given(n_samples=st.integers(1, 30_000))

@@ -79,11 +79,12 @@ def test_a_generator_lays_what_it_makes_apart(generator: Generator) -> None:
         _one(generator, Request("it rains", derive_seed(7, "layer 1"), seconds, FREE)),
     ]
     assert np.array_equal(_one(generator, layered), lay(parts, layers, RATE))
-    assert generator.read("a dog barks while it rains", 2) == ["dog bark", "rain"]
-    assert generator.read("a dog barks while it rains") == ["dog bark rain"]
+    assert generator.read(layered) == ["dog bark", "rain"] and generator.count_takes(layered) == 2
+    assert generator.read(replace(layered, sampling=FREE)) == ["dog bark rain"]
+    assert generator.read(replace(layered, prompt=None)) == []
 
 
-def test_layers_share_the_takes_and_come_in_any_company(generator: Generator) -> None:
+def test_layers_come_in_any_company(generator: Generator) -> None:
     sampling = replace(FREE, candidates=5, layers=2)
     requests = [
         Request("a dog barks and rain", 1, 0.5, sampling),
@@ -91,8 +92,7 @@ def test_layers_share_the_takes_and_come_in_any_company(generator: Generator) ->
         Request("rain and a dog", 3, 0.5, replace(sampling, candidates=1)),
         Request(None, 4, 0.3, sampling),
     ]
-    counts = [[job.sampling.candidates for job in generator._plan(request).jobs] for request in requests]
-    assert counts == [[2, 2], [5], [1, 1], [5]]
+    assert [generator.count_takes(request) for request in requests] == [10, 5, 2, 1]
     together = dict(generator.generate(requests))
     assert len(together) == 4
     for index, request in enumerate(requests):
@@ -122,5 +122,6 @@ def test_a_part_without_a_known_word_is_no_layer(tmp_path: Path, generator: Gene
 
     knows = Generator.load(generator.folder, device="cpu")
     knows.encoder = Knows()  # type: ignore[assignment]
-    assert knows.read("a dog and a frog", 2) == ["dog frog"] and texts == [["dog", "frog"]]
-    assert knows.read("a dog and rain", 2) == ["dog", "rain"]
+    request = Request("a dog and a frog", 0, 1.0, replace(FREE, layers=2))
+    assert knows.read(request) == ["dog frog"] and texts == [["dog", "frog"]]
+    assert knows.read(replace(request, prompt="a dog and rain")) == ["dog", "rain"]

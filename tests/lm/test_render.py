@@ -46,8 +46,8 @@ class Pretended:
         self.error, self.after = error, after
         self.requests: Sequence[Any] = []
 
-    def read(self, prompt: str, layers: int = 1) -> list[str]:
-        return [part.upper() for part in prompt.split("|")[:layers]]
+    def read(self, request: Any) -> list[str]:
+        return [request.prompt.upper()]
 
     def generate(
         self, requests: Sequence[Any], batch_size: int | None = None, progress: Any = None
