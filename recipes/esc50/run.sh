@@ -43,7 +43,8 @@ stage "${tokenize[@]}" --fill 1 --out "$out/tokens-filled"
 stage "${tokenize[@]}" --out "$out/tokens"
 stage train-lm --config "$here/lm.yaml" --tokens "$out/tokens-filled" --out "$out/lm" --processes "${PROCESSES:-1}" \
     "${lm_options[@]}"
-stage train-lm --config "$here/refine.yaml" --tokens "$out/tokens" --from "$out/lm" --out "$out/lm-refined" \
-    --processes "${PROCESSES:-1}" "${lm_options[@]}"
+refine=(train-lm --config "$here/refine.yaml" --tokens "$out/tokens" --processes "${PROCESSES:-1}" "${lm_options[@]}")
+stage "${refine[@]}" --from "$out/lm" --out "$out/lm-refined-once"
+stage "${refine[@]}" --from "$out/lm-refined-once" --out "$out/lm-refined" --set seed=8
 stage generate "a dog barks" --model "$out/lm-refined" --seed 0 -o "$out/dog.wav"
 stage info "$out/lm-refined"
