@@ -16,6 +16,7 @@ LEAD = 2.0  # seconds from the beginning of the first sound to that of the last,
 MAX_LEAD = 0.4  # … or this share of the whole, if that is less
 FADE = 0.25  # seconds, where a sound comes and goes within the whole
 SILENT_RMS = 1e-6  # -120 dBFS; what is fainter is not raised
+CEILING = 0.99  # of full scale; what reaches it would count as clipped
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ def place_layers(n: int, n_samples: int, sample_rate: int) -> list[Layer]:
 def lay(sounds: Sequence[np.ndarray], layers: Sequence[Layer], sample_rate: int) -> np.ndarray:
     """Sum of sounds [layer.n_samples] float32 at their places → [N] float32.
 
-    All get the power of the most powerful, and fade where they come and go. A sum that passes full scale is scaled down
-    as a whole.
+    All get the power of the most powerful, and fade where they come and go. A sum that passes CEILING is scaled down as
+    a whole.
     """
     n_samples = max(layer.begin + layer.n_samples for layer in layers)
     levels = [float(np.sqrt(np.mean(np.square(sound, dtype=np.float64)))) for sound in sounds]
@@ -50,7 +51,7 @@ def lay(sounds: Sequence[np.ndarray], layers: Sequence[Layer], sample_rate: int)
         end = layer.begin + layer.n_samples
         faded = sound * _envelope(layer, n_samples, round(FADE * sample_rate))
         whole[layer.begin : end] += np.float32(gain) * faded
-    return whole / np.float32(max(1.0, np.abs(whole).max()))
+    return whole * np.float32(CEILING / max(CEILING, float(np.abs(whole).max())))
 
 
 def _envelope(layer: Layer, n_samples: int, n_fade: int) -> np.ndarray:
