@@ -70,7 +70,8 @@ def continue_(
     check_device(device)
     folder, config = find_language_model(model)
     chosen = choose_seed() if seed is None else seed
-    prompt = Prompt(text, chosen, duration, guidance, top_p, top_k, temperature, candidates, 1, where=str(audio))
+    settings = (guidance, top_p, top_k, temperature, candidates)
+    prompt = Prompt(text, chosen, duration, *settings, layers=1, where=str(audio))  # one sound goes on
     job = plan_continuation(prompt, audio, prompt_seconds, output, config.sample_rate)
     check_texts([job], config)
     how = How(device, dtype.value, as_json=json_, sidecars=json_, drawn_seed=chosen if seed is None else None)

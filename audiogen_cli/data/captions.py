@@ -51,9 +51,7 @@ def process_caption(text: str) -> str:
     """
     words = _words(_ARCHIVE_NOTE.sub("", text)) or _words(text)
     lemmas = [
-        lemmatize(word, following)
-        for word, following in zip(words, [*words, ""][1:], strict=True)
-        if word not in stop_words() and len(word) > 1 and not any(character.isdigit() for character in word)
+        lemmatize(word, following) for word, following in zip(words, [*words, ""][1:], strict=True) if _is_content(word)
     ]
     return " ".join(lemmas or words)
 
@@ -75,6 +73,8 @@ def split_caption(text: str, most: int) -> list[str]:
     - what the thing before goes on to do (`a dog growls and barks`).
     Of more than `most` sounds neighbours stay together. Returns the text itself if it is one sound, or most is 1.
     """
+    if most == 1:
+        return [text]
     joints = [(joint.start(), joint.end()) for joint in _JOINT.finditer(text)]
     begins, ends = [0, *(end for _, end in joints)], [*(begin for begin, _ in joints), len(text)]
     spans: list[tuple[int, int]] = []
@@ -85,7 +85,7 @@ def split_caption(text: str, most: int) -> list[str]:
         elif _names_something(text[begin:end]):
             spans.append((begin if pending is None else pending, end))
             pending = None
-        elif pending is None and _content_words(text[begin:end]):
+        elif pending is None and any(map(_is_content, _words(text[begin:end]))):
             pending = begin
     if spans and pending is not None:
         spans[-1] = spans[-1][0], len(text)
@@ -130,8 +130,8 @@ def _words(text: str) -> list[str]:
     return [word.removesuffix("'s") for word in _WORD.findall(folded)]
 
 
-def _content_words(text: str) -> list[str]:
-    return [word for word in _words(text) if word not in stop_words() and len(word) > 1]
+def _is_content(word: str) -> bool:
+    return word not in stop_words() and len(word) > 1 and not any(character.isdigit() for character in word)
 
 
 def _is(part_of_speech: PartOfSpeech, word: str) -> bool:
@@ -141,18 +141,15 @@ def _is(part_of_speech: PartOfSpeech, word: str) -> bool:
 
 def _names_something(clause: str) -> bool:
     """Whether a word of it is a noun or a verb."""
-    return any(_is("noun", word) or _is("verb", word) for word in _content_words(clause))
+    return any(_is_content(word) and (_is("noun", word) or _is("verb", word)) for word in _words(clause))
 
 
 def _goes_on(before: str, clause: str) -> bool:
     """Whether a clause is only a verb in the third person, whose subject, of some more words, came before."""
     first, *others = _words(clause) or [""]
-    is_verb = first.endswith("s") and first not in stop_words() and bool(wordnet("verb").lemmas(first))
-    return (
-        is_verb
-        and len(_content_words(before)) > 1
-        and not any(_is("noun", word) for word in _content_words(" ".join(others)))
-    )
+    is_verb = first.endswith("s") and _is_content(first) and bool(wordnet("verb").lemmas(first))
+    has_object = any(_is_content(word) and _is("noun", word) for word in others)
+    return is_verb and not has_object and sum(map(_is_content, _words(before))) > 1
 
 
 def _looks_like_verb(word: str) -> bool:

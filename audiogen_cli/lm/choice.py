@@ -14,20 +14,17 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.decoding import Job
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.probe import Probe
 
 
-def count_takes(text: object | None, sampling: Sampling) -> int:
-    """How many takes of a sound are drawn. Without a text there is nothing to fit, so one."""
-    return 1 if text is None else sampling.candidates
-
-
 def takes(job: Job) -> list[Job]:
-    """The job as often as `count_takes` says, with seeds that follow from its own; the first is the job itself."""
-    others = range(1, count_takes(job.text, job.sampling))
+    """The job once for each candidate, with seeds that follow from its own; the first is the job itself.
+
+    Without a text there is nothing to fit, so one.
+    """
+    others = range(1, 1 if job.text is None else job.sampling.candidates)
     return [job, *(replace(job, seed=derive_seed(job.seed, str(take))) for take in others)]
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from audiogen_cli.data.captions import split_caption
 from audiogen_cli.devices import choose_device
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.interop import model_folder
-from audiogen_cli.lm.choice import count_takes, derive_seed, fit, takes
+from audiogen_cli.lm.choice import derive_seed, fit, takes
 from audiogen_cli.lm.config import LMConfig, Sampling
 from audiogen_cli.lm.decoding import Job, count_frames
 from audiogen_cli.lm.engine import CPU_BATCH, GPU_BATCH, Engine
@@ -213,12 +213,10 @@ class Generator:
         """The first take [n_samples], of codes [K, T], whose new part is no near-silence; if all are, the first."""
         n_known = len(plan.prompt) - plan.skipped
         # One by one: a decoder's bits, too, may depend on what is decoded beside a sample.
-        sounds = (np.concatenate(list(self._decode(each.split(self._first_block, dim=1)))) for each in ranked)
-        first = next(sounds)[:n_samples]
-        if not measure(first[n_known:]).near_silent:
-            return first
-        others = (sound[:n_samples] for sound in sounds)
-        return next((sound for sound in others if not measure(sound[n_known:]).near_silent), first)
+        blocks = (codes.split(self._first_block, dim=1) for codes in ranked)
+        sounds = (np.concatenate(list(self._decode(each)))[:n_samples] for each in blocks)
+        first = next(sounds)
+        return next((sound for sound in chain([first], sounds) if not measure(sound[n_known:]).near_silent), first)
 
     def _finish(self, plan: _Plan, sounds: Sequence[np.ndarray]) -> np.ndarray:
         """The request's samples, from the layers' or, with a prompt, from the one there is."""
@@ -230,15 +228,15 @@ class Generator:
     ) -> Iterator[tuple[int, list[Tensor]]]:
         """Every job's codes: as many takes as it asks for, the one that fits its text best before the others."""
         drawn = [(number, take) for number, job in enumerate(jobs) for take in takes(job)]
+        n_takes = Counter(number for number, _ in drawn)
         ranked: dict[int, list[tuple[float, int, Tensor]]] = defaultdict(list)
         for index, codes in self._codes([take for _, take in drawn], batch_size, progress):
             number, take = drawn[index]
-            n_takes = count_takes(take.text, take.sampling)
             score = 0.0
-            if take.text is not None and n_takes > 1:
+            if take.text is not None and n_takes[number] > 1:
                 score = fit(self.engine.model, self.probe, codes, take.text)
             ranked[number].append((-score, index, codes))
-            if len(ranked[number]) == n_takes:
+            if len(ranked[number]) == n_takes[number]:
                 yield number, [codes for _, _, codes in sorted(ranked.pop(number), key=lambda take: take[:2])]
 
     def _codes(

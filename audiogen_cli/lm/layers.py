@@ -12,10 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from audiogen_cli.data.audio import measure
+from audiogen_cli.data.mixing import SILENT_RMS
+
 LEAD = 2.0  # seconds from the beginning of the first sound to that of the last, and from end to end …
 MAX_LEAD = 0.4  # … or this share of the whole, if that is less
 FADE = 0.25  # seconds, where a sound comes and goes within the whole
-SILENT_RMS = 1e-6  # -120 dBFS; what is fainter is not raised
 CEILING = 0.99  # of full scale; what reaches it would count as clipped
 
 
@@ -40,11 +42,11 @@ def place_layers(n: int, n_samples: int, sample_rate: int) -> list[Layer]:
 def lay(sounds: Sequence[np.ndarray], layers: Sequence[Layer], sample_rate: int) -> np.ndarray:
     """Sum of sounds [layer.n_samples] float32 at their places → [N] float32.
 
-    All get the power of the most powerful, and fade where they come and go. A sum that passes CEILING is scaled down as
-    a whole.
+    All but silence get the power of the most powerful; they fade where they come and go. A sum that passes CEILING is
+    scaled down as a whole.
     """
     n_samples = max(layer.begin + layer.n_samples for layer in layers)
-    levels = [float(np.sqrt(np.mean(np.square(sound, dtype=np.float64)))) for sound in sounds]
+    levels = [measure(sound).rms for sound in sounds]
     whole = np.zeros(n_samples, np.float32)
     for sound, layer, level in zip(sounds, layers, levels, strict=True):
         gain = max(levels) / level if level > SILENT_RMS else 1.0
