@@ -11,6 +11,8 @@ from pathlib import Path
 
 from audiogen_cli.errors import InputError
 
+RESOURCES = Path(__file__).parent / "resources"  # what the package ships: models, word vectors, templates
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:

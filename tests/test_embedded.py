@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiogen_cli.interop.model_folder import EMBEDDED_MODEL
-from audiogen_cli.lm.generator import Generator, Request
+from audiogen_cli.lm.generation.generator import Generator, Request
+from audiogen_cli.model_folder import EMBEDDED_MODEL
 
 RESOURCES = EMBEDDED_MODEL.parent
 MEGABYTE = 1_000_000

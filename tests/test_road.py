@@ -13,7 +13,7 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
-from audiogen_cli.interop.model_folder import read_licence
+from audiogen_cli.model_folder import read_licence
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "esc50" / "run.sh"
 CATEGORIES = {"dog": 0, "rain": 10, "sea_waves": 11}

@@ -9,13 +9,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from audiogen_cli.codec import seanet, spectral
+from audiogen_cli import model_folder
+from audiogen_cli.codec import seanet
 from audiogen_cli.codec.config import CodecConfig, SEANetConfig
+from audiogen_cli.codec.light import spectral
 from audiogen_cli.codec.quantizer import ResidualVectorQuantizer
-from audiogen_cli.codec.stages import Memory, Stage, prepare
+from audiogen_cli.codec.streaming import Memory, Stage, prepare
 from audiogen_cli.errors import InputError
-from audiogen_cli.heap import give_back_memory
-from audiogen_cli.interop import model_folder
+from audiogen_cli.malloc import give_back_memory
 
 BLOCK = 1 << 20  # samples of a batch that go through a network at once
 

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audiogen_cli.codec.batch_encoder import RowEncoder
 from audiogen_cli.codec.plan import Plan, Plans, Window
-from audiogen_cli.codec.row_encoder import RowEncoder
-from audiogen_cli.data import filling
+from audiogen_cli.data import loop_fill as filling
 from audiogen_cli.data.audio import read_audio
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.data.mixing import draw_mix, mix, mix_texts

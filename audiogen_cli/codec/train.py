@@ -14,8 +14,9 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
+from audiogen_cli import model_folder
 from audiogen_cli.codec.config import CodecTrainConfig, LossConfig, SpectralConfig
-from audiogen_cli.codec.crops import CropDataset, RankSampler, crop_batches
+from audiogen_cli.codec.dataset import CropDataset, RankSampler, crop_batches
 from audiogen_cli.codec.discriminators import MultiScaleSTFTDiscriminator
 from audiogen_cli.codec.losses import (
     Judgement,
@@ -28,8 +29,7 @@ from audiogen_cli.codec.losses import (
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.errors import AudiogenError, InputError, Interrupted
-from audiogen_cli.heap import reuse_memory
-from audiogen_cli.interop import model_folder
+from audiogen_cli.malloc import reuse_memory
 from audiogen_cli.training.checkpoint import list_checkpoints, load_state, save_checkpoint
 from audiogen_cli.training.launch import StopSignal
 from audiogen_cli.training.log import RunLog, record_run

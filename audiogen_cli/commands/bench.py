@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from audiogen_cli.commands.options import DeviceOption, Dtype, DtypeOption, JsonOption, ModelOption
+from audiogen_cli.commands.terminal.options import DeviceOption, Dtype, DtypeOption, JsonOption, ModelOption
 
 if TYPE_CHECKING:
     from audiogen_cli.data.manifest import Clip
@@ -83,7 +83,7 @@ def _measure_lm(device: str, *setup: Any) -> dict[str, Any]:
 
     check_device(device)
 
-    from audiogen_cli.lm.benchmark import Setup, measure_lm
+    from audiogen_cli.bench.decode import Setup, measure_lm
 
     return measure_lm(Setup(*setup), choose_device(device))
 
@@ -99,7 +99,7 @@ def _measure_training(
     if streams not in (1, 2, 4):
         raise InputError(f"--streams {streams}: choose 1, 2 or 4")
 
-    from audiogen_cli.lm.train_benchmark import measure_training
+    from audiogen_cli.bench.train_step import measure_training
 
     return measure_training(size, streams, batch_size, n_frames, repeats)
 
@@ -109,7 +109,7 @@ def _measure_data(
 ) -> dict[str, Any]:
     import tempfile
 
-    from audiogen_cli.data.benchmark import find_sounds, make_sounds, measure_data
+    from audiogen_cli.bench.data import find_sounds, make_sounds, measure_data
 
     encode, facts = _tokenizer(model, batch_size, device)
     with tempfile.TemporaryDirectory(prefix="audiogen-bench-") as made:
@@ -119,12 +119,12 @@ def _measure_data(
 
 def _measure_codec(model: str | None, batch_size: int | None, repeats: int, device: str) -> dict[str, Any]:
     from audiogen_cli.devices import check_device, choose_device
-    from audiogen_cli.lm.inputs import codec_folder
+    from audiogen_cli.lm.training.preflight import codec_folder
 
     check_device(device)
     folder = codec_folder(model) if model else None
 
-    from audiogen_cli.codec.benchmark import BATCH_SIZES, make_codec, measure_codec
+    from audiogen_cli.bench.codec import BATCH_SIZES, make_codec, measure_codec
     from audiogen_cli.codec.model import AudioCodec
 
     where = choose_device(device)
@@ -138,7 +138,7 @@ def _tokenizer(
     """What turns clips into shards, and the facts its speed depends on; None if no model is asked for or at hand."""
     from audiogen_cli.devices import check_device, choose_device
     from audiogen_cli.errors import InputError
-    from audiogen_cli.lm.inputs import codec_folder
+    from audiogen_cli.lm.training.preflight import codec_folder
 
     check_device(device)
     try:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from audiogen_cli.commands.options import (
+from audiogen_cli.commands.terminal.options import (
     CandidatesOption,
     DeviceOption,
     Dtype,
@@ -56,12 +56,12 @@ def continue_(
     \b
     audiogen continue dog.wav --prompt-seconds 1 --duration 4 -o more.wav
     """
-    from audiogen_cli.commands.rendering import How, run
+    from audiogen_cli.commands.terminal.rendering import How, run
     from audiogen_cli.data.prompts import Prompt
     from audiogen_cli.devices import check_device
     from audiogen_cli.errors import InputError
-    from audiogen_cli.lm.jobs import check_texts, find_language_model, plan_continuation
-    from audiogen_cli.lm.render import choose_seed
+    from audiogen_cli.lm.generation.requests import check_texts, find_language_model, plan_continuation
+    from audiogen_cli.lm.generation.writer import choose_seed
 
     if output is None:
         raise InputError("say where to write: -o FILE")

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from audiogen_cli.commands.eval_table import notes, table
 from audiogen_cli.commands.listening import LISTENING, prepare_listening, score_listening, show_report
-from audiogen_cli.commands.options import (
+from audiogen_cli.commands.terminal.eval_table import notes, table
+from audiogen_cli.commands.terminal.options import (
     BatchSizeOption,
     CandidatesOption,
     DeviceOption,
@@ -25,7 +25,7 @@ from audiogen_cli.commands.options import (
     TopPOption,
     split_names,
 )
-from audiogen_cli.commands.progress import progress_bar
+from audiogen_cli.commands.terminal.progress import progress_bar
 
 MANIFESTS = Path("data/manifests")
 
@@ -148,7 +148,7 @@ def eval_(
     """
     from audiogen_cli.evaluation.config import EvalConfig
     from audiogen_cli.evaluation.run import evaluate
-    from audiogen_cli.lm.jobs import Settings
+    from audiogen_cli.lm.generation.requests import Settings
 
     if score:
         return score_listening(score, reference_rule, out, seed, json_, report)
@@ -193,7 +193,7 @@ def eval_(
 
 def _metrics(names: str | None) -> tuple[str, ...]:
     """The metrics of a comma-separated list, by their short names or as results.json has them (`fad_yamnet`)."""
-    from audiogen_cli.evaluation.classifiers.base import BACKENDS
+    from audiogen_cli.evaluation.networks.base import BACKENDS
 
     endings = sorted((f"_{name.replace('-', '_')}" for name in BACKENDS), key=len, reverse=True)
     found = []

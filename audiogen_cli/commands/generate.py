@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from audiogen_cli.commands.options import (
+from audiogen_cli.commands.terminal.options import (
     BatchSizeOption,
     CandidatesOption,
     DeviceOption,
@@ -96,11 +96,11 @@ def generate(
     audiogen generate "rain" --duration 60 --stream -o - | aplay -f S16_LE -r 16000
     accelerate launch -m audiogen_cli generate --prompts prompts.csv --out-dir out
     """
-    from audiogen_cli.commands.rendering import How, run, run_stream
+    from audiogen_cli.commands.terminal.rendering import How, run, run_stream
     from audiogen_cli.devices import check_device
     from audiogen_cli.errors import InputError
-    from audiogen_cli.lm.jobs import Defaults, Settings, check_texts, find_language_model, plan
-    from audiogen_cli.lm.render import choose_seed
+    from audiogen_cli.lm.generation.requests import Defaults, Settings, check_texts, find_language_model, plan
+    from audiogen_cli.lm.generation.writer import choose_seed
 
     if (output is None) == (out_dir is None):
         raise InputError("say where to write: either -o FILE or --out-dir FOLDER")

@@ -34,8 +34,8 @@ def import_(
     audiogen import downloads/audiogen-medium --text-encoder models/t5-large --out models/medium
     audiogen generate "a dog barks" --model models/medium -o dog.wav
     """
-    from audiogen_cli.interop.model_folder import licence_line, read_licence
-    from audiogen_cli.lm.importing import import_checkpoint
+    from audiogen_cli.interop.import_audiocraft import import_checkpoint
+    from audiogen_cli.model_folder import licence_line, read_licence
 
     import_checkpoint(source, out, text_encoder)
     typer.echo(f"weights {out.name}: {licence_line(read_licence(out))}", err=True)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from audiogen_cli.commands.options import JsonOption
+from audiogen_cli.commands.terminal.options import JsonOption
 
 
 def info(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from audiogen_cli.commands.progress import progress_bar
+from audiogen_cli.commands.terminal.progress import progress_bar
 from audiogen_cli.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _SHOWN = 10  # lines of a list on the terminal; results.json holds all
 
 def prepare_listening(config: EvalConfig, systems: Sequence[str], as_json: bool, report: bool = False) -> int:
     """Write a listening test and say what to do with it; the exit code."""
-    from audiogen_cli.evaluation.listening import ListeningConfig, prepare
+    from audiogen_cli.evaluation.listening.stimuli import ListeningConfig, prepare
 
     if report:
         raise InputError("--report shows ratings, and there are none yet: give it with --score")
@@ -46,8 +46,8 @@ def prepare_listening(config: EvalConfig, systems: Sequence[str], as_json: bool,
 
 def score_listening(files: Sequence[Path], rule: str, out: Path | None, seed: int, as_json: bool, report: bool) -> int:
     """Score rating files and print a row per system; the exit code."""
-    from audiogen_cli.evaluation.listening_rules import ReferenceRule
-    from audiogen_cli.evaluation.listening_score import results_folder, score
+    from audiogen_cli.evaluation.listening.rater_filters import ReferenceRule
+    from audiogen_cli.evaluation.listening.scores import results_folder, score
 
     folder = results_folder(files, out)
     if report and folder is None:
@@ -63,7 +63,7 @@ def score_listening(files: Sequence[Path], rule: str, out: Path | None, seed: in
 
 def show_report(folder: Path) -> int:
     """Write a folder's report and say where it is; the exit code."""
-    from audiogen_cli.evaluation.report import write_report
+    from audiogen_cli.evaluation.report.page import write_report
 
     typer.echo(f"report: {write_report(folder)}", err=True)
     return 0

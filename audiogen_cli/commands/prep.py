@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from audiogen_cli.commands.options import JsonOption, split_names
+from audiogen_cli.commands.terminal.options import JsonOption, split_names
 
 if TYPE_CHECKING:
-    from audiogen_cli.data.prep import Report
+    from audiogen_cli.data.preparation.prep import Report
 
 
 class EngineName(str, Enum):
@@ -71,8 +71,8 @@ def prep(
     """
     import json
 
-    from audiogen_cli.commands.progress import progress_bar
-    from audiogen_cli.data.prep import prepare
+    from audiogen_cli.commands.terminal.progress import progress_bar
+    from audiogen_cli.data.preparation.prep import prepare
     from audiogen_cli.errors import AudiogenError
 
     keys = split_names(datasets)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from audiogen_cli.commands.options import DeviceOption, JsonOption, ProcessesOption, split_names
+from audiogen_cli.commands.terminal.options import DeviceOption, JsonOption, ProcessesOption, split_names
 
 FAILURES_SHOWN = 5
 
@@ -63,12 +63,12 @@ def tokenize(
     """
     import json
 
-    from audiogen_cli.commands.progress import progress_bar
+    from audiogen_cli.commands.terminal.progress import progress_bar
     from audiogen_cli.data.manifest import load_manifests
     from audiogen_cli.devices import check_device
     from audiogen_cli.errors import AudiogenError, InputError
-    from audiogen_cli.interop.model_folder import CODEC_FOLDER, copy_model
-    from audiogen_cli.lm.inputs import codec_folder
+    from audiogen_cli.lm.training.preflight import codec_folder
+    from audiogen_cli.model_folder import CODEC_FOLDER, copy_model
     from audiogen_cli.training.launch import relaunch
 
     check_device(device)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from audiogen_cli.commands.options import MaxStepsOption, ProcessesOption, SetOption, split_names
+from audiogen_cli.commands.terminal.options import MaxStepsOption, ProcessesOption, SetOption, split_names
 
 
 def train_codec(
@@ -50,8 +50,8 @@ def train_codec(
     if processes > 1:
         return relaunch(processes)
     from audiogen_cli.codec.train import train
-    from audiogen_cli.evaluation.codec_validation import validate_codec
-    from audiogen_cli.lm.inputs import codec_folder
+    from audiogen_cli.evaluation.tasks.codec_validation import validate_codec
+    from audiogen_cli.lm.training.preflight import codec_folder
 
     parts = {split: [clip for clip in clips if clip.split == split] for split in ("train", "val")}
     folder = train(recipe, parts["train"], parts["val"], out, validate_codec, start_from and codec_folder(start_from))

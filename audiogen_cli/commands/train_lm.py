@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from audiogen_cli.commands.options import MaxStepsOption, ProcessesOption, SetOption
+from audiogen_cli.commands.terminal.options import MaxStepsOption, ProcessesOption, SetOption
 
 
 class Size(str, Enum):
@@ -68,8 +68,8 @@ def train_lm(
     """
     from audiogen_cli.errors import InputError
     from audiogen_cli.lm.config import PRESETS, TrainConfig
-    from audiogen_cli.lm.inputs import check_sounds, check_streams, find_codec
-    from audiogen_cli.lm.jobs import find_language_model
+    from audiogen_cli.lm.generation.requests import find_language_model
+    from audiogen_cli.lm.training.preflight import check_sounds, check_streams, find_codec
     from audiogen_cli.training.launch import is_main_process, relaunch
     from audiogen_cli.training.recipe import load_recipe
 
@@ -86,7 +86,7 @@ def train_lm(
         folder = check_sounds(manifests, codec, streams)
     if processes > 1:
         return relaunch(processes)
-    from audiogen_cli.lm.train import train
+    from audiogen_cli.lm.training.train import train
 
     model = train(recipe, tokens, folder, out or Path("runs") / f"lm-{name}", manifests, begin_with)
     if is_main_process():

@@ -10,10 +10,11 @@ from __future__ import annotations
 import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Literal
 
-CORPORA = Path(__file__).parent.parent / "resources" / "nltk_data" / "corpora"
+from audiogen_cli.files import RESOURCES
+
+CORPORA = RESOURCES / "nltk_data" / "corpora"
 
 PartOfSpeech = Literal["noun", "verb"]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from audiogen_cli.devices import check_device
 from audiogen_cli.errors import InputError
-from audiogen_cli.evaluation.classifiers.base import BACKENDS, CLASSIFIERS
+from audiogen_cli.evaluation.networks.base import BACKENDS, CLASSIFIERS
 from audiogen_cli.lm.config import Sampling
-from audiogen_cli.lm.jobs import Settings
+from audiogen_cli.lm.generation.requests import Settings
 
 Progress = Callable[[int, int], None]  # told (done, total) as the clips go by; a new total begins a new pass
 

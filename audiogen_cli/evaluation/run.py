@@ -8,9 +8,9 @@ from dataclasses import asdict
 from typing import Any
 
 from audiogen_cli.evaluation.config import EvalConfig, Findings, Progress
-from audiogen_cli.evaluation.continuation import evaluate_continuation
-from audiogen_cli.evaluation.generation import evaluate_generation
-from audiogen_cli.evaluation.reconstruction import evaluate_codec
+from audiogen_cli.evaluation.tasks.codec import evaluate_codec
+from audiogen_cli.evaluation.tasks.continuation import evaluate_continuation
+from audiogen_cli.evaluation.tasks.generation import evaluate_generation
 from audiogen_cli.files import check_folder, write_text
 from audiogen_cli.training.log import versions
 

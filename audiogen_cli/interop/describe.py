@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from audiogen_cli.errors import InputError
-from audiogen_cli.interop.model_folder import CODEC_FOLDER, PROBE_FILE, fingerprint, licence_line, read_licence
+from audiogen_cli.files import RESOURCES
+from audiogen_cli.model_folder import CODEC_FOLDER, PROBE_FILE, fingerprint, licence_line, read_licence
 from audiogen_cli.training.checkpoint import STATE_FILE, list_checkpoints
 from audiogen_cli.training.log import METRICS_FILE, RUN_FILE
 
@@ -204,7 +205,7 @@ def describe_model(folder: Path) -> dict[str, Any]:
 def text_encoder_parameters(text: dict[str, Any]) -> int | None:
     """Parameters of a language model's text encoder, from its configuration; None if that says too little."""
     if text["kind"] == "static":
-        folder = Path(text["name"]) if text["name"] else Path(__file__).parent.parent / "resources" / "word_vectors"
+        folder = Path(text["name"]) if text["name"] else RESOURCES / "word_vectors"
         file = folder / "model.safetensors"
         return int(_weight_facts(file)["parameters"]) if file.is_file() else None
     name = text["name"] or "t5-base"

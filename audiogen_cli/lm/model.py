@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from audiogen_cli.interop.model_folder import load_config, load_into
 from audiogen_cli.lm.config import LMConfig
-from audiogen_cli.lm.dropout import Dropout
+from audiogen_cli.lm.kernels.dropout import Dropout
 from audiogen_cli.lm.streams import StreamEmbedding, StreamHeads, delay
 from audiogen_cli.lm.transformer import Block, Text, TextMemory, sinusoidal_positions
+from audiogen_cli.model_folder import load_config, load_into
 
 
 @dataclass

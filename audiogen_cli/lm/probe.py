@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from audiogen_cli.interop.model_folder import PROBE_FILE, load_tensors, save_tensors
 from audiogen_cli.lm.model import AudioLanguageModel
-from audiogen_cli.lm.samples import Batch, Samples
-from audiogen_cli.lm.text import TextEncoder
+from audiogen_cli.lm.text.encoders import TextEncoder
+from audiogen_cli.lm.training.datasets import Batch, Samples
+from audiogen_cli.model_folder import PROBE_FILE, load_tensors, save_tensors
 
 RIDGE = 0.05  # of the number of samples: what is added to the variances, which are all 1
 DEPTHS = 3  # blocks that are read, evenly spread; the last is one of them

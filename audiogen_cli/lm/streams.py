@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from audiogen_cli.lm.config import LMConfig
-from audiogen_cli.lm.linear import Linear
+from audiogen_cli.lm.kernels.linear import Linear
 
 
 def delay(codes: Tensor, delays: Sequence[int], special_token: int) -> Tensor:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiogen_cli.lm import cpu_attention
 from audiogen_cli.lm.config import LMConfig
-from audiogen_cli.lm.dropout import Dropout
-from audiogen_cli.lm.linear import Linear
+from audiogen_cli.lm.kernels import cpu_attention
+from audiogen_cli.lm.kernels.dropout import Dropout
+from audiogen_cli.lm.kernels.linear import Linear
 
 # Shapes: B rows, S steps, L text positions, C cached positions, H heads, E = d / H.
 

@@ -24,10 +24,10 @@ from audiogen_cli.data.audio import measure, read_audio
 from audiogen_cli.data.datasets.esc50 import LICENSE_ESC10
 from audiogen_cli.data.manifest import Clip, load_manifests
 from audiogen_cli.data.mixing import draw_mix, mix
-from audiogen_cli.evaluation.classifiers.base import Classifier, load_classifier
-from audiogen_cli.evaluation.esc50_audioset import category_of, class_hits, top_k_hit
+from audiogen_cli.evaluation.metrics.class_hits import category_of, class_hits, top_k_hit
+from audiogen_cli.evaluation.networks.base import Classifier, load_classifier
 from audiogen_cli.lm.config import Sampling
-from audiogen_cli.lm.generator import Generator, Request
+from audiogen_cli.lm.generation.generator import Generator, Request
 
 HERE = Path(__file__).parent
 SECONDS = 5.0

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from audiogen_cli.lm.benchmark import Setup, measure_lm
+from audiogen_cli.bench.decode import Setup, measure_lm
 
 pytestmark = pytest.mark.benchmark
 CPU = torch.device("cpu")

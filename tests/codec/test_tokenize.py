@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from audiogen_cli.codec.batch_encoder import encode_in_groups
 from audiogen_cli.codec.config import CodecConfig, SEANetConfig
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.codec.plan import Plan, Plans, Window
-from audiogen_cli.codec.row_encoder import encode_in_groups
 from audiogen_cli.codec.tokenize import assemble, read_sounds, tokenize
 from audiogen_cli.data import shards
 from audiogen_cli.data.audio import read_audio, write_audio

@@ -30,7 +30,7 @@ from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.codec.train import Report, balance, build_state, gradient_shares, train, train_step
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.errors import AudiogenError, InputError
-from audiogen_cli.interop.model_folder import find_model
+from audiogen_cli.model_folder import find_model
 from audiogen_cli.training.checkpoint import list_checkpoints
 
 SPECTRAL = SpectralConfig(start_crops=4)

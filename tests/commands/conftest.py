@@ -37,10 +37,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from audiogen_cli.codec.config import CodecConfig, SpectralConfig
     from audiogen_cli.codec.model import AudioCodec
-    from audiogen_cli.interop.model_folder import fingerprint, save_model
     from audiogen_cli.lm.config import LMConfig, Sampling, TextConfig
     from audiogen_cli.lm.model import AudioLanguageModel
-    from audiogen_cli.lm.text import load_text_encoder
+    from audiogen_cli.lm.text.encoders import load_text_encoder
+    from audiogen_cli.model_folder import fingerprint, save_model
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("models") / "tiny"

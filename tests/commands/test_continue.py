@@ -73,7 +73,7 @@ def test_of_a_long_sound_the_model_reads_only_the_end(
     read: list[int] = []
     encode = AudioCodec.encode
     monkeypatch.setattr(AudioCodec, "encode", lambda codec, wav: [read.append(wav.shape[2]), encode(codec, wav)][1])
-    monkeypatch.setattr("audiogen_cli.lm.jobs.READ_SECONDS", 7)  # in pieces, as an hour would be
+    monkeypatch.setattr("audiogen_cli.lm.generation.requests.READ_SECONDS", 7)  # in pieces, as an hour would be
     continue_(tmp_path / "long.flac", None, tmp_path / "out.flac", model=str(model), seed=1)
     result = _samples(tmp_path / "out.flac")
     assert len(result) == len(samples) + 5 * RATE

@@ -17,9 +17,9 @@ import soundfile
 from audiogen_cli.commands.generate import generate
 from audiogen_cli.data.audio import probe, read_audio, write_audio
 from audiogen_cli.errors import AudiogenError, InputError
-from audiogen_cli.interop.model_folder import fingerprint
-from audiogen_cli.lm import render
-from audiogen_cli.lm.generator import Generator, Request
+from audiogen_cli.lm.generation import writer as render
+from audiogen_cli.lm.generation.generator import Generator, Request
+from audiogen_cli.model_folder import fingerprint
 
 RATE = 16_000
 
@@ -158,8 +158,8 @@ def test_a_summary_tells_how_long_and_how_loud(tmp_path: Path, model: Path, caps
 def test_long_work_is_told_beforehand(
     tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audiogen_cli.commands.rendering.LONG_SECONDS", 6)
-    monkeypatch.setattr("audiogen_cli.commands.rendering.LONG_WAIT", 0)
+    monkeypatch.setattr("audiogen_cli.commands.terminal.rendering.LONG_SECONDS", 6)
+    monkeypatch.setattr("audiogen_cli.commands.terminal.rendering.LONG_WAIT", 0)
     generate(["rain"], tmp_path / "x.wav", model=str(model), duration=6, seed=1)
     _, note, cost, *_ = capsys.readouterr().err.splitlines()
     assert note == "note: trained on 5 s; beyond, the model hears its own last 2.5 to 5 s"
@@ -170,7 +170,7 @@ def test_long_work_is_told_beforehand(
 def test_candidates_count_as_work(
     tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audiogen_cli.commands.rendering.LONG_SECONDS", 2)
+    monkeypatch.setattr("audiogen_cli.commands.terminal.rendering.LONG_SECONDS", 2)
     asked, waits = [], iter([9.9, 10.0])
     monkeypatch.setattr(Generator, "estimate", lambda self, *given: asked.append(given[0]) or next(waits))
     generate(["rain"], tmp_path / "x.wav", model=str(model), duration=1, seed=1)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from audiogen_cli.commands.info import info
-from audiogen_cli.interop.model_folder import fingerprint
+from audiogen_cli.model_folder import fingerprint
 
 
 def test_a_language_model_as_lines(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from raw_trees import EXPECTED, build_raw
+from helpers.raw_trees import EXPECTED, build_raw
 
 from audiogen_cli.data.audio import write_audio
 from audiogen_cli.data.datasets.registry import SOURCES

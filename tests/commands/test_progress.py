@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from audiogen_cli.commands.progress import LONGEST_WAIT, PlainProgress, progress_bar
+from audiogen_cli.commands.terminal.progress import LONGEST_WAIT, PlainProgress, progress_bar
 
 
 def lines_of(calls: list[tuple[float, int, int | None]]) -> list[tuple[float, str]]:
@@ -43,7 +43,7 @@ def test_short_runs_say_nothing_and_long_ones_little() -> None:
 
 
 def test_only_the_main_process_talks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("audiogen_cli.commands.progress.FIRST_LINE", 0.0)
+    monkeypatch.setattr("audiogen_cli.commands.terminal.progress.FIRST_LINE", 0.0)
     for rank in ("1", "0"):
         monkeypatch.setenv("RANK", rank)
         with progress_bar("scoring") as progress:
@@ -54,7 +54,7 @@ def test_only_the_main_process_talks(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 
 def test_on_a_terminal_there_is_a_bar() -> None:
-    script = "from audiogen_cli.commands.progress import progress_bar as p\nwith p('x') as f: f(1, 2)"
+    script = "from audiogen_cli.commands.terminal.progress import progress_bar as p\nwith p('x') as f: f(1, 2)"
     terminal, inner = pty.openpty()
     subprocess.run([sys.executable, "-c", script], stderr=inner, check=True)
     os.close(inner)

@@ -7,11 +7,11 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from raw_trees import BUILDERS, EXPECTED, build_raw, sound, table
+from helpers.raw_trees import BUILDERS, EXPECTED, build_raw, sound, table
 
 from audiogen_cli.data.datasets.registry import SOURCES
 from audiogen_cli.data.manifest import Clip, read_manifest
-from audiogen_cli.data.prep import prepare
+from audiogen_cli.data.preparation.prep import prepare
 from audiogen_cli.errors import InputError
 
 

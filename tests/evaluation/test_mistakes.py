@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pretended import chirp, write_clips
+from helpers.pretended import chirp, write_clips
 
 from audiogen_cli.commands.eval import eval_
 from audiogen_cli.data.audio import write_audio

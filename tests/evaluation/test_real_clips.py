@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from audiogen_cli.commands.eval import eval_
-from audiogen_cli.evaluation.classifiers.base import load_classifier
-from audiogen_cli.evaluation.clips import Recording
-from audiogen_cli.interop.model_folder import EMBEDDED_MODEL
+from audiogen_cli.evaluation.networks.base import load_classifier
+from audiogen_cli.evaluation.references import Recording
+from audiogen_cli.model_folder import EMBEDDED_MODEL
 
 pytestmark = [pytest.mark.shared, pytest.mark.usefixtures("yamnet")]
 CLASSES = 8

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from audiogen_cli.commands.eval import eval_
-from audiogen_cli.evaluation.classifiers.base import ClassifierOutput
-from audiogen_cli.evaluation.classifiers.yamnet import YamNet
+from audiogen_cli.evaluation.networks.base import ClassifierOutput
+from audiogen_cli.evaluation.networks.yamnet import YamNet
 
 CLIPS = 400
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from exported import (
+from helpers.exported import (
     CARD,
     CONFIG,
     DELAYS,
@@ -23,16 +23,16 @@ from exported import (
     reference_logits,
     write_checkpoint,
 )
-from worlds import make_t5
+from helpers.worlds import make_t5
 
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.commands.import_ import import_
 from audiogen_cli.errors import InputError
 from audiogen_cli.interop import audiocraft
 from audiogen_cli.interop.describe import describe_model
+from audiogen_cli.interop.import_audiocraft import import_checkpoint
 from audiogen_cli.lm.config import Sampling
-from audiogen_cli.lm.generator import Generator, Request
-from audiogen_cli.lm.importing import import_checkpoint
+from audiogen_cli.lm.generation.generator import Generator, Request
 from audiogen_cli.lm.model import AudioLanguageModel
 
 HOP = 40

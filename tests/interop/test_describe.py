@@ -15,7 +15,7 @@ from audiogen_cli.data.shards import ShardMeta, ShardWriter, TokenRow
 from audiogen_cli.errors import InputError
 from audiogen_cli.interop import describe as module
 from audiogen_cli.interop.describe import describe, text_encoder_parameters
-from audiogen_cli.interop.model_folder import fingerprint
+from audiogen_cli.model_folder import fingerprint
 
 
 def _clip(name: str, split: str, text: str) -> Clip:

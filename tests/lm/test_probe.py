@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.worlds import make_model, make_probe
 from torch.nn import functional as F
-from worlds import make_model, make_probe
 
 from audiogen_cli.errors import InputError
-from audiogen_cli.interop.model_folder import PROBE_FILE
 from audiogen_cli.lm.probe import RIDGE, Probe, features, read_blocks, regress, text_vector
+from audiogen_cli.model_folder import PROBE_FILE
 
 
 def draw_codes(n_rows: int, n_frames: int, seed: int = 0) -> torch.Tensor:

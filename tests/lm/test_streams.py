@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
+from helpers.worlds import CONFIG, make_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import CONFIG, make_model
 
 from audiogen_cli.lm.streams import StreamEmbedding, StreamHeads, delay, undelay
 

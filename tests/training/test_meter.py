@@ -5,9 +5,9 @@ import time
 import pytest
 import torch
 
+from audiogen_cli.bench.train_step import projected_days
 from audiogen_cli.lm.config import LMConfig, TextConfig, TrainConfig
 from audiogen_cli.lm.flops import training_flops
-from audiogen_cli.lm.train_benchmark import projected_days
 from audiogen_cli.training import meter as meters
 from audiogen_cli.training.meter import Meter
 

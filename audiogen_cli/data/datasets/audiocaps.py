@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from audiogen_cli.data.csv_file import first_row, read_csv
-from audiogen_cli.data.datasets.base import Item, Tree, expected, stem
+from audiogen_cli.data.datasets.dataset_folder import Item, Tree, expected, stem
 from audiogen_cli.data.datasets.youtube import ID_LENGTH, VideoShelf, damaged_id
 from audiogen_cli.data.manifest import SPLITS, Dropped, Split
+from audiogen_cli.data.tables import first_row, read_csv
 
 PUBLISHED = ("audiocap_id", "youtube_id", "start_time", "caption")
 _TEXT_FILE = re.compile(r"Y?([\w-]{11})", re.ASCII)

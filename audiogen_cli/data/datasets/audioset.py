@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from audiogen_cli.data.csv_file import read_csv
-from audiogen_cli.data.datasets.base import Item, Tree, expected
+from audiogen_cli.data.datasets.dataset_folder import Item, Tree, expected
 from audiogen_cli.data.datasets.youtube import VideoShelf, damaged_id
 from audiogen_cli.data.json_file import read_json
 from audiogen_cli.data.manifest import Dropped, Split
+from audiogen_cli.data.tables import read_csv
 
 COLUMNS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from audiogen_cli.data.csv_file import read_csv
-from audiogen_cli.data.datasets.base import Item, Shelf, Tree, expected, stem
+from audiogen_cli.data.datasets.dataset_folder import Item, Shelf, Tree, expected, stem
 from audiogen_cli.data.manifest import Dropped, Split
+from audiogen_cli.data.tables import read_csv
 
 SPLITS: dict[str, Split] = {"development": "train", "validation": "val", "evaluation": "test"}
 CAPTIONS = tuple(f"caption_{number}" for number in range(1, 6))

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from audiogen_cli.data.csv_file import read_csv
-from audiogen_cli.data.datasets.base import Item, Shelf, Tree, expected, stem
+from audiogen_cli.data.datasets.dataset_folder import Item, Shelf, Tree, expected, stem
 from audiogen_cli.data.manifest import Dropped, Split
+from audiogen_cli.data.tables import read_csv
 from audiogen_cli.errors import InputError
 
 SPLIT_OF_FOLD: dict[str, Split] = {"1": "train", "2": "train", "3": "train", "4": "val", "5": "test"}

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import cast
 
-from audiogen_cli.data.datasets.base import Item, Tree
+from audiogen_cli.data.datasets.dataset_folder import Item, Tree
 from audiogen_cli.data.manifest import SPLITS, Split
-from audiogen_cli.data.names import name_words
+from audiogen_cli.data.preparation.filename_words import name_words
 from audiogen_cli.errors import InputError
 
 

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator
 from typing import Any, cast
 
-from audiogen_cli.data.csv_file import read_csv
-from audiogen_cli.data.datasets.base import Item, Shelf, Tree, expected
+from audiogen_cli.data.datasets.dataset_folder import Item, Shelf, Tree, expected
 from audiogen_cli.data.json_file import read_json
 from audiogen_cli.data.manifest import SPLITS, Dropped
+from audiogen_cli.data.tables import read_csv
 
 LONGEST_CAPTION = 20  # words: ours, longer descriptions tell of recorders, licences and the uploader's other work
 _TAG = re.compile(r"<[^>]*>")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from audiogen_cli.data.datasets.audiocaps import AudioCaps
 from audiogen_cli.data.datasets.audioset import AudioSet
-from audiogen_cli.data.datasets.base import Item, Tree, scan
+from audiogen_cli.data.datasets.dataset_folder import Item, Tree, scan
 from audiogen_cli.data.manifest import Dropped
 
 # dataset → those whose evaluation clips it may hold

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from audiogen_cli.data.datasets.audiocaps import AudioCaps
 from audiogen_cli.data.datasets.audioset import AudioSet
-from audiogen_cli.data.datasets.base import Source
-from audiogen_cli.data.datasets.bbc import Bbc
 from audiogen_cli.data.datasets.clotho import Clotho
+from audiogen_cli.data.datasets.dataset_folder import Source
 from audiogen_cli.data.datasets.esc50 import Esc50
-from audiogen_cli.data.datasets.freetousesounds import FreeToUseSounds
 from audiogen_cli.data.datasets.fsd50k import Fsd50k
-from audiogen_cli.data.datasets.paramount import Paramount
-from audiogen_cli.data.datasets.sonniss import Sonniss
+from audiogen_cli.data.datasets.libraries.bbc import Bbc
+from audiogen_cli.data.datasets.libraries.freetousesounds import FreeToUseSounds
+from audiogen_cli.data.datasets.libraries.paramount import Paramount
+from audiogen_cli.data.datasets.libraries.sonniss import Sonniss
+from audiogen_cli.data.datasets.libraries.wesoundeffects import WeSoundEffects
 from audiogen_cli.data.datasets.vggsound import VggSound
-from audiogen_cli.data.datasets.wesoundeffects import WeSoundEffects
 from audiogen_cli.errors import InputError
 
 _SOURCES: tuple[Source, ...] = (

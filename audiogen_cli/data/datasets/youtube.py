@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from audiogen_cli.data.datasets.base import Shelf, stem
+from audiogen_cli.data.datasets.dataset_folder import Shelf, stem
 from audiogen_cli.data.manifest import Dropped
 
 ID_LENGTH = 11

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from audiogen_cli.data.datasets.base import Shelf, expected, scan
+from audiogen_cli.data.datasets.dataset_folder import Shelf, expected, scan
 from audiogen_cli.data.datasets.registry import SOURCES, find_source
 from audiogen_cli.errors import InputError
 

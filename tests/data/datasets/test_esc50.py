@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from audiogen_cli.data.datasets.base import Item, scan
+from audiogen_cli.data.datasets.dataset_folder import Item, scan
 from audiogen_cli.data.datasets.esc50 import Esc50
 from audiogen_cli.errors import InputError
 

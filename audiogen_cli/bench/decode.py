@@ -1,0 +1,240 @@
+"""How fast the engine decodes here, beside the bytes it must read and beside transformers' MusicGen of the same size.
+
+All weights are random: speed does not depend on what they say. Every round measures the memory's bandwidth, the
+engine and the peer in turn, so that a busy moment hits all alike; a step's time is the median over all rounds.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from audiogen_cli.errors import InputError
+from audiogen_cli.lm.config import PRESETS, LMConfig, ModelShape, TextConfig
+from audiogen_cli.lm.decoding.continuous_batch import CpuLane
+from audiogen_cli.lm.decoding.engine import Engine
+from audiogen_cli.lm.decoding.requests import Job
+from audiogen_cli.lm.decoding.static_batch import Lane
+from audiogen_cli.lm.kernels.linear import packed_layers
+from audiogen_cli.lm.model import AudioLanguageModel
+from audiogen_cli.lm.sampling import SamplingRows, guide, sample
+from audiogen_cli.lm.transformer import CrossAttention, KVCache, TextMemory
+
+CODES = 2048  # of all streams together (sec. 3.1: 1 × 2048, 2 × 1024, 4 × 512)
+FRAME_RATE = 500.0  # of one stream; so many times lower with K of them
+SECONDS = 10.0  # the trained window
+TEXT_LENGTH = 16
+TEXT_WIDTHS = {"tiny": 256, "base": 768, "large": 1024}  # of the word vectors, T5-base and T5-large
+WARM_STEPS = 3
+PROBE_BYTES = 1 << 29
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is measured. cached: frames that every sample has behind it before the first measured step."""
+
+    size: str = "base"
+    streams: int = 1
+    batch_size: int = 1
+    steps: int = 40
+    dtype: str = "auto"
+    repeats: int = 3
+    cached: int = 0
+    peer: bool = True
+
+    def __post_init__(self) -> None:
+        if self.streams not in (1, 2, 4):
+            raise InputError(f"--streams {self.streams}: 1, 2 or 4")
+        if self.size not in PRESETS:
+            raise InputError(f"--size {self.size}: one of {', '.join(PRESETS)}")
+        room = round(SECONDS * FRAME_RATE / self.streams)
+        if not 0 <= self.cached <= room - self.steps - WARM_STEPS:
+            raise InputError(
+                f"--cached {self.cached}: the window holds {room} frames, of which {self.steps} are measured"
+            )
+
+
+class _LateLane(Lane):
+    """A lane whose past is random keys and values: reading thousands of frames first would take minutes."""
+
+    def _prefill(self, inputs: Tensor, room: int) -> list[KVCache]:
+        caches = super()._prefill(inputs[..., :0], room)
+        for cache in caches:
+            past = slice(self.n_prefix, self.n_prefix + inputs.shape[-1])
+            cache.key[:, :, past].normal_()
+            cache.value[:, :, past].normal_()
+        return caches
+
+
+class _LateCpuLane(CpuLane):
+    """The same on a CPU."""
+
+    def _prefill(self, x: Tensor, memories: Sequence[TextMemory | None]) -> list[tuple[Tensor, Tensor]]:
+        shape = self.config.n_heads, x.shape[1], self.config.dim // self.config.n_heads
+        return [(torch.randn(shape), torch.randn(shape)) for _ in memories]
+
+
+def _late_lane(engine: Engine, jobs: Sequence[Job]) -> _LateLane | _LateCpuLane:
+    if engine.continuous:
+        return _LateCpuLane(engine.model, engine.cache_dtype, jobs, len(jobs))
+    return _LateLane(engine.model, jobs, engine.static)
+
+
+def measure_lm(setup: Setup, device: torch.device) -> dict[str, Any]:
+    """The speeds of `audiogen bench lm` (design: Bench JSON). With guidance: two rows a sample.
+
+    tokens_per_s counts every stream and sample; real_time_factor: seconds of computing per second of sound, of all
+    samples together; bytes_per_step: weights and cached keys and values, each read once; bandwidth_gb_s: the fastest
+    reading in any round, hence floor_ratio is no flattery; peer_ratio: the peer's step time over ours, the peer in
+    float32 on a CPU and in bfloat16 elsewhere; None without a peer.
+    """
+    config = _config(setup)
+    engine = Engine(_random_model(config, device), setup.dtype)
+    jobs = [_job(setup, config, seed) for seed in range(setup.batch_size)]
+    peer = _peer(setup, config, device) if setup.peer else None
+    rounds = []
+    for _ in range(setup.repeats):
+        lane = _late_lane(engine, jobs)
+        steps = _times(lane.decode(), setup.steps, device)
+        rounds.append((read_bandwidth(device), steps, _times(peer(), setup.steps, device) if peer else []))
+    seconds = statistics.median(time for _, ours, _ in rounds for time in ours)
+    theirs = [time for _, _, theirs in rounds for time in theirs]
+    n_bytes = step_bytes(engine, setup.batch_size, setup.cached + WARM_STEPS + setup.steps // 2)
+    bandwidth = max(speed for speed, _, _ in rounds)
+    return {
+        "size": setup.size,
+        "streams": setup.streams,
+        "batch_size": setup.batch_size,
+        "steps": setup.steps,
+        "cached": setup.cached,
+        "tokens_per_s": setup.batch_size * setup.streams / seconds,
+        "steps_per_s": 1 / seconds,
+        "real_time_factor": seconds * config.frame_rate / setup.batch_size,
+        "bytes_per_step": n_bytes,
+        "bandwidth_gb_s": bandwidth / 1e9,
+        "floor_ratio": min(1.0, n_bytes / bandwidth / seconds),
+        "peer_ratio": statistics.median(theirs) / seconds if theirs else None,
+        "peer_steps_per_s": 1 / statistics.median(theirs) if theirs else None,
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "dtype": engine.dtype,
+        "repeats": setup.repeats,
+    }
+
+
+def step_bytes(engine: Engine, n_samples: int, n_frames: int) -> int:
+    """Bytes that a guided step must read with n_frames behind it: weights, keys and values of both attentions."""
+    config, size = engine.config, engine.cache_dtype.itemsize
+    prefix = TEXT_LENGTH if config.text_prefix else 0
+    memory = TEXT_LENGTH if config.cross_attention else 0
+    past = 2 * 2 * n_samples * (prefix + n_frames + memory) * config.dim * size * config.n_layers
+    read_once = (m.key_value for m in engine.model.modules() if isinstance(m, CrossAttention))  # by the text alone
+    skipped = {id(layer) for layer in read_once}
+    layers = [m for m in engine.model.modules() if isinstance(m, nn.Linear) and id(m) not in skipped]
+    layers.remove(engine.model.text_projection)
+    weights = sum(packed.n_bytes for layer in layers for packed in packed_layers(layer))
+    return past + (weights or sum(layer.weight.nbytes for layer in layers))
+
+
+def read_bandwidth(device: torch.device) -> float:
+    """Bytes a second that this machine reads from memory with torch's threads: the best of five passes."""
+    numbers = torch.ones(PROBE_BYTES // 4, device=device)
+    seconds = []
+    for _ in range(5):
+        began = _now(device)
+        numbers.sum()
+        seconds.append(_now(device) - began)
+    return PROBE_BYTES / min(seconds)
+
+
+def _config(setup: Setup) -> LMConfig:
+    shape = ModelShape(**{**PRESETS[setup.size]["model"], "dropout": 0.0, "pattern": "parallel"})
+    frame_rate = FRAME_RATE / setup.streams
+    return LMConfig(
+        **{name: getattr(shape, name) for name in ("dim", "n_layers", "n_heads", "ff_scale", "bias")},
+        n_q=setup.streams,
+        codebook_size=CODES // setup.streams,
+        frame_rate=frame_rate,
+        sample_rate=16_000,
+        codec_fingerprint="",
+        max_frames=round(SECONDS * frame_rate),
+        text=TextConfig("static"),
+        text_width=TEXT_WIDTHS[setup.size],
+    )
+
+
+def _random_model(config: LMConfig, device: torch.device) -> AudioLanguageModel:
+    torch.manual_seed(0)
+    return AudioLanguageModel(config).to(device).requires_grad_(False)
+
+
+def _job(setup: Setup, config: LMConfig, seed: int) -> Job:
+    numbers = torch.Generator().manual_seed(seed)
+    text = torch.randn(TEXT_LENGTH, config.text_width, generator=numbers)
+    prompt = torch.randint(config.codebook_size, (config.n_q, setup.cached), generator=numbers)
+    n_frames = setup.cached + WARM_STEPS + setup.steps
+    return Job(text, n_frames, seed, config.sampling, prompt if setup.cached else None)
+
+
+def _peer(setup: Setup, config: LMConfig, device: torch.device) -> Callable[[], Iterator[Tensor]]:
+    """Stepping transformers' MusicGen decoder with its own cache, and sampling as we do."""
+    from transformers import DynamicCache, EncoderDecoderCache, MusicgenForCausalLM
+    from transformers.models.musicgen.configuration_musicgen import MusicgenDecoderConfig
+
+    shape = MusicgenDecoderConfig(
+        vocab_size=config.codebook_size,
+        hidden_size=config.dim,
+        num_hidden_layers=config.n_layers,
+        num_attention_heads=config.n_heads,
+        ffn_dim=config.ff_scale * config.dim,
+        num_codebooks=config.n_q,
+    )
+    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    model: Any = MusicgenForCausalLM(shape)
+    model.to(device, dtype).eval().requires_grad_(False)
+    rows = SamplingRows.stack([config.sampling] * setup.batch_size, device)
+    n_rows, uniform = 2 * setup.batch_size, torch.full((setup.batch_size, config.n_q), 0.5, device=device)
+    text = torch.randn(n_rows, TEXT_LENGTH, config.dim, device=device, dtype=dtype)
+    size = (n_rows, config.n_heads, setup.cached, config.dim // config.n_heads)
+
+    @torch.inference_mode()
+    def steps() -> Iterator[Tensor]:
+        cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        for layer in range(config.n_layers if setup.cached else 0):
+            past = torch.randn(size, device=device, dtype=dtype)
+            cache.self_attention_cache.update(past, past.clone(), layer)
+        tokens = torch.zeros(setup.batch_size, config.n_q, dtype=torch.long, device=device)
+        while True:
+            ids = tokens.repeat(2, 1).view(-1, 1)
+            output = model(input_ids=ids, encoder_hidden_states=text, past_key_values=cache, use_cache=True)
+            with_text, without = output.logits.view(n_rows, config.n_q, -1).float().chunk(2)
+            tokens = sample(guide(with_text, without, rows.guidance), rows, uniform)
+            yield tokens
+
+    return steps
+
+
+@torch.inference_mode()
+def _times(steps: Iterator[Any], count: int, device: torch.device) -> list[float]:
+    """Seconds of each of `count` steps after the first ones, which also prepare; on a GPU only their mean."""
+    next(islice(steps, WARM_STEPS - 1, None))
+    stamps = [_now(device)]
+    for _ in islice(steps, count):
+        if device.type == "cpu":
+            stamps.append(_now(device))
+    if device.type != "cpu":
+        return [(_now(device) - stamps[0]) / count]
+    return [later - earlier for earlier, later in pairwise(stamps)]
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -1,0 +1,176 @@
+"""`audiogen bench lm --train`: a training step's speed, in turn with a plain GPT-2 of transformers.
+
+Same width, depth, heads, vocabulary, sequence length, batch, precision, dropout and optimizer. Ours does more for each
+token (cross-attention in every block, text before the audio); the peer has neither.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from audiogen_cli.lm.config import PRESETS, LMConfig, TrainConfig
+from audiogen_cli.lm.flops import training_flops
+from audiogen_cli.lm.text.encoders import TextEncoder
+from audiogen_cli.lm.training.datasets import Batch
+from audiogen_cli.lm.training.state import build_state
+from audiogen_cli.lm.training.train import train_step
+from audiogen_cli.malloc import reuse_memory
+from audiogen_cli.training.meter import peak_flops, peak_memory
+from audiogen_cli.training.recipe import load_recipe
+
+FRAME_RATE = 500.0  # of one stream (sec. 3.1: DSF 32 at 16 kHz); K streams have a K-th of it
+CODES = 2048  # in all streams together (sec. 3.1)
+TEXT_WIDTH, TEXT_LENGTH = 768, 8
+# (samples, frames) of a step unless told otherwise: the sequence length of the project's goal, and what a CPU can bear:
+# half a second of the recipe's own micro-batch, of large a quarter of that
+GPU_BATCH, CPU_BATCHES = (8, 2500), {"tiny": (16, 250), "base": (8, 250), "large": (1, 125)}
+GPUS = (64, 128)  # the paper's, for base and large
+
+
+class _Texts(TextEncoder):
+    """Stands for a text encoder whose texts are cached: the same vectors for all."""
+
+    width = TEXT_WIDTH
+
+    def compute(self, texts: Sequence[str]) -> list[Tensor]:
+        return [torch.ones(TEXT_LENGTH, TEXT_WIDTH)] * len(texts)
+
+
+def measure_training(
+    size: str, streams: int = 1, batch_size: int | None = None, n_frames: int | None = None, repeats: int = 5
+) -> dict[str, Any]:
+    """Median speeds of a training step, ours and the peer's, on the GPU if there is one.
+
+    size: a packaged recipe. tokens_per_s counts codes (frames × streams); peer_ratio is the peer's time over ours for
+    as many positions; mfu, peak memory and the days that the paper's 200k steps would take are None without a GPU.
+    """
+    config = load_recipe(TrainConfig, None, (), PRESETS[size])
+    accelerator = Accelerator(mixed_precision=config.precision)
+    device = accelerator.device
+    if device.type != "cuda":  # where compiling takes minutes and gains little
+        config = load_recipe(TrainConfig, None, ["compile=false"], PRESETS[size])
+        reuse_memory()  # as a training does; for both
+    samples, frames = GPU_BATCH if device.type == "cuda" else CPU_BATCHES[size]
+    samples, frames = batch_size or samples, n_frames or frames
+    frame_rate = FRAME_RATE / streams
+    lm_config = _lm_config(config, streams, frames, frame_rate)
+    steps = {"ours": _our_step(config, lm_config, samples, frames, accelerator)}
+    steps["ours"]()
+    memory = peak_memory(device) / 1e9 if device.type == "cuda" else None
+    steps["peer"] = _peer_step(config, lm_config, samples, frames, accelerator)
+    steps["peer"]()  # both have taken their memory before the rounds begin
+    seconds = {name: statistics.median(times) for name, times in _times(steps, repeats, device).items()}
+    rate = samples * frames / seconds["ours"]  # frames a second
+    peak = peak_flops(device)
+    flops = samples * training_flops(lm_config, frames, TEXT_LENGTH)
+    return {
+        "size": size,
+        "streams": streams,
+        "batch_size": samples,
+        "n_frames": frames,
+        "tokens_per_s": rate * streams,
+        "step_seconds": seconds["ours"],
+        "peer_step_seconds": seconds["peer"],
+        "peer_ratio": seconds["peer"] / seconds["ours"],
+        "tflops": flops / seconds["ours"] / 1e12,
+        "mfu": flops / seconds["ours"] / peak if peak else None,
+        "peak_memory_gb": memory,
+        **{f"days_on_{gpus}_gpus": projected_days(config, rate * gpus, frame_rate) if peak else None for gpus in GPUS},
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+        "dtype": {"bf16": "bfloat16", "no": "float32"}[config.precision],
+        "repeats": repeats,
+    }
+
+
+def projected_days(config: TrainConfig, frames_per_s: float, frame_rate: float) -> float:
+    """Days that a recipe takes at so many frames a second on all GPUs together.
+
+    Clips are as long as the recipe's crops; GPUs do not wait for one another.
+    """
+    frames = config.max_steps * config.optim.batch_size * config.crop_seconds * frame_rate
+    return frames / frames_per_s / 86_400
+
+
+def _lm_config(config: TrainConfig, streams: int, n_frames: int, frame_rate: float) -> LMConfig:
+    return LMConfig(
+        **asdict(config.model),
+        n_q=streams,
+        codebook_size=CODES // streams,
+        frame_rate=frame_rate,
+        sample_rate=16_000,
+        codec_fingerprint="",
+        max_frames=n_frames,
+        text=config.text,
+        text_width=TEXT_WIDTH,
+    )
+
+
+def _our_step(
+    config: TrainConfig, lm_config: LMConfig, samples: int, n_frames: int, accelerator: Accelerator
+) -> Callable[[], object]:
+    """The step of `train-lm` itself."""
+    torch.manual_seed(0)
+    state = build_state(config, lm_config, accelerator)
+    codes = torch.randint(lm_config.codebook_size, (samples, lm_config.n_q, n_frames))
+    mask = torch.ones(samples, n_frames, dtype=torch.bool)
+    batch = Batch([""] * samples, codes, mask, ["text"] * samples)
+    texts = _Texts()
+    return lambda: train_step(state, [batch], samples * n_frames, texts, config, accelerator)
+
+
+def _peer_step(
+    config: TrainConfig, lm_config: LMConfig, samples: int, n_frames: int, accelerator: Accelerator
+) -> Callable[[], object]:
+    """GPT-2 as transformers has it, trained as its documentation shows: loss, backward, clip, Adam."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    dropout = config.model.dropout
+    shape = GPT2Config(
+        vocab_size=lm_config.codebook_size,
+        n_positions=n_frames,
+        n_embd=lm_config.dim,
+        n_layer=lm_config.n_layers,
+        n_head=lm_config.n_heads,
+        resid_pdrop=dropout,
+        embd_pdrop=dropout,
+        attn_pdrop=0.0,  # as ours
+        use_cache=False,
+    )
+    optim = config.optim
+    model = accelerator.prepare_model(GPT2LMHeadModel(shape).to(accelerator.device).train())
+    fused = accelerator.device.type in ("cpu", "cuda")
+    optimizer = torch.optim.AdamW(model.parameters(), optim.lr, optim.betas, optim.eps, optim.weight_decay, fused=fused)
+    tokens = torch.randint(lm_config.codebook_size, (samples, n_frames)).to(accelerator.device)
+
+    def step() -> None:
+        loss = model(input_ids=tokens, labels=tokens).loss
+        accelerator.backward(loss)
+        nn.utils.clip_grad_norm_(model.parameters(), optim.grad_clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        loss.item()  # logged, as ours is
+
+    return step
+
+
+def _times(steps: dict[str, Callable[[], object]], repeats: int, device: torch.device) -> dict[str, list[float]]:
+    """Seconds of each step, `repeats` times, in turn, after one that does not count."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for round_ in range(-1, repeats):
+        for name, step in steps.items():
+            begun = time.perf_counter()
+            step()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if round_ >= 0:
+                times[name].append(time.perf_counter() - begun)
+    return times

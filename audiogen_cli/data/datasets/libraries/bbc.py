@@ -1,0 +1,96 @@
+"""BBC Sound Effects: archive recordings of 1 s to 27 min with one description each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from audiogen_cli.data.datasets.dataset_folder import Item, Shelf, Tree, expected, stem
+from audiogen_cli.data.json_file import read_json
+from audiogen_cli.data.manifest import Dropped
+from audiogen_cli.data.tables import first_row, read_csv
+from audiogen_cli.errors import InputError
+
+COLUMNS = ("location", "description", "secs", "category", "CDNumber", "CDName", "tracknum")
+# `07076051`, `NHU05065069`; alone, or after the description and `.`, ` - ` or `_`
+_NUMBERED = re.compile(r"(?:(.*?)(?:\.|[\s_]-?\s?))?((?:[A-Z]{3})?\d{7,8})", re.DOTALL)
+
+
+class Bbc:
+    """`BBCSoundEffects.csv` (by its columns, whatever its name) or a saved JSON list, and audio in any folder.
+
+    A file is known by the number its name ends with. One that no list describes speaks for itself: by the description
+    embedded in it, or the rest of its name, as in archive.org's `sounds/<CD>/<description>.<number>.wav`. All train.
+    """
+
+    key = "bbc"
+    guessed = False
+    license = "RemArc: non-commercial"
+    terms = "the RemArc licence: personal, educational or research use, not commercial; the files must not be shared."
+
+    def items(self, tree: Tree) -> Iterator[Item | Dropped]:
+        """One item per described sound, then one per numbered file beyond those."""
+        descriptions = _descriptions(tree)
+        if not descriptions and not any(_number(path) for path in tree.audio):
+            raise expected(tree, "BBCSoundEffects.csv and <number>.wav files, or <description>.<number>.wav files")
+        shelf = Shelf(self.key, tree.audio, _number)
+        for number, text in descriptions.items():
+            audio = shelf.claim(number)
+            captions = (text,) if text else ()
+            yield Item(number, "train", audio or f"{number}.wav", captions, missing=audio is None)
+        for path in tree.audio:
+            unlisted = _number(path)
+            if unlisted and unlisted not in descriptions and (audio := shelf.claim(unlisted)):
+                yield Item(unlisted, "train", audio, _name_captions(audio), embedded=True)
+        yield from shelf.rest()
+
+
+def _number(path: str) -> str | None:
+    match = _NUMBERED.fullmatch(stem(path))
+    return match and match.group(2)
+
+
+def _name_captions(path: str) -> tuple[str, ...]:
+    """The description in a name; `_` stands for a character that a file name may not hold, or is `BBC_<category>_`."""
+    match = _NUMBERED.fullmatch(stem(path))
+    text = (match.group(1) or "").removeprefix("BBC_").replace("_", " ").strip(" .-") if match else ""
+    return (text,) if text else ()
+
+
+def _descriptions(tree: Tree) -> dict[str, str]:
+    """Number → description, from every list in the tree."""
+    found: dict[str, str] = {}
+    for path in tree.other:
+        if path.casefold().endswith(".csv"):
+            pairs = _csv_pairs(tree, path)
+        elif path.casefold().endswith(".json"):
+            pairs = _json_pairs(tree, path)
+        else:
+            continue
+        for number, text in pairs:
+            found.setdefault(number, text)
+    return found
+
+
+def _csv_pairs(tree: Tree, path: str) -> Iterator[tuple[str, str]]:
+    first = first_row(tree.root / path)
+    if first[:2] == ["location", "description"]:
+        rows = read_csv(tree.root / path)
+    elif first and first[0].casefold().endswith(".wav"):  # copies without the header are about
+        rows = read_csv(tree.root / path, header=COLUMNS)
+    else:
+        return
+    yield from ((stem(row["location"]), row["description"]) for row in rows)
+
+
+def _json_pairs(tree: Tree, path: str) -> Iterator[tuple[str, str]]:
+    """A list of objects with `id` and `description`, or an object that holds one (the BBC's search API, WavCaps)."""
+    try:
+        document = read_json(tree.root / path)
+    except InputError:  # not known by its name, so perhaps not meant
+        return
+    lists = document.values() if isinstance(document, dict) else [document]
+    for entries in lists:
+        for entry in entries if isinstance(entries, list) else ():
+            if isinstance(entry, dict) and "id" in entry and "description" in entry:
+                yield str(entry["id"]), str(entry["description"])

@@ -1,0 +1,42 @@
+"""Paramount Motion's Odeon Cinematic Sound Effects: trailer effects, one folder per category."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from audiogen_cli.data.datasets.dataset_folder import Item, Tree, expected, stem
+from audiogen_cli.data.datasets.libraries.sound_library import library_files, tagged
+from audiogen_cli.data.manifest import Dropped
+
+TOP = "odeon sound effects"
+_COLLECTION = re.compile(r"collection \d+", re.IGNORECASE)
+
+
+class Paramount:
+    """Sounds below `ODEON Sound Effects/<Category>/`, at any depth: category, further folders and name are tags."""
+
+    key = "paramount"
+    guessed = True
+    license = "Paramount Motion: commercial"
+    terms = "a bought, commercial licence; read in it whether you may train on these sounds."
+
+    def items(self, tree: Tree) -> Iterator[Item | Dropped]:
+        """One item per file. Raises InputError if the folder `ODEON Sound Effects` is not there."""
+        if not any(_folders(path) is not None for path in tree.audio):
+            raise expected(tree, "a folder 'ODEON Sound Effects' with a folder per category (Absorb, Braaaam, …)")
+        for path in library_files(self.key, tree):
+            if isinstance(path, Dropped):
+                yield path
+            elif (folders := _folders(path)) is None:
+                yield Dropped(f"{self.key}/{path}", "", path, "unlisted", "not below 'ODEON Sound Effects'")
+            else:
+                yield tagged(path, stem(path), folders)
+
+
+def _folders(path: str) -> list[str] | None:
+    """The folders between the top one and the file, those that only count left out; None if it lies elsewhere."""
+    parts = PurePosixPath(path).parts[:-1]
+    top = next((level for level, part in enumerate(parts) if part.casefold() == TOP), None)
+    return None if top is None else [part for part in parts[top + 1 :] if not _COLLECTION.fullmatch(part.strip())]

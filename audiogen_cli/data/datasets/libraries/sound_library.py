@@ -1,0 +1,53 @@
+"""Sound libraries, bought or free: what a file says by its name, its folders and the text embedded in it.
+
+They publish no list: files that tell nothing need a captions file (`audiogen prep --captions`). The raw name stays in
+the manifest as `path`, the embedded text as a caption.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+from audiogen_cli.data.datasets.dataset_folder import Item, Tree
+from audiogen_cli.data.manifest import Dropped
+from audiogen_cli.data.preparation.filename_words import name_words, ucs_parts
+
+_SUFFIXES = frozenset((".wav", ".wave", ".aif", ".aiff", ".flac", ".mp3", ".ogg"))  # no video: manuals are films
+
+
+def library_files(dataset: str, tree: Tree) -> Iterator[str | Dropped]:
+    """The sounds of a library by path; films and other media that come with it are dropped."""
+    for path in tree.audio:
+        if os.path.splitext(path)[1].lower() in _SUFFIXES:  # noqa: PTH122
+            yield path
+        else:
+            yield Dropped(f"{dataset}/{path}", "", path, "unlisted", "no sound file: libraries come with films, too")
+
+
+def tagged(path: str, name: str, folders: Sequence[str]) -> Item:
+    """An item of a tag dataset: UCS category, folders and name are its tags, embedded text becomes its caption."""
+    category, words = ucs_parts(name) or ("", name_words(name))
+    tags = unrepeated([category, *map(name_words, folders), words])
+    return Item(path, "train", path, tags=tags, embedded=True)
+
+
+def captioned(path: str, name: str, folders: Sequence[str]) -> Item:
+    """An item of a caption dataset: UCS category and folders are its tags, embedded text or else its name the caption.
+
+    A name of nothing but counters leaves the caption to the embedded text and the folders.
+    """
+    category, words = ucs_parts(name) or ("", name_words(name))
+    tags = unrepeated([category, *map(name_words, folders)])
+    return Item(path, "train", path, captions=(words,) if words else (), tags=tags, embedded=True)
+
+
+def unrepeated(tags: Sequence[str]) -> tuple[str, ...]:
+    """The tags without those that other tags say already: `Clock Sounds`, `Clock` → `Clock Sounds`."""
+    words = [frozenset(tag.casefold().split()) for tag in tags]
+    return tuple(
+        tag
+        for number, tag in enumerate(tags)
+        if tag and not any(words[number] <= other for other in words[:number])
+        if not any(words[number] < other for other in words[number + 1 :])
+    )

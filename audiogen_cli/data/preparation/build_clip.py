@@ -1,0 +1,102 @@
+"""From a published item to a clip, or to the reason why it is none; runs on the worker processes of prep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from audiogen_cli.data.captions import mentions_speech, process_caption, process_tags
+from audiogen_cli.data.datasets.dataset_folder import Item
+from audiogen_cli.data.manifest import Clip, Dropped
+from audiogen_cli.data.preparation.file_index import Facts, find_facts
+from audiogen_cli.errors import InputError
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What examining a dataset depends on.
+
+    root: of the items' paths. license: of items without their own. copies: where FLAC copies with 16 kHz go, each under
+    its file's path and `.flac`; None: clips are the files themselves.
+    """
+
+    dataset: str
+    root: Path
+    license: str = ""
+    keep_speech: bool = False
+    copies: Path | None = None
+
+
+def examine(
+    items: Iterable[Item | Dropped], rules: Rules, known: Mapping[str, Facts]
+) -> tuple[list[Clip | Dropped], dict[str, Facts]]:
+    """Turn items into clips, or say why not: one result per item, in order, and what was learnt of their files anew.
+
+    known: path → facts of earlier runs.
+    """
+    learnt: dict[str, Facts] = {}
+    results = [
+        _examine(item, rules, known, learnt) if isinstance(item, Item) else item  # dropped by the source
+        for item in items
+    ]
+    return results, learnt
+
+
+def _examine(item: Item, rules: Rules, known: Mapping[str, Facts], learnt: dict[str, Facts]) -> Clip | Dropped:
+    def dropped(reason: str, detail: str) -> Dropped:
+        return Dropped(f"{rules.dataset}/{item.name}", item.split, item.path, reason, detail)
+
+    if item.missing:
+        return dropped("missing", "the metadata names it, the folder does not hold it")
+    if not item.embedded and (refusal := _refuse_text(item, rules)):
+        return dropped(*refusal)  # before the file is opened
+    copy = rules.copies / f"{item.path}.flac" if rules.copies else None
+    facts = known.get(item.path)
+    try:
+        found = find_facts(rules.root / item.path, facts, item.embedded, copy)
+    except InputError as error:
+        return dropped("unreadable", str(error))
+    if found is not facts:
+        learnt[item.path] = found
+    if item.embedded:
+        captions = (found.description,) if found.description else item.captions
+        item = replace(item, captions=captions, tags=(*item.tags, *found.keywords))
+        if refusal := _refuse_text(item, rules):
+            return dropped(*refusal)
+    duration = found.duration - item.start
+    if duration <= 0:
+        return dropped("too short", f"lasts {found.duration:g} s, but should begin at {item.start:g} s")
+    return Clip(
+        id=f"{rules.dataset}/{item.name}",
+        dataset=rules.dataset,
+        split=item.split,
+        path=f"{item.path}.flac" if copy else item.path,
+        start=item.start,
+        duration=duration if item.duration is None else min(duration, item.duration),
+        sample_rate=found.sample_rate,
+        channels=found.channels,
+        captions=item.captions,
+        tags=item.tags,
+        texts=_texts(item),
+        license=item.license or rules.license,
+    )
+
+
+def _refuse_text(item: Item, rules: Rules) -> tuple[str, str] | None:
+    """Why an item is none for its text, and what of it; None if it may stay.
+
+    # ours, where the paper says `sample`: the clip is dropped as a whole if any of its captions or tags mentions speech
+    (the rule is about what one hears), and only in training: test sets are scored whole.
+    """
+    if item.split == "train" and not rules.keep_speech:
+        spoken = next((text for text in (*item.captions, *item.tags) if mentions_speech(text)), None)
+        if spoken is not None:
+            return "speech", spoken
+    return None if _texts(item) else ("no text", "neither a tag nor a caption with a word in it")
+
+
+def _texts(item: Item) -> tuple[str, ...]:
+    """What the model reads: the joined tags, then each processed caption; no text twice, none without a word."""
+    texts = [process_tags(item.tags), *(process_caption(caption) for caption in item.captions)]
+    return tuple(dict.fromkeys(text for text in texts if any(map(str.isalnum, text))))

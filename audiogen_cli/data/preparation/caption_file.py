@@ -1,0 +1,128 @@
+"""Captions that a user adds to a dataset: a CSV file whose header decides what it attaches to.
+
+`file,caption[,split]`: a caption of one file (several rows give several captions); `split` moves the file there.
+`tag,caption`: a caption for every clip with that tag.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+from audiogen_cli.data.datasets.dataset_folder import Item
+from audiogen_cli.data.manifest import SPLITS, Dropped, Split
+from audiogen_cli.data.tables import read_csv
+from audiogen_cli.errors import InputError
+
+Lookup = dict[str, list[str]]
+
+
+@dataclass
+class CaptionFile:
+    """A captions file, read and checked. by_file or by_tag is empty, as the header says.
+
+    by_file: path as written → captions. splits: path as written → split. by_tag: tag, case-folded → captions.
+    used: the keys that `attach` has found a clip for.
+    """
+
+    path: Path
+    by_file: Lookup = field(default_factory=lambda: defaultdict(list))
+    splits: dict[str, Split] = field(default_factory=dict)
+    by_tag: Lookup = field(default_factory=lambda: defaultdict(list))
+    used: set[str] = field(default_factory=set)
+
+    @property
+    def unused(self) -> list[str]:
+        """Files or tags that no clip answered to."""
+        return [key for key in (*self.by_file, *self.by_tag) if key not in self.used]
+
+    def attach(self, items: Iterable[Item | Dropped], replacing: bool) -> list[Item | Dropped]:
+        """Add the captions to the items they name.
+
+        replacing: captions of a file take the place of the item's own, which were only guessed from its name.
+        A file is named by its path below the root, or by its bare name (with or without suffix) if only one has it.
+        """
+        items = list(items)
+        paths = _Paths(item.path for item in items if isinstance(item, Item))
+        captions: Lookup = defaultdict(list)
+        splits: dict[str, Split] = {}
+        for key in self.by_file:
+            if path := paths.find(key):
+                self.used.add(key)
+                captions[path] += self.by_file[key]
+                if key in self.splits:
+                    splits[path] = self.splits[key]
+        return [self._extend(item, captions, splits, replacing) if isinstance(item, Item) else item for item in items]
+
+    def _extend(self, item: Item, captions: Lookup, splits: dict[str, Split], replacing: bool) -> Item:
+        own = () if replacing and item.path in captions else item.captions
+        added = captions.get(item.path, [])
+        for tag in map(_tag_key, item.tags):
+            if tag in self.by_tag:
+                self.used.add(tag)
+                added = added + self.by_tag[tag]
+        return replace(
+            item,
+            captions=(*own, *added),
+            split=splits.get(item.path, item.split),
+            embedded=item.embedded and item.path not in captions,  # what a user says counts more
+        )
+
+
+class _Paths:
+    """Finds the one path that a key of a captions file means."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self.exact = set(paths)
+        self.by_name: Lookup = defaultdict(list)
+        for path in self.exact:
+            name = PurePosixPath(path)
+            for key in {name.name, name.stem}:
+                self.by_name[key].append(path)
+
+    def find(self, key: str) -> str | None:
+        if key in self.exact:
+            return key
+        candidates = self.by_name.get(key, [])
+        return candidates[0] if len(candidates) == 1 else None
+
+
+def read_caption_file(path: Path) -> CaptionFile:
+    """Read and check a captions file. Raises InputError with file and row if something is wrong with it."""
+    result = CaptionFile(path)
+    for number, row in enumerate(_rows(path), start=1):
+        where = f"{path}, row {number}"
+        key = row.get("file") or row.get("tag") or ""
+        if not key or not row["caption"]:
+            raise InputError(f"{where}: both cells must be filled, found '{key}' and '{row['caption']}'")
+        if "file" not in row:
+            result.by_tag[_tag_key(key)].append(row["caption"])
+            continue
+        key = PurePosixPath(key.replace("\\", "/")).as_posix()
+        result.by_file[key].append(row["caption"])
+        if split := row.get("split"):
+            _set_split(result, key, split, where)
+    if not result.by_file and not result.by_tag:
+        raise InputError(f"{path}: holds no captions")
+    return result
+
+
+def _rows(path: Path) -> Iterator[dict[str, str]]:
+    rows = read_csv(path, ("caption",))
+    for row in rows:
+        if ("file" in row) == ("tag" in row):
+            raise InputError(f"{path}: the header must be file,caption[,split] or tag,caption, not {','.join(row)}")
+        yield row
+
+
+def _set_split(captions: CaptionFile, key: str, split: str, where: str) -> None:
+    if split not in SPLITS:
+        raise InputError(f"{where}: split '{split}' is none of {', '.join(SPLITS)}")
+    if captions.splits.setdefault(key, split) != split:
+        raise InputError(f"{where}: '{key}' is in split {captions.splits[key]} and in {split}")
+
+
+def _tag_key(tag: str) -> str:
+    return " ".join(tag.replace("_", " ").casefold().split())

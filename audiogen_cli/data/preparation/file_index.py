@@ -1,0 +1,155 @@
+"""What prep has to open a sound file for: its length and rate, the text embedded in it, its copy at 16 kHz.
+
+`FactsCache` remembers it from run to run, so that a second run opens only what is new or has changed, and one that was
+killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import time
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from audiogen_cli.data.audio import SAMPLE_RATE, probe, read_audio, write_audio
+from audiogen_cli.data.preparation.file_metadata import read_embedded
+from audiogen_cli.errors import AudiogenError, InputError
+
+FORMAT_VERSION = 1
+COMMIT_EVERY = 1.0  # seconds: what a kill may cost
+WAIT = 10.0  # seconds, for another run that uses the cache
+LONGEST_READ = 300.0  # seconds decoded at once, so that half an hour of 96 kHz surround needs no gigabytes
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a file holds, and the size (bytes) and mtime (ns) it had then."""
+
+    size: int
+    mtime: int
+    sample_rate: int
+    channels: int
+    n_samples: int
+    description: str = ""
+    keywords: tuple[str, ...] = ()
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+        return self.n_samples / self.sample_rate
+
+
+def find_facts(path: Path, known: Facts | None, embedded: bool, copy: Path | None) -> Facts:
+    """The facts of a file: the known ones if it has not changed since, else read from it.
+
+    embedded: whether its text is wanted. copy: where a FLAC copy with 16 kHz in mono must be, whose rate and length are
+    then those of the facts; it is made if it is not there.
+    Raises InputError, one line, if the file cannot be read.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        raise InputError(f"{path}: no such file") from None
+    unchanged = known is not None and (known.size, known.mtime) == (status.st_size, status.st_mtime_ns)
+    if known and unchanged and (copy is None or copy.is_file()):
+        return known
+    info = probe(path)
+    n_samples = info.n_samples
+    if copy:
+        n_samples = convert(path, copy, info.duration)
+    text = read_embedded(path) if embedded else None
+    return Facts(
+        size=status.st_size,
+        mtime=status.st_mtime_ns,
+        sample_rate=SAMPLE_RATE if copy else info.sample_rate,
+        channels=1 if copy else info.channels,
+        n_samples=n_samples,
+        description=text.description if text else "",
+        keywords=text.keywords if text else (),
+    )
+
+
+def convert(path: Path, copy: Path, duration: float) -> int:
+    """Write `path` (lasting `duration` seconds) as mono FLAC at 16 kHz, whole or not at all; returns its samples."""
+    import numpy as np
+
+    parts, start = [], 0.0
+    while start == 0 or start < duration - 1 / SAMPLE_RATE:
+        whole = duration <= LONGEST_READ
+        parts.append(read_audio(path, SAMPLE_RATE, start, None if whole else LONGEST_READ))
+        start += LONGEST_READ
+    wav = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    write_audio(copy, wav, SAMPLE_RATE)
+    return len(wav)
+
+
+class FactsCache:
+    """The facts of one dataset's files, by path below its root; a database that a kill leaves whole.
+
+    It lies in `folder` under a name that the dataset, its root and `copies` (whether the facts are those of FLAC
+    copies) decide. Raises AudiogenError if another run is writing to it, or the disk refuses.
+    """
+
+    def __init__(self, folder: Path, dataset: str, root: Path, copies: bool) -> None:
+        digest = hashlib.sha256(f"{FORMAT_VERSION}/{root}/{copies}".encode()).hexdigest()[:12]
+        self.path = folder / f"{dataset}-{digest}.sqlite"
+        with self._errors():
+            folder.mkdir(parents=True, exist_ok=True)
+            self._database = self._open()
+        self._committed = time.monotonic()
+
+    def get(self, paths: Collection[str]) -> dict[str, Facts]:
+        """The known facts among those of `paths`."""
+        marks = ",".join("?" * len(paths))
+        rows = self._database.execute(f"SELECT * FROM facts WHERE path IN ({marks})", list(paths))
+        return {
+            path: Facts(size, mtime, sample_rate, channels, n_samples, text, tuple(json.loads(words)))
+            for path, size, mtime, sample_rate, channels, n_samples, text, words in rows
+        }
+
+    def put(self, facts: Mapping[str, Facts]) -> None:
+        """Remember facts; at the latest a second later (or on closing) they survive a kill."""
+        rows = [
+            (path, *(f.size, f.mtime, f.sample_rate, f.channels, f.n_samples), f.description, json.dumps(f.keywords))
+            for path, f in facts.items()
+        ]
+        with self._errors():
+            self._database.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        if time.monotonic() > self._committed + COMMIT_EVERY:
+            self._database.commit()
+            self._committed = time.monotonic()
+
+    def close(self) -> None:
+        """Commit and close."""
+        self._database.commit()
+        self._database.close()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            raise AudiogenError(f"{self.path}: cannot be used ({error}); is another audiogen prep at work?") from None
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            return _connect(self.path)
+        except sqlite3.OperationalError:  # in use, or the disk
+            raise
+        except sqlite3.DatabaseError:  # damaged by a crash of the machine: it is only a cache
+            self.path.unlink()
+            return _connect(self.path)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, timeout=WAIT)
+    database.execute("PRAGMA synchronous = OFF")  # safe against kills; against power cuts a cache need not be
+    database.execute(
+        "CREATE TABLE IF NOT EXISTS facts (path TEXT PRIMARY KEY, size INTEGER, mtime INTEGER, sample_rate INTEGER,"
+        " channels INTEGER, n_samples INTEGER, description TEXT, keywords TEXT) WITHOUT ROWID"
+    )
+    return database

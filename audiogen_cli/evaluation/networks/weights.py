@@ -1,0 +1,103 @@
+"""Files of pretrained networks: where they come from, where they are looked for, how they are read."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from audiogen_cli.errors import AudiogenError, InputError
+from audiogen_cli.evaluation.networks.base import MissingWeightsError, Source
+from audiogen_cli.evaluation.networks.cache import cache_folder
+from audiogen_cli.files import replacing
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """One published file. name: as its release calls it; release: where that is; variable: holds a path to it."""
+
+    backend: str
+    name: str
+    release: str
+    url: str
+    megabytes: int  # about
+    variable: str
+    elsewhere: tuple[str, ...] = ()  # folders where other tools put it, `~` and `$NAME` allowed
+
+    def find(self, source: Source) -> Path:
+        """The file: the given one, the variable's, the cache's, another tool's, or a download.
+
+        Raises InputError if a given file is not there, MissingWeightsError if none is and none may be fetched.
+        """
+        for given in (source.path, os.environ.get(self.variable)):
+            if given:
+                if not Path(given).expanduser().is_file():
+                    raise InputError(f"the weights of {self.backend} are not at {given}: no such file")
+                return Path(given).expanduser()
+        for path in self.candidates():
+            if path.is_file():
+                return path
+        if source.download:
+            return download(self.url, weights_folder() / self.name)
+        raise MissingWeightsError(
+            f"the weights of {self.backend} are not here: put {self.name} (about {self.megabytes} MB, {self.release})"
+            f" into {weights_folder()}, set {self.variable}=FILE, or add --download"
+        )
+
+    def candidates(self) -> list[Path]:
+        """Where the file is looked for, in order. Some tools save it with `%3D` for `=`."""
+        folders = [weights_folder(), *(Path(os.path.expandvars(folder)).expanduser() for folder in self.elsewhere)]
+        names = dict.fromkeys([self.name, self.name.replace("=", "%3D")])
+        return [folder / name for folder in folders for name in names]
+
+
+def weights_folder() -> Path:
+    """Where downloads go, and where a file fetched by hand is found."""
+    return cache_folder() / "weights"
+
+
+def download(url: str, path: Path) -> Path:
+    """Fetch a file to `path`, whole or not at all. Raises AudiogenError if the network or the disk refuses."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with urlopen(url, timeout=60) as response, replacing(path) as temporary:
+            with temporary.open("wb") as file:
+                shutil.copyfileobj(response, file, 1 << 20)
+            expected = response.headers.get("Content-Length")
+            if expected and temporary.stat().st_size != int(expected):
+                raise AudiogenError(f"{url}: the download broke off; try again")
+    except (URLError, OSError, TimeoutError) as error:
+        raise AudiogenError(f"{url} could not be fetched ({error}); fetch it by hand to {path}") from None
+    return path
+
+
+def read_checkpoint(path: Path) -> Any:
+    """What a PyTorch checkpoint holds; only tensors and plain containers are unpickled. InputError if damaged."""
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling fails in too many ways to list
+        raise InputError(f"{path} cannot be read as weights ({str(error).splitlines()[0][:120]})") from None
+
+
+def load_strictly(
+    module: nn.Module, state: Any, path: Path, ignored: Callable[[str], bool] = lambda name: False
+) -> None:
+    """Load a state dict into `module`, every name and shape fitting but for the ignored names; InputError if not."""
+    if not isinstance(state, dict):
+        raise InputError(f"{path} holds no state dict, but a {type(state).__name__}")
+    tensors: dict[str, Tensor] = {name: tensor for name, tensor in state.items() if not ignored(name)}
+    try:
+        module.load_state_dict(tensors)
+    except (RuntimeError, AttributeError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise InputError(f"{path} holds another network's weights: {reason[:160]}") from None

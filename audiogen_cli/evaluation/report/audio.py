@@ -1,0 +1,108 @@
+"""The sounds of a report: found again from results.json, embedded as long as the page stays small."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audiogen_cli.data.audio import SAMPLE_RATE
+from audiogen_cli.errors import InputError
+from audiogen_cli.evaluation.references import Recording, Reference, find_audio, load_references
+from audiogen_cli.evaluation.report.parts import Player
+from audiogen_cli.evaluation.templates import MIME, data_uri
+
+MAX_AUDIO = 24 << 20  # bytes of embedded audio in a page
+
+
+@dataclass
+class Budget:
+    """How much audio a page may still hold, and how many sounds did not fit or could not be read."""
+
+    left: int = MAX_AUDIO
+    embedded: int = 0
+    omitted: int = 0
+    unreadable: int = 0
+
+    def player(self, label: str, recording: Recording | None) -> Player:
+        """A player of a recording; one without a sound says why."""
+        if recording is None:
+            return Player(label, None, "no file")
+        try:
+            content = encode(recording.read())
+        except InputError as error:
+            self.unreadable += 1
+            return Player(label, None, f"not readable: {error}")
+        if len(content) > self.left:
+            self.omitted += 1
+            return Player(label, None, f"left out to keep the page small: {recording.path}")
+        self.left -= len(content)
+        self.embedded += 1
+        return Player(label, data_uri(content, MIME[".flac"]))
+
+    @property
+    def notes(self) -> list[str]:
+        """What to tell the reader about sounds that are not in the page."""
+        limit = f"{MAX_AUDIO >> 20} MB"
+        found = [f"{self.omitted} sounds were left out: the page holds {limit} of audio at most."] * bool(self.omitted)
+        return found + [f"{self.unreadable} sounds could not be read again."] * bool(self.unreadable)
+
+
+def encode(wav: np.ndarray) -> bytes:
+    """[n_samples] at SAMPLE_RATE as FLAC: lossless, half a WAV's size, played by every browser."""
+    import soundfile
+
+    content = BytesIO()
+    samples = np.clip(np.rint(wav.astype(np.float64) * 32768), -32768, 32767).astype(np.int16)
+    soundfile.write(content, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    return content.getvalue()
+
+
+class Sounds:
+    """The recordings behind a results.json: its references, and what was generated. folder: where it lies."""
+
+    def __init__(self, results: Mapping[str, Any], folder: Path) -> None:
+        self.results, self.folder = results, folder
+        self.problem: str | None = None  # why the references cannot be found
+
+    def reference(self, clip: str) -> Reference | None:
+        """The real clip of that id, if its manifest or folder is still here."""
+        return self._references.get(clip)
+
+    def generated(self, clip: str) -> Recording | None:
+        """The generated clip of a reference's id (unpaired: of its own)."""
+        reference = self.reference(clip)
+        path = self._generated.get(reference.name if reference else clip.split("/", 1)[-1].replace("/", "_"))
+        return Recording(path) if path else None
+
+    def continued(self, clip: str, cell: str) -> Recording | None:
+        """A clip's continuation in a cell of the grid."""
+        reference = self.reference(clip)
+        path = self.folder / "continuation" / cell / f"{reference.name if reference else clip.split('/', 1)[-1]}.wav"
+        return Recording(path) if path.is_file() else None
+
+    @cached_property
+    def _references(self) -> dict[str, Reference]:
+        results = self.results
+        folder = Path(results["reference"]) if results.get("reference") else None
+        if not (results.get("split") or folder):
+            return {}
+        try:
+            found, _ = load_references(results.get("split"), Path(results.get("manifests") or ""), folder)
+        except InputError as error:
+            self.problem = str(error)
+            return {}
+        return {reference.id: reference for reference in found}
+
+    @cached_property
+    def _generated(self) -> dict[str, Path]:
+        given = self.results.get("generated")
+        try:
+            return find_audio(Path(given) if given else self.folder / "generated")
+        except InputError:
+            return {}

@@ -1,0 +1,171 @@
+"""The pictures of a report, drawn by matplotlib: curves and bars as SVG, mel spectrograms as PNG, both in the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from audiogen_cli.errors import InputError
+from audiogen_cli.evaluation.metrics.reconstruction import mel_db
+from audiogen_cli.evaluation.report.parts import Figure
+from audiogen_cli.evaluation.templates import data_uri
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MEL_WINDOW = 1024  # samples, hop a quarter
+MEL_RANGE = 70.0  # dB below the loudest that are shown
+# Okabe and Ito's colours, which the colour-blind tell apart; and marks, for prints without colours.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+MARKS = "osD^vPX"
+PANEL = (4.2, 3.1)  # inches
+STYLE: Any = {
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": "medium",
+    "axes.titlelocation": "left",
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so that a report looks the same everywhere
+    "image.cmap": "magma",
+    "svg.fonttype": "path",  # a page must not depend on the reader's fonts
+    "svg.hashsalt": "audiogen",
+    "text.parse_math": False,  # a name with two dollar signs is no formula
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve. points: x → y. low, high: ends of each point's interval, where there is one."""
+
+    label: str
+    points: Mapping[float, float]
+    intervals: Mapping[float, Sequence[float]] | None = None
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes."""
+
+    title: str
+    x: str
+    y: str
+    lines: Sequence[Line]
+
+
+def curves(panels: Sequence[Panel], alt: str, caption: str) -> Figure:
+    """Panels side by side, three in a row."""
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    with _figure(columns, rows) as (figure, axes):
+        for axis, panel in zip(axes, panels, strict=False):
+            for i, line in enumerate(panel.lines):
+                x = sorted(line.points)
+                style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKS[i % len(MARKS)]}
+                axis.plot(x, [line.points[at] for at in x], "--" if line.dashed else "-", label=line.label, **style)
+                if line.intervals:
+                    ends = np.array([line.intervals.get(at, [np.nan, np.nan]) for at in x], float)
+                    axis.fill_between(x, ends[:, 0], ends[:, 1], color=style["color"], alpha=0.15, linewidth=0)
+            axis.set(title=panel.title, xlabel=panel.x, ylabel=panel.y)
+            axis.legend(fontsize="small")
+        return _svg(figure, alt, caption)
+
+
+def bars(
+    groups: Mapping[str, Mapping[str, float]],
+    errors: Mapping[str, Mapping[str, Sequence[float]]],
+    alt: str,
+    caption: str,
+) -> Figure:
+    """A panel per group with a bar per name; errors: ends of the bars' intervals."""
+    columns = min(3, len(groups))
+    rows = -(-len(groups) // columns)
+    with _figure(columns, rows) as (figure, axes):
+        for axis, (title, values) in zip(axes, groups.items(), strict=False):
+            names, heights = list(values), np.array(list(values.values()))
+            axis.barh(range(len(names)), heights, color=COLOURS[0], height=0.6)
+            found = errors.get(title, {})
+            ends = np.array([found.get(name, [value, value]) for name, value in values.items()])
+            if found:
+                below, above = np.maximum(heights - ends[:, 0], 0), np.maximum(ends[:, 1] - heights, 0)
+                axis.errorbar(heights, range(len(names)), xerr=(below, above), fmt="none", ecolor="black", capsize=3)
+            axis.set(title=title, yticks=range(len(names)), yticklabels=[_short(name) for name in names])
+            axis.invert_yaxis()
+        return _svg(figure, alt, caption)
+
+
+def histogram(values: Sequence[float], name: str, caption: str) -> Figure:
+    """How one number is spread over clips; the dashed line is the mean."""
+    mean = float(np.mean(values))
+    with _figure(1, 1) as (figure, [axis]):
+        axis.hist(values, bins=min(40, max(5, len(values) // 5)), color=COLOURS[0])
+        axis.axvline(mean, color=COLOURS[1], linestyle="--", label=f"mean {mean:.3g}")
+        axis.set(xlabel=name, ylabel="clips")
+        axis.legend(fontsize="small")
+        return _svg(figure, f"Histogram of {name} over {len(values)} clips, mean {mean:.3g}", caption)
+
+
+def spectrograms(
+    sounds: Mapping[str, np.ndarray], sample_rate: int, alt: str, caption: str, seam: float | None = None
+) -> Figure:
+    """Mel spectrograms on one scale, side by side as the paper's Figure 4. seam: seconds, where generation starts.
+
+    sounds: label → [n_samples].
+    """
+    mels = {label: mel_db(wav, MEL_WINDOW, sample_rate) for label, wav in sounds.items()}
+    top = max(float(mel.max()) for mel in mels.values())
+    with _figure(len(mels), 1, panel=(2.6, 1.9)) as (figure, axes):
+        for axis, (label, mel) in zip(axes, mels.items(), strict=True):
+            seconds = len(sounds[label]) / sample_rate
+            extent = (0, seconds, 0, mel.shape[1])
+            axis.imshow(mel.T, origin="lower", aspect="auto", extent=extent, vmin=top - MEL_RANGE, vmax=top)
+            if seam is not None and label != "recording":
+                axis.axvline(seam, color="white", linestyle="--", linewidth=1.5)
+            axis.set_title(label, fontsize="small")
+            axis.set(xlabel="seconds", yticks=[])
+            axis.grid(False)
+        axes[0].set_ylabel("mel band")
+        return _png(figure, alt, caption)
+
+
+@contextmanager
+def _figure(columns: int, rows: int, panel: tuple[float, float] = PANEL) -> Iterator[tuple[Any, list[Any]]]:
+    """A figure and its axes in reading order, those not needed hidden by whoever leaves them empty."""
+    try:
+        from matplotlib import rc_context
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure as Canvas
+    except ImportError:
+        raise InputError("--report draws with matplotlib: pip install 'audiogen-cli[report]'") from None
+    with rc_context(STYLE):
+        # No pyplot: it would keep the figure, and pick a screen to show it on.
+        figure = Canvas(figsize=(columns * panel[0], rows * panel[1]), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = list(np.atleast_1d(figure.subplots(rows, columns)).flat)
+        yield figure, axes
+
+
+def _svg(figure: Any, alt: str, caption: str) -> Figure:
+    for axis in figure.axes:
+        axis.set_visible(axis.has_data())
+    return _saved(figure, alt, caption, "svg", "image/svg+xml", {"metadata": {"Date": None}})
+
+
+def _png(figure: Any, alt: str, caption: str) -> Figure:
+    return _saved(figure, alt, caption, "png", "image/png", {"dpi": 110, "metadata": {"Software": None}})
+
+
+def _saved(figure: Any, alt: str, caption: str, kind: str, mime: str, options: dict[str, Any]) -> Figure:
+    content = BytesIO()
+    figure.savefig(content, format=kind, facecolor="white", **options)
+    return Figure(data_uri(content.getvalue(), mime), alt, caption)
+
+
+def _short(name: str, most: int = 24) -> str:
+    return name if len(name) <= most else name[: most - 1] + "…"

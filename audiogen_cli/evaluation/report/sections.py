@@ -1,0 +1,221 @@
+"""What each task's results have to show: the paper's Table 1, Table 4, Figures 2 and 4, and listening tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from audiogen_cli.data.audio import SAMPLE_RATE
+from audiogen_cli.errors import InputError
+from audiogen_cli.evaluation.references import Recording
+from audiogen_cli.evaluation.report.audio import Budget, Sounds
+from audiogen_cli.evaluation.report.parts import Figure, Sample, Section, Table, cell, metric_table, readable
+from audiogen_cli.evaluation.report.plots import Line, Panel, bars, curves, histogram, spectrograms
+
+EXTREMES = 6  # best and worst clips each
+CONTINUED = 3  # clips whose continuations are shown
+TEXTS = {"src": "own text (SRC)", "none": "no text", "rnd": "another clip's text (RND)"}
+CELL_FACTS = ("prompt_seconds", "text", "scored", "intervals")
+Results = Mapping[str, Any]
+
+
+def generation(results: Results, sounds: Sounds, budget: Budget) -> list[Section]:
+    """The table, what is behind its means, and the clips at both ends."""
+    clips = results["details"].get("clips", {})
+    ranked = next((name for name in clips if name.startswith("kl")), None)
+    sections = [Section("Results", tables=[metric_table(results)])]
+    if ranked is None:
+        shown = clips.get("id", [])[: 2 * EXTREMES]
+        samples = [_pair(clip, "", sounds, budget) for clip in shown]
+        sections.append(Section("Examples", samples=samples))
+    else:
+        values = dict(zip(clips["id"], clips[ranked], strict=True))
+        order = sorted(values, key=lambda clip: values[clip])
+        name = readable(ranked)
+        spread = histogram(list(values.values()), name, f"How {name} is spread over the clips")
+        sections.append(Section("Clip by clip", figures=[spread]))
+        # Of few clips each is shown once: what is among the best is not among the worst.
+        best = order[: min(EXTREMES, (len(order) + 1) // 2)]
+        worst = order[::-1][: min(EXTREMES, len(order) // 2)]
+        for title, chosen in ((f"Best pairs by {name}", best), (f"Worst pairs by {name}", worst)):
+            samples = [_pair(clip, f"{name} {cell(values[clip])}", sounds, budget) for clip in chosen]
+            sections.append(Section(title, samples=samples))
+    if hits := results["details"].get("class_hits"):
+        sections.append(_class_hits(hits))
+    return _with_problem(sections, sounds)
+
+
+def codec(results: Results, sounds: Sounds, budget: Budget) -> list[Section]:
+    """Losses and bitrates, and how evenly the codebooks are used."""
+    sections = [Section("Results", tables=[metric_table(results)])]
+    if usage := results["details"].get("code_usage"):
+        streams = range(len(usage["entropy_bits"]))
+        names = {"entropy_bits": "entropy, bits", "perplexity": "perplexity", "used": "share of codes used"}
+        rows = [[f"stream {i + 1}", *(cell(usage[name][i]) for name in names)] for i in streams]
+        groups = {title: {f"stream {i + 1}": usage[name][i] for i in streams} for name, title in names.items()}
+        figure = bars(groups, {}, "Bars of entropy, perplexity and use of each stream", "How evenly codes are used")
+        sections.append(
+            Section("Code usage", tables=[Table("By stream", ["", *names.values()], rows)], figures=[figure])
+        )
+    return sections
+
+
+def continuation(results: Results, sounds: Sounds, budget: Budget) -> list[Section]:
+    """Table 4, Figure 2, and Figure 4's spectrograms with their sounds."""
+    cells, published = results["details"]["cells"], results["details"].get("published") or []
+    columns = [name for name in cells[0] if name not in CELL_FACTS]
+    rows = [
+        [TEXTS.get(row["text"], row["text"]), f"{row['prompt_seconds']:g} s", row["scored"],
+         *(cell(row.get(name), row["intervals"].get(name)) for name in columns)]
+        for row in [*cells, *({"scored": "published", "intervals": {}} | row for row in published)]
+    ]  # fmt: skip
+    head = ["text", "prompt", "scored", *map(readable, columns)]
+    tables = [Table("The grid, with 95% intervals over clips", head, rows)]
+    if results["baselines"]:
+        baselines = [
+            [name, *(cell(row.get(column)) for column in columns)] for name, row in results["baselines"].items()
+        ]
+        tables.append(Table("What the numbers would be without a model", ["", *map(readable, columns)], baselines))
+    figures = [_figure_2([row for row in cells if row["scored"] == scored], columns, scored)
+               for scored in dict.fromkeys(row["scored"] for row in cells)]  # fmt: skip
+    sections = [
+        Section("Results (Table 4)", tables=tables),
+        Section("KL against prompt length (Figure 2)", figures=[figure for figure in figures if figure]),
+        _figure_4(results, cells, sounds, budget),
+    ]
+    return _with_problem(sections, sounds)
+
+
+def listening(results: Results, sounds: Sounds, budget: Budget) -> list[Section]:
+    """Means and both intervals per system, the rules that were applied, and who fell to them."""
+    sections = []
+    for question, detail in results["details"].items():
+        rows = [
+            [name, cell(row["mean"]), _half(row["ci95"]), _half(row["crowdmos_ci95"]), cell(row["mean_before"]),
+             *(str(row[key]) for key in ("ratings", "raters", "items"))]
+            for name, row in detail["systems"].items()
+        ]  # fmt: skip
+        head = ["", "mean", "± 95% CI", "± CrowdMOS", "mean of all raters", "ratings", "raters", "items"]
+        tables = [Table("Scores from 1 to 100", head, rows)]
+        tables += _listening_lists(detail)
+        means = {name: row["mean"] for name, row in detail["systems"].items() if row["mean"] is not None}
+        ends = {
+            name: span
+            for key, span in results["intervals"].items()
+            if (name := key.removeprefix(f"{question}/")) != key
+        }
+        alt = ", ".join(f"{name} {mean:.1f}" for name, mean in means.items())
+        figures = (
+            [bars({question.upper(): means}, {question.upper(): ends}, alt, "Mean and 95% interval")] if means else []
+        )
+        before, after = detail["raters"]["before"], detail["raters"]["after"]
+        sections.append(Section(question.upper(), [f"{after} of {before} raters count."], tables, figures))
+    return sections
+
+
+TASKS: dict[str, Callable[[Results, Sounds, Budget], list[Section]]] = {
+    "generation": generation,
+    "codec": codec,
+    "continuation": continuation,
+    "listening": listening,
+}
+
+
+def _pair(clip: str, note: str, sounds: Sounds, budget: Budget) -> Sample:
+    """A prompt with the recording and what was generated for it."""
+    reference, made = sounds.reference(clip), sounds.generated(clip)
+    players = [budget.player("recording", reference.recording)] if reference else []
+    players.append(budget.player("generated", made))
+    text = (reference.caption or reference.text) if reference else None
+    return Sample(text or clip, f"{clip} · {note}" if note else clip, players)
+
+
+def _class_hits(hits: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Section:
+    head = ["class", *(f"{name}, top {k}" for name in hits for k in (1, 5))]
+    first = next(iter(hits.values()))
+    order = sorted(first, key=lambda name: (-first[name]["top5"], name))
+    rows = [[name, *(f"{hits[row][name][key]:.0%}" for row in hits for key in ("top1", "top5"))] for name in order]
+    return Section("Does it follow the class?", tables=[Table("Hits by class", head, rows, folded=True)])
+
+
+def _figure_2(cells: Sequence[Results], columns: Sequence[str], scored: str) -> Figure | None:
+    """The paper's three panels: who wins of prompt and text; with text and without."""
+    src, rnd = (next((name for name in columns if name.startswith("kl") and name.endswith(side)), None)
+                for side in ("_src", "_rnd"))  # fmt: skip
+    if src is None or rnd is None:
+        return None
+
+    def line(label: str, text: str, column: str) -> Line:
+        rows = {row["prompt_seconds"]: row for row in cells if row["text"] == text and row.get(column) is not None}
+        intervals = {at: row["intervals"][column] for at, row in rows.items() if column in row["intervals"]}
+        return Line(label, {at: row[column] for at, row in rows.items()}, intervals)
+
+    panels = [
+        ("(a) another clip's text", [line("KL w. SRC", "rnd", src), line("KL w. RND", "rnd", rnd)]),
+        ("(b) KL w. RND", [line("with RND text", "rnd", rnd), line("without text", "none", rnd)]),
+        ("(c) KL w. SRC", [line("with SRC text", "src", src), line("without text", "none", src)]),
+    ]
+    alt = "KL against prompt length in three panels: under another clip's text, with and without text"
+    what = "with the prompt in the scored audio" if scored == "whole" else "on what follows the prompt"
+    return curves([Panel(title, "prompt, s", "KL", lines) for title, lines in panels], alt, f"Scored {what}")
+
+
+def _figure_4(results: Results, cells: Sequence[Results], sounds: Sounds, budget: Budget) -> Section:
+    """Some clips with their continuations at the middle prompt length; dashed where generation starts."""
+    lengths = sorted({row["prompt_seconds"] for row in cells})
+    seam = lengths[len(lengths) // 2]
+    texts = list(dict.fromkeys(row["text"] for row in cells))
+    samples = []
+    for clip in list(results["details"].get("pairs", {}))[:CONTINUED]:
+        reference = sounds.reference(clip)
+        found: dict[str, Recording | None] = {"recording": reference.recording if reference else None}
+        found |= {TEXTS.get(text, text): sounds.continued(clip, f"{seam:g}s-{text}") for text in texts}
+        players = [budget.player(label, recording) for label, recording in found.items()]
+        other = sounds.reference(results["details"]["pairs"][clip])
+        note = f"{clip}, continued after {seam:g} s" + (f"; RND text: {other.caption}" if other else "")
+        figure = _mels(found, seam, clip)
+        samples.append(Sample((reference.caption if reference else None) or clip, note, players, figure))
+    text = [f"Prompts of {seam:g} s; the dashed line is where generation starts."]
+    return Section("Continuations (Figure 4)", text, samples=samples)
+
+
+def _mels(recordings: Mapping[str, Recording | None], seam: float, clip: str) -> Figure | None:
+    wavs = {}
+    for label, recording in recordings.items():
+        try:
+            if recording is not None:
+                wavs[label] = recording.read()
+        except InputError:
+            continue  # its player says so
+    if not any(np.any(wav) for wav in wavs.values()):
+        return None
+    alt = f"Mel spectrograms of {clip}: {', '.join(wavs)}; dashed at {seam:g} s"
+    return spectrograms(wavs, SAMPLE_RATE, alt, "", seam)
+
+
+def _listening_lists(detail: Mapping[str, Any]) -> list[Table]:
+    tables = []
+    if detail["differences"]:
+        rows = [[pair, cell(found["mean"], found["ci95"])] for pair, found in detail["differences"].items()]
+        tables.append(Table("Paired differences, with 95% bootstrap intervals", ["systems", "difference"], rows))
+    if dropped := detail["dropped"]:
+        rows = [[d["rater"], d["item"] or "all", d["rule"], d["value"], str(d["ratings"])] for d in dropped]
+        tables.append(
+            Table("Ratings that do not count", ["rater", "item", "rule", "value", "ratings"], rows, len(rows) > 10)
+        )
+    if detail["flags"]:
+        tables.append(Table("Odd, but counted", ["what"], [[flag] for flag in detail["flags"]], folded=True))
+    rows = [[rater, cell(r)] for rater, r in detail["agreement"].items()]
+    return [*tables, Table("Agreement of each rater with the others", ["rater", "r"], rows, folded=True)]
+
+
+def _half(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _with_problem(sections: list[Section], sounds: Sounds) -> list[Section]:
+    if sounds.problem:
+        sections.append(Section("Recordings that are not here", [sounds.problem]))
+    return sections

@@ -1,0 +1,130 @@
+"""Public checkpoints → our model folders (`interop.audiocraft` reads them; here they become a codec and a model)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from audiogen_cli.codec.config import CodecConfig
+from audiogen_cli.data.json_file import read_json
+from audiogen_cli.errors import InputError
+from audiogen_cli.files import check_folder
+from audiogen_cli.interop import audiocraft
+from audiogen_cli.interop.describe import T5_SHAPES
+from audiogen_cli.lm.config import LMConfig
+from audiogen_cli.model_folder import CODEC_FOLDER, fingerprint, save_model
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Config = TypeVar("Config")
+
+
+def import_checkpoint(source: str, out: Path, text_encoder: str | None = None) -> None:
+    """Convert a checkpoint in audiocraft's format to a model folder.
+
+    source: its folder, or its hub name. out: must not exist yet; it appears whole or not at all. text_encoder: T5 by
+    hub name or local path, in place of the one that the file names; it is not read, only its width is compared.
+    Raises InputError if the checkpoint cannot be found (without importing torch), read, or built with our parts.
+    """
+    if out.exists() and (out.is_file() or any(out.iterdir())):
+        raise InputError(f"--out {out} is already there; give a new folder, or delete it first")
+    check_folder(out.absolute().parent)
+    folder = audiocraft.find_checkpoint(source)
+    codec, lm = audiocraft.read_codec(folder), audiocraft.read_lm(folder)
+    codec_file, lm_file = folder / audiocraft.CODEC_FILE, folder / audiocraft.LM_FILE
+    codec_config, codec_weights = _cut(_parse(CodecConfig, codec.config, codec_file), codec.weights, lm.config)
+    config = _lm_config(lm.config, codec_config, text_encoder, lm_file)
+    from audiogen_cli.codec.model import AudioCodec
+    from audiogen_cli.lm.model import AudioLanguageModel
+
+    _check_weights(AudioCodec, codec_config, codec_weights, codec_file)
+    _check_weights(AudioLanguageModel, config, lm.weights, lm_file)
+    licence = audiocraft.read_licence(folder, source)
+    with _new_folder(out) as temporary:
+        save_model(temporary / CODEC_FOLDER, "codec", codec_config, codec_weights, licence)
+        config = replace(config, codec_fingerprint=fingerprint(temporary / CODEC_FOLDER))
+        save_model(temporary, "lm", config, lm.weights, licence)
+
+
+def _cut(
+    config: CodecConfig, weights: Mapping[str, Tensor], lm: Mapping[str, Any]
+) -> tuple[CodecConfig, dict[str, Tensor]]:
+    """The codec with only as many codebooks as the language model was trained on."""
+    n_q = lm["codec_n_q"] or config.n_q
+    unused = tuple(f"quantizer.streams.{k}." for k in range(n_q, config.n_q))
+    kept = {name: value for name, value in weights.items() if not name.startswith(unused)}
+    return replace(config, n_q=min(n_q, config.n_q)), kept
+
+
+def _lm_config(found: Mapping[str, Any], codec: CodecConfig, text_encoder: str | None, path: Path) -> LMConfig:
+    """The model's configuration, its parts compared with each other."""
+    fields = dict(found)
+    seconds = fields.pop("segment_duration")
+    del fields["codec_n_q"]
+    for name in ("n_q", "codebook_size", "sample_rate"):
+        if fields[name] != getattr(codec, name):
+            theirs = getattr(codec, name)
+            raise InputError(f"{path}: its {name} is {fields[name]}, that of {audiocraft.CODEC_FILE} is {theirs}")
+    name = _text_encoder(text_encoder or fields["text"]["name"], fields["text_width"], path)
+    fields["text"] = {"kind": "t5", "name": name}
+    fields |= {"frame_rate": codec.frame_rate, "codec_fingerprint": "", "max_frames": int(seconds * codec.frame_rate)}
+    return _parse(LMConfig, fields, path)
+
+
+def _text_encoder(name: str, width: int, path: Path) -> str:
+    """The text encoder's name, a local folder's made absolute. Raises InputError if its width is known and wrong."""
+    folder = Path(name).expanduser()
+    known = {T5_SHAPES[name][0]} if name in T5_SHAPES else set()
+    if folder.is_dir():
+        name = str(folder.resolve())
+        known = {read_json(folder / "config.json").get("d_model")} if (folder / "config.json").is_file() else set()
+    if known and known != {width}:
+        fitting = next((each for each, shape in T5_SHAPES.items() if shape[0] == width), "another T5")
+        raise InputError(f"{path} wants text vectors of {width} numbers, '{name}' gives {known.pop()}: use {fitting}")
+    return name
+
+
+def _parse(kind: type[Config], values: Mapping[str, Any], path: Path) -> Config:
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{path}: its configuration cannot be built: {where}: {first['msg']}") from None
+
+
+def _check_weights(kind: type[nn.Module], config: Any, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Raises InputError unless names and shapes are those of a model of this configuration, which is not filled."""
+    import torch
+
+    with torch.device("meta"):
+        wanted = {name: tuple(value.shape) for name, value in kind(config).state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            raise InputError(
+                f"{path}: weights do not fit its configuration: {name} is {found.get(name, 'missing')}, "
+                f"{wanted.get(name, 'nothing')} is wanted"
+            )
+
+
+@contextmanager
+def _new_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path` that becomes it at the end, and goes on any error."""
+    path = path.absolute()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        temporary.mkdir()
+        yield temporary
+        temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

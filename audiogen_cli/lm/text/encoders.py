@@ -1,0 +1,169 @@
+"""Text encoders F(c) = u (sec. 3.2): frozen, behind one adapter, with repeated texts cached.
+
+The only module that touches transformers and model2vec. A text's vectors never depend on the texts beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from audiogen_cli.errors import InputError
+from audiogen_cli.files import RESOURCES
+from audiogen_cli.lm.config import TextConfig
+from audiogen_cli.model_folder import fingerprint
+
+WORD_VECTORS = RESOURCES / "word_vectors"
+DEFAULT_T5 = "t5-base"
+CACHE_BYTES = 1 << 30
+GPU_BATCH = 64  # texts of one length that T5 reads at once on a GPU
+
+
+class TextEncoder(ABC):
+    """Turns texts into vectors [L, D]; L counts tokens and is 0 where a text has none (that is: no text)."""
+
+    width: int  # D
+    fingerprint: str | None = None  # SHA-256 of the weights, where they are a file that may change unnoticed
+
+    def __init__(self) -> None:
+        self._cache: OrderedDict[str, Tensor] = OrderedDict()
+        self._cached_bytes = 0
+
+    @abstractmethod
+    def compute(self, texts: Sequence[str]) -> list[Tensor]:
+        """Encode distinct texts, none of them blank: a float32 CPU tensor [L, D] each."""
+
+    def identity(self) -> str:
+        """Changes whenever the vectors could: SHA-256 of the weights."""
+        assert self.fingerprint is not None
+        return self.fingerprint
+
+    def encode(self, texts: Sequence[str]) -> list[Tensor]:
+        """A float32 CPU tensor [L, D] for each text; [0, D] for a blank one."""
+        missing = [text for text in dict.fromkeys(texts) if text not in self._cache]
+        found = {text: torch.zeros(0, self.width) for text in missing if not text.strip()}
+        wanted = [text for text in missing if text not in found]
+        found |= zip(wanted, self.compute(wanted) if wanted else [], strict=True)
+        result = [found[text] if text in found else self._cache[text] for text in texts]
+        self._remember(found)
+        return result
+
+    def batch(self, texts: Sequence[str | None]) -> tuple[Tensor, Tensor]:
+        """Encode texts (None: no text) as one batch: text [B, L, D] float32 and text_mask [B, L] bool, on the CPU.
+
+        Padded on the right to the longest; a row without text has no True.
+        """
+        return pad(self.encode([text or "" for text in texts]))
+
+    def _remember(self, found: dict[str, Tensor]) -> None:
+        for text, vectors in found.items():
+            self._cache[text] = vectors
+            self._cached_bytes += vectors.nbytes
+        while self._cached_bytes > CACHE_BYTES:
+            _, oldest = self._cache.popitem(last=False)
+            self._cached_bytes -= oldest.nbytes
+
+
+class StaticVectors(TextEncoder):
+    """Frozen distilled word-piece vectors (model2vec), one a token: no download, no network to run."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        from model2vec import StaticModel
+
+        if not (folder / "model.safetensors").is_file():
+            raise InputError(f"no word vectors in '{folder}': give a model2vec folder, or name: null for the package's")
+        try:
+            self._model = StaticModel.from_pretrained(folder)
+        except Exception as error:  # whatever model2vec, safetensors or tokenizers object to
+            raise InputError(f"the word vectors in '{folder}' cannot be read: {_first_line(error)}") from None
+        self.width = self._model.dim
+        self.fingerprint = fingerprint(folder)
+
+    def compute(self, texts: Sequence[str]) -> list[Tensor]:
+        """Look the tokens up; those that the vocabulary does not know are left out.
+
+        # ours: each row is set to variance 1. The table is int8, whose common scale the file does not keep.
+        """
+        vectors = self._model.encode_as_sequence(list(texts), use_multiprocessing=False)
+        rows = [torch.tensor(each, dtype=torch.float32).reshape(-1, self.width) for each in vectors]
+        return [torch.nn.functional.normalize(each, dim=1) * self.width**0.5 for each in rows]
+
+
+class T5(TextEncoder):
+    """T5's encoder (sec. 3.2), by hub name or local path."""
+
+    def __init__(self, name: str, device: str | torch.device = "cpu") -> None:
+        super().__init__()
+        from transformers import AutoTokenizer, T5EncoderModel, logging
+
+        logging.set_verbosity_error()
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(name)
+            model = T5EncoderModel.from_pretrained(name)
+        except Exception as error:  # transformers raises many kinds: no network, no such name, a broken file
+            raise InputError(
+                f"the text encoder '{name}' cannot be loaded: {_first_line(error)}; "
+                "give a hub name that this machine can reach, or a local folder"
+            ) from None
+        self._model = model.float().to(device).eval().requires_grad_(False)
+        self.width = model.config.d_model
+
+    def identity(self) -> str:
+        """SHA-256 of the weights and the vocabulary, computed here: a hub's model is no single file."""
+        digest = hashlib.sha256(repr(sorted(self._tokenizer.get_vocab().items())).encode())
+        for tensor in self._model.state_dict().values():
+            digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    @torch.inference_mode()
+    def compute(self, texts: Sequence[str]) -> list[Tensor]:
+        """The last hidden states. Only texts of one length share a batch, so no padding can matter.
+
+        On a CPU every text is read alone: the bits of a matrix product may depend on its number of rows.
+        """
+        device = self._model.device
+        limit = 1 if device.type == "cpu" else GPU_BATCH
+        tokens = [torch.tensor(ids) for ids in self._tokenizer(list(texts), verbose=False)["input_ids"]]
+        result: dict[int, Tensor] = {}
+        for batch in _equal_lengths(tokens, limit):
+            ids = torch.stack([tokens[i] for i in batch]).to(device)
+            hidden = self._model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+            result |= zip(batch, hidden.float().cpu().clone().unbind(), strict=True)
+        return [result[i] for i in range(len(texts))]
+
+
+def load_text_encoder(config: TextConfig, device: str | torch.device = "cpu") -> TextEncoder:
+    """Build the text encoder that a configuration names. Raises InputError if it cannot be loaded."""
+    if config.kind == "static":
+        return StaticVectors(Path(config.name).expanduser() if config.name else WORD_VECTORS)
+    return T5(config.name or DEFAULT_T5, device)
+
+
+def pad(vectors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """[L_b, D] each → text [B, L, D] with zeros on the right, and text_mask [B, L] bool; L is at least 1."""
+    longest = max(1, *(len(each) for each in vectors))
+    text = torch.zeros(len(vectors), longest, vectors[0].shape[1])
+    mask = torch.zeros(len(vectors), longest, dtype=torch.bool)
+    for row, each in enumerate(vectors):
+        text[row, : len(each)] = each
+        mask[row, : len(each)] = True
+    return text, mask
+
+
+def _equal_lengths(tokens: Sequence[Tensor], limit: int) -> list[list[int]]:
+    """Indices grouped by length, at most `limit` a group."""
+    groups: dict[int, list[int]] = {}
+    for i, ids in enumerate(tokens):
+        groups.setdefault(len(ids), []).append(i)
+    return [group[start : start + limit] for group in groups.values() for start in range(0, len(group), limit)]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,180 @@
+"""What a training step of the language model changes, and how it is built, saved and resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from audiogen_cli import model_folder
+from audiogen_cli.codec.model import AudioCodec
+from audiogen_cli.errors import InputError
+from audiogen_cli.lm.config import LMConfig, TrainConfig
+from audiogen_cli.lm.model import AudioLanguageModel
+from audiogen_cli.lm.training.codebook_init import learn_through, named_weights, write_weights
+from audiogen_cli.training.checkpoint import load_state, save_checkpoint
+from audiogen_cli.training.sharding import is_sharded, like, overwrite, reshard, shard, whole
+
+
+@dataclass
+class State:
+    """Everything that a step changes, in one process or shared among several (DDP or FSDP)."""
+
+    model: AudioLanguageModel  # its parameters; under FSDP each process holds a part of each
+    network: nn.Module  # what a training step calls: the model itself, or DDP around it
+    optimizer: torch.optim.Optimizer
+    average: dict[str, Tensor] | None  # running mean of `named_weights`, if wanted
+    step: int = 0
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """The model's parameters, in a fixed order."""
+        return list(self.model.parameters())
+
+    @contextmanager
+    def best(self) -> Iterator[AudioLanguageModel]:
+        """Within, the model holds the weights to validate and to save: the running mean, else the latest."""
+        latest = [parameter.detach().clone() for parameter in self.parameters] if self.average else []
+        if self.average:
+            write_weights(self.model, self.average)
+        try:
+            yield self.model
+        finally:
+            reshard(self.model)
+            overwrite(self.parameters, latest)
+
+
+def build_state(
+    config: TrainConfig,
+    lm_config: LMConfig,
+    accelerator: Accelerator,
+    codec: Path | None = None,
+    start_from: Path | None = None,
+) -> State:
+    """A fresh model and optimizer, the same in every process. Weight decay, where wanted, is on matrices only.
+
+    codec: its model folder, for a recipe with `codebooks`. start_from: folder of a model of the same kind, whose
+    weights to begin with.
+    """
+    optim, device = config.optim, accelerator.device
+    model = AudioLanguageModel(lm_config).to(device)
+    if config.codebooks:
+        assert codec is not None, "codebooks are those of a codec"
+        learn_through(model, AudioCodec.load(codec, device))
+    if start_from:
+        write_weights(model, model_folder.load_weights(start_from))
+    model.checkpointing = config.checkpoint_activations
+    if config.compile:  # block by block: they are all alike, so one compilation serves them all
+        for block in model.blocks:
+            block.compile()
+    if config.distributed == "fsdp" and accelerator.num_processes > 1:
+        shard(model, model.blocks, device, accelerator.num_processes, config.precision == "bf16")
+        network: nn.Module = model
+    else:
+        network = accelerator.prepare_model(model)
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+    fused = device.type in ("cpu", "cuda")
+    optimizer = torch.optim.AdamW(groups, optim.lr, optim.betas, optim.eps, optim.weight_decay, fused=fused)
+    average = {name: weight.clone() for name, weight in named_weights(model).items()} if config.ema_decay else None
+    return State(model, network, optimizer, average)
+
+
+def clip_gradients(state: State, limit: float) -> Tensor:
+    """Have the optimizer's next step see gradients of at most this norm (0: any); returns the norm that they have.
+
+    A fused optimizer divides them itself as it reads them, which spares a pass over all gradients.
+    """
+    norm = nn.utils.get_total_norm([parameter.grad for parameter in state.parameters if parameter.grad is not None])
+    if state.optimizer.defaults["fused"] and not is_sharded(state.model):
+        # What torch's GradScaler sets, too; 1e-6 as in clip_grad_norm_.
+        scale = ((norm + 1e-6) / limit).clamp(min=1) if limit else None
+        state.optimizer.grad_scale = scale  # type: ignore[attr-defined]
+    elif limit:
+        nn.utils.clip_grads_with_norm_(state.parameters, limit, norm)
+    return whole(norm)
+
+
+def update_average(state: State, decay: float) -> None:
+    """Move the running mean of the weights, if there is one, towards them; faster in the first steps."""
+    if state.average is not None:
+        weight = 1 - min(decay, (1 + state.step) / (10 + state.step))
+        torch._foreach_lerp_(list(state.average.values()), list(named_weights(state.model).values()), weight)
+
+
+def save(state: State, config: TrainConfig, codec: Path, out: Path, accelerator: Accelerator) -> None:
+    """Write a checkpoint: a complete model folder with what resuming needs. Every process must call it."""
+    keep = accelerator.is_main_process
+    best = best_weights(state, keep)
+    document: dict[str, Any] = {"optimizer": whole(state.optimizer.state_dict(), keep)}
+    if state.average is not None or config.codebooks:
+        document["model"] = whole(dict(state.model.named_parameters()), keep)
+    if keep:
+        save_checkpoint(
+            out,
+            state.step,
+            lambda folder: write_model(best, state.model.config, config, codec, folder),
+            document,
+            config.keep_checkpoints,
+        )
+
+
+def resume(state: State, checkpoint: Path) -> None:
+    """Put a checkpoint's weights, their running mean, the optimizer and the step into `state`.
+
+    Raises InputError if the checkpoint is damaged or of another model.
+    """
+    sharded = is_sharded(state.model)
+    # Mapped rather than read where each process needs its part only.
+    document = load_state(checkpoint, "cpu" if sharded else state.model.null_text.device, mapped=sharded)
+    weights = model_folder.load_weights(checkpoint)
+    if named_weights(state.model).keys() != weights.keys():
+        raise InputError(f"{checkpoint} cannot be resumed: its weights are not those of the recipe's model")
+    if state.average is not None:
+        _write(weights, state.average)
+    _write(document.get("model", weights), dict(state.model.named_parameters()))
+    _load_optimizer(state.optimizer, document["optimizer"])
+    state.step = document["step"]
+
+
+def best_weights(state: State, keep: bool = True) -> dict[str, Tensor]:
+    """The weights to save, whole and on the CPU; see `whole` for `keep`."""
+    weights = state.average if state.average is not None else named_weights(state.model)
+    return {name: whole(weight, keep) for name, weight in weights.items()}
+
+
+def write_model(
+    weights: dict[str, Tensor],
+    lm_config: LMConfig,
+    config: TrainConfig,
+    codec: Path,
+    folder: Path,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a language model's folder, its codec inside."""
+    model_folder.copy_model(codec, folder / model_folder.CODEC_FOLDER)
+    cast_ = {name: tensor.to(dtype) for name, tensor in weights.items()}
+    model_folder.save_model(folder, "lm", lm_config, cast_, config.licence or model_folder.UNLICENSED)
+
+
+def _write(sources: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> None:
+    overwrite(list(targets.values()), [sources[name] for name in targets])
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, document: dict[str, Any]) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in cast("list[Tensor]", group["params"])]
+    state = {
+        number: {
+            name: like(value, parameters[number]) if value.shape == parameters[number].shape else value
+            for name, value in entry.items()
+        }
+        for number, entry in document["state"].items()
+    }
+    optimizer.load_state_dict({**document, "state": state})

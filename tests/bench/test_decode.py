@@ -1,0 +1,45 @@
+"""`bench lm`: its arithmetic, on a model too small to be slow; speeds themselves depend on the machine."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers.worlds import CONFIG, make_model
+
+from audiogen_cli.bench import decode as benchmark
+from audiogen_cli.bench.decode import Setup, measure_lm, step_bytes
+from audiogen_cli.errors import InputError
+from audiogen_cli.lm.config import PRESETS
+from audiogen_cli.lm.decoding.engine import Engine
+
+CPU = torch.device("cpu")
+
+
+def test_bytes_of_a_step() -> None:
+    d, layers = CONFIG.dim, CONFIG.n_layers
+    # By layer: queries, keys, values, output; cross-attention's query and output; up and down. Then the heads.
+    weights = layers * (4 + 2 + 8) * d * d + d * CONFIG.n_q * CONFIG.codebook_size
+    past = 2 * 2 * 3 * (16 + 100 + 16) * d * layers  # keys and values, two rows, three samples; text, frames, text
+    for dtype, size, cached in (("float32", 4, 4), ("bfloat16", 2, 2), ("int8", 1, 2)):
+        assert step_bytes(Engine(make_model(), dtype), 3, 100) == size * weights + cached * past
+
+
+@pytest.mark.parametrize(("cached", "peer"), [(0, True), (50, True), (50, False)])
+def test_what_is_measured(monkeypatch: pytest.MonkeyPatch, cached: int, peer: bool) -> None:
+    small = {"model": {"dim": 32, "n_layers": 2, "n_heads": 2}}
+    monkeypatch.setattr(benchmark, "PRESETS", {**PRESETS, "tiny": small})
+    monkeypatch.setattr(benchmark, "PROBE_BYTES", 1 << 20)
+    result = measure_lm(Setup("tiny", streams=2, batch_size=3, steps=4, repeats=2, cached=cached, peer=peer), CPU)
+    assert result["tokens_per_s"] == pytest.approx(result["steps_per_s"] * 3 * 2)
+    assert result["real_time_factor"] == pytest.approx(250 / 3 / result["steps_per_s"])
+    assert 0 < result["floor_ratio"] <= 1
+    seconds_of_bytes = result["bytes_per_step"] / (result["bandwidth_gb_s"] * 1e9)
+    assert result["floor_ratio"] == pytest.approx(min(1, seconds_of_bytes * result["steps_per_s"]))
+    assert (result["peer_ratio"] is not None) == peer
+    assert (result["device"], result["dtype"], result["repeats"], result["cached"]) == ("cpu", "float32", 2, cached)
+
+
+@pytest.mark.parametrize("wrong", [{"streams": 3}, {"size": "huge"}, {"cached": 4990}])
+def test_what_cannot_be_measured_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=f"--{next(iter(wrong))}"):
+        Setup(**wrong)

@@ -1,0 +1,24 @@
+"""`bench lm --train`: what it reports, on a model too small to be slow; speeds themselves depend on the machine."""
+
+from __future__ import annotations
+
+import pytest
+from accelerate.state import AcceleratorState, PartialState
+
+from audiogen_cli.bench import train_step as train_benchmark
+from audiogen_cli.bench.train_step import measure_training
+from audiogen_cli.lm.config import PRESETS
+
+
+@pytest.mark.parametrize("streams", [1, 4])
+def test_what_is_measured(monkeypatch: pytest.MonkeyPatch, streams: int) -> None:
+    AcceleratorState._reset_state()
+    PartialState._reset_state()
+    small = {**PRESETS["tiny"], "model": {"dim": 32, "n_layers": 2, "n_heads": 2}}
+    monkeypatch.setattr(train_benchmark, "PRESETS", {"tiny": small})
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    result = measure_training("tiny", streams, batch_size=2, n_frames=20, repeats=3)
+    assert result["tokens_per_s"] == pytest.approx(2 * 20 * streams / result["step_seconds"])
+    assert result["peer_ratio"] == pytest.approx(result["peer_step_seconds"] / result["step_seconds"])
+    assert result["mfu"] is None and result["days_on_64_gpus"] is None
+    assert {"device", "threads", "dtype", "repeats"} <= result.keys()

@@ -1,0 +1,65 @@
+"""Crops that the codec trains on."""
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from audiogen_cli.codec.dataset import CropDataset
+from audiogen_cli.data.manifest import Clip
+
+RATE = 16_000
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a sound [n] and gives its clip."""
+
+    def writing(name: str, wav: np.ndarray) -> Clip:
+        soundfile.write(tmp_path / f"{name}.wav", wav.astype(np.float32), RATE, subtype="FLOAT")
+        return Clip(
+            id=f"x/{name}", dataset="x", split="train", path=f"{name}.wav", start=0.0, duration=len(wav) / RATE,
+            sample_rate=RATE, channels=1, captions=(), tags=(), texts=(name,), license="", root=tmp_path,
+        )  # fmt: skip
+
+    return writing
+
+
+def test_filled_crops_hold_sound_where_the_recording_is_silent(write):
+    wav = np.zeros(5 * RATE, np.float32)
+    wav[:RATE] = 0.02 * np.sin(np.arange(RATE))
+    clip = write("a", wav)
+    plain, filled = (CropDataset([clip], 1.5, RATE, seed=0, filled=filled) for filled in (False, True))
+    levels = [[float(crops[i].square().mean()) ** 0.5 for i in range(12)] for crops in (plain, filled)]
+    assert min(levels[0]) < 0.005 and min(levels[1]) > 0.1
+    assert all(crops[i].shape == (1, round(1.5 * RATE)) for crops in (plain, filled) for i in range(3))
+
+
+def heard(wav: np.ndarray) -> set[int]:
+    """The multiples of 100 Hz that sound in wav [N]."""
+    spectrum = np.abs(np.fft.rfft(wav * np.hanning(len(wav))))
+    frequencies = np.fft.rfftfreq(len(wav), 1 / RATE)[spectrum > 0.1 * spectrum.max()]
+    return set(np.round(frequencies / 100).astype(int) * 100)
+
+
+def test_a_share_of_the_crops_is_two_clips_mixed(write):
+    t = np.arange(2 * RATE) / RATE
+    clips = [write(str(hz), 0.3 * np.sin(2 * np.pi * hz * t)) for hz in (500, 1500, 2500, 3500)]
+    crops = CropDataset(clips, 0.5, RATE, seed=0, mixed=0.5)
+    found = [heard(crops[i][0].numpy()) for i in range(80)]
+    assert {len(each) for each in found} == {1, 2}
+    assert 0.4 < np.mean([len(each) == 2 for each in found]) < 0.6  # a partner is always another clip
+    assert torch.equal(crops[7], CropDataset(clips, 0.5, RATE, seed=0, mixed=0.5)[7])
+    assert all(len(heard(CropDataset(clips, 0.5, RATE, seed=0)[i][0].numpy())) == 1 for i in range(20))
+
+
+@pytest.mark.parametrize("filled", [False, True])
+def test_varied_crops_are_slower_and_faster(write, filled):
+    clip = write("tone", 0.3 * np.sin(2 * np.pi * 1000 * np.arange(2 * RATE) / RATE))
+    crops = CropDataset([clip], 0.8, RATE, seed=0, filled=filled, vary=0.1)
+    peaks = []
+    for i in range(30):
+        wav = crops[i][0].numpy()
+        assert wav.shape == (round(0.8 * RATE),)
+        peaks.append(np.abs(np.fft.rfft(wav * np.hanning(len(wav)))).argmax() / 0.8)
+    assert 895 <= min(peaks) < 950 and 1050 < max(peaks) <= 1105

@@ -1,0 +1,102 @@
+"""Text embedded in sound files: files are put together byte by byte, as recorders and librarians write them."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from audiogen_cli.data.preparation.file_metadata import Embedded, read_embedded
+
+
+def chunk(name: bytes, body: bytes) -> bytes:
+    return name + struct.pack("<I", len(body)) + body + b"\0" * (len(body) % 2)
+
+
+def wav(path: Path, *chunks: bytes, before: bytes = b"", form: bytes = b"RIFF", data_size: int | None = None) -> Path:
+    """A WAV file with chunks before and after its 100 samples."""
+    data = chunk(b"data", b"\1\0" * 100)
+    if data_size is not None:
+        data = data[:4] + struct.pack("<I", data_size) + data[8:]
+    body = (
+        b"WAVE" + before + chunk(b"fmt ", struct.pack("<HHIIHH", 1, 1, 8_000, 16_000, 2, 16)) + data + b"".join(chunks)
+    )
+    path.write_bytes(form + struct.pack("<I", len(body)) + body)
+    return path
+
+
+def bext(text: bytes) -> bytes:
+    return chunk(b"bext", text[:256].ljust(256, b"\0") + b"\0" * 346)
+
+
+def comm(text: bytes, version: int = 3, encoding: int = 0) -> bytes:
+    body = bytes([encoding]) + b"eng" + (b"\0" if encoding in (0, 3) else b"\xff\xfe\0\0") + text
+    size = struct.pack(">I", len(body))  # below 128, so both kinds of size agree
+    frame = b"COMM" + size + b"\0\0" + body
+    return b"ID3" + bytes([version, 0, 0]) + struct.pack(">I", len(frame)) + frame
+
+
+@pytest.mark.parametrize(
+    "chunks, found",
+    [
+        ([], Embedded()),
+        ([bext(b"book paper shelves")], Embedded("book paper shelves")),
+        ([bext(b"sSPEED=025.000-ND\r\nsTAKE=01\r\nsNOTE=book paper shelves\r\n")], Embedded("book paper shelves")),
+        ([bext(b"sSPEED=025.000-ND\r\nsTAKE=01\r\n")], Embedded()),
+        ([bext("Café noise".encode("cp1252"))], Embedded("Café noise")),
+        ([bext("Café noise".encode())], Embedded("Café noise")),
+        ([bext(b"rumble, " * 31 + b"vibration")], Embedded(("rumble, " * 31).rstrip(", "))),
+        (
+            [
+                chunk(
+                    b"LIST",
+                    b"INFO" + chunk(b"INAM", b"x\0") + chunk(b"ICMT", b"a dog\0") + chunk(b"IKEY", b"dog; bark;"),
+                )
+            ],
+            Embedded("a dog", ("dog", "bark")),
+        ),
+        ([chunk(b"LIST", b"adtl" + chunk(b"labl", b"....mark")), bext(b"a dog")], Embedded("a dog")),
+        (
+            [chunk(b"iXML", b"<BWFXML><BEXT><BWF_DESCRIPTION>a &amp; b</BWF_DESCRIPTION></BEXT>\0\0")],
+            Embedded("a & b"),
+        ),
+        ([chunk(b"id3 ", comm(b"TAGS: x DESCRIPTION: A dog barks. METADATA: y"))], Embedded("A dog barks.")),
+        ([chunk(b"ID3 ", comm("Café".encode("utf-16-le"), 4, 1))], Embedded("Café")),
+    ],
+)
+def test_wav_chunks_after_the_samples(tmp_path: Path, chunks: list[bytes], found: Embedded) -> None:
+    path = wav(tmp_path / "a.wav", *chunks)
+    assert soundfile.info(path).frames == 100
+    assert read_embedded(path) == found
+    assert read_embedded(wav(tmp_path / "b.wav", before=b"".join(chunks))) == found
+
+
+def test_files_beyond_4_gb_and_broken_sizes(tmp_path: Path) -> None:
+    sizes = chunk(b"ds64", struct.pack("<QQQI", 0, 200, 100, 0))
+    assert read_embedded(wav(tmp_path / "a.wav", bext(b"dog"), before=sizes, form=b"RF64", data_size=2**32 - 1)) == (
+        Embedded("dog")
+    )
+    assert read_embedded(wav(tmp_path / "b.wav", bext(b"dog"), data_size=2**32 - 1)) == Embedded()
+    assert read_embedded(wav(tmp_path / "c.wav", bext(b"dog"), data_size=2**31)) == Embedded()
+    assert read_embedded(wav(tmp_path / "d.wav", bext(b"dog"), data_size=0)) == Embedded()
+
+
+def test_other_formats(tmp_path: Path) -> None:
+    for name in ("a.flac", "a.aiff", "a.ogg"):
+        with soundfile.SoundFile(tmp_path / name, "w", 8_000, 1) as file:
+            file.comment = "a dog"
+            file.write(np.zeros(100))
+        assert read_embedded(tmp_path / name) == Embedded("a dog")
+    (tmp_path / "a.mp3").write_bytes(comm(b"a dog") + b"\0" * 100)
+    assert read_embedded(tmp_path / "a.mp3") == Embedded("a dog")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"RIFF", b"RIFF\0\0\0\0WAVEbext\xff", b"ID3\3", b"no sound", b"RIFF\0\0\0\0WAVE"]
+)
+def test_damaged_files_say_nothing(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.wav").write_bytes(content)
+    assert read_embedded(tmp_path / "a.wav") == Embedded()

@@ -1,0 +1,91 @@
+"""The CLAP backend over a tiny random model of transformers, made here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from audiogen_cli.errors import InputError
+from audiogen_cli.evaluation.networks import clap
+from audiogen_cli.evaluation.networks.base import MissingWeightsError, Source
+from audiogen_cli.evaluation.networks.clap import Clap, clap_score
+
+WORDS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "d", "o", "g", "r", "a", "i", "n", "Ġ"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("models") / "clap-tiny"
+    text = {"vocab_size": len(WORDS), "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    audio = {"patch_embeds_hidden_size": 8, "depths": [1, 1], "num_attention_heads": [2, 2], "hidden_size": 16}
+    config = ClapConfig(
+        text_config={**text, "intermediate_size": 8, "max_position_embeddings": 20, "pad_token_id": 1},
+        audio_config={**audio, "num_hidden_layers": 2, "spec_size": 256, "window_size": 8},
+        projection_dim=6,
+    )
+    ClapModel(config).save_pretrained(path)
+    ClapFeatureExtractor(truncation="rand_trunc").save_pretrained(path)
+    (path / "vocab.json").write_text(json.dumps({word: index for index, word in enumerate(WORDS)}), "utf-8")
+    (path / "merges.txt").write_text("#version: 0.2\n", "utf-8")
+    (path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "RobertaTokenizer"}), "utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def network(folder: Path) -> Clap:
+    return Clap(Source(folder, device="cpu"))
+
+
+def sounds() -> np.ndarray:
+    return (0.1 * np.random.default_rng(0).normal(size=(2, 24_000))).astype(np.float32)
+
+
+def test_it_is_what_transformers_forward_says(network: Clap) -> None:
+    inputs = network.features(list(sounds()), sampling_rate=48_000, return_tensors="pt")
+    tokens = network.tokenizer(["dog", "rain"], padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        expected = network.model(**inputs, **tokens)
+    output = network(sounds(), 48_000)
+    assert output.embeddings[:, 0] == pytest.approx(expected.audio_embeds.numpy(), abs=1e-5)
+    assert network.embed_texts(["dog", "rain"]) == pytest.approx(expected.text_embeds.numpy(), abs=1e-5)
+    assert output.window_logits.shape == (2, 1, 0)
+
+
+def test_embeddings_have_length_1_and_the_score_is_their_cosine(network: Clap) -> None:
+    embeddings = network(sounds(), 48_000).embeddings[:, 0]
+    assert np.linalg.norm(embeddings, axis=1) == pytest.approx(1, abs=1e-5)
+    texts = network.embed_texts(["dog", "rain"])
+    cosine = [
+        text @ sound / np.linalg.norm(text) / np.linalg.norm(sound)
+        for text, sound in zip(texts, embeddings, strict=True)
+    ]
+    assert clap_score(texts, embeddings) == pytest.approx(cosine, abs=1e-6)
+
+
+def test_its_name_says_which_checkpoint(network: Clap, folder: Path) -> None:
+    assert network.name == "clap_tiny"
+    assert (network.dim, network.path) == (6, folder / "model.safetensors")
+    assert len(network.sha256) == 64
+
+
+def test_a_longer_clip_is_refused(network: Clap) -> None:
+    with pytest.raises(ValueError, match="takes 10 s at most"):
+        network(np.zeros(500_000, np.float32), 48_000)
+
+
+def test_a_folder_of_something_else(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not a CLAP model folder"):
+        Clap(Source(tmp_path))
+
+
+def test_absent_weights_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(clap, "DEFAULT", "nobody/never-made-this-model")
+    with pytest.raises(MissingWeightsError, match=r"nobody/never-made-this-model .*AUDIOGEN_CLAP .*--download"):
+        Clap()

@@ -1,0 +1,142 @@
+"""`audiogen eval --task continuation`: the grid, its partners, what it scores, and what a second run makes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.pretended import PretendGenerator
+
+from audiogen_cli.commands.eval import eval_
+from audiogen_cli.data.audio import read_audio, write_audio
+from audiogen_cli.errors import AudiogenError, InputError
+from audiogen_cli.evaluation.audio_sources import PromptedSound
+from audiogen_cli.evaluation.references import Recording
+from audiogen_cli.evaluation.tasks.codec import Reconstructor
+from audiogen_cli.evaluation.tasks.continuation import Cell
+
+pytestmark = pytest.mark.usefixtures("yamnet")
+
+
+@pytest.fixture
+def options(tmp_path: Path, manifests: Path, codec_folder: Path, generator: PretendGenerator) -> dict[str, Any]:
+    return {
+        "task": "continuation",
+        "split": "esc50-test",
+        "manifests": manifests,
+        "model": str(codec_folder),
+        "prompt_seconds": "0.1,0.3",
+        "out": tmp_path / "out",
+    }
+
+
+def run(options: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    capsys.readouterr()
+    assert eval_(json_=True, **options) == 0
+    results: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return results
+
+
+def test_the_grid(options: dict[str, Any], capsys: pytest.CaptureFixture[str], generator: PretendGenerator) -> None:
+    results = run(options, capsys)
+    cells = results["details"]["cells"]
+    assert [(cell["prompt_seconds"], cell["text"], cell["scored"]) for cell in cells[:4]] == [
+        (0.1, "src", "whole"),
+        (0.1, "src", "continuation"),
+        (0.1, "none", "whole"),
+        (0.1, "none", "continuation"),
+    ]
+    assert len(cells) == 2 * 3 * 2
+    for cell in cells:
+        assert cell["fad_yamnet"] > 0
+        assert (cell["kl_yamnet_rnd"] is None) == (cell["text"] == "src")
+        low, high = cell["intervals"]["kl_yamnet_src"]
+        assert low <= cell["kl_yamnet_src"] <= high
+    assert results["metrics"]["fad_yamnet 0.1s src whole"] == cells[0]["fad_yamnet"]
+    assert results["n"] == 12 and not results["partial"]
+    assert results["baselines"]["codec reconstruction"]["kl_yamnet_src"] > 0
+    assert results["baselines"]["reference, shuffled"]["kl_yamnet_src"] > 0
+    assert len(list((options["out"] / "continuation" / "0.3s-none").glob("*.wav"))) == 12
+
+
+def test_texts_prompts_and_partners(
+    options: dict[str, Any], capsys: pytest.CaptureFixture[str], generator: PretendGenerator, manifests: Path
+) -> None:
+    results = run(options, capsys)
+    pairs = results["details"]["pairs"]
+    texts = {f"esc50/5-{i}-A-0": ("dog", "clock alarm", "rain")[i % 3] for i in range(12)}
+    assert all(one != other and texts[one] != texts[other] for one, other in pairs.items())
+    by_cell = [generator.requests[12 * i : 12 * (i + 1)] for i in range(6)]
+    ids = sorted(texts, key=lambda name: int(name.split("-")[1]))
+    assert [request.prompt for request in by_cell[0]] == [texts[name] for name in ids]
+    assert [request.prompt for request in by_cell[1]] == [None] * 12
+    for first, later in ((by_cell[2], by_cell[5]),):  # the partner is the same in every cell
+        assert [request.prompt for request in first] == [request.prompt for request in later]
+        assert [request.prompt for request in first] == [texts[pairs[name]] for name in ids]
+    real = read_audio(manifests.parent / "raw" / "5-0-A-0.wav")
+    assert (by_cell[3][0].prompt_audio == real[:4800]).all()
+    assert {request.duration for request in generator.requests} == {0.5}
+    assert len({request.seed for request in generator.requests}) == 72
+
+
+def test_a_second_run_makes_only_what_is_missing(
+    options: dict[str, Any], capsys: pytest.CaptureFixture[str], generator: PretendGenerator
+) -> None:
+    options["limit"] = 3
+    first = run(options, capsys)
+    sounds = sorted((options["out"] / "continuation" / "0.1s-rnd").glob("*.wav"))
+    sounds[1].unlink()
+    again = run(options, capsys)
+    assert len(generator.requests) == 18 + 1
+    assert again["metrics"] == first["metrics"]
+    run({**options, "seed": 1}, capsys)
+    assert len(generator.requests) == 18 + 1 + 18
+
+
+def test_the_table(options: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    eval_(**options, metrics="kl", limit=6)
+    title, header, *rows = capsys.readouterr().out.splitlines()
+    assert title == "esc50-test, 6 clips, partial"
+    assert header.split("  ")[0] == "text" and "kl_yamnet_rnd continuation" in header
+    assert [row.split()[:3] for row in rows[:2]] == [["src", "0.1", "s"], ["none", "0.1", "s"]]
+    assert len(rows) == 6 + 2
+
+
+def test_clips_too_short_for_the_longest_prompt(options: dict[str, Any]) -> None:
+    with pytest.raises(AudiogenError, match=r"no clip has the 0\.65 s that the longest prompt needs"):
+        eval_(**{**options, "prompt_seconds": "0.1,0.55"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"generated": Path("x")}, "give --split and --model"),
+        ({"prompt_seconds": "0,1"}, "numbers of seconds above 0"),
+        ({"prompt_seconds": "half"}, "give numbers of seconds"),
+        ({"metrics": "clap"}, "unknown metric 'clap' for the task continuation"),
+    ],
+)
+def test_what_does_not_go(options: dict[str, Any], change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        eval_(**{**options, **change})
+
+
+def test_the_prompt_is_scored_as_the_codec_decodes_it(tmp_path: Path, manifests: Path, codec_folder: Path) -> None:
+    original = Recording(manifests.parent / "raw" / "5-0-A-0.wav")
+    wav = original.read()
+    wav[4800:] = 0.25
+    write_audio(tmp_path / "output.wav", wav)
+    reconstructor = Reconstructor.load(codec_folder, "cpu")
+    decoded, rate = reconstructor(original.first(0.3))
+    sound, sound_rate = PromptedSound(Recording(tmp_path / "output.wav"), original.first(0.3), reconstructor).read()
+    assert sound_rate == rate == 16_000 and len(sound) == 8000
+    assert sound[:4480] == pytest.approx(decoded[:4480], abs=1e-6)
+    assert sound[4800:] == pytest.approx(0.25, abs=1e-4)
+    assert np.abs(sound[4799] - wav[4799]) < 1e-3  # no step at the seam
+
+
+def test_folders_of_cells() -> None:
+    assert (Cell(0.5, "src").folder, Cell(2.0, "none").folder) == ("0.5s-src", "2s-none")

@@ -1,0 +1,86 @@
+"""Text encoders: word vectors and a tiny T5, both made here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.worlds import make_t5, make_word_vectors
+
+from audiogen_cli.errors import InputError
+from audiogen_cli.lm.config import TextConfig
+from audiogen_cli.lm.text.encoders import T5, StaticVectors, _equal_lengths, load_text_encoder, pad
+
+
+@pytest.fixture(scope="module")
+def vectors_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_word_vectors(tmp_path_factory.mktemp("vectors"))
+
+
+@pytest.fixture(scope="module")
+def t5_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_t5(tmp_path_factory.mktemp("t5"))
+
+
+def test_static_gives_one_vector_a_token_and_drops_unknown_ones(vectors_folder: Path) -> None:
+    encoder = StaticVectors(vectors_folder)
+    one, two, unknown, blank = encoder.encode(["dog barks", "dog xyz bark", "xyz", "  "])
+    assert one.shape == (3, 6)  # dog, bark, ##s
+    assert torch.equal(two, one[:2])
+    assert unknown.shape == blank.shape == (0, 6)
+    assert encoder.width == 6 and len(encoder.fingerprint or "") == 64
+
+
+def test_batch_pads_on_the_right_and_marks_no_text(vectors_folder: Path) -> None:
+    text, mask = StaticVectors(vectors_folder).batch(["dog", None, "rain bark dog"])
+    assert text.shape == (3, 3, 6)
+    assert mask.tolist() == [[True, False, False], [False] * 3, [True] * 3]
+    assert not text[~mask].any()
+
+
+def test_repeated_texts_are_computed_once(vectors_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = StaticVectors(vectors_folder)
+    computed: list[str] = []
+    compute = encoder.compute
+    monkeypatch.setattr(encoder, "compute", lambda texts: [computed.extend(texts), compute(texts)][1])
+    encoder.encode(["dog", "rain", "dog"])
+    first = encoder.encode(["rain"])[0]
+    assert computed == ["dog", "rain"]
+    monkeypatch.setattr("audiogen_cli.lm.text.encoders.CACHE_BYTES", 0)
+    encoder.encode(["bark"])
+    assert torch.equal(encoder.encode(["rain"])[0], first)  # forgotten, computed anew
+
+
+def test_t5_does_not_let_texts_influence_each_other(t5_folder: Path) -> None:
+    texts = ["dog", "dog bark rain dog bark", "rain", "dog bark"]
+    together = T5(str(t5_folder)).encode(texts)
+    for text, vectors in zip(texts, together, strict=True):
+        assert vectors.shape == (len(text.split()) + 1, 8)  # one more for </s>
+        assert torch.equal(T5(str(t5_folder)).encode([text])[0], vectors)
+
+
+def test_t5_in_batches_of_equal_length_is_t5_alone(t5_folder: Path) -> None:
+    texts = ["dog bark", "rain dog", "bark", "rain rain"]
+    encoder = T5(str(t5_folder))
+    tokens = [torch.zeros(len(text.split()) + 1) for text in texts]
+    assert _equal_lengths(tokens, 2) == [[0, 1], [3], [2]]
+    assert [len(each) for each in encoder.encode(texts)] == [3, 3, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (TextConfig("static", "/nowhere"), "no word vectors in '/nowhere'"),
+        (TextConfig("t5", "/nowhere/t5"), "the text encoder '/nowhere/t5' cannot be loaded"),
+    ],
+)
+def test_missing_encoders_are_input_errors(config: TextConfig, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        load_text_encoder(config)
+    assert "\n" not in str(caught.value)
+
+
+def test_pad_of_nothing_still_has_a_position() -> None:
+    text, mask = pad([torch.zeros(0, 4), torch.zeros(0, 4)])
+    assert text.shape == (2, 1, 4) and not mask.any()

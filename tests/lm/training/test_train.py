@@ -1,0 +1,348 @@
+"""The language model's training: learning, resuming, refusals; on a dozen synthetic clips."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+import signal
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from accelerate.state import AcceleratorState, PartialState
+from helpers.worlds import CODEBOOK_SIZE, N_Q, make_codec, make_rows, make_shards, make_word_vectors
+
+from audiogen_cli.data.manifest import Clip, write_manifest
+from audiogen_cli.errors import AudiogenError, InputError, Interrupted
+from audiogen_cli.lm.config import ModelShape, OptimConfig, SamplesConfig, TextConfig, TrainConfig
+from audiogen_cli.lm.decoding.engine import Engine
+from audiogen_cli.lm.decoding.requests import Job
+from audiogen_cli.lm.model import AudioLanguageModel
+from audiogen_cli.lm.probe import Probe
+from audiogen_cli.lm.text.cache import CachedTexts
+from audiogen_cli.lm.text.encoders import load_text_encoder
+from audiogen_cli.lm.training import train as training
+from audiogen_cli.lm.training.state import State
+from audiogen_cli.lm.training.train import blur_text, swap_codes, train
+from audiogen_cli.model_folder import find_model, fingerprint, read_licence
+from audiogen_cli.training import launch
+from audiogen_cli.training.checkpoint import list_checkpoints
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    vectors: Path
+    codec: Path
+    tokens: Path
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    root = tmp_path_factory.mktemp("world")
+    codec = make_codec(root / "codec")
+    rows = make_rows([12, 9, 20, 12, 15, 11, 12, 7, 30]) + make_rows([12, 10, 8], "val")
+    return World(make_word_vectors(root / "vectors"), codec, make_shards(root / "tokens", codec, rows))
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerate() -> None:
+    """Each test may choose its precision: accelerate keeps the first for the life of a process."""
+    AcceleratorState._reset_state()
+    PartialState._reset_state()
+
+
+def recipe(world: World, **changes: object) -> TrainConfig:
+    settings = {
+        "model": ModelShape(dim=16, n_layers=1, n_heads=2, pattern="delay", dropout=0.1),
+        "text": TextConfig("static", str(world.vectors)),
+        "optim": OptimConfig(lr=1e-2, schedule="constant", warmup_steps=2, batch_size=6, micro_batch=4),
+        "crop_seconds": 0.48,  # 12 frames
+        "max_steps": 6,
+        "log_every": 1,
+        "validate_every": 3,
+        "save_every": 3,
+    }
+    return TrainConfig(**{**settings, **changes})  # type: ignore[arg-type]
+
+
+def lines(run: Path, kind: str = "train") -> list[dict[str, float]]:
+    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in found if line["kind"] == kind]
+
+
+def losses(run: Path) -> list[float]:
+    return [line["loss"] for line in lines(run)]
+
+
+def test_learns_and_leaves_a_usable_folder(world: World, tmp_path: Path) -> None:
+    optim = OptimConfig(lr=1e-2, schedule="cosine", warmup_steps=5, batch_size=9, micro_batch=9)
+    model = ModelShape(dim=32, n_layers=2, n_heads=2, pattern="delay", dropout=0.0)
+    config = recipe(
+        world,
+        optim=optim,
+        model=model,
+        max_steps=150,
+        validate_every=150,
+        save_every=150,
+        text_dropout=0.0,
+        licence="mine",
+    )
+    out = train(config, world.tokens, world.codec, tmp_path / "run")
+    assert losses(out)[0] == pytest.approx(torch.tensor(CODEBOOK_SIZE).log().item(), rel=0.2)
+    assert losses(out)[-1] < 0.1
+    assert set(lines(out, "val")[-1]) == {"step", "kind", "loss", "loss_0", "loss_1"}
+    assert read_licence(out) == "mine" and read_licence(out / "codec") == "codec's licence"
+    assert fingerprint(out / "codec") == fingerprint(world.codec)
+    lm = AudioLanguageModel.load(find_model(out))
+    text = load_text_encoder(lm.config.text).encode(["rain"])[0]
+    ((_, codes),) = Engine(lm).generate([Job(text, 12, seed=0)])
+    expected = make_rows([12, 12])[1].codes
+    assert (codes.numpy() == expected).mean() > 0.9
+    probe = Probe.load(out)
+    assert probe
+    for row in make_rows([12, 12, 12]):
+        texts = load_text_encoder(lm.config.text).encode(["dog", "rain", "bark"])
+        fits = [probe.fit(lm, torch.from_numpy(row.codes), text) for text in texts]
+        assert ["dog", "rain", "bark"][int(np.argmax(fits))] == row.texts[0]
+
+
+def test_a_finished_run_gets_or_loses_its_probe(world: World, tmp_path: Path) -> None:
+    without = train(recipe(world, probe_samples=0), world.tokens, world.codec, tmp_path / "run")
+    weights = fingerprint(without)
+    assert Probe.load(without) is None
+    assert Probe.load(train(recipe(world), world.tokens, world.codec, tmp_path / "run"))
+    assert fingerprint(without) != weights
+    train(recipe(world, probe_samples=0), world.tokens, world.codec, tmp_path / "run")
+    assert fingerprint(without) == weights
+    silent = train(recipe(world, text_dropout=1.0), world.tokens, world.codec, tmp_path / "silent")
+    assert Probe.load(silent) is None
+
+
+@pytest.mark.parametrize("codebooks", [False, True])
+def test_a_run_begins_with_the_weights_it_is_given(world: World, tmp_path: Path, codebooks: bool) -> None:
+    first = train(recipe(world), world.tokens, world.codec, tmp_path / "first")
+    still = OptimConfig(lr=1e-12, schedule="constant", warmup_steps=0, batch_size=6, micro_batch=4)
+    config = recipe(world, optim=still, codebooks=codebooks, ema_decay=0.9, seed=1, crop_seconds=0.4)
+    second = train(config, world.tokens, world.codec, tmp_path / "second", start_from=first)
+    one, two = AudioLanguageModel.load(first), AudioLanguageModel.load(second)
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
+    with pytest.raises(InputError, match=r"was started with inputs\.start_from"):
+        train(config, world.tokens, world.codec, second)
+    other = dataclasses.replace(config, model=ModelShape(dim=16, n_layers=2, n_heads=2, pattern="delay"))
+    with pytest.raises(InputError, match="its n_layers is 1, the run's is 2"):
+        train(other, world.tokens, world.codec, tmp_path / "third", start_from=first)
+    assert not (tmp_path / "third").exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"ema_decay": 0.9, "code_dropout": 0.3, "text_noise": 1.0},
+        {"codebooks": True},
+        {"codebooks": True, "ema_decay": 0.9},
+    ],
+    ids=lambda changes: " ".join(changes) or "plain",
+)
+def test_resumed_run_equals_an_undisturbed_one(world: World, tmp_path: Path, changes: dict[str, object]) -> None:
+    config = recipe(world, **changes)
+    whole = train(config, world.tokens, world.codec, tmp_path / "whole")
+    train(dataclasses.replace(config, max_steps=3), world.tokens, world.codec, tmp_path / "parts")
+    parts = train(config, world.tokens, world.codec, tmp_path / "parts")
+    assert losses(parts) == pytest.approx(losses(whole), abs=1e-6)
+    one, two = AudioLanguageModel.load(whole), AudioLanguageModel.load(parts)
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
+
+
+def test_told_to_stop_it_saves_and_goes_on_later(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = train(recipe(world), world.tokens, world.codec, tmp_path / "whole")
+    honest = training.update_average
+
+    def interrupt(state: State, decay: float) -> None:
+        honest(state, decay)
+        if state.step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "update_average", interrupt)
+        with pytest.raises(Interrupted, match="stopped after step 2"):
+            train(recipe(world), world.tokens, world.codec, tmp_path / "run")
+    assert [path.name for path in list_checkpoints(tmp_path / "run")] == ["step-000002"]
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    assert losses(train(recipe(world), world.tokens, world.codec, tmp_path / "run")) == losses(whole)
+
+
+def test_micro_batches_do_not_change_the_step(world: World, tmp_path: Path) -> None:
+    model = ModelShape(dim=16, n_layers=1, n_heads=2, dropout=0.0)
+    histories = []
+    for size in (1, 6):
+        optim = OptimConfig(lr=1e-2, batch_size=6, micro_batch=size, warmup_steps=1)
+        config = recipe(world, model=model, optim=optim)
+        histories.append(losses(train(config, world.tokens, world.codec, tmp_path / str(size))))
+    assert histories[0] == pytest.approx(histories[1], abs=1e-4)
+
+
+def test_every_checkpoint_is_a_model_folder(world: World, tmp_path: Path) -> None:
+    config = recipe(world, ema_decay=0.5, precision="bf16", weights_dtype="float16")
+    out = train(config, world.tokens, world.codec, tmp_path / "run")
+    checkpoints = list_checkpoints(out)
+    assert [path.name for path in checkpoints] == ["step-000003", "step-000006"]
+    for folder in checkpoints:
+        assert AudioLanguageModel.load(folder).config.n_q == N_Q
+        assert fingerprint(folder / "codec") == fingerprint(world.codec)
+    assert (out / "model.safetensors").stat().st_size < (checkpoints[-1] / "model.safetensors").stat().st_size
+
+
+def test_a_loss_that_is_no_number_stops_the_run(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = training.lm_loss
+    steps = iter(range(100))
+    monkeypatch.setattr(
+        training, "lm_loss", lambda output, codes: honest(output, codes) * (float("nan") if next(steps) > 8 else 1)
+    )
+    with pytest.raises(
+        AudiogenError, match=r"not a number at step 4 \(samples: t/train.*last good checkpoint: .*000003"
+    ):
+        train(recipe(world), world.tokens, world.codec, tmp_path / "run")
+
+
+def test_shards_of_another_codec_are_refused(world: World, tmp_path: Path) -> None:
+    other = make_codec(tmp_path / "other", seed=1)
+    with pytest.raises(InputError, match=f"{fingerprint(world.codec)[:12]}.*{fingerprint(other)[:12]}"):
+        train(recipe(world), world.tokens, other, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_shards_no_training_split_and_other_settings_are_refused(world: World, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no token shards"):
+        train(recipe(world), tmp_path, world.codec, tmp_path / "run")
+    only_val = make_shards(tmp_path / "val", world.codec, make_rows([9], "val"))
+    with pytest.raises(InputError, match="no rows of split train"):
+        train(recipe(world), only_val, world.codec, tmp_path / "run")
+    train(recipe(world, max_steps=1), world.tokens, world.codec, tmp_path / "run")
+    with pytest.raises(InputError, match=r"started with recipe.seed = 0, now it is 1"):
+        train(recipe(world, seed=1), world.tokens, world.codec, tmp_path / "run")
+
+
+def test_without_a_validation_split_it_says_so(world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    tokens = make_shards(tmp_path / "tokens", world.codec, make_rows([9, 9]))
+    out = train(recipe(world, max_steps=1), tokens, world.codec, tmp_path / "run")
+    assert "no validation loss" in capfd.readouterr().err
+    assert not lines(out, "val")
+
+
+def test_trained_on_recordings_it_resumes_exactly(world: World, tmp_path: Path) -> None:
+    sounds = tmp_path / "sounds"
+    sounds.mkdir()
+    for i in range(5):
+        wav = np.random.default_rng(i).normal(0, 0.1, 8000 + 2000 * i)
+        soundfile.write(sounds / f"{i}.wav", wav, 16_000)
+    splits = ["train", "train", "train", "train", "val"]
+    clips = [
+        Clip(f"t/{i}", "t", split, f"{i}.wav", 0.0, (8000 + 2000 * i) / 16_000, 16_000, 1, (), (), ("dog",), "")  # type: ignore[arg-type]
+        for i, split in enumerate(splits)
+    ]
+    manifests = tmp_path / "manifests"
+    write_manifest(manifests / "t.parquet", clips, {"dataset": "t", "root": sounds, "options": {}})
+    config = recipe(world, mix=0.5, bucket_steps=2)
+    whole = train(config, None, world.codec, tmp_path / "whole", manifests)
+    assert len(lines(whole, "val")) == 2
+    train(dataclasses.replace(config, max_steps=3), None, world.codec, tmp_path / "parts", manifests)
+    parts = train(config, None, world.codec, tmp_path / "parts", manifests)
+    assert losses(parts) == pytest.approx(losses(whole), abs=1e-6)
+    with pytest.raises(InputError, match=r"inputs\.(rows|source)"):
+        train(config, world.tokens, world.codec, tmp_path / "parts")
+
+
+def test_samples_are_generated_on_a_schedule(world: World, tmp_path: Path) -> None:
+    samples = SamplesConfig(every=2, prompts=("a dog barks", "Rain!"), duration=0.5)
+    out = train(recipe(world, samples=samples, max_steps=4), world.tokens, world.codec, tmp_path / "run")
+    found = sorted(str(path.relative_to(out / "samples")) for path in out.rglob("*.wav"))
+    names = ("01-a-dog-barks.wav", "02-rain.wav")
+    assert found == [f"step-{step:06d}/{name}" for step in (2, 4) for name in names]
+    assert all(soundfile.info(path).frames == 8000 for path in out.rglob("*.wav"))
+    quiet = train(recipe(world, max_steps=4), world.tokens, world.codec, tmp_path / "quiet")
+    assert losses(out) == losses(quiet)  # listening changes nothing
+
+
+def test_activations_computed_twice_change_nothing(world: World, tmp_path: Path) -> None:
+    plain = train(recipe(world), world.tokens, world.codec, tmp_path / "plain")
+    again = train(recipe(world, checkpoint_activations=True), world.tokens, world.codec, tmp_path / "again")
+    assert losses(again) == pytest.approx(losses(plain), abs=1e-6)
+
+
+def test_sharded_models_do_not_learn_through_codebooks(world: World) -> None:
+    with pytest.raises(ValueError, match="distributed: ddp"):
+        recipe(world, codebooks=True, distributed="fsdp")
+
+
+def test_a_full_disk_costs_no_earlier_checkpoint(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest, calls = torch.save, iter(range(10))
+
+    def full(document: object, file: IO[bytes]) -> None:
+        honest(document, file)
+        if next(calls) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        with pytest.raises(AudiogenError, match=r"step-000006 cannot be written.*No space left.*step-000003"):
+            train(recipe(world, keep_checkpoints=1), world.tokens, world.codec, run)
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-000003"]
+    whole = train(recipe(world, keep_checkpoints=1), world.tokens, world.codec, tmp_path / "whole")
+    resumed = train(recipe(world, keep_checkpoints=1), world.tokens, world.codec, run)
+    assert losses(resumed) == losses(whole)
+
+
+def test_a_tracker_that_is_not_installed_is_named(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="wandb is not installed: pip install wandb"):
+        train(recipe(world, trackers=("wandb",)), world.tokens, world.codec, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_texts_cached_on_disk_are_the_encoders(tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = load_text_encoder(TextConfig("static", str(world.vectors)))
+    expected = plain.encode(["dog", "rain bark", ""])
+    for compute in (plain.compute, None):  # the second time nothing may be computed
+        if compute is None:
+            monkeypatch.setattr(plain, "compute", compute)
+        found = CachedTexts(plain, tmp_path / "cache").encode(["dog", "rain bark", ""])
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert len(list((tmp_path / "cache").rglob("*.npy"))) == 2
+
+
+def test_swapped_codes_are_anothers_at_the_same_place() -> None:
+    torch.manual_seed(0)
+    codes = torch.arange(600)[:, None, None].expand(600, 8, 50)
+    swapped = swap_codes(codes, 0.3)
+    assert torch.equal(torch.where(swapped == codes, codes.roll(1, 0), swapped), codes.roll(1, 0))
+    shares = (swapped != codes).float().mean((1, 2))
+    assert abs(float(shares.mean()) - 0.3) < 0.03
+    assert shares.min() < 0.01 and shares.max() > 0.98  # nobody's codes are all like the others'
+    assert torch.equal(swap_codes(codes, 0.0), codes) and torch.equal(swap_codes(codes, 1.0), codes.roll(1, 0))
+
+
+def test_blurred_texts_keep_their_length_and_lose_their_direction_by_a_share_of_their_own() -> None:
+    torch.manual_seed(0)
+    text = 3 * torch.randn(400, 4, 64)
+    blurred = blur_text(text, 1.5)
+    assert abs(float(blurred.norm() / text.norm()) - 1) < 0.02
+    cosines = torch.cosine_similarity(text, blurred, dim=-1)
+    # strength s leaves a cosine of 1 / sqrt(1 + s^2): from 1 down to 0.55, the same for all words of a text
+    assert cosines.max() > 0.99 and abs(float(cosines.min()) - 0.55) < 0.3
+    expected = torch.asinh(torch.tensor(1.5)) / 1.5  # its mean over s from 0 to 1.5
+    assert abs(float(cosines.mean()) - float(expected)) < 0.03
+    assert cosines.std(1).mean() < 0.5 * cosines.mean(1).std()
+    padded = blur_text(torch.cat([text, torch.zeros(400, 1, 64)], 1), 1.5)
+    assert not padded[:, 4].any()
+    assert torch.equal(blur_text(text, 0.0), text)
