@@ -47,7 +47,7 @@ def test_two_processes_learn_what_one_learns(folder: Path) -> None:
     ("arguments", "message"),
     [
         (("--size", "tiny", "--config", "x.yaml"), "either --size or --config"),
-        (("--size", "tiny", "--streams", "4"), "holds codes of 2 streams, not 4"),
+        (("--size", "tiny", "--streams", "4"), "makes 2 streams, not 4"),
         (("--config", "none.yaml"), "recipe none.yaml"),
         (("--size", "tiny", "--tokens", "nowhere"), "no token shards here"),
         (("--size", "tiny", "--codec", "vectors"), "holds no codec"),

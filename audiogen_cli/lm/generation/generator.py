@@ -66,7 +66,7 @@ class Generator:
         self.codec, self.encoder, self.engine = codec, encoder, Engine(lm, dtype)
         self.probe = Probe.load(folder)
         self.device, self.dtype = lm.null_text.device, self.engine.dtype
-        self.licence = model_folder.read_licence(folder)
+        self.licence = model_folder.read_license(folder)
         self.fingerprint = model_folder.fingerprint(folder)
 
     @classmethod

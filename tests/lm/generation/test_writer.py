@@ -26,7 +26,7 @@ from audiogen_cli.lm.generation.writer import (
     normalise,
     render,
 )
-from audiogen_cli.model_folder import licence_line
+from audiogen_cli.model_folder import license_line
 
 RATE = 16_000
 
@@ -258,8 +258,8 @@ def _full_disk(*_: object) -> None:
 
 
 def test_licence_line() -> None:
-    assert licence_line("\n  CC0 \nmore") == "CC0"
-    assert licence_line(" \n") == "no licence is stated"
+    assert license_line("\n  CC0 \nmore") == "CC0"
+    assert license_line(" \n") == "no licence is stated"
 
 
 def test_drawn_seeds_differ() -> None:
