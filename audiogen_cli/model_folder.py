@@ -54,10 +54,10 @@ def find_model(name: str | Path | None = None) -> Path:
     raise InputError(f"'{name}' is not a model folder: it holds neither config.json nor checkpoints/")
 
 
-def save_model(folder: Path, kind: Kind, config: Any, weights: Mapping[str, Tensor], licence: str) -> None:
+def save_model(folder: Path, kind: Kind, config: Any, weights: Mapping[str, Tensor], license: str) -> None:
     """Write a model's files into `folder`, created if absent; each file appears whole or not at all.
 
-    config: a dataclass instance. weights: name → tensor. licence: the text of the weights' licence.
+    config: a dataclass instance. weights: name → tensor. license: the text of the weights' license.
     """
     folder.mkdir(parents=True, exist_ok=True)
     document = {
@@ -67,7 +67,7 @@ def save_model(folder: Path, kind: Kind, config: Any, weights: Mapping[str, Tens
         "config": dataclasses.asdict(config),
     }
     save_tensors(folder / "model.safetensors", weights)
-    write_text(folder / "LICENSE", licence)
+    write_text(folder / "LICENSE", license)
     write_text(folder / "config.json", json.dumps(document, indent=2) + "\n")
 
 
@@ -145,15 +145,15 @@ def fingerprint(folder: Path) -> str:
     return hash_file(path)
 
 
-def read_licence(folder: Path) -> str:
-    """The text of a model folder's licence, or a sentence that says there is none."""
+def read_license(folder: Path) -> str:
+    """Return the text of a model folder's license, or a sentence that says there is none."""
     path = folder / "LICENSE"
     return path.read_text("utf-8") if path.is_file() else UNLICENSED
 
 
-def licence_line(licence: str) -> str:
-    """The first line of a licence text that says something."""
-    return next((line.strip() for line in licence.splitlines() if line.strip()), "no licence is stated")
+def license_line(license: str) -> str:
+    """Return the first line of a license text that is not blank."""
+    return next((line.strip() for line in license.splitlines() if line.strip()), "no licence is stated")
 
 
 def copy_model(source: Path, target: Path) -> None:

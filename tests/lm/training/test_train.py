@@ -29,7 +29,7 @@ from audiogen_cli.lm.text.encoders import load_text_encoder
 from audiogen_cli.lm.training import train as training
 from audiogen_cli.lm.training.state import State
 from audiogen_cli.lm.training.train import blur_text, swap_codes, train
-from audiogen_cli.model_folder import find_model, fingerprint, read_licence
+from audiogen_cli.model_folder import find_model, fingerprint, read_license
 from audiogen_cli.training import launch
 from audiogen_cli.training.checkpoint import list_checkpoints
 
@@ -96,7 +96,7 @@ def test_learns_and_leaves_a_usable_folder(world: World, tmp_path: Path) -> None
     assert losses(out)[0] == pytest.approx(torch.tensor(CODEBOOK_SIZE).log().item(), rel=0.2)
     assert losses(out)[-1] < 0.1
     assert set(lines(out, "val")[-1]) == {"step", "kind", "loss", "loss_0", "loss_1"}
-    assert read_licence(out) == "mine" and read_licence(out / "codec") == "codec's licence"
+    assert read_license(out) == "mine" and read_license(out / "codec") == "codec's licence"
     assert fingerprint(out / "codec") == fingerprint(world.codec)
     lm = AudioLanguageModel.load(find_model(out))
     text = load_text_encoder(lm.config.text).encode(["rain"])[0]
