@@ -71,10 +71,10 @@ def find_codec(name: str | Path | None = None) -> Path:
     return folder
 
 
-def save_model(folder: Path, kind: Kind, config: Any, weights: Mapping[str, Tensor], licence: str) -> None:
+def save_model(folder: Path, kind: Kind, config: Any, weights: Mapping[str, Tensor], license: str) -> None:
     """Write a model's files into `folder`, created if absent; each file appears whole or not at all.
 
-    config: a dataclass instance. weights: name → tensor. licence: the text of the weights' licence.
+    config: a dataclass instance. weights: name → tensor. license: the text of the weights' license.
     """
     folder.mkdir(parents=True, exist_ok=True)
     document = {
@@ -84,7 +84,7 @@ def save_model(folder: Path, kind: Kind, config: Any, weights: Mapping[str, Tens
         "config": dataclasses.asdict(config),
     }
     save_tensors(folder / "model.safetensors", weights)
-    write_text(folder / "LICENSE", licence)
+    write_text(folder / "LICENSE", license)
     write_text(folder / "config.json", json.dumps(document, indent=2) + "\n")
 
 
@@ -158,14 +158,14 @@ def fingerprint(folder: Path) -> str:
 
 
 def read_license(folder: Path) -> str:
-    """The text of a model folder's licence, or a sentence that says there is none."""
+    """Return the text of a model folder's license, or a sentence that says there is none."""
     path = folder / "LICENSE"
     return path.read_text("utf-8") if path.is_file() else UNLICENSED
 
 
-def license_line(licence: str) -> str:
-    """The first line of a licence text that says something."""
-    return next((line.strip() for line in licence.splitlines() if line.strip()), "no licence is stated")
+def license_line(license: str) -> str:
+    """Return the first line of a license text that is not blank."""
+    return next((line.strip() for line in license.splitlines() if line.strip()), "no license is stated")
 
 
 def copy_model(source: Path, target: Path) -> None:

@@ -295,7 +295,8 @@ def describe_audio(path: Path) -> dict[str, Any]:
     """
     import numpy as np
 
-    from audiogen_cli.data.audio import measure, probe, read_audio
+    from audiogen_cli.data.audio import probe, read_audio
+    from audiogen_cli.data.loudness import measure
 
     info = probe(path)
     windows = [

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from audiogen_cli import model_folder
 from audiogen_cli.codec.model import AudioCodec
-from audiogen_cli.data.audio import measure
 from audiogen_cli.data.captions import split_caption
+from audiogen_cli.data.loudness import measure
 from audiogen_cli.devices import choose_device
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.lm.config import LMConfig, Sampling

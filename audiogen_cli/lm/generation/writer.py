@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from audiogen_cli.data.audio import measure, probe, write_audio
-from audiogen_cli.data.loudness import gain_to, loudness
+from audiogen_cli.data.audio import probe, write_audio
+from audiogen_cli.data.loudness import gain_to, loudness, measure
 from audiogen_cli.data.wav_stream import Sink
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.files import write_text

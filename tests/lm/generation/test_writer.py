@@ -257,9 +257,9 @@ def _full_disk(*_: object) -> None:
     raise OSError("no space left")
 
 
-def test_licence_line() -> None:
+def test_license_line() -> None:
     assert license_line("\n  CC0 \nmore") == "CC0"
-    assert license_line(" \n") == "no licence is stated"
+    assert license_line(" \n") == "no license is stated"
 
 
 def test_drawn_seeds_differ() -> None:
