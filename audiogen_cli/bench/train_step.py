@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from audiogen_cli.lm.config import LMConfig, TrainConfig
 from audiogen_cli.lm.flops import training_flops
+from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.text.encoders import TextEncoder
 from audiogen_cli.lm.training.datasets import Batch
 from audiogen_cli.lm.training.state import build_state
-from audiogen_cli.lm.training.train import GRAD_CLIP, train_step
+from audiogen_cli.lm.training.step import GRAD_CLIP, train_step
 from audiogen_cli.malloc import reuse_memory
 from audiogen_cli.training.recipe import load_recipe
 from audiogen_cli.training.throughput import peak_flops, peak_memory
@@ -118,7 +119,7 @@ def _our_step(
 ) -> Callable[[], object]:
     """The step of `train-lm` itself."""
     torch.manual_seed(0)
-    state = build_state(config, lm_config, accelerator)
+    state = build_state(AudioLanguageModel(lm_config).to(accelerator.device), config, accelerator)
     codes = torch.randint(lm_config.codebook_size, (samples, lm_config.n_q, n_frames))
     mask = torch.ones(samples, n_frames, dtype=torch.bool)
     batch = Batch([""] * samples, codes, mask, ["text"] * samples)

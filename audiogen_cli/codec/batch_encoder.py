@@ -1,19 +1,20 @@
-"""Encoding rows so that a row's codes do not depend on which others are encoded beside it.
+"""Encoding rows of audio so that a row's codes do not depend on the rows encoded beside it.
 
-A network's last bits depend on the batch's shape (other shapes, other kernels, another order of summation), and where
-two codes are about equally near, the last bit decides. So the shape is never that of the batch at hand.
+A network's last bits depend on the batch's shape (other shapes, other kernels, another order of summation), and if two
+codebook entries are almost equally near, the last bit decides. So the shape is fixed, whatever the batch at hand.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from audiogen_cli.data.shards import ShardMeta
 
 if TYPE_CHECKING:
     from audiogen_cli.codec.model import AudioCodec
@@ -22,11 +23,11 @@ DEVICE_ROWS = 16  # of every call on an accelerator
 
 
 class RowEncoder:
-    """Encodes rows of any lengths. Close it after use: it has threads.
+    """Encode rows of any lengths. Close it after use: it has threads.
 
-    On the CPU each row is encoded alone, on one thread; as many rows at once as torch had threads. That is also two to
-    five times as fast as one batch on all threads. On other devices rows of one length are encoded together, always
-    16, filled up with silence.
+    On the CPU each row is encoded alone on one thread, as many rows at once as torch had threads: two to five times as
+    fast as one batch on all threads. On other devices rows of one length are encoded together, always 16, the missing
+    ones silent.
     """
 
     def __init__(self, codec: AudioCodec) -> None:
@@ -39,17 +40,17 @@ class RowEncoder:
 
     @property
     def rows_at_once(self) -> int:
-        """Fewer than so many rows a call leave something idle."""
+        """Return the number of rows below which a call leaves threads or device idle."""
         return self._threads if self._pool else DEVICE_ROWS
 
     def encode(self, wavs: Sequence[Tensor]) -> list[np.ndarray]:
-        """wavs: each [N], on the device → the codes [K, T] of each."""
+        """Encode wavs [N], on the device; return the codes [K, T] of each."""
         if self._pool:
             return list(self._pool.map(self._encode_alone, wavs))
         return encode_in_groups(self.codec, wavs)
 
     def close(self) -> None:
-        """End the threads, and give torch its number of threads back."""
+        """End the threads and restore torch's number of threads."""
         if self._pool:
             self._pool.shutdown(cancel_futures=True)
             torch.set_num_threads(self._threads)
@@ -60,21 +61,13 @@ class RowEncoder:
         return codes
 
 
-def encode_all(codec: AudioCodec, wavs: Sequence[Tensor]) -> list[Tensor]:
-    """The codes [K, T] int64 of each wav [N], of any lengths, as if each were encoded alone.
-
-    Raises ValueError if one is not [N] with N > 0.
-    """
-    for wav in wavs:
-        if wav.ndim != 1 or not len(wav):
-            raise ValueError(f"each wav must be [N] with N > 0, not {list(wav.shape)}")
-    device = next(codec.parameters()).device
-    with closing(RowEncoder(codec)) as encoder:
-        return [torch.from_numpy(codes) for codes in encoder.encode([wav.to(device) for wav in wavs])]
+def shard_meta(codec: AudioCodec) -> ShardMeta:
+    """Return the description of shards of this codec, without counts."""
+    return ShardMeta(codec.fingerprint, codec.n_q, codec.codebook_size, codec.frame_rate, codec.sample_rate, {})
 
 
 def encode_in_groups(codec: AudioCodec, wavs: Sequence[Tensor], size: int = DEVICE_ROWS) -> list[np.ndarray]:
-    """The codes [K, T] of each wav [N], encoded `size` at a time; silence fills up a length with fewer."""
+    """Encode wavs [N], `size` of one length at a time, the missing ones silent; return the codes [K, T] of each."""
     by_length: dict[int, list[int]] = {}
     for row, wav in enumerate(wavs):
         by_length.setdefault(len(wav), []).append(row)

@@ -16,7 +16,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from audiogen_cli import model_folder
 from audiogen_cli.codec.config import CodecTrainConfig, LossConfig, SpectralConfig
-from audiogen_cli.codec.dataset import CropDataset, RankSampler, crop_batches
+from audiogen_cli.codec.dataset import CropDataset
 from audiogen_cli.codec.discriminators import MultiScaleSTFTDiscriminator
 from audiogen_cli.codec.losses import (
     Judgement,
@@ -27,12 +27,15 @@ from audiogen_cli.codec.losses import (
     time_loss,
 )
 from audiogen_cli.codec.model import AudioCodec
+from audiogen_cli.data.augment import AugmentConfig
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.errors import AudiogenError, InputError, Interrupted
 from audiogen_cli.malloc import reuse_memory
 from audiogen_cli.training.checkpoint import list_checkpoints, load_state, save_checkpoint
 from audiogen_cli.training.launch import StopSignal
 from audiogen_cli.training.log import RunLog, record_run
+from audiogen_cli.training.prefetch import load_batches
+from audiogen_cli.training.sampler import RankBatchSampler
 from audiogen_cli.training.schedule import learning_rate
 
 QUIET = 0.1  # of the usual level, where decoders begin
@@ -95,20 +98,21 @@ def train(
         resume(state, checkpoints[-1])
     sample_rate = config.codec.sample_rate
     mel_loss = MelLoss(config.losses, sample_rate).to(accelerator.device)
-    dataset = CropDataset(clips, config.crop_seconds, sample_rate, config.seed, config.fill, config.mix, config.vary)
+    augment = AugmentConfig(config.mix, config.vary, config.fill)
+    dataset = CropDataset(clips, config.crop_seconds, sample_rate, config.seed, augment)
     network = config.codec.network
     n_crops = network.start_crops if isinstance(network, SpectralConfig) else 0
     if state.step == 0 and n_crops and not start_from:
         state.codec.start(dataset[i][None].to(accelerator.device) for i in range(n_crops))
-    sampler = RankSampler(
-        config.batch_size, accelerator.process_index, accelerator.num_processes, state.step, config.max_steps
-    )
+    size, steps = config.batch_size, range(state.step, config.max_steps)
+    share = (accelerator.process_index, accelerator.num_processes)
+    sampler = RankBatchSampler(lambda step: range(step * size, (step + 1) * size), steps, *share)
     heard = validation[:: max(1, len(validation) // config.validate_clips)][: config.validate_clips]
     log = RunLog(out, state.step, config.max_steps, accelerator.is_main_process)
     started = time.perf_counter()
     stopped = False
     with log, StopSignal() as stop:
-        for batch in crop_batches(dataset, sampler, config.workers):
+        for batch in load_batches(dataset, sampler, config.workers):
             wav = batch.to(accelerator.device)
             metrics = train_step(state, wav, mel_loss, config, accelerator)
             if not all(math.isfinite(value) for name, value in metrics.items() if name != "lr"):

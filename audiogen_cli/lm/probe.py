@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.text.encoders import TextEncoder
-from audiogen_cli.lm.training.datasets import Batch, Samples
+from audiogen_cli.lm.training.datasets import Batch, ExampleSource
 from audiogen_cli.model_folder import PROBE_FILE, load_tensors, save_tensors
 
 RIDGE = 0.05  # of the number of samples: what is added to the variances, which are all 1
@@ -78,7 +78,7 @@ def text_vector(text: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def train_probe(
-    model: AudioLanguageModel, samples: Samples, encoder: TextEncoder, n_samples: int, micro_batch: int
+    model: AudioLanguageModel, samples: ExampleSource, encoder: TextEncoder, n_samples: int, micro_batch: int
 ) -> Probe | None:
     """Ridge regression, in closed form, from the features of the first `n_samples` samples to their texts' vectors.
 
@@ -105,9 +105,9 @@ def regress(heard: Tensor, told: Tensor) -> Probe:
     return Probe(weight.float(), (-weight @ x_mean).float(), y_mean.float())
 
 
-def _batches(samples: Samples, n_samples: int, size: int) -> Iterator[Batch]:
+def _batches(samples: ExampleSource, n_samples: int, size: int) -> Iterator[Batch]:
     """The first samples of a training, up to one epoch, `size` at a time."""
     numbers = range(min(n_samples, len(samples)))
     for start in range(0, len(numbers), size):
         read: Sequence[object] = [samples[number] for number in numbers[start : start + size]]
-        yield samples.finish(samples.gather(read))
+        yield samples.finish(samples.collate(read))

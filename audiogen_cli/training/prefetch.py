@@ -1,19 +1,43 @@
-"""Work done ahead: an iterator that runs in a thread, so that the training finds its next batch ready."""
+"""Reading ahead, in worker processes and in a thread, so that the training finds its next batch ready."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from audiogen_cli.training.launch import ignore_signals
+from audiogen_cli.training.sampler import RankBatchSampler
 
 Item = TypeVar("Item")
 
 
-def prefetch(items: Iterator[Item], depth: int = 2) -> Generator[Item, None, None]:
-    """The same items, up to `depth` of them computed ahead in a thread; its error is raised where its item was due.
+def load_batches(
+    dataset: Dataset[Any],
+    sampler: RankBatchSampler,
+    workers: int,
+    collate: Callable[[Sequence[Any]], Any] | None = None,
+) -> Iterator[Any]:
+    """Read the sampler's batches, in `workers` processes, or where the iterator is used. Workers start at once."""
+    loader: DataLoader[Any] = DataLoader(
+        dataset,
+        batch_sampler=sampler,  # type: ignore[arg-type]  # an Iterable of lists by its methods
+        num_workers=workers,
+        collate_fn=collate,
+        worker_init_fn=ignore_signals if workers else None,
+        generator=torch.Generator(),  # else it would draw from the generator that dropout uses
+    )
+    return iter(loader)
 
-    Closing (or dropping) the iterator ends the thread after the item it is at.
+
+def prefetch(items: Iterator[Item], depth: int = 2) -> Generator[Item, None, None]:
+    """Yield the same items, up to `depth` of them computed ahead in a thread; raise its error in place of its item.
+
+    Closing (or dropping) the iterator ends the thread after its current item.
     """
     ready: queue.Queue[tuple[bool, Item | BaseException | None]] = queue.Queue(depth)
     stop = threading.Event()

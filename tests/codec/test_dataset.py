@@ -6,6 +6,7 @@ import soundfile
 import torch
 
 from audiogen_cli.codec.dataset import CropDataset
+from audiogen_cli.data.augment import AugmentConfig
 from audiogen_cli.data.manifest import Clip
 
 RATE = 16_000
@@ -29,7 +30,7 @@ def test_filled_crops_hold_sound_where_the_recording_is_silent(write):
     wav = np.zeros(5 * RATE, np.float32)
     wav[:RATE] = 0.02 * np.sin(np.arange(RATE))
     clip = write("a", wav)
-    plain, filled = (CropDataset([clip], 1.5, RATE, seed=0, filled=filled) for filled in (False, True))
+    plain, filled = (CropDataset([clip], 1.5, RATE, 0, AugmentConfig(fill=fill)) for fill in (0, 1))
     levels = [[float(crops[i].square().mean()) ** 0.5 for i in range(12)] for crops in (plain, filled)]
     assert min(levels[0]) < 0.005 and min(levels[1]) > 0.1
     assert all(crops[i].shape == (1, round(1.5 * RATE)) for crops in (plain, filled) for i in range(3))
@@ -45,18 +46,18 @@ def heard(wav: np.ndarray) -> set[int]:
 def test_a_share_of_the_crops_is_two_clips_mixed(write):
     t = np.arange(2 * RATE) / RATE
     clips = [write(str(hz), 0.3 * np.sin(2 * np.pi * hz * t)) for hz in (500, 1500, 2500, 3500)]
-    crops = CropDataset(clips, 0.5, RATE, seed=0, mixed=0.5)
+    crops = CropDataset(clips, 0.5, RATE, 0, AugmentConfig(mix=0.5))
     found = [heard(crops[i][0].numpy()) for i in range(80)]
     assert {len(each) for each in found} == {1, 2}
     assert 0.4 < np.mean([len(each) == 2 for each in found]) < 0.6  # a partner is always another clip
-    assert torch.equal(crops[7], CropDataset(clips, 0.5, RATE, seed=0, mixed=0.5)[7])
+    assert torch.equal(crops[7], CropDataset(clips, 0.5, RATE, 0, AugmentConfig(mix=0.5))[7])
     assert all(len(heard(CropDataset(clips, 0.5, RATE, seed=0)[i][0].numpy())) == 1 for i in range(20))
 
 
 @pytest.mark.parametrize("filled", [False, True])
 def test_varied_crops_are_slower_and_faster(write, filled):
     clip = write("tone", 0.3 * np.sin(2 * np.pi * 1000 * np.arange(2 * RATE) / RATE))
-    crops = CropDataset([clip], 0.8, RATE, seed=0, filled=filled, vary=0.1)
+    crops = CropDataset([clip], 0.8, RATE, 0, AugmentConfig(fill=float(filled), vary=0.1))
     peaks = []
     for i in range(30):
         wav = crops[i][0].numpy()

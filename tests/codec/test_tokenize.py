@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from audiogen_cli.codec.batch_encoder import encode_in_groups
 from audiogen_cli.codec.config import CodecConfig, SEANetConfig
 from audiogen_cli.codec.model import AudioCodec
-from audiogen_cli.codec.plan import Plan, Plans, Window
-from audiogen_cli.codec.tokenize import assemble, read_sounds, tokenize
+from audiogen_cli.codec.row_index import RowIndex
+from audiogen_cli.codec.tokenize import tokenize
 from audiogen_cli.data import shards
 from audiogen_cli.data.audio import read_audio, write_audio
+from audiogen_cli.data.augment import read_row
 from audiogen_cli.data.manifest import Clip, load_manifests, write_manifest
+from audiogen_cli.data.mixing import mix_rows
 from audiogen_cli.data.shards import load_shards, read_meta
 from audiogen_cli.errors import InputError
 
@@ -100,30 +102,12 @@ def test_training_clips_get_mixed_copies(clips: list[Clip], tmp_path: Path) -> N
 
 
 def test_a_mix_does_not_depend_on_its_batch(clips: list[Clip]) -> None:
-    rows = [(plan, read_sounds(plan, SAMPLE_RATE)) for plan in Plans(clips, SAMPLE_RATE, mix_copies=2, seed=3)]
-    assert sum(plan.partner is not None for plan, _ in rows) == 6
-    together = assemble(rows, torch.device("cpu"))
+    rows = [(row, read_row(row, SAMPLE_RATE)) for row in RowIndex(clips, SAMPLE_RATE, mix_copies=2, seed=3)]
+    assert sum(row.partner is not None for row, _ in rows) == 6
+    together = mix_rows(rows, torch.device("cpu"))
     for row, wav in zip(rows, together, strict=True):
-        (alone,) = assemble([row], torch.device("cpu"))
+        (alone,) = mix_rows([row], torch.device("cpu"))
         assert len(wav) == row[0].n_samples and torch.equal(alone, wav)
-
-
-def test_a_row_is_its_window_of_the_file(clips: list[Clip]) -> None:
-    wav = np.random.default_rng(0).uniform(-0.5, 0.5, 2_000).astype(np.float32)
-    write_audio(clips[0].audio_path, wav, SAMPLE_RATE)
-    row, _ = read_sounds(Plan("x", Window(clips[0], "x", start=0.5, n_samples=700)), SAMPLE_RATE)
-    np.testing.assert_array_equal(row.numpy(), read_audio(clips[0].audio_path, SAMPLE_RATE)[500:1_200])
-
-
-@pytest.mark.parametrize("speed", [0.8, 1.0, 1.25])
-def test_a_faster_sound_is_higher_and_shorter(clips: list[Clip], speed: float) -> None:
-    wave = np.sin(2 * np.pi * 100 * np.arange(2_000) / SAMPLE_RATE)
-    write_audio(clips[0].audio_path, 0.5 * wave.astype(np.float32), SAMPLE_RATE)
-    window = Window(clips[0], "x", start=0.0, n_samples=round(2_000 / speed), speed=speed)
-    row, _ = read_sounds(Plan("x", window), SAMPLE_RATE)
-    assert len(row) == window.n_samples and row[-50:].abs().max() > 0.4
-    spectrum = np.abs(np.fft.rfft(row.numpy() * np.hanning(len(row))))
-    assert abs(spectrum.argmax() * SAMPLE_RATE / len(row) - 100 * speed) < 1
 
 
 def test_a_second_run_keeps_finished_shards(clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,10 +59,10 @@ def test_the_measured_snr_is_the_drawn_one(n_a: int, n_b: int, level: float, see
     rest = wav.copy()
     rest[:n_a] -= float(mixed.gains[0, 0]) * a
     power_a = np.mean((float(mixed.gains[0, 0]) * a) ** 2)
-    power_b = np.mean(rest[draw.offset : draw.offset + draw.n_heard] ** 2)
+    power_b = np.mean(rest[draw.offset : draw.offset + draw.n_audible] ** 2)
     assert decibel(power_a / power_b) == pytest.approx(draw.snr, abs=0.1)
     assert SNR_RANGE[0] <= draw.snr <= SNR_RANGE[1]
-    assert 0 <= draw.offset < n_a and draw.n_heard >= n_b // 2
+    assert 0 <= draw.offset < n_a and draw.n_audible >= n_b // 2
     assert np.abs(wav).max() <= 1
     assert len(wav) == draw.n_samples == (limit if cut else max(n_a, draw.offset + n_b))
 

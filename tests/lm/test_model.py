@@ -11,7 +11,7 @@ from helpers.zoo import CONFIG, make_model
 from torch import Tensor
 
 from audiogen_cli.lm.model import AudioLanguageModel
-from audiogen_cli.lm.training.train import lm_loss
+from audiogen_cli.lm.training.step import lm_loss
 from audiogen_cli.lm.transformer import CrossAttention, Text
 
 S = CONFIG.codebook_size  # the special token

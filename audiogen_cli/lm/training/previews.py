@@ -1,55 +1,52 @@
-"""Sounds generated during a training, so that somebody can listen to what it has learnt so far."""
+"""Sounds generated during a training, so that somebody can listen to what the model has learned so far."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from accelerate import Accelerator
 
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.data.audio import write_audio
-from audiogen_cli.lm.config import LMConfig, PreviewConfig
+from audiogen_cli.lm.config import PreviewConfig
 from audiogen_cli.lm.decoding.engine import Engine
 from audiogen_cli.lm.decoding.requests import Job
 from audiogen_cli.lm.generation.requests import model_text
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.text.encoders import TextEncoder
+from audiogen_cli.lm.training.state import State, best_weights
 
 SLUG_LENGTH = 40
 
 
-@torch.inference_mode()
-def generate_samples(
-    weights: Mapping[str, Tensor],
-    lm_config: LMConfig,
-    codec: AudioCodec,
-    encoder: TextEncoder,
-    previews: PreviewConfig,
-    folder: Path,
-) -> list[Path]:
-    """Generate the prompts with these weights, on the codec's device; returns the files, `folder`/NN-words.wav.
+def write_previews(
+    state: State, previews: PreviewConfig, codec: Path, encoder: TextEncoder, out: Path, accelerator: Accelerator
+) -> None:
+    """Generate the recipe's prompts into `<out>/samples/step-NNNNNN/NN-words.wav`.
 
-    A prompt without a word that the encoder knows is generated without text.
+    Every process must call it; the main one works. A prompt without a word that the encoder knows has no text.
     """
-    lm = AudioLanguageModel(lm_config)
-    lm.load_state_dict(dict(weights))
-    device = next(codec.parameters()).device
-    n_samples = round(previews.duration * codec.sample_rate)
-    n_frames = math.ceil(n_samples / codec.hop_length)
+    weights = best_weights(state, accelerator.is_main_process)
+    if not accelerator.is_main_process:
+        return
+    lm = AudioLanguageModel(state.model.config)
+    lm.load_state_dict(weights)
+    decoder = AudioCodec.load(codec, accelerator.device)
+    n_samples = round(previews.duration * decoder.sample_rate)
     jobs = []
     for number, prompt in enumerate(previews.prompts):
-        text = encoder.encode([model_text(prompt, lm_config)])[0]
-        jobs.append(Job(text if len(text) else None, n_frames, number, lm_config.sampling))
+        text = encoder.encode([model_text(prompt, lm.config)])[0]
+        n_frames = math.ceil(n_samples / decoder.hop_length)
+        jobs.append(Job(text if len(text) else None, n_frames, number, lm.config.sampling))
+    folder = out / "samples" / f"step-{state.step:06d}"
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{number:02d}-{_slug(prompt)}.wav" for number, prompt in enumerate(previews.prompts, 1)]
-    for index, codes in Engine(lm.to(device)).generate(jobs):
-        wav = codec.decode(codes[None].to(device))[0, 0, :n_samples].float().cpu().numpy()
-        write_audio(paths[index], wav, codec.sample_rate)
-    return paths
+    with torch.inference_mode():
+        for index, codes in Engine(lm.to(accelerator.device)).generate(jobs):
+            wav = decoder.decode(codes[None].to(accelerator.device))[0, 0, :n_samples].float().cpu().numpy()
+            write_audio(folder / f"{index + 1:02d}-{_slug(previews.prompts[index])}.wav", wav, decoder.sample_rate)
 
 
 def _slug(prompt: str) -> str:

@@ -13,11 +13,9 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from audiogen_cli import model_folder
-from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import LMConfig, TrainConfig
 from audiogen_cli.lm.model import AudioLanguageModel
-from audiogen_cli.lm.training.codebook_init import learn_through, named_weights, write_weights
 from audiogen_cli.training.checkpoint import load_state, save_checkpoint
 from audiogen_cli.training.sharding import copy_into, gather_full, is_sharded, reshard, shard, shard_like
 
@@ -29,7 +27,7 @@ class State:
     model: AudioLanguageModel  # its parameters; under FSDP each process holds a part of each
     network: nn.Module  # what a training step calls: the model itself, or DDP around it
     optimizer: torch.optim.Optimizer
-    average: dict[str, Tensor] | None  # running mean of `named_weights`, if wanted
+    average: dict[str, Tensor] | None  # running mean of the model's `state_dict()`, if wanted
     step: int = 0
 
     @property
@@ -39,10 +37,10 @@ class State:
 
     @contextmanager
     def best(self) -> Iterator[AudioLanguageModel]:
-        """Within, the model holds the weights to validate and to save: the running mean, else the latest."""
+        """Have the model hold the weights to validate and to save: the running mean, else the latest."""
         latest = [parameter.detach().clone() for parameter in self.parameters] if self.average else []
         if self.average:
-            write_weights(self.model, self.average)
+            self.model.load_state_dict(self.average)
         try:
             yield self.model
         finally:
@@ -50,25 +48,9 @@ class State:
             copy_into(self.parameters, latest)
 
 
-def build_state(
-    config: TrainConfig,
-    lm_config: LMConfig,
-    accelerator: Accelerator,
-    codec: Path | None = None,
-    start_from: Path | None = None,
-) -> State:
-    """A fresh model and optimizer, the same in every process. Weight decay, where wanted, is on matrices only.
-
-    codec: its model folder, for a recipe with `codebooks`. start_from: folder of a model of the same kind, whose
-    weights to begin with.
-    """
+def build_state(model: AudioLanguageModel, config: TrainConfig, accelerator: Accelerator) -> State:
+    """Prepare a model, the same in every process, for training. Weight decay, if wanted, is on matrices only."""
     optim, device = config.optim, accelerator.device
-    model = AudioLanguageModel(lm_config).to(device)
-    if config.codebooks:
-        assert codec is not None, "codebooks are those of a codec"
-        learn_through(model, AudioCodec.load(codec, device))
-    if start_from:
-        write_weights(model, model_folder.load_weights(start_from))
     model.checkpointing = config.checkpoint_activations
     if config.compile:  # block by block: they are all alike, so one compilation serves them all
         for block in model.blocks:
@@ -83,14 +65,14 @@ def build_state(
     groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
     fused = device.type in ("cpu", "cuda")
     optimizer = torch.optim.AdamW(groups, optim.lr, optim.betas, weight_decay=optim.weight_decay, fused=fused)
-    average = {name: weight.clone() for name, weight in named_weights(model).items()} if config.ema_decay else None
+    average = {name: weight.clone() for name, weight in model.state_dict().items()} if config.ema_decay else None
     return State(model, network, optimizer, average)
 
 
 def clip_gradients(state: State, limit: float) -> Tensor:
-    """Have the optimizer's next step see gradients of at most this norm (0: any); returns the norm that they have.
+    """Clip the gradients' norm to `limit` (0: not at all) for the optimizer's next step; return the norm before.
 
-    A fused optimizer divides them itself as it reads them, which spares a pass over all gradients.
+    A fused optimizer scales gradients itself as it reads them, which saves a pass over all of them.
     """
     norm = nn.utils.get_total_norm([parameter.grad for parameter in state.parameters if parameter.grad is not None])
     if state.optimizer.defaults["fused"] and not is_sharded(state.model):
@@ -103,19 +85,20 @@ def clip_gradients(state: State, limit: float) -> Tensor:
 
 
 def update_average(state: State, decay: float) -> None:
-    """Move the running mean of the weights, if there is one, towards them; faster in the first steps."""
+    """Move the running mean of the weights, if there is one, toward the weights; faster in the first steps."""
     if state.average is not None:
         weight = 1 - min(decay, (1 + state.step) / (10 + state.step))
-        torch._foreach_lerp_(list(state.average.values()), list(named_weights(state.model).values()), weight)
+        torch._foreach_lerp_(list(state.average.values()), list(state.model.state_dict().values()), weight)
 
 
 def save(state: State, config: TrainConfig, codec: Path, out: Path, accelerator: Accelerator) -> None:
-    """Write a checkpoint: a complete model folder with what resuming needs. Every process must call it."""
+    """Write a checkpoint: a complete model folder and what resuming needs. Every process must call it."""
     keep = accelerator.is_main_process
     best = best_weights(state, keep)
     document: dict[str, Any] = {"optimizer": gather_full(state.optimizer.state_dict(), keep)}
-    if state.average is not None or config.codebooks:
-        document["model"] = gather_full(dict(state.model.named_parameters()), keep)
+    parameters = dict(state.model.named_parameters())
+    if state.average is not None or parameters.keys() != best.keys():  # the model folder does not hold them
+        document["model"] = gather_full(parameters, keep)
     if keep:
         save_checkpoint(
             out,
@@ -135,7 +118,7 @@ def resume(state: State, checkpoint: Path) -> None:
     # Mapped rather than read where each process needs its part only.
     document = load_state(checkpoint, "cpu" if sharded else state.model.null_text.device, mapped=sharded)
     weights = model_folder.load_weights(checkpoint)
-    if named_weights(state.model).keys() != weights.keys():
+    if state.model.state_dict().keys() != weights.keys():
         raise InputError(f"{checkpoint} cannot be resumed: its weights are not those of the recipe's model")
     if state.average is not None:
         _write(weights, state.average)
@@ -145,8 +128,8 @@ def resume(state: State, checkpoint: Path) -> None:
 
 
 def best_weights(state: State, keep: bool = True) -> dict[str, Tensor]:
-    """The weights to save, whole and on the CPU; see `gather_full` for `keep`."""
-    weights = state.average if state.average is not None else named_weights(state.model)
+    """Return the weights to save, gathered on the CPU; see `gather_full` for `keep`."""
+    weights = state.average if state.average is not None else state.model.state_dict()
     return {name: gather_full(weight, keep) for name, weight in weights.items()}
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from audiogen_cli.codec.batch_encoder import shard_meta
 from audiogen_cli.codec.model import AudioCodec
-from audiogen_cli.codec.tokenize import describe
 from audiogen_cli.data.audio import read_audio
 from audiogen_cli.data.shards import ShardWriter, TokenRow
 from audiogen_cli.lm.config import Sampling, TrainConfig
@@ -58,7 +58,7 @@ def test_tiny_learns_64_real_clips_by_heart(esc50: Path, tmp_path: Path) -> None
     codec = AudioCodec.load(EMBEDDED_MODEL / "codec")
     with torch.inference_mode():
         rows = rows_of(esc50, codec)
-    writer = ShardWriter(folder / "tokens", describe(codec), ["overfit"])
+    writer = ShardWriter(folder / "tokens", shard_meta(codec), ["overfit"])
     writer.write(0, rows)
     writer.finish()
     steps = os.environ.get("AUDIOGEN_OVERFIT_STEPS", "300")

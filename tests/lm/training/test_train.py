@@ -26,9 +26,10 @@ from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.probe import Probe
 from audiogen_cli.lm.text.cache import CachedTexts
 from audiogen_cli.lm.text.encoders import load_text_encoder
-from audiogen_cli.lm.training import train as training
+from audiogen_cli.lm.training import step as stepping
 from audiogen_cli.lm.training.state import State
-from audiogen_cli.lm.training.train import blur_text, swap_codes, train
+from audiogen_cli.lm.training.step import add_text_noise, corrupt_codes
+from audiogen_cli.lm.training.train import train
 from audiogen_cli.model_folder import find_model, fingerprint, read_license
 from audiogen_cli.training import launch
 from audiogen_cli.training.checkpoint import list_checkpoints
@@ -160,7 +161,7 @@ def test_resumed_run_equals_an_undisturbed_one(world: World, tmp_path: Path, cha
 
 def test_told_to_stop_it_saves_and_goes_on_later(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = train(recipe(world), world.tokens, world.codec, tmp_path / "whole")
-    honest = training.update_average
+    honest = stepping.update_average
 
     def interrupt(state: State, decay: float) -> None:
         honest(state, decay)
@@ -168,7 +169,7 @@ def test_told_to_stop_it_saves_and_goes_on_later(world: World, tmp_path: Path, m
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "update_average", interrupt)
+        patch.setattr(stepping, "update_average", interrupt)
         with pytest.raises(Interrupted, match="stopped after step 2"):
             train(recipe(world), world.tokens, world.codec, tmp_path / "run")
     assert [path.name for path in list_checkpoints(tmp_path / "run")] == ["step-000002"]
@@ -198,10 +199,10 @@ def test_every_checkpoint_is_a_model_folder(world: World, tmp_path: Path) -> Non
 
 
 def test_a_loss_that_is_no_number_stops_the_run(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = training.lm_loss
+    honest = stepping.lm_loss
     steps = iter(range(100))
     monkeypatch.setattr(
-        training, "lm_loss", lambda output, codes: honest(output, codes) * (float("nan") if next(steps) > 8 else 1)
+        stepping, "lm_loss", lambda output, codes: honest(output, codes) * (float("nan") if next(steps) > 8 else 1)
     )
     with pytest.raises(
         AudiogenError, match=r"not a number at step 4 \(samples: t/train.*last good checkpoint: .*000003"
@@ -318,18 +319,18 @@ def test_texts_cached_on_disk_are_the_encoders(tmp_path: Path, world: World, mon
 def test_swapped_codes_are_anothers_at_the_same_place() -> None:
     torch.manual_seed(0)
     codes = torch.arange(600)[:, None, None].expand(600, 8, 50)
-    swapped = swap_codes(codes, 0.3)
+    swapped = corrupt_codes(codes, 0.3)
     assert torch.equal(torch.where(swapped == codes, codes.roll(1, 0), swapped), codes.roll(1, 0))
     shares = (swapped != codes).float().mean((1, 2))
     assert abs(float(shares.mean()) - 0.3) < 0.03
     assert shares.min() < 0.01 and shares.max() > 0.98  # nobody's codes are all like the others'
-    assert torch.equal(swap_codes(codes, 0.0), codes) and torch.equal(swap_codes(codes, 1.0), codes.roll(1, 0))
+    assert torch.equal(corrupt_codes(codes, 0.0), codes) and torch.equal(corrupt_codes(codes, 1.0), codes.roll(1, 0))
 
 
 def test_blurred_texts_keep_their_length_and_lose_their_direction_by_a_share_of_their_own() -> None:
     torch.manual_seed(0)
     text = 3 * torch.randn(400, 4, 64)
-    blurred = blur_text(text, 1.5)
+    blurred = add_text_noise(text, 1.5)
     assert abs(float(blurred.norm() / text.norm()) - 1) < 0.02
     cosines = torch.cosine_similarity(text, blurred, dim=-1)
     # strength s leaves a cosine of 1 / sqrt(1 + s^2): from 1 down to 0.55, the same for all words of a text
@@ -337,6 +338,6 @@ def test_blurred_texts_keep_their_length_and_lose_their_direction_by_a_share_of_
     expected = torch.asinh(torch.tensor(1.5)) / 1.5  # its mean over s from 0 to 1.5
     assert abs(float(cosines.mean()) - float(expected)) < 0.03
     assert cosines.std(1).mean() < 0.5 * cosines.mean(1).std()
-    padded = blur_text(torch.cat([text, torch.zeros(400, 1, 64)], 1), 1.5)
+    padded = add_text_noise(torch.cat([text, torch.zeros(400, 1, 64)], 1), 1.5)
     assert not padded[:, 4].any()
-    assert torch.equal(blur_text(text, 0.0), text)
+    assert torch.equal(add_text_noise(text, 0.0), text)

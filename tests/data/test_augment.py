@@ -1,10 +1,10 @@
-"""Recordings filled with their sound."""
+"""Augmentation: recordings filled with their sound, partners to mix with."""
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiogen_cli.data.loop_fill import PAUSES, PEAK, fill, trim
+from audiogen_cli.data.augment import PAUSES, PEAK, draw_partner, loop_fill, trim_silence
 
 RATE = 16_000
 
@@ -16,7 +16,7 @@ def bark(begin, n_samples, total, level=0.05):
 
 
 def test_a_short_sound_is_repeated_at_a_good_level_with_pauses_between():
-    filled = fill(bark(4000, 8000, 80_000), RATE, np.random.default_rng(1))
+    filled = loop_fill(bark(4000, 8000, 80_000), RATE, np.random.default_rng(1))
     assert filled.shape == (80_000,) and np.isclose(np.abs(filled).max(), PEAK)
     sounding = np.abs(filled.reshape(-1, 160)).max(1) > 0
     begins = np.flatnonzero(np.diff(sounding.astype(int)) == 1)
@@ -27,21 +27,28 @@ def test_a_short_sound_is_repeated_at_a_good_level_with_pauses_between():
 
 def test_what_lasts_is_only_levelled():
     wav = bark(0, 80_000, 80_000)
-    filled = fill(wav, RATE, np.random.default_rng(0))
+    filled = loop_fill(wav, RATE, np.random.default_rng(0))
     inside = slice(200, -200)  # the ends are faded
     assert np.allclose(filled[inside], wav[inside] * (PEAK / np.abs(wav).max()), atol=1e-6)
 
 
 def test_silence_stays_silence():
     silence = np.zeros(4000, np.float32)
-    assert np.array_equal(fill(silence, RATE, np.random.default_rng(0)), silence)
+    assert np.array_equal(loop_fill(silence, RATE, np.random.default_rng(0)), silence)
 
 
 @given(begin=st.integers(0, 2000), n_samples=st.integers(1, 2000), extra=st.integers(0, 3000), seed=st.integers(0, 99))
 @settings(max_examples=50, deadline=None)
 def test_the_length_stays_and_the_same_draw_gives_the_same(begin, n_samples, extra, seed):
     wav = bark(begin, n_samples, begin + n_samples + extra)
-    first, second = (fill(wav, RATE, np.random.default_rng(seed)) for _ in range(2))
+    first, second = (loop_fill(wav, RATE, np.random.default_rng(seed)) for _ in range(2))
     assert first.shape == wav.shape and first.dtype == np.float32
     assert np.array_equal(first, second) and np.isfinite(first).all() and np.abs(first).max() <= PEAK + 1e-6
-    assert len(trim(wav, RATE)) <= len(wav)
+    assert len(trim_silence(wav, RATE)) <= len(wav)
+
+
+def test_a_partner_is_any_window_of_another_clip():
+    generator = np.random.default_rng(0)
+    drawn = [draw_partner(generator, 6, range(2, 4)) for _ in range(400)]
+    counts = np.bincount(drawn, minlength=6)
+    assert counts[2] == counts[3] == 0 and (abs(counts[[0, 1, 4, 5]] - 100) < 35).all()

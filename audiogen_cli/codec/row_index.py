@@ -1,0 +1,117 @@
+"""The rows that `audiogen tokenize` makes: windows, copies of them at other speeds, mixed copies (paper sec. 4.1).
+
+Every row is a pure function of (clips, settings, seed). Of millions only numbers are kept: 13 bytes a window and 8 a
+mixed copy; the clips themselves stay on disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from array import array
+from collections.abc import Sequence
+
+import numpy as np
+
+from audiogen_cli.data.augment import NO_AUGMENTATION, AugmentConfig, RowSpec, speed_perturbed
+from audiogen_cli.data.manifest import SPLITS, Clip
+from audiogen_cli.data.windows import SHORTEST_REST, WINDOW_SECONDS, Window, cut_windows
+from audiogen_cli.errors import InputError
+
+
+class RowIndex(Sequence[RowSpec]):
+    """All rows to make, the longest first, so that rows encoded together are of about one length.
+
+    clips: read once, then on demand. copies, mix_copies: unmixed and mixed copies per training window. digest: changes
+    with whatever the rows depend on, except the audio and the codec. Raises InputError if there is nothing to mix with.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        sample_rate: int,
+        augment: AugmentConfig = NO_AUGMENTATION,
+        copies: int = 0,
+        mix_copies: int = 0,
+        seed: int = 0,
+    ) -> None:
+        self._augment, self._copies, self._mix_copies, self._seed = augment, copies, mix_copies, seed
+        self._max_samples = round(WINDOW_SECONDS * sample_rate)
+        settings = [sample_rate, WINDOW_SECONDS, SHORTEST_REST, mix_copies, seed, augment.fill, copies, augment.vary]
+        digest = hashlib.sha256(json.dumps(settings).encode())
+        partner_numbers = array("Q")  # of each training window's mixed copies: what chooses the partner
+
+        def visit(clip: Clip, windows: list[Window]) -> None:
+            digest.update(_clip_key(clip))
+            if clip.split == "train":
+                for window in windows:
+                    partner_numbers.extend(_draw(seed, window.id, f"{copy}")[0] for copy in range(mix_copies))
+
+        self._windows = cut_windows(clips, sample_rate, visit)
+        self.digest = digest.hexdigest()
+        self._training = np.flatnonzero(self._windows.split == SPLITS.index("train"))
+        self._partners = self._choose_partners(np.asarray(partner_numbers).reshape(len(self._training), mix_copies))
+        lengths = self._windows.n_samples
+        plain = np.repeat(lengths[self._training], copies)
+        mixed = np.maximum(lengths[self._training, None], lengths[self._partners])
+        # Row numbers: first the windows, then each training window's copies, then its mixes. Equal lengths keep that
+        # order; a copy counts with its length before its change of speed.
+        self._order = np.argsort(-np.concatenate([lengths, plain, mixed.ravel()]).astype(np.int64), kind="stable")
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getitem__(self, index: int) -> RowSpec:  # type: ignore[override]  # no slices
+        row = int(self._order[index])
+        if row < len(self._windows):
+            window = self._windows[row]
+            return self._row(window.id, window)
+        row -= len(self._windows)
+        if row < len(self._training) * self._copies:
+            first, copy = divmod(row, self._copies)
+            window = self._windows[int(self._training[first])]
+            number = _draw(self._seed, window.id, f"copy{copy}")[0]
+            return self._row(f"{window.id}+copy{copy}", self._perturbed(window, number))
+        first, copy = divmod(row - len(self._training) * self._copies, self._mix_copies)
+        window = self._windows[int(self._training[first])]
+        partner = self._windows[int(self._partners[first, copy])]
+        _, mix_seed, *numbers = _draw(self._seed, window.id, f"{copy}")
+        window, partner = (self._perturbed(*each) for each in zip((window, partner), numbers, strict=True))
+        return self._row(f"{window.id}+mix{copy}", window, partner, mix_seed)
+
+    def _row(self, row_id: str, window: Window, partner: Window | None = None, mix_seed: int = 0) -> RowSpec:
+        fill = _draw(self._seed, row_id, "fill")[0] < self._augment.fill * 2.0**63
+        return RowSpec(row_id, window, partner, mix_seed, fill)
+
+    def _perturbed(self, window: Window, number: int) -> Window:
+        """Change the window's speed as its number of 63 random bits says."""
+        if not self._augment.vary:
+            return window
+        speed = 1 + self._augment.vary * (2 * (number >> 32) / (1 << 31) - 1)
+        return speed_perturbed(window, speed, number, self._max_samples)
+
+    def _choose_partners(self, numbers: np.ndarray) -> np.ndarray:
+        """Turn random numbers [training windows, copies] into partners, uniform among windows of other training clips.
+
+        Not by `draw_partner`: for all rows at once, and of each row's own number, so that no other row changes it.
+        """
+        clips = self._windows.clip_of[self._training]
+        begin, end = np.searchsorted(clips, clips, "left"), np.searchsorted(clips, clips, "right")
+        others = len(clips) - (end - begin)
+        if self._mix_copies and not others.any():
+            raise InputError("--mix needs at least two training clips: there is nothing to mix with")
+        choice = (numbers % np.maximum(others, 1).astype(np.uint64)[:, None]).astype(np.int64)
+        choice += np.where(choice >= begin[:, None], (end - begin)[:, None], 0)  # windows of a clip are neighbors
+        return self._training[choice]
+
+
+def _draw(seed: int, window_id: str, copy: str) -> tuple[int, int, int, int]:
+    """Draw four numbers of 63 bits for a window's copy; no other row changes them."""
+    digest = hashlib.sha256(f"{seed}/{window_id}/{copy}".encode()).digest()
+    first, second, third, fourth = (int.from_bytes(digest[at : at + 8], "big") >> 1 for at in range(0, 32, 8))
+    return first, second, third, fourth
+
+
+def _clip_key(clip: Clip) -> bytes:
+    parts = (clip.id, clip.path, clip.start, clip.duration, clip.dataset, clip.split, clip.texts)
+    return json.dumps(parts).encode()

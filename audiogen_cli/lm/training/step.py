@@ -1,0 +1,138 @@
+"""One step of the language model's training and its validation (sec. 3.2 eq. 3): cross-entropy on codes, given text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from audiogen_cli.lm.config import TrainConfig
+from audiogen_cli.lm.model import LMOutput
+from audiogen_cli.lm.text.encoders import TextEncoder
+from audiogen_cli.lm.training.datasets import Batch, ExampleSource, collate
+from audiogen_cli.lm.training.state import State, clip_gradients, update_average
+from audiogen_cli.training.schedule import learning_rate
+
+GRAD_CLIP = 1.0  # largest gradient norm; ours: GPT-3's
+
+
+def lm_loss(output: LMOutput, codes: Tensor) -> Tensor:
+    """Return the cross-entropy of codes [B, K, T] (eq. 3) in nats, summed over real frames: [K], one sum per stream."""
+    targets = codes.masked_fill(~output.mask, -1)
+    losses = F.cross_entropy(output.logits.float().flatten(0, 2), targets.flatten(), ignore_index=-1, reduction="none")
+    return losses.unflatten(0, codes.shape).sum((0, 2))
+
+
+def train_step(
+    state: State,
+    micro_batches: Sequence[Batch],
+    n_frames: int,
+    encoder: TextEncoder,
+    config: TrainConfig,
+    accelerator: Accelerator,
+) -> dict[str, float]:
+    """Make one optimizer step; return what to log.
+
+    n_frames: frames of the whole step in all processes. Divided by it, the gradient is that of one large batch, however
+    the examples are dealt out.
+    """
+    optim = config.optim
+    rate = learning_rate(state.step, optim.lr, optim.schedule, optim.warmup_steps, config.max_steps)
+    # Dropout's numbers are a function of the step, so that a resumed run draws what it would have drawn.
+    seeds = np.random.SeedSequence([config.seed, 2, state.step, accelerator.process_index])
+    torch.manual_seed(int(seeds.generate_state(1)[0]))
+    state.model.train()
+    sums = torch.zeros(state.model.config.n_q, device=accelerator.device)
+    for number, batch in enumerate(micro_batches):
+        last = number == len(micro_batches) - 1
+        with nullcontext() if last else accelerator.no_sync(state.network):
+            losses = _losses(state.network, batch, encoder, accelerator, config.code_dropout, config.text_noise)
+            # The mean over streams and frames; DDP and FSDP divide by the processes, hence the factor.
+            accelerator.backward(losses.mean() * (accelerator.num_processes / n_frames))
+        sums += losses.detach()
+    norm = clip_gradients(state, GRAD_CLIP)
+    if bool(norm.isfinite()):  # else the caller stops, with the weights of the step before
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        state.optimizer.step()
+        update_average(state, config.ema_decay)
+    state.optimizer.zero_grad(set_to_none=True)
+    return {**_means(accelerator.reduce(sums, "sum") / n_frames), "grad_norm": float(norm), "lr": rate}
+
+
+@torch.no_grad()
+def validate(
+    state: State, source: ExampleSource, encoder: TextEncoder, config: TrainConfig, accelerator: Accelerator
+) -> dict[str, float]:
+    """Return the loss on at most `validate_samples` rows, evenly spaced: from the beginning, with the first text."""
+    total, size = min(config.validate_samples, len(source)), config.optim.micro_batch
+    chosen = np.linspace(0, len(source) - 1, total).round().astype(int).tolist()
+    own = chosen[accelerator.process_index :: accelerator.num_processes]
+    sums = torch.zeros(state.model.config.n_q + 1, device=accelerator.device)  # per stream, and the frames
+    with state.best() as model:
+        model.eval()
+        # Equally many batches in every process, empty ones if need be: all gather sharded weights together.
+        for start in range(0, math.ceil(total / accelerator.num_processes), size):
+            rows = own[start : start + size]
+            batch = collate([source.validation_example(row) for row in rows or chosen[:1]])
+            sums[:-1] += _losses(model, batch, encoder, accelerator) * bool(rows)
+            sums[-1] += int(batch.frames_mask.sum()) * bool(rows)
+    sums = accelerator.reduce(sums, "sum")
+    return _means(sums[:-1] / sums[-1])
+
+
+def corrupt_codes(codes: Tensor, share: float) -> Tensor:
+    """Replace a `share` of codes [B, K, T] by the codes of another example of the micro-batch at the same place.
+
+    # ours: the codes that a model reads while it generates are never quite those it learned from, and they tell it more
+    than the text does. So each example has a share of its own, from none to all, with the mean `share`: with most codes
+    from another example, the model learns to rely on the text.
+    """
+    if not 0 < share < 1:
+        return codes.roll(1, 0) if share else codes
+    own = torch.rand(len(codes), 1, 1, device=codes.device) ** (1 / share - 1)
+    return torch.where(torch.rand(codes.shape, device=codes.device) < own, codes.roll(1, 0), codes)
+
+
+def add_text_noise(text: Tensor, most: float) -> Tensor:
+    """Add noise of up to `most` times their length to text vectors [B, L, D]; the sum keeps about that length.
+
+    # ours: a word that no training text has lies between those that they have. Each example has a strength of its own,
+    uniform from 0 to `most`, so that a model learns the neighborhood of a word along with the word.
+    """
+    if not most:
+        return text
+    strength = most * torch.rand(len(text), 1, 1, device=text.device)
+    noise = torch.randn_like(text) * (text.norm(dim=-1, keepdim=True) / math.sqrt(text.shape[-1]))
+    return (text + strength * noise) / (1 + strength**2).sqrt()
+
+
+def _losses(
+    network: nn.Module,
+    batch: Batch,
+    encoder: TextEncoder,
+    accelerator: Accelerator,
+    code_dropout: float = 0.0,
+    text_noise: float = 0.0,
+) -> Tensor:
+    """Return the loss sums [K] of a micro-batch."""
+    device = accelerator.device
+    codes, mask = batch.codes.to(device), batch.frames_mask.to(device)
+    text, text_mask = (each.to(device) for each in encoder.batch(batch.texts))
+    text = add_text_noise(text, text_noise)
+    read = corrupt_codes(codes, code_dropout)
+    with accelerator.autocast():
+        output = network(read, text, text_mask, mask)
+    return lm_loss(output, codes)
+
+
+def _means(streams: Tensor) -> dict[str, float]:
+    losses = streams.tolist()
+    each = {f"loss_{k}": loss for k, loss in enumerate(losses)} if len(losses) > 1 else {}
+    return {"loss": sum(losses) / len(losses), **each}

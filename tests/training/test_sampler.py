@@ -1,0 +1,45 @@
+"""The order of examples is a permutation that needs no memory; processes share each step."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audiogen_cli.training.sampler import ExampleOrder, RankBatchSampler
+
+
+@given(n=st.integers(1, 50), epoch=st.integers(0, 5), seed=st.integers(0, 1000))
+def test_every_epoch_sees_every_item_once_from_any_start(n, epoch, seed):
+    forwards = ExampleOrder(n, seed)
+    seen = [forwards[i] for i in range(epoch * n, (epoch + 1) * n)]
+    assert sorted(seen) == list(range(n))
+    assert ExampleOrder(n, seed)[epoch * n + n // 2] == seen[n // 2]
+
+
+def test_epochs_and_seeds_differ():
+    def first(seed: int, epoch: int) -> list[int]:
+        order = ExampleOrder(40, seed)
+        return [order[i] for i in range(epoch * 40, epoch * 40 + 40)]
+
+    assert first(0, 0) != first(0, 1)
+    assert first(0, 0) != first(1, 0)
+
+
+@given(
+    processes=st.integers(1, 7),
+    per_process=st.integers(1, 5),
+    extra=st.integers(0, 6),
+    micro_batch=st.integers(0, 6),
+)
+def test_every_example_is_read_once_by_one_process(processes, per_process, extra, micro_batch):
+    size = processes * per_process + min(extra, processes - 1)
+    samplers = [
+        RankBatchSampler(lambda step: range(step * size, (step + 1) * size), range(2, 4), rank, processes, micro_batch)
+        for rank in range(processes)
+    ]
+    for step in (2, 3):
+        shares = [sampler.batches(step) for sampler in samplers]
+        assert all(share and all(0 < len(batch) <= (micro_batch or size) for batch in share) for share in shares)
+        own = [sum(map(len, share)) for share in shares]
+        assert max(own) - min(own) <= 1
+        read = sorted(i for share in shares for batch in share for i in batch)
+        assert read == list(range(step * size, (step + 1) * size))
+    assert list(samplers[0]) == samplers[0].batches(2) + samplers[0].batches(3)
