@@ -20,7 +20,7 @@ from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import PRESETS, LMConfig, ModelShape, TextConfig
 from audiogen_cli.lm.decoding.continuous_batch import CpuLane
 from audiogen_cli.lm.decoding.engine import Engine
-from audiogen_cli.lm.decoding.requests import Job
+from audiogen_cli.lm.decoding.requests import DecodingRequest
 from audiogen_cli.lm.decoding.static_batch import Lane
 from audiogen_cli.lm.kernels.linear import packed_layers
 from audiogen_cli.lm.model import AudioLanguageModel
@@ -81,7 +81,7 @@ class _LateCpuLane(CpuLane):
         return [(torch.randn(shape), torch.randn(shape)) for _ in memories]
 
 
-def _late_lane(engine: Engine, jobs: Sequence[Job]) -> _LateLane | _LateCpuLane:
+def _late_lane(engine: Engine, jobs: Sequence[DecodingRequest]) -> _LateLane | _LateCpuLane:
     if engine.continuous:
         return _LateCpuLane(engine.model, engine.cache_dtype, jobs, len(jobs))
     return _LateLane(engine.model, jobs, engine.static)
@@ -175,12 +175,12 @@ def _random_model(config: LMConfig, device: torch.device) -> AudioLanguageModel:
     return AudioLanguageModel(config).to(device).requires_grad_(False)
 
 
-def _job(setup: Setup, config: LMConfig, seed: int) -> Job:
+def _job(setup: Setup, config: LMConfig, seed: int) -> DecodingRequest:
     numbers = torch.Generator().manual_seed(seed)
     text = torch.randn(TEXT_LENGTH, config.text_width, generator=numbers)
     prompt = torch.randint(config.codebook_size, (config.n_q, setup.cached), generator=numbers)
     n_frames = setup.cached + WARM_STEPS + setup.steps
-    return Job(text, n_frames, seed, config.sampling, prompt if setup.cached else None)
+    return DecodingRequest(text, n_frames, seed, config.sampling, prompt if setup.cached else None)
 
 
 def _peer(setup: Setup, config: LMConfig, device: torch.device) -> Callable[[], Iterator[Tensor]]:

@@ -34,8 +34,8 @@ class Probe:
     centre: Tensor  # [D], the mean of the training texts' vectors
 
     @torch.inference_mode()
-    def fit(self, model: AudioLanguageModel, codes: Tensor, text: Tensor) -> float:
-        """How well a sound fits a text: the cosine of their vectors, in [-1, 1].
+    def score(self, model: AudioLanguageModel, codes: Tensor, text: Tensor) -> float:
+        """Score how well a sound fits a text: the cosine of their vectors, in [-1, 1].
 
         codes: [K, T] int64; text: [L, D], the encoder's vectors. Beyond the trained window, the mean over consecutive
         windows, by their lengths.

@@ -13,7 +13,7 @@ from audiogen_cli.lm.decoding.cpu_step import BLOCK, CpuStep, Past
 from audiogen_cli.lm.decoding.requests import (
     TEXT_BUCKET,
     UNKNOWN,
-    Job,
+    DecodingRequest,
     Window,
     additive,
     lay_out,
@@ -40,7 +40,7 @@ class _Slot:
     """A sample that is being decoded."""
 
     number: int  # of its job
-    job: Job
+    job: DecodingRequest
     rows: list[_Row]
     windows: list[Window]  # this one and those to come
     at: int  # the step to be read next
@@ -58,7 +58,9 @@ class CpuLane:
     numbers are the same bit for bit in any company.
     """
 
-    def __init__(self, model: AudioLanguageModel, dtype: torch.dtype, jobs: Sequence[Job], n_slots: int) -> None:
+    def __init__(
+        self, model: AudioLanguageModel, dtype: torch.dtype, jobs: Sequence[DecodingRequest], n_slots: int
+    ) -> None:
         """model: packed. dtype: of keys and values. jobs: all guided or none, decoded in this order."""
         self.model, self.jobs = model, jobs
         config: LMConfig = model.config
@@ -152,7 +154,7 @@ class CpuLane:
         if job is not None:
             steps, numbers = lay_out(self.config, job, job.n_frames)
             self.steps[index, :, : steps.shape[2]], self.uniforms[index, :, : steps.shape[2]] = steps[0], numbers[0]
-            rows = [self._read_text(text) for text in (job.text, None)[: self.copies]]
+            rows = [self._read_text(text) for text in (job.vectors, None)[: self.copies]]
             slot = _Slot(number, job, rows, windows(self.config, job.n_prompt, job.n_frames), 0)
             self.slots[index] = slot
             for copy, row in enumerate(rows):

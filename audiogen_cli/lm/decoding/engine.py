@@ -17,7 +17,7 @@ from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.decoding.continuous_batch import CpuLane
 from audiogen_cli.lm.decoding.cpu_step import cache_dtype
-from audiogen_cli.lm.decoding.requests import Job, text_columns, window_steps
+from audiogen_cli.lm.decoding.requests import DecodingRequest, text_columns, window_steps
 from audiogen_cli.lm.decoding.static_batch import Lane
 from audiogen_cli.lm.kernels.linear import LANE_ROWS, MAX_ROWS, Linear, pack_linears, packed_layers
 from audiogen_cli.lm.model import AudioLanguageModel
@@ -47,7 +47,7 @@ class Engine:
                 self.most_rows = LANE_ROWS
 
     @torch.inference_mode()
-    def generate(self, jobs: Sequence[Job], batch_size: int | None = None) -> Iterator[tuple[int, Tensor]]:
+    def generate(self, jobs: Sequence[DecodingRequest], batch_size: int | None = None) -> Iterator[tuple[int, Tensor]]:
         """Decode all jobs; yields (index, codes [K, T] int64 on the CPU) as they end, not in order.
 
         batch_size: most samples at once; on a CPU there are at most MAX_ROWS rows anyway.
@@ -57,7 +57,7 @@ class Engine:
             yield from ((members[number], codes) for number, codes in lane.run())
 
     @torch.inference_mode()
-    def stream(self, job: Job, block_frames: int) -> Iterator[Tensor]:
+    def stream(self, job: DecodingRequest, block_frames: int) -> Iterator[Tensor]:
         """Decode one job; yields blocks [K, t] of final codes, on the CPU, as soon as they are decided.
 
         The prompt comes first. Joined, the blocks are bit for bit what `generate` returns; t = block_frames but for
@@ -77,12 +77,12 @@ class Engine:
         """Whether a lane takes jobs of any shape, one after another; else its jobs must have equal shapes."""
         return self.exact and not self.static
 
-    def _lane(self, jobs: Sequence[Job], batch_size: int | None = None) -> Lane | CpuLane:
+    def _lane(self, jobs: Sequence[DecodingRequest], batch_size: int | None = None) -> Lane | CpuLane:
         if self.continuous:
             return CpuLane(self.model, self.cache_dtype, jobs, self._n_slots(jobs, batch_size or CPU_BATCH))
         return Lane(self.model, jobs, self.static)
 
-    def _lanes(self, jobs: Sequence[Job], batch_size: int | None) -> list[list[int]]:
+    def _lanes(self, jobs: Sequence[DecodingRequest], batch_size: int | None) -> list[list[int]]:
         """Indices of jobs that share a lane, in the order to decode them in."""
         groups: dict[tuple[bool, int, int], list[int]] = {}
         for index, job in enumerate(jobs):
@@ -95,7 +95,7 @@ class Engine:
         size = batch_size or GPU_BATCH
         return [members[at : at + size] for members in groups.values() for at in range(0, len(members), size)]
 
-    def _n_slots(self, jobs: Sequence[Job], most: int) -> int:
+    def _n_slots(self, jobs: Sequence[DecodingRequest], most: int) -> int:
         """How many of these jobs to decode side by side: at most so many, and what rows and memory allow."""
         copies = 1 + jobs[0].guided
         n_columns = max(text_columns(job) + min(job.n_frames, window_steps(self.config)) for job in jobs)

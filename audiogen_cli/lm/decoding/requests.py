@@ -16,10 +16,10 @@ UNKNOWN = -1  # a code still to be predicted
 
 
 @dataclass(frozen=True)
-class Job:
-    """One sample to decode."""
+class DecodingRequest:
+    """One sequence of codes to decode."""
 
-    text: Tensor | None  # [L, D], the encoder's vectors; None: without text
+    vectors: Tensor | None  # [L, D], the text's; None: without text
     n_frames: int  # T, with the prompt's
     seed: int
     sampling: Sampling = field(default_factory=Sampling)
@@ -33,7 +33,7 @@ class Job:
     @property
     def guided(self) -> bool:
         """Whether a row without text is needed beside the one with it."""
-        return self.text is not None and self.sampling.guidance != 1
+        return self.vectors is not None and self.sampling.guidance != 1
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,13 @@ def count_frames(config: LMConfig, n_prompt: int, n_frames: int) -> tuple[int, i
     return sum(each.end - each.known for each in found), sum(each.known - each.start for each in found[1:])
 
 
-def text_columns(job: Job) -> int:
+def text_columns(job: DecodingRequest) -> int:
     """Columns that a job's text is padded to."""
-    n_text = 1 if job.text is None else max(1, len(job.text))
+    n_text = 1 if job.vectors is None else max(1, len(job.vectors))
     return -(-n_text // TEXT_BUCKET) * TEXT_BUCKET
 
 
-def lay_out(config: LMConfig, job: Job, n_frames: int) -> tuple[Tensor, Tensor]:
+def lay_out(config: LMConfig, job: DecodingRequest, n_frames: int) -> tuple[Tensor, Tensor]:
     """A sample's steps and its random numbers, each at the step that it decides: [1, K, 1 + n_frames + late] both.
 
     The steps hold the prompt, UNKNOWN where a code is to be predicted, and the special token elsewhere.

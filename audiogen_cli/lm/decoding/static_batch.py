@@ -12,7 +12,7 @@ from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.decoding.cuda_graphs import Replay
 from audiogen_cli.lm.decoding.requests import (
     UNKNOWN,
-    Job,
+    DecodingRequest,
     Window,
     additive,
     lay_out,
@@ -34,7 +34,7 @@ class Lane:
     static: the steps have few shapes and are recorded, see `Replay`.
     """
 
-    def __init__(self, model: AudioLanguageModel, jobs: Sequence[Job], static: bool) -> None:
+    def __init__(self, model: AudioLanguageModel, jobs: Sequence[DecodingRequest], static: bool) -> None:
         self.model, self.jobs, self.static = model, jobs, static
         self.config: LMConfig = model.config
         self.device, self.dtype = model.null_text.device, model.null_text.dtype
@@ -145,7 +145,7 @@ class Lane:
 
     def _read_texts(self, n_columns: int) -> None:
         """Everything that follows from the texts: prefix, lengths and padding, cross-attention keys and values."""
-        texts = [job.text for job in self.jobs] + [None] * (self.n_samples * (self.copies - 1))
+        texts = [job.vectors for job in self.jobs] + [None] * (self.n_samples * (self.copies - 1))
         text = torch.zeros(len(texts), n_columns, self.config.text_width)
         mask = torch.zeros(len(texts), n_columns, dtype=torch.bool)
         for row, vectors in enumerate(texts):
