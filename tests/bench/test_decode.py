@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers.worlds import CONFIG, make_model
+from helpers.zoo import CONFIG, make_model
 
 from audiogen_cli.bench import decode as benchmark
 from audiogen_cli.bench.decode import Setup, measure_lm, step_bytes

@@ -15,8 +15,8 @@ from audiogen_cli.app import COMMANDS
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
-def test_help_loads_nothing_heavy_and_opens_with_an_example(audiogen, command: str) -> None:
-    result = audiogen(*[command] if command else [], "--help", python=("-X", "importtime"))
+def test_help_loads_nothing_heavy_and_opens_with_an_example(audiogen_process, command: str) -> None:
+    result = audiogen_process(*[command] if command else [], "--help", python=("-X", "importtime"))
     assert result.returncode == 0
     imported = {
         line.rsplit("|", 1)[1].strip() for line in result.stderr.splitlines() if line.startswith("import time:")
@@ -88,8 +88,10 @@ def test_version(audiogen) -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_bad_input_is_one_line_and_exit_code_2(audiogen, tmp_path: Path, arguments: list[str], message: str) -> None:
-    result = audiogen(*arguments, python=("-X", "importtime"))
+def test_bad_input_is_one_line_and_exit_code_2(
+    audiogen_process, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    result = audiogen_process(*arguments, python=("-X", "importtime"))
     errors = [line for line in result.stderr.splitlines() if not line.startswith("import time:")]
     assert result.returncode == 2
     assert result.stdout == ""

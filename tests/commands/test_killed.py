@@ -69,9 +69,9 @@ def test_prep_goes_on_after_kills(sounds: Path, tmp_path: Path) -> None:
     assert not list((tmp_path / "killed").glob(".mine*.tmp"))
 
 
-def test_tokenize_goes_on_after_kills(sounds: Path, model: Path, tmp_path: Path) -> None:
+def test_tokenize_goes_on_after_kills(sounds: Path, tiny_lm: Path, tmp_path: Path) -> None:
     run(["prep", "--folder", sounds, "--name", "mine", "--workers", 1, "--out", tmp_path / "manifests"])
-    common: list[object] = ["tokenize", "--manifests", tmp_path / "manifests", "--codec", model]
+    common: list[object] = ["tokenize", "--manifests", tmp_path / "manifests", "--codec", tiny_lm]
     common += ["--mix", 9, "--device", "cpu"]  # 600 rows: two shards
     duration = run([*common, "--out", tmp_path / "calm"])
     disturb([*common, "--out", tmp_path / "killed"], duration, seed=2)

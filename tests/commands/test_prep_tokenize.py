@@ -23,7 +23,7 @@ def sounds(tmp_path: Path) -> Path:
     return tmp_path / "sounds"
 
 
-def test_a_folder_becomes_a_manifest_and_shards(audiogen, sounds: Path, model: Path, tmp_path: Path) -> None:
+def test_a_folder_becomes_a_manifest_and_shards(audiogen, sounds: Path, tiny_lm: Path, tmp_path: Path) -> None:
     prepared = audiogen("prep", "--folder", sounds, "--name", "mine", "--out", "manifests", "--workers", "1")
     assert prepared.returncode == 0
     assert prepared.stdout == "manifests/mine.parquet\n"  # the result, and nothing else
@@ -33,7 +33,7 @@ def test_a_folder_becomes_a_manifest_and_shards(audiogen, sounds: Path, model: P
     assert sorted(reasons) == ["speech", "unreadable"]
 
     # a language model's folder stands for the codec in it
-    arguments = ("--manifests", "manifests", "--codec", model, "--out", "tokens", "--mix", "1", "--device", "cpu")
+    arguments = ("--manifests", "manifests", "--codec", tiny_lm, "--out", "tokens", "--mix", "1", "--device", "cpu")
     tokenized = audiogen("tokenize", *arguments, "--json")
     assert tokenized.returncode == 0, tokenized.stderr
     counts = json.loads(tokenized.stdout)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.worlds import make_codec, make_rows, make_shards, make_word_vectors
+from helpers.zoo import make_codec, make_rows, make_shards, make_word_vectors
 
 SMALL = ("model.dim=16", "model.n_layers=1", "model.n_heads=2", "model.dropout=0", "optim.batch_size=6")
 SHORT = ("optim.micro_batch=2", "crop_seconds=0.48", "log_every=1", "precision=no", "text.name=vectors")

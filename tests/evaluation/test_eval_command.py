@@ -254,7 +254,7 @@ class TestModel:
         options: dict[str, Any],
         task: str,
     ) -> None:
-        monkeypatch.setattr(f"audiogen_cli.evaluation.{task}.is_main_process", lambda: False)
+        monkeypatch.setattr(f"audiogen_cli.evaluation.tasks.{task}.is_main_process", lambda: False)
         assert eval_(**options, task=task, prompt_seconds="0.1", limit=2) == 0
         assert len(generator.requests) == (2 if task == "generation" else 6)
         assert not (options["out"] / "results.json").exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers.worlds import make_codec, make_rows, make_shards
+from helpers.zoo import make_codec, make_rows, make_shards
 
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.training.preflight import check_streams, find_codec

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 import torch
 from accelerate.state import AcceleratorState, PartialState
-from helpers.worlds import CODEBOOK_SIZE, N_Q, make_codec, make_rows, make_shards, make_word_vectors
+from helpers.zoo import CODEBOOK_SIZE, N_Q, make_codec, make_rows, make_shards
 
 from audiogen_cli.data.manifest import Clip, write_manifest
 from audiogen_cli.errors import AudiogenError, InputError, Interrupted
@@ -42,11 +42,8 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    root = tmp_path_factory.mktemp("world")
-    codec = make_codec(root / "codec")
-    rows = make_rows([12, 9, 20, 12, 15, 11, 12, 7, 30]) + make_rows([12, 10, 8], "val")
-    return World(make_word_vectors(root / "vectors"), codec, make_shards(root / "tokens", codec, rows))
+def world(word_vectors: Path, tiny_codec: Path, token_shards: Path) -> World:
+    return World(word_vectors, tiny_codec, token_shards)
 
 
 @pytest.fixture(autouse=True)
