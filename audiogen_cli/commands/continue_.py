@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -72,5 +71,5 @@ def continue_(
     settings = override(config.sampling, {**sampling, "layers": 1})  # a single sound is continued
     request = plan_continuation(prompt, settings, audio, prompt_seconds, output, config.sample_rate)
     request = replace(request, seed_drawn=seed is None)
-    load = partial(load_generator, folder, device, dtype.value)
+    load = lambda: load_generator(folder, device, dtype.value)  # noqa: E731
     render([request], load, RenderOptions(sidecars=json_), config.sample_rate, json_)

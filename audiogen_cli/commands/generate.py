@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -41,8 +40,8 @@ def generate(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Read prompts from a .txt, .csv or .jsonl file, or from stdin (-). Columns: prompt, and optionally seed,"
-            " duration, name and every sampling flag, as in top_p.",
+            help="Read prompts from a .txt, .csv or .jsonl file, or from stdin (-). Columns: prompt, and optionally"
+            " name, seed, duration and every sampling flag, as in top_p.",
         ),
     ] = None,
     model: ModelOption = None,
@@ -113,7 +112,7 @@ def generate(
     )
     requests = plan_requests(chosen, defaults, samples, output, out_dir)
     options = RenderOptions(batch_size, sidecars=json_ or out_dir is not None, normalize=normalize)
-    load = partial(load_generator, folder, device, dtype.value)
+    load = lambda: load_generator(folder, device, dtype.value)  # noqa: E731
     if stream:
         render_stream(requests[0], load, options, config.sample_rate, json_)
     else:
@@ -152,8 +151,8 @@ def _check_single_draw(sampling: Mapping[str, Any]) -> None:
 
 
 def _prompts(texts: list[str], source: Path | None, unconditional: bool) -> list[Prompt]:
-    from audiogen_cli.lm.generation.prompts import Prompt, read_prompts
     from audiogen_cli.errors import InputError
+    from audiogen_cli.lm.generation.prompts import Prompt, read_prompts
 
     if (bool(texts), source is not None, unconditional).count(True) != 1:
         raise InputError('say what to generate: either prompts, as in "a dog barks", or --prompts, or --unconditional')

@@ -17,8 +17,8 @@ import soundfile
 from audiogen_cli.commands.generate import generate
 from audiogen_cli.data.audio import probe, read_audio, write_audio
 from audiogen_cli.errors import AudiogenError, InputError
-from audiogen_cli.lm.generation import writer as render
-from audiogen_cli.lm.generation.generator import Generator, Request
+from audiogen_cli.lm.generation import writer
+from audiogen_cli.lm.generation.generator import Generator, Prepared
 from audiogen_cli.model_folder import fingerprint
 
 RATE = 16_000
@@ -122,7 +122,7 @@ def test_a_second_run_makes_only_what_is_missing(
     changed = {path.stem for path, time in before.items() if path.stat().st_mtime_ns != time}
     assert changed == {"0002-wind"}
     third, err = run()
-    assert third == second and err == "3 of 3 sounds are there already and kept; --overwrite makes them again\n"
+    assert third == second and err == "3 of 3 sounds are there already and kept; --overwrite replaces them\n"
     assert "weights tiny" in run(overwrite=True)[1]
 
 
@@ -131,7 +131,7 @@ def test_a_finished_run_needs_no_model_in_memory(
 ) -> None:
     for _ in range(2):
         generate(["rain"], out_dir=tmp_path, model=str(tiny_lm), duration=0.2)
-        monkeypatch.setattr(render, "load_generator", None)
+        monkeypatch.setattr(writer, "load_generator", None)
     assert capsys.readouterr().out.splitlines() == [str(tmp_path / "0001-rain.wav")] * 2
 
 
@@ -160,11 +160,11 @@ def test_a_summary_tells_how_long_and_how_loud(
 def test_long_work_is_told_beforehand(
     tmp_path: Path, tiny_lm: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audiogen_cli.commands.terminal.rendering.LONG_SECONDS", 6)
-    monkeypatch.setattr("audiogen_cli.commands.terminal.rendering.LONG_WAIT", 0)
+    monkeypatch.setattr("audiogen_cli.lm.generation.writer.LONG_SECONDS", 6)
+    monkeypatch.setattr("audiogen_cli.lm.generation.writer.LONG_WAIT", 0)
     generate(["rain"], tmp_path / "x.wav", model=str(tiny_lm), duration=6, seed=1)
     _, note, cost, *_ = capsys.readouterr().err.splitlines()
-    assert note == "note: trained on 5 s; beyond, the model hears its own last 2.5 to 5 s"
+    assert note == "note: trained on 5 s; what comes later is generated from the last 2.5 to 5 s"
     assert re.fullmatch(r"6 s of sound, about .+ of computing on cpu", cost)
     assert probe(tmp_path / "x.wav").n_samples == 6 * RATE
 
@@ -172,9 +172,9 @@ def test_long_work_is_told_beforehand(
 def test_candidates_count_as_work(
     tmp_path: Path, tiny_lm: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audiogen_cli.commands.terminal.rendering.LONG_SECONDS", 2)
+    monkeypatch.setattr("audiogen_cli.lm.generation.writer.LONG_SECONDS", 2)
     asked, waits = [], iter([9.9, 10.0])
-    monkeypatch.setattr(Generator, "estimate", lambda self, *given: asked.append(given[0]) or next(waits))
+    monkeypatch.setattr(Generator, "estimate_seconds", lambda self, *given: asked.append(given[0]) or next(waits))
     generate(["rain"], tmp_path / "x.wav", model=str(tiny_lm), duration=1, seed=1)
     assert not asked and "computing" not in capsys.readouterr().err
     for told in (False, True):  # what does not take long needs no warning
@@ -242,7 +242,7 @@ class TestStream:
     def test_what_is_cut_short_leaves_no_file(
         self, tmp_path: Path, tiny_lm: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def break_off(self: Generator, request: Request) -> Iterator[np.ndarray]:
+        def break_off(self: Generator, prepared: Prepared) -> Iterator[np.ndarray]:
             yield np.zeros(100, np.float32)
             assert probe(tmp_path / "x.wav").n_samples == 100  # whole at every moment
             raise KeyboardInterrupt
@@ -261,7 +261,7 @@ class TestStream:
             ({"output": "x.wav", "samples": 2}, "2 sounds cannot go into one file"),
             ({"output": "x.wav", "normalize": True}, "--normalize needs the whole sound"),
             ({"output": "x.wav", "candidates": 2}, "cannot choose among candidates"),
-            ({"output": "x.wav", "layers": 2}, "cannot level layers"),
+            ({"output": "x.wav", "layers": 2}, "cannot mix layers"),
             ({"output": "-", "json_": True}, "both go to stdout"),
             ({"output": "x.wav", "duration": 1e6}, "WAV holds at most 37 h"),
         ],
@@ -283,7 +283,7 @@ def test_one_failure_leaves_the_others_and_exits_with_1(
             raise AudiogenError(f"{path}: disk full")
         write_audio(path, wav, sample_rate)
 
-    monkeypatch.setattr(render, "write_audio", write)
+    monkeypatch.setattr(writer, "write_audio", write)
     with pytest.raises(AudiogenError, match="1 of 2 sounds failed") as error:
         generate(["rain", "wind"], out_dir=tmp_path, model=str(tiny_lm), duration=0.2, seed=1)
     assert error.value.exit_code == 1

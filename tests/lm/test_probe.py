@@ -76,8 +76,8 @@ def test_fit_is_a_cosine_over_windows() -> None:
         float(F.cosine_similarity(probe.weight @ features(model, part[None])[0] + probe.bias, wanted, dim=0))
         for part in (codes[:, :window], codes[:, window:])
     ]
-    assert probe.fit(model, codes, text) == pytest.approx((each[0] * window + each[1] * 4) / (window + 4), abs=1e-5)
-    assert probe.fit(model, codes, 7 * text) == pytest.approx(probe.fit(model, codes, text), abs=1e-5)
+    assert probe.score(model, codes, text) == pytest.approx((each[0] * window + each[1] * 4) / (window + 4), abs=1e-5)
+    assert probe.score(model, codes, 7 * text) == pytest.approx(probe.score(model, codes, text), abs=1e-5)
 
 
 def test_files(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ ModelOption = Annotated[
 OutputOption = Annotated[
     Path | None,
     typer.Option(
-        "-o", "--output", metavar="FILE", help="The file to write: .wav, .flac or .ogg; replaced if it exists."
+        "-o", "--output", metavar="FILE", help="The .wav, .flac or .ogg file to write; replaced if it exists."
     ),
 ]
 SeedOption = Annotated[

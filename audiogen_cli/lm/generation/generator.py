@@ -76,7 +76,7 @@ class Generator:
         dtype: str = "auto",
         folder: Path | None = None,
     ) -> None:
-        """lm: prepared for decoding, it serves for nothing else afterwards. folder: holds probe, license and weights."""
+        """lm: prepared here for decoding and of no other use afterwards. folder: with probe, license and weights."""
         self.folder, self.config = folder, lm.config
         self.codec, self.encoder, self.engine = codec, encoder, Engine(lm, dtype)
         self.device, self.dtype = lm.null_text.device, self.engine.dtype
@@ -120,6 +120,10 @@ class Generator:
         """The model's own default settings."""
         return self.config.sampling
 
+    def knows(self, prompt: str) -> bool:
+        """Return whether the model knows a word of a prompt."""
+        return len(self._encode([prompt])[1][0]) > 0
+
     def prepare(self, request: GenerationRequest) -> Prepared:
         """Read a request's text and encode its prompt audio. Raises InputError if the request cannot be met."""
         n_samples, n_prompt = self._count_samples(request)
@@ -156,14 +160,19 @@ class Generator:
         return Prepared(request, n_samples, texts, tuple(tracks), n_skipped)
 
     def generate(
-        self, prepared: Sequence[Prepared], batch_size: int | None = None, progress: Progress = lambda seconds: None
+        self,
+        requests: Sequence[GenerationRequest | Prepared],
+        batch_size: int | None = None,
+        progress: Progress = lambda seconds: None,
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Generate all sounds; yield (index, samples [n] float32), n = round(duration · sample_rate), when ready.
 
         batch_size: most sounds decoded at once; halved whenever memory runs out, which changes no sound. progress:
         called with the seconds of new sound generated so far, all together.
-        Raises AudiogenError, after all others are done, if a sound is too long for the memory by itself.
+        Raises InputError, before anything is generated, if a request cannot be met; AudiogenError, after all others
+        are done, if a sound is too long for the memory by itself.
         """
+        prepared = [each if isinstance(each, Prepared) else self.prepare(each) for each in requests]
         for index, each in enumerate(prepared):
             if not each.tracks:
                 yield index, each.prompt

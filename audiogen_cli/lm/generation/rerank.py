@@ -1,8 +1,8 @@
 """Reranking: several candidates for one sound, of which the one that fits its text best is kept.
 
-# ours: the paper keeps what it draws. Guidance makes every step likely given the text, but a draw may still lead astray,
-and the rest then follows it. The model's probe (`lm.probe`) judges the finished candidates. On a CPU, whose steps have
-room for several rows, a few candidates cost little more than one.
+# ours: the paper keeps what it draws. Guidance makes every step likely given the text, but an unlucky token leads all
+that follow it astray. The model's probe (`lm.probe`) judges the finished candidates. On a CPU, whose steps have room
+for several rows, a few candidates cost little more than one.
 """
 
 from __future__ import annotations

@@ -76,7 +76,8 @@ def write_sounds(
 
     With one process a result comes as soon as it can; with several, which divide the requests and each yield every
     result, all come at the end. A sound that cannot be written is a failure, and so are those left when the device
-    runs out of memory. generator: None if all are finished. Raises InputError, before anything is generated, if a request cannot be met.
+    runs out of memory. generator: None if all are finished. say: called with notes for the user.
+    Raises InputError, before anything is generated, if a request cannot be met.
     """
     finished = finished or {}
     todo = [index for index in range(len(requests)) if index not in finished]

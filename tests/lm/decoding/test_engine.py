@@ -11,7 +11,7 @@ from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.decoding.continuous_batch import CpuLane
 from audiogen_cli.lm.decoding.engine import Engine, choose_dtype
-from audiogen_cli.lm.decoding.requests import Job, Window, count_frames, windows
+from audiogen_cli.lm.decoding.requests import DecodingRequest, Window, count_frames, windows
 from audiogen_cli.lm.model import AudioLanguageModel
 
 
@@ -19,12 +19,12 @@ def make_text(length: int, seed: int = 0) -> Tensor:
     return torch.randn(length, CONFIG.text_width, generator=torch.Generator().manual_seed(seed))
 
 
-def run(engine: Engine, jobs: list[Job], batch_size: int | None = None) -> list[Tensor]:
+def run(engine: Engine, jobs: list[DecodingRequest], batch_size: int | None = None) -> list[Tensor]:
     return [codes for _, codes in sorted(engine.generate(jobs, batch_size), key=lambda pair: pair[0])]
 
 
 @torch.inference_mode()
-def greedy_by_full_forwards(model: AudioLanguageModel, job: Job) -> Tensor:
+def greedy_by_full_forwards(model: AudioLanguageModel, job: DecodingRequest) -> Tensor:
     """The same decoding without cache or engine: after every step the whole sequence is computed anew."""
     config, guidance = model.config, job.sampling.guidance
     late = config.stream_delays
@@ -33,7 +33,7 @@ def greedy_by_full_forwards(model: AudioLanguageModel, job: Job) -> Tensor:
     if job.prompt is not None:
         codes[0, :, :known] = job.prompt
     nothing = torch.zeros(1, 1, config.text_width), torch.zeros(1, 1, dtype=torch.bool)
-    some = nothing if job.text is None else (job.text[None], torch.ones(1, len(job.text), dtype=torch.bool))
+    some = nothing if job.vectors is None else (job.vectors[None], torch.ones(1, len(job.vectors), dtype=torch.bool))
     for step in range(known + 1, 1 + job.n_frames + max(late)):
         with_text, without = (model(codes, *text).logits.log_softmax(-1) for text in (some, nothing))
         best = (guidance * with_text + (1 - guidance) * without).argmax(-1)
@@ -49,7 +49,7 @@ def test_cached_decoding_is_the_full_forward(changes: dict[str, object], prompt_
     model = make_model(**changes)
     prompt = torch.randint(CONFIG.codebook_size, (3, prompt_frames)) if prompt_frames else None
     for text in (None, make_text(4)):
-        job = Job(text, 11, seed=1, sampling=Sampling(temperature=0), prompt=prompt)
+        job = DecodingRequest(text, 11, seed=1, sampling=Sampling(temperature=0), prompt=prompt)
         expected = greedy_by_full_forwards(model, job)
         assert torch.equal(run(Engine(model), [job])[0], expected)
 
@@ -58,7 +58,7 @@ def test_cached_decoding_is_the_full_forward(changes: dict[str, object], prompt_
 def test_a_sample_is_the_same_alone_and_in_any_company(changes: dict[str, object]) -> None:
     engine = Engine(make_model(max_frames=8, **changes))
     jobs = [
-        Job(
+        DecodingRequest(
             None if i % 7 == 3 else make_text(1 + (5 * i) % 23, i),
             n_frames=5 + (i * 11) % 19,  # most beyond the trained window of 8
             seed=i,
@@ -93,10 +93,10 @@ def test_logits_do_not_depend_on_company(monkeypatch: pytest.MonkeyPatch, dtype:
     """Codes could agree by luck: compare the numbers behind them bit for bit, at positions far apart."""
     engine, seen = Engine(make_model(max_frames=150), dtype), record_logits(monkeypatch)
     jobs = [
-        Job(make_text(40, 0), 200, seed=0, prompt=torch.full((3, 70), 2)),  # slides at its 153rd step
-        Job(make_text(2, 1), 90, seed=1),
-        Job(make_text(1, 2), 30, seed=2),  # the fourth follows in its place
-        Job(make_text(17, 3), 20, seed=3),
+        DecodingRequest(make_text(40, 0), 200, seed=0, prompt=torch.full((3, 70), 2)),  # slides at its 153rd step
+        DecodingRequest(make_text(2, 1), 90, seed=1),
+        DecodingRequest(make_text(1, 2), 30, seed=2),  # the fourth follows in its place
+        DecodingRequest(make_text(17, 3), 20, seed=3),
     ]
     alone = []
     for job in jobs:
@@ -113,14 +113,14 @@ def test_logits_do_not_depend_on_company(monkeypatch: pytest.MonkeyPatch, dtype:
 
 def test_a_longer_sample_begins_like_a_shorter_one() -> None:
     engine = Engine(make_model())
-    short, long = run(engine, [Job(make_text(3), n, seed=5) for n in (10, 17)])
+    short, long = run(engine, [DecodingRequest(make_text(3), n, seed=5) for n in (10, 17)])
     assert torch.equal(long[0, :10], short[0])  # stream 0 comes first; the others end with other neighbours
 
 
 def test_prompt_is_kept_and_seeds_differ() -> None:
     engine = Engine(make_model())
     prompt = torch.randint(CONFIG.codebook_size, (3, 6))
-    jobs = [Job(make_text(3), 16, seed, Sampling(top_p=1.0, guidance=1.0), prompt) for seed in range(2)]
+    jobs = [DecodingRequest(make_text(3), 16, seed, Sampling(top_p=1.0, guidance=1.0), prompt) for seed in range(2)]
     one, two = run(engine, jobs)
     assert torch.equal(one[:, :6], prompt) and torch.equal(two[:, :6], prompt)
     assert not torch.equal(one, two)
@@ -132,7 +132,7 @@ def test_prompt_is_kept_and_seeds_differ() -> None:
 def test_a_stream_is_what_generate_returns(changes: dict[str, object], prompt_frames: int, block_frames: int) -> None:
     engine = Engine(make_model(max_frames=8, **changes))
     prompt = torch.randint(CONFIG.codebook_size, (3, prompt_frames)) if prompt_frames else None
-    job = Job(make_text(3), 21, seed=5, sampling=Sampling(top_p=0.9), prompt=prompt)
+    job = DecodingRequest(make_text(3), 21, seed=5, sampling=Sampling(top_p=0.9), prompt=prompt)
     blocks = list(engine.stream(job, block_frames))
     assert all(block.shape == (3, block_frames) for block in blocks[:-1])
     assert torch.equal(torch.cat(blocks, dim=1), run(engine, [job])[0])
@@ -140,10 +140,10 @@ def test_a_stream_is_what_generate_returns(changes: dict[str, object], prompt_fr
 
 def test_a_stream_speaks_as_soon_as_a_block_is_decided(monkeypatch: pytest.MonkeyPatch) -> None:
     engine, steps = Engine(make_model()), record_logits(monkeypatch)
-    seen = [len(steps) for _ in engine.stream(Job(make_text(3), 12, seed=5), 4)]
+    seen = [len(steps) for _ in engine.stream(DecodingRequest(make_text(3), 12, seed=5), 4)]
     assert seen == [4 + 2, 8 + 2, 12 + 2]  # the last of three streams comes two steps late
     with pytest.raises(ValueError, match="block_frames"):
-        next(engine.stream(Job(None, 3, seed=0), 0))
+        next(engine.stream(DecodingRequest(None, 3, seed=0), 0))
 
 
 @pytest.mark.parametrize("changes", [{}, {"text_prefix": False}])
@@ -151,7 +151,9 @@ def test_steps_of_fixed_shapes_are_the_same_steps(monkeypatch: pytest.MonkeyPatc
     """What CUDA graphs record, run plainly: attention looks at masked columns beyond the present one."""
     monkeypatch.setattr("audiogen_cli.lm.decoding.static_batch.REACH", 8)
     engine = Engine(make_model(**changes))
-    jobs = [Job(make_text(3, i), 31 + i, i, Sampling(temperature=0), torch.full((3, 2), i)) for i in range(3)]
+    jobs = [
+        DecodingRequest(make_text(3, i), 31 + i, i, Sampling(temperature=0), torch.full((3, 2), i)) for i in range(3)
+    ]
     plain = run(engine, jobs)
     engine.static = True
     for one, two in zip(plain, run(engine, jobs), strict=True):
@@ -169,7 +171,9 @@ def test_windows_and_what_they_cost() -> None:
 def test_on_a_cpu_jobs_follow_each_other_in_one_lane(monkeypatch: pytest.MonkeyPatch) -> None:
     engine, steps = Engine(make_model(pattern="parallel")), record_logits(monkeypatch)
     frames = [4, 9, 3, 20, 1, 12, 7]
-    jobs = [Job(make_text(1 + 9 * i), n, seed=i, prompt=torch.zeros(3, n // 2)) for i, n in enumerate(frames)]
+    jobs = [
+        DecodingRequest(make_text(1 + 9 * i), n, seed=i, prompt=torch.zeros(3, n // 2)) for i, n in enumerate(frames)
+    ]
     whole = sum(n - n // 2 for n in frames)
     for size in (1, 2, 3):
         steps.clear()
@@ -181,14 +185,14 @@ def test_on_a_cpu_jobs_follow_each_other_in_one_lane(monkeypatch: pytest.MonkeyP
 def test_recorded_lanes_hold_equal_shapes() -> None:
     engine = Engine(make_model())
     engine.static = True
-    jobs = [Job(make_text(3 + 16 * (i % 2)), 5 + i, seed=i) for i in range(9)]
+    jobs = [DecodingRequest(make_text(3 + 16 * (i % 2)), 5 + i, seed=i) for i in range(9)]
     assert engine._lanes(jobs, None) == [[8, 6, 4, 2, 0], [7, 5, 3, 1]]
     assert [len(lane) for lane in engine._lanes(jobs, 2)] == [2, 2, 1, 2, 2]
 
 
 def test_lanes_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(make_model(pattern="parallel"))
-    jobs = [Job(make_text(3), 5, seed=i) for i in range(5)]
+    jobs = [DecodingRequest(make_text(3), 5, seed=i) for i in range(5)]
     row = 2 * (16 + 5) * CONFIG.dim * 4 * CONFIG.n_layers  # bytes of keys and values
     for rows, size in ((100, 5), (5, 2), (1, 1)):
         monkeypatch.setattr("audiogen_cli.lm.decoding.engine.physical_memory", lambda rows=rows: 2 * rows * row)
@@ -211,7 +215,7 @@ def test_the_number_format_is_chosen_by_device_and_size(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_in_small_formats_sixteen_together_are_sixteen_alone(dtype: str) -> None:
     engine = Engine(make_model(), dtype)
-    jobs = [Job(make_text(1 + i % 3, i), 9, seed=i, sampling=Sampling(top_p=0.9)) for i in range(16)]
+    jobs = [DecodingRequest(make_text(1 + i % 3, i), 9, seed=i, sampling=Sampling(top_p=0.9)) for i in range(16)]
     together = run(engine, jobs, batch_size=16)
     for job, codes in zip(jobs, together, strict=True):
         assert torch.equal(run(engine, [job])[0], codes)
@@ -220,7 +224,7 @@ def test_in_small_formats_sixteen_together_are_sixteen_alone(dtype: str) -> None
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_decodes_what_a_cpu_decodes() -> None:
-    jobs = [Job(make_text(3, i), 30, i, Sampling(temperature=0), torch.full((3, 2), i)) for i in range(6)]
+    jobs = [DecodingRequest(make_text(3, i), 30, i, Sampling(temperature=0), torch.full((3, 2), i)) for i in range(6)]
     on_cpu = run(Engine(make_model()), jobs)
     on_gpu = run(Engine(make_model().cuda()), jobs)
     agreement = [float((one == two).float().mean()) for one, two in zip(on_cpu, on_gpu, strict=True)]

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from audiogen_cli.data.prompts import Prompt, read_prompts
 from audiogen_cli.errors import InputError
+from audiogen_cli.lm.generation.prompts import Prompt, read_prompts
 
 
 def _write(folder: Path, name: str, text: str) -> Path:
@@ -31,8 +31,8 @@ def test_csv_columns_override_and_others_travel_along(tmp_path: Path) -> None:
         "a dog, far away",
         seed=7,
         duration=2.5,
-        top_k=40,
         name="dog",
+        overrides={"top_k": 40},
         extra={"tag": "animal"},
         where=f"{tmp_path / 'p.csv'} line 2",
     )
@@ -42,7 +42,7 @@ def test_csv_columns_override_and_others_travel_along(tmp_path: Path) -> None:
 def test_json_lines_hold_objects_or_strings_and_null_means_no_text(tmp_path: Path) -> None:
     text = '{"prompt": "a dog", "guidance": 2, "temperature": null}\n"rain\u2028fall"\n{"prompt": null, "seed": 3}\n'
     first, second, third = read_prompts(_write(tmp_path, "p.jsonl", text))
-    assert (first.guidance, first.temperature) == (2.0, None)
+    assert first.overrides == {"guidance": 2.0}
     assert second.text == "rain\u2028fall"
     assert (third.text, third.seed) == (None, 3)
 
