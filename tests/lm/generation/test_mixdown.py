@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audiogen_cli.data.audio import measure
+from audiogen_cli.data.loudness import measure
 from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.generation.generator import Generator, Request
 from audiogen_cli.lm.generation.mixdown import FADE, Layer, lay, place_layers
