@@ -259,7 +259,7 @@ def _full_disk(*_: object) -> None:
 
 def test_license_line() -> None:
     assert license_line("\n  CC0 \nmore") == "CC0"
-    assert license_line(" \n") == "no licence is stated"
+    assert license_line(" \n") == "no license is stated"
 
 
 def test_drawn_seeds_differ() -> None:
