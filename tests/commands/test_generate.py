@@ -29,7 +29,7 @@ def test_one_prompt_one_file(tmp_path: Path, tiny_lm: Path, capsys: pytest.Captu
     generate(["a dog barks"], output, model=str(tiny_lm), duration=0.3, seed=1)
     out, err = capsys.readouterr()
     assert out == f"{output}\n"
-    assert err.splitlines()[0] == "weights tiny: CC0: for tests only"
+    assert "tiny" in err.splitlines()[0] and err.splitlines()[0].endswith("CC0: for tests only")
     assert "seed" not in err
     assert (probe(output).n_samples, probe(output).sample_rate) == (4_800, RATE)
     assert [path.name for path in output.parent.iterdir()] == ["dog.wav"]
@@ -100,7 +100,7 @@ def test_other_settings_replace_a_file_and_that_is_said(
 ) -> None:
     for seed in (1, 2):
         generate(["rain"], out_dir=tmp_path, model=str(tiny_lm), duration=0.2, seed=seed)
-    assert "replacing 1 file\n" in capsys.readouterr().err
+    assert "replacing 1 file" in capsys.readouterr().err
 
 
 def test_a_second_run_makes_only_what_is_missing(
@@ -114,7 +114,7 @@ def test_a_second_run_makes_only_what_is_missing(
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     (tmp_path / "0002-wind.wav").unlink()
     second, err = run()
-    assert "2 of 3 sounds are there already and kept" in err and "1 of" not in err
+    assert "2 of 3 sounds" in err and "1 of" not in err
     assert [json.loads(line)["path"] for line in second.splitlines()] == [
         json.loads(line)["path"] for line in first.splitlines()
     ]
@@ -122,8 +122,8 @@ def test_a_second_run_makes_only_what_is_missing(
     changed = {path.stem for path, time in before.items() if path.stat().st_mtime_ns != time}
     assert changed == {"0002-wind"}
     third, err = run()
-    assert third == second and err == "3 of 3 sounds are there already and kept; --overwrite replaces them\n"
-    assert "weights tiny" in run(overwrite=True)[1]
+    assert third == second and "3 of 3 sounds" in err and "--overwrite" in err and err.count("\n") == 1
+    assert "of 3 sounds" not in run(overwrite=True)[1]
 
 
 def test_a_finished_run_needs_no_model_in_memory(
@@ -152,7 +152,7 @@ def test_a_summary_tells_how_long_and_how_loud(
 ) -> None:
     generate(["rain"], tmp_path / "x.wav", model=str(tiny_lm), duration=0.5, seed=1)
     last = capsys.readouterr().err.splitlines()[-1]
-    assert re.fullmatch(r"0.5 s of sound in .+ s, .+ times real time; peak -.+ dBFS.*", last)
+    assert re.search(r"0.5 s of sound in .+ s, .+ real time.+ -.+ dBFS", last)
     generate(["rain", "wind"], out_dir=tmp_path, model=str(tiny_lm), duration=0.5, seed=1)
     assert "2 sounds, 1 s of sound in" in capsys.readouterr().err.splitlines()[-1]
 
@@ -164,8 +164,8 @@ def test_long_work_is_told_beforehand(
     monkeypatch.setattr("audiogen_cli.lm.generation.writer.LONG_WAIT", 0)
     generate(["rain"], tmp_path / "x.wav", model=str(tiny_lm), duration=6, seed=1)
     _, note, cost, *_ = capsys.readouterr().err.splitlines()
-    assert note == "note: trained on 5 s; what comes later is generated from the last 2.5 to 5 s"
-    assert re.fullmatch(r"6 s of sound, about .+ of computing on cpu", cost)
+    assert "trained on 5 s" in note and "2.5 to 5 s" in note
+    assert cost.startswith("6 s of sound, about ") and "cpu" in cost
     assert probe(tmp_path / "x.wav").n_samples == 6 * RATE
 
 
@@ -220,14 +220,15 @@ class TestStream:
         assert 0 < record["first_sound"] < 60 and record["duration"] == 1.3
         assert json.loads((tmp_path / "x.json").read_text()) == record
 
-    def test_stdout_gets_the_same_samples_raw(self, tmp_path: Path, tiny_lm: Path) -> None:
-        command = [sys.executable, "-m", "audiogen_cli", "generate", "rain", "--model", str(tiny_lm), "--seed", "4"]
-        command += ["--duration", "1.3", "--stream", "-o"]
-        raw = subprocess.run([*command, "-"], cwd=tmp_path, capture_output=True, timeout=120)
-        assert raw.returncode == 0 and b"16-bit mono samples at 16000 Hz" in raw.stderr
+    def test_stdout_gets_the_same_samples_raw(
+        self, tmp_path: Path, tiny_lm: Path, capfdbinary: pytest.CaptureFixture[bytes]
+    ) -> None:
+        generate(["rain"], Path("-"), model=str(tiny_lm), duration=1.3, seed=4, stream=True)
+        raw, notes = capfdbinary.readouterr()
+        assert b"16-bit" in notes and b"16000 Hz" in notes
         assert list(tmp_path.iterdir()) == []
         generate(["rain"], tmp_path / "x.wav", model=str(tiny_lm), duration=1.3, seed=4)
-        assert raw.stdout == soundfile.read(tmp_path / "x.wav", dtype="int16")[0].astype("<i2").tobytes()
+        assert raw == soundfile.read(tmp_path / "x.wav", dtype="int16")[0].astype("<i2").tobytes()
 
     def test_a_listener_who_leaves_is_no_error_message(self, tmp_path: Path, tiny_lm: Path) -> None:
         command = [sys.executable, "-m", "audiogen_cli", "generate", "rain", "--model", str(tiny_lm), "--seed", "4"]
@@ -313,7 +314,7 @@ def test_prompts_from_a_pipe_to_paths_in_a_pipe(audiogen, tmp_path: Path, tiny_l
 
 
 def test_several_processes_share_the_prompts_and_print_as_one(
-    audiogen_process, tmp_path: Path, tiny_lm: Path, monkeypatch: pytest.MonkeyPatch
+    audiogen, audiogen_process, tmp_path: Path, tiny_lm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prompts = "rain\na dog barks\nwind\n"
     arguments = ["generate", "--prompts", "prompts.txt", "--model", tiny_lm, "--duration", "0.2", "--seed", "1"]
@@ -323,7 +324,7 @@ def test_several_processes_share_the_prompts_and_print_as_one(
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     shared = audiogen_process(*arguments, "--out-dir", "two", module=launcher)
     assert (shared.returncode, len(shared.stdout.splitlines())) == (0, 3), shared.stderr
-    alone = audiogen_process(*arguments, "--out-dir", "one")
+    alone = audiogen(*arguments, "--out-dir", "one")
     assert shared.stdout == alone.stdout.replace("one/", "two/")
     for path in (tmp_path / "one").glob("*.wav"):
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()

@@ -93,13 +93,13 @@ def _say(line: str) -> None:
 
 
 def _introduce(generator: Generator, requests: Sequence[GenerationRequest], say: Say) -> None:
-    from audiogen_cli.model_folder import licence_line
+    from audiogen_cli.model_folder import license_line
 
     drawn = [request.seed for request in requests if request.seed_drawn]
     if drawn:
         say(f"seed: {drawn[0]} (--seed {drawn[0]} repeats the result)")
     assert generator.folder is not None
-    say(f"weights {generator.folder.name}: {licence_line(generator.license)}")
+    say(f"weights {generator.folder.name}: {license_line(generator.license)}")
 
 
 def _json(record: dict[str, Any]) -> str:

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from audiogen_cli.data.audio import measure
-from audiogen_cli.data.mixing import SILENT_RMS
+from audiogen_cli.data.loudness import UNMIXABLE_RMS, measure
 from audiogen_cli.lm.decoding.requests import DecodingRequest
 
 LEAD = 2.0  # seconds from the beginning of the first track to that of the last, and from end to end …
@@ -77,7 +76,7 @@ def mix_tracks(sounds: Sequence[np.ndarray], begins: Sequence[int], sample_rate:
     levels = [measure(sound).rms for sound in sounds]
     whole = np.zeros(n_samples, np.float32)
     for sound, begin, level in zip(sounds, begins, levels, strict=True):
-        gain = max(levels) / level if level > SILENT_RMS else 1.0
+        gain = max(levels) / level if level > UNMIXABLE_RMS else 1.0
         end = begin + len(sound)
         envelope = _envelope(len(sound), begin > 0, end < n_samples, round(FADE * sample_rate))
         whole[begin:end] += np.float32(gain) * (sound * envelope)

@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
-from audiogen_cli.data.audio import measure
+from audiogen_cli.data.loudness import measure
 from audiogen_cli.lm.decoding.requests import DecodingRequest
 from audiogen_cli.lm.generation.mixdown import Track
 

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from audiogen_cli.data.audio import measure, probe, write_audio
-from audiogen_cli.data.loudness import gain_to, loudness
+from audiogen_cli.data.audio import probe, write_audio
+from audiogen_cli.data.loudness import gain_to, loudness, measure
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.files import write_text
 from audiogen_cli.lm.generation.requests import STDOUT, GenerationRequest
 from audiogen_cli.lm.sampling_config import Sampling
-from audiogen_cli.model_folder import licence_line
+from audiogen_cli.model_folder import license_line
 from audiogen_cli.oom import is_out_of_memory
 from audiogen_cli.training.launch import is_main_process
 
@@ -346,7 +346,7 @@ def _record(generator: Generator, prepared: Prepared, wav: np.ndarray, gain: flo
         **asdict(request.sampling),
         "model": str(generator.folder),
         "model_fingerprint": generator.fingerprint,
-        "licence": licence_line(generator.license),
+        "licence": license_line(generator.license),
         "device": str(generator.device),
         "dtype": generator.dtype,
         "audiogen_version": version("audiogen-cli"),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.errors import AudiogenError
-from audiogen_cli.lm.config import LMConfig, SamplesConfig
+from audiogen_cli.lm.config import LMConfig, PreviewConfig
 from audiogen_cli.lm.generation.generator import Generator
 from audiogen_cli.lm.generation.requests import GenerationRequest, slug
 from audiogen_cli.lm.generation.writer import write_sounds
@@ -23,7 +23,7 @@ def generate_samples(
     lm_config: LMConfig,
     codec: AudioCodec,
     encoder: TextEncoder,
-    samples: SamplesConfig,
+    previews: PreviewConfig,
     folder: Path,
 ) -> list[Path]:
     """Generate the prompts with these weights, on the codec's device; return the files, `folder`/NN-words.wav.
@@ -36,12 +36,12 @@ def generate_samples(
     requests = [
         GenerationRequest(
             prompt if generator.knows(prompt) else None,
-            samples.seed + number,
-            samples.duration,
+            number,
+            previews.duration,
             replace(lm_config.sampling, candidates=1, layers=1),
             output=folder / f"{number + 1:02d}-{slug(prompt)}.wav",
         )
-        for number, prompt in enumerate(samples.prompts)
+        for number, prompt in enumerate(previews.prompts)
     ]
     for rendered in write_sounds(generator, requests):
         if rendered.failure:

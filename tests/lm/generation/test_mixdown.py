@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audiogen_cli.data.audio import measure
+from audiogen_cli.data.loudness import measure
 from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.generation.generator import Generator
 from audiogen_cli.lm.generation.mixdown import FADE, mix_tracks, place_tracks
