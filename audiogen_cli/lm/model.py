@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from audiogen_cli.lm.config import LMConfig
-from audiogen_cli.lm.kernels.dropout import Dropout
 from audiogen_cli.lm.streams import StreamEmbedding, StreamHeads, delay
-from audiogen_cli.lm.transformer import Block, Text, TextMemory, sinusoidal_positions
+from audiogen_cli.lm.transformer import Block, CrossAttentionKV, ProjectedText, additive_mask, sinusoidal_positions
 from audiogen_cli.model_folder import load_config, load_into
 
 
@@ -39,7 +38,7 @@ class AudioLanguageModel(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = nn.LayerNorm(config.dim)
         self.heads = StreamHeads(config)
-        self.dropout = Dropout(config.dropout)
+        self.dropout = nn.Dropout(config.dropout)
         self.apply(_initialise)
         self._initialise_scaled()
 
@@ -98,10 +97,11 @@ class AudioLanguageModel(nn.Module):
             vectors = torch.cat([first[:, None], vectors[:, 1:]], dim=1)
         return vectors, torch.cat([mask[:, :1] | empty, mask[:, 1:]], dim=1)
 
-    def remember_text(self, text: Tensor, mask: Tensor) -> list[TextMemory | None]:
-        """Keys and values of every layer's cross-attention (None without one), from what `project_text` returned."""
-        scores = _scores(text, mask)
-        return [block.remember(text, scores) for block in cast("list[Block]", self.blocks)]
+    def precompute_cross_kv(self, text: Tensor, mask: Tensor) -> list[CrossAttentionKV | None]:
+        """Compute every layer's cross-attention keys and values (None without one) from `project_text`'s result."""
+        projected = ProjectedText(text, _key_mask(mask, text.dtype))
+        layers = (block.cross_attention for block in cast("list[Block]", self.blocks))
+        return [layer.precompute_kv(projected) if layer else None for layer in layers]
 
     def _decode(self, audio: Tensor, text: Tensor, text_mask: Tensor) -> Tensor:
         """audio: [B, S, d] embeddings → [B, S, d], the last block's output at the audio positions."""
@@ -111,13 +111,13 @@ class AudioLanguageModel(nn.Module):
 
     def _states(self, audio: Tensor, text: Tensor, text_mask: Tensor) -> Iterator[Tensor]:
         """Every block's output at all positions, one after another."""
-        read = Text(text, _scores(text, text_mask)) if self.config.cross_attention else None
+        projected = ProjectedText(text, _key_mask(text_mask, text.dtype)) if self.config.cross_attention else None
         x = _join(text, self._prefix(text_mask), audio) if self.config.text_prefix else audio  # Z
         positions = torch.arange(x.shape[1], device=x.device)
         x = self.dropout(x + sinusoidal_positions(positions, self.config.dim).to(x.dtype))
         again = self.checkpointing and self.training
         for block in self.blocks:
-            x = checkpoint(block, x, read, use_reentrant=False) if again else block(x, read)
+            x = checkpoint(block, x, projected, use_reentrant=False) if again else block(x, projected)
             yield x
 
     def _at_audio(self, x: Tensor, text_mask: Tensor, n_steps: int) -> Tensor:
@@ -148,9 +148,9 @@ class AudioLanguageModel(nn.Module):
         return model.to(device).eval()
 
 
-def _scores(text: Tensor, mask: Tensor) -> Tensor:
-    """What cross-attention adds to its scores, [B, 1, 1, L]: 0 where there is text, -inf on padding."""
-    return torch.zeros(mask.shape, dtype=text.dtype, device=text.device).masked_fill_(~mask, -torch.inf)[:, None, None]
+def _key_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """mask: [B, L] bool → the mask that cross-attention adds to its scores, [B, 1, 1, L]."""
+    return additive_mask(mask, dtype)[:, None, None]
 
 
 def _join(text: Tensor, lengths: Tensor, audio: Tensor) -> Tensor:

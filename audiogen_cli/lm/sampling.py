@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from audiogen_cli.lm.config import Sampling
 
+DTYPES = torch.float32, torch.float32, torch.long, torch.float32  # of the fields of SamplingRows
 COLDEST = 1e-6  # below this temperature the likeliest token has all the probability, and float32 overflows
 
 
@@ -61,19 +61,20 @@ class SamplingRows:
     temperature: Tensor
 
     @classmethod
-    def stack(cls, settings: Sequence[Sampling], device: torch.device) -> SamplingRows:
-        """One row per sample. Temperature 0, or next to it, becomes "only the likeliest"."""
-        warm = [each.temperature >= COLDEST for each in settings]
+    def empty(cls, n: int, device: torch.device) -> SamplingRows:
+        """Return n rows of default settings."""
+        rows = cls(*(torch.empty(n, 1, 1, device=device, dtype=each) for each in DTYPES))
+        for row in range(n):
+            rows.set(row, Sampling())
+        return rows
 
-        def column(values: list[float], dtype: torch.dtype) -> Tensor:
-            return torch.tensor(values, dtype=dtype, device=device)[:, None, None]
-
-        return cls(
-            column([each.guidance for each in settings], torch.float32),
-            column([each.top_p for each in settings], torch.float32),
-            column([each.top_k if hot else 1 for each, hot in zip(settings, warm, strict=True)], torch.long),
-            column([each.temperature if hot else 1.0 for each, hot in zip(settings, warm, strict=True)], torch.float32),
-        )
+    def set(self, row: int, settings: Sampling) -> None:
+        """Set a row in place. Temperature 0, or next to it, becomes "only the likeliest"."""
+        warm = settings.temperature >= COLDEST
+        self.guidance[row] = settings.guidance
+        self.top_p[row] = settings.top_p
+        self.top_k[row] = settings.top_k if warm else 1
+        self.temperature[row] = settings.temperature if warm else 1.0
 
 
 def sample(logits: Tensor, rows: SamplingRows, uniform: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from audiogen_cli.lm.config import LMConfig
-from audiogen_cli.lm.kernels.linear import Linear
 
 
 def delay(codes: Tensor, delays: Sequence[int], special_token: int) -> Tensor:
@@ -54,7 +53,7 @@ class StreamHeads(nn.Module):
     def __init__(self, config: LMConfig) -> None:
         super().__init__()
         self.shape = (config.n_q, config.codebook_size)
-        self.linear = Linear(config.dim, config.n_q * config.codebook_size, bias=config.bias)
+        self.linear = nn.Linear(config.dim, config.n_q * config.codebook_size, bias=config.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """hidden: [B, S, d]. Returns logits [B, K, S, V]."""

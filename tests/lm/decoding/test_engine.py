@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from helpers.zoo import CONFIG, make_model
@@ -9,9 +11,11 @@ from torch import Tensor
 
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import Sampling
-from audiogen_cli.lm.decoding.continuous_batch import CpuLane
+from audiogen_cli.lm.decoding.backend import TorchBackend
+from audiogen_cli.lm.decoding.continuous_batch import ContinuousBatch
+from audiogen_cli.lm.decoding.cuda_graphs import RecordedStep
 from audiogen_cli.lm.decoding.engine import Engine, choose_dtype
-from audiogen_cli.lm.decoding.requests import DecodingRequest, Window, count_frames, windows
+from audiogen_cli.lm.decoding.requests import DecodingRequest, Window, count_frames, list_windows
 from audiogen_cli.lm.model import AudioLanguageModel
 
 
@@ -78,13 +82,13 @@ def test_a_sample_is_the_same_alone_and_in_any_company(changes: dict[str, object
 def record_logits(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """A list that every step's guided logits, [n, K, V], are added to."""
     seen: list[Tensor] = []
-    inner = CpuLane._read
+    inner = ContinuousBatch._compute_logits
 
-    def read(lane: CpuLane, tokens: Tensor) -> Tensor:
-        seen.append(inner(lane, tokens).clone())
+    def compute(batch: ContinuousBatch, tokens: Tensor, positions: Tensor, kv_length: int) -> Tensor:
+        seen.append(inner(batch, tokens, positions, kv_length).clone())
         return seen[-1]
 
-    monkeypatch.setattr(CpuLane, "_read", read)
+    monkeypatch.setattr(ContinuousBatch, "_compute_logits", compute)
     return seen
 
 
@@ -146,29 +150,45 @@ def test_a_stream_speaks_as_soon_as_a_block_is_decided(monkeypatch: pytest.Monke
         next(engine.stream(DecodingRequest(None, 3, seed=0), 0))
 
 
-@pytest.mark.parametrize("changes", [{}, {"text_prefix": False}])
-def test_steps_of_fixed_shapes_are_the_same_steps(monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]) -> None:
-    """What CUDA graphs record, run plainly: attention looks at masked columns beyond the present one."""
-    monkeypatch.setattr("audiogen_cli.lm.decoding.static_batch.REACH", 8)
-    engine = Engine(make_model(**changes))
-    jobs = [
-        DecodingRequest(make_text(3, i), 31 + i, i, Sampling(temperature=0), torch.full((3, 2), i)) for i in range(3)
-    ]
-    plain = run(engine, jobs)
-    engine.static = True
-    for one, two in zip(plain, run(engine, jobs), strict=True):
+@pytest.mark.parametrize("changes", [{}, {"text_prefix": False}, {"cross_attention": False, "max_frames": 11}])
+def test_both_backends_decode_the_same(monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]) -> None:
+    cold = Sampling(temperature=0)
+    requests = [DecodingRequest(make_text(3 + 9 * i, i), 31 - i, i, cold, torch.full((3, 2), i)) for i in range(4)]
+    expected = run(Engine(make_model(**changes)), requests, 3)
+    for one, two in zip(expected, run(Engine(make_model(**changes), backend=TorchBackend), requests, 3), strict=True):
         assert torch.equal(one, two)
+    # As on a GPU: attention also looks at masked positions, up to a multiple of so many.
+    advance = ContinuousBatch._advance
+    longer = lambda batch, kv_length: advance(batch, min(batch.n_columns, -(-kv_length // 8) * 8))  # noqa: E731
+    monkeypatch.setattr(ContinuousBatch, "_advance", longer)
+    for one, two in zip(expected, run(Engine(make_model(**changes), backend=TorchBackend), requests, 3), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_steps_are_recorded_once_for_each_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    class Graph:
+        def replay(self) -> None:
+            calls.append("replay")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph: nullcontext())
+    step = RecordedStep(lambda kv_length: calls.append(f"step {kv_length}"))
+    for kv_length in (8, 8, 8, 16, 8, 16):
+        step(kv_length)
+    assert calls == ["step 8", "step 8", "replay", "replay", "step 16", "replay", "step 16", "replay"]
 
 
 def test_windows_and_what_they_cost() -> None:
     config = make_model(max_frames=8, pattern="parallel").config
-    assert windows(config, 2, 7) == [Window(0, 2, 7)]
-    assert windows(config, 0, 14) == [Window(0, 0, 8), Window(4, 8, 12), Window(8, 12, 14)]
+    assert list_windows(config, 2, 7) == [Window(0, 2, 7)]
+    assert list_windows(config, 0, 14) == [Window(0, 0, 8), Window(4, 8, 12), Window(8, 12, 14)]
     assert count_frames(config, 2, 7) == (5, 0)
     assert count_frames(config, 0, 14) == (14, 8)
 
 
-def test_on_a_cpu_jobs_follow_each_other_in_one_lane(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_follow_each_other_in_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     engine, steps = Engine(make_model(pattern="parallel")), record_logits(monkeypatch)
     frames = [4, 9, 3, 20, 1, 12, 7]
     jobs = [
@@ -182,31 +202,23 @@ def test_on_a_cpu_jobs_follow_each_other_in_one_lane(monkeypatch: pytest.MonkeyP
         assert all(len(step) == size for step in steps)
 
 
-def test_recorded_lanes_hold_equal_shapes() -> None:
-    engine = Engine(make_model())
-    engine.static = True
-    jobs = [DecodingRequest(make_text(3 + 16 * (i % 2)), 5 + i, seed=i) for i in range(9)]
-    assert engine._lanes(jobs, None) == [[8, 6, 4, 2, 0], [7, 5, 3, 1]]
-    assert [len(lane) for lane in engine._lanes(jobs, 2)] == [2, 2, 1, 2, 2]
-
-
-def test_lanes_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(make_model(pattern="parallel"))
     jobs = [DecodingRequest(make_text(3), 5, seed=i) for i in range(5)]
     row = 2 * (16 + 5) * CONFIG.dim * 4 * CONFIG.n_layers  # bytes of keys and values
     for rows, size in ((100, 5), (5, 2), (1, 1)):
         monkeypatch.setattr("audiogen_cli.lm.decoding.engine.physical_memory", lambda rows=rows: 2 * rows * row)
-        assert engine._n_slots(jobs, 8) == size
-    assert engine._n_slots(jobs, 3) == 1
+        assert engine.count_slots(jobs, 8) == size
+    assert engine.count_slots(jobs, 3) == 1
 
 
 def test_the_number_format_is_chosen_by_device_and_size(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model()
-    monkeypatch.setattr("audiogen_cli.lm.decoding.engine._native_bfloat16", lambda: True)
+    monkeypatch.setattr("audiogen_cli.lm.decoding.engine.has_native_bfloat16", lambda: True)
     assert choose_dtype("auto", model) == "float32" and choose_dtype("int8", model) == "int8"
     monkeypatch.setattr("audiogen_cli.lm.decoding.engine.CACHED_WEIGHTS", 1000)
     assert choose_dtype("auto", model) == "bfloat16"
-    monkeypatch.setattr("audiogen_cli.lm.decoding.engine._native_bfloat16", lambda: False)
+    monkeypatch.setattr("audiogen_cli.lm.decoding.engine.has_native_bfloat16", lambda: False)
     assert choose_dtype("auto", model) == "float32"
     with pytest.raises(InputError, match="int8"):
         choose_dtype("int8", make_model().to("meta"))
