@@ -1,4 +1,4 @@
-"""Where tensors live: what a user may call a device, and which one it is."""
+"""Devices: the names a user may give, and the device that a name means here."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 def check_device(name: str) -> None:
-    """Raises InputError unless `name` could be a device; whether it is there, torch knows, which is not imported."""
+    """Raise InputError unless `name` could be a device. Imports no torch, so the device may still be absent."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
         raise InputError(f"unknown device '{name}': choose auto, cpu, cuda, cuda:N or mps")
 
 
 def choose_device(name: str) -> torch.device:
-    """auto: CUDA, else Apple's GPU, else the CPU. Raises InputError if the device is not there."""
+    """Return the device of a name; auto: CUDA, else Apple's GPU, else the CPU. Raises InputError if it is absent."""
     import torch
 
     if name == "auto":

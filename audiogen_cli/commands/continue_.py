@@ -57,8 +57,7 @@ def continue_(
     from audiogen_cli.commands.terminal.rendering import render
     from audiogen_cli.devices import check_device
     from audiogen_cli.errors import InputError
-    from audiogen_cli.lm.generation.prompts import Prompt
-    from audiogen_cli.lm.generation.requests import find_language_model, override, plan_continuation
+    from audiogen_cli.lm.generation.requests import Prompt, find_language_model, override, plan_continuation
     from audiogen_cli.lm.generation.writer import RenderOptions, choose_seed, load_generator
 
     if output is None:

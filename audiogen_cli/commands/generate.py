@@ -21,7 +21,7 @@ from audiogen_cli.commands.terminal.options import (
 )
 
 if TYPE_CHECKING:
-    from audiogen_cli.lm.generation.prompts import Prompt
+    from audiogen_cli.lm.generation.requests import Prompt
 
 
 @sampling_flags()
@@ -152,11 +152,13 @@ def _check_single_draw(sampling: Mapping[str, Any]) -> None:
 
 def _prompts(texts: list[str], source: Path | None, unconditional: bool) -> list[Prompt]:
     from audiogen_cli.errors import InputError
-    from audiogen_cli.lm.generation.prompts import Prompt, read_prompts
+    from audiogen_cli.lm.generation.requests import Prompt
 
     if (bool(texts), source is not None, unconditional).count(True) != 1:
         raise InputError('say what to generate: either prompts, as in "a dog barks", or --prompts, or --unconditional')
     if source is not None:
+        from audiogen_cli.lm.generation.prompts import read_prompts
+
         return read_prompts(source)
     if unconditional:
         return [Prompt(None)]

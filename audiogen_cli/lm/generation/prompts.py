@@ -8,11 +8,11 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from audiogen_cli.errors import InputError
+from audiogen_cli.lm.generation.requests import Prompt
 from audiogen_cli.lm.sampling_config import SETTINGS
 
 OVERRIDES = {setting.name: type(setting.default) for setting in SETTINGS}  # column → type
@@ -20,24 +20,6 @@ NUMBERS = {"seed": int, "duration": float, **OVERRIDES}
 SUFFIXES = {".txt": "txt", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
 Rows = Iterator[tuple[int, dict[str, Any]]]  # numbers of lines, and what they hold
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A sound to generate as a user describes it; None leaves a value to the command's flags.
-
-    text: None generates without text. duration: seconds. name: file stem or file name in the output folder.
-    overrides: sampling settings. extra: a file's other columns, as found, for the sidecar. where: names the prompt in
-    error messages.
-    """
-
-    text: str | None
-    seed: int | None = None
-    duration: float | None = None
-    name: str | None = None
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    where: str = "prompt"
 
 
 def read_prompts(source: Path) -> list[Prompt]:

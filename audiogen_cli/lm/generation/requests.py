@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from audiogen_cli.data.audio import FORMATS, check_output, probe, read_audio
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import LMConfig, Sampling
-from audiogen_cli.lm.generation.prompts import Prompt
 from audiogen_cli.model_folder import find_model, load_config
 
 if TYPE_CHECKING:
@@ -26,6 +25,24 @@ CONTINUE_SECONDS = 5.0
 READ_SECONDS = 300  # read at once of a sound to continue: at their own rates and channels, hours would fill the memory
 SLUG_LENGTH = 40
 STDOUT = "-"  # the output that is no file; only a stream can go there
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A sound to generate as a user describes it; None leaves a value to the command's flags.
+
+    text: None generates without text. duration: seconds. name: file stem or file name in the output folder.
+    overrides: sampling settings. extra: a file's other columns, as found, for the sidecar. where: names the prompt in
+    error messages.
+    """
+
+    text: str | None
+    seed: int | None = None
+    duration: float | None = None
+    name: str | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    where: str = "prompt"
 
 
 @dataclass(frozen=True)

@@ -23,26 +23,30 @@ def make_text(length: int, seed: int = 0) -> Tensor:
     return torch.randn(length, CONFIG.text_width, generator=torch.Generator().manual_seed(seed))
 
 
-def run(engine: Engine, jobs: list[DecodingRequest], batch_size: int | None = None) -> list[Tensor]:
-    return [codes for _, codes in sorted(engine.generate(jobs, batch_size), key=lambda pair: pair[0])]
+def run(engine: Engine, requests: list[DecodingRequest], batch_size: int | None = None) -> list[Tensor]:
+    return [codes for _, codes in sorted(engine.generate(requests, batch_size), key=lambda pair: pair[0])]
 
 
 @torch.inference_mode()
-def greedy_by_full_forwards(model: AudioLanguageModel, job: DecodingRequest) -> Tensor:
+def greedy_by_full_forwards(model: AudioLanguageModel, request: DecodingRequest) -> Tensor:
     """The same decoding without cache or engine: after every step the whole sequence is computed anew."""
-    config, guidance = model.config, job.sampling.guidance
+    config, guidance = model.config, request.sampling.guidance
     late = config.stream_delays
-    codes = torch.zeros(1, config.n_q, job.n_frames, dtype=torch.long)
-    known = job.n_prompt
-    if job.prompt is not None:
-        codes[0, :, :known] = job.prompt
+    codes = torch.zeros(1, config.n_q, request.n_frames, dtype=torch.long)
+    known = request.n_prompt
+    if request.prompt is not None:
+        codes[0, :, :known] = request.prompt
     nothing = torch.zeros(1, 1, config.text_width), torch.zeros(1, 1, dtype=torch.bool)
-    some = nothing if job.vectors is None else (job.vectors[None], torch.ones(1, len(job.vectors), dtype=torch.bool))
-    for step in range(known + 1, 1 + job.n_frames + max(late)):
+    some = (
+        nothing
+        if request.vectors is None
+        else (request.vectors[None], torch.ones(1, len(request.vectors), dtype=torch.bool))
+    )
+    for step in range(known + 1, 1 + request.n_frames + max(late)):
         with_text, without = (model(codes, *text).logits.log_softmax(-1) for text in (some, nothing))
         best = (guidance * with_text + (1 - guidance) * without).argmax(-1)
         for k in range(config.n_q):
-            if known <= step - 1 - late[k] < job.n_frames:
+            if known <= step - 1 - late[k] < request.n_frames:
                 codes[0, k, step - 1 - late[k]] = best[0, k, step - 1 - late[k]]
     return codes[0]
 
@@ -53,29 +57,29 @@ def test_cached_decoding_is_the_full_forward(changes: dict[str, object], prompt_
     model = make_model(**changes)
     prompt = torch.randint(CONFIG.codebook_size, (3, prompt_frames)) if prompt_frames else None
     for text in (None, make_text(4)):
-        job = DecodingRequest(text, 11, seed=1, sampling=Sampling(temperature=0), prompt=prompt)
-        expected = greedy_by_full_forwards(model, job)
-        assert torch.equal(run(Engine(model), [job])[0], expected)
+        request = DecodingRequest(text, 11, seed=1, sampling=Sampling(temperature=0), prompt=prompt)
+        expected = greedy_by_full_forwards(model, request)
+        assert torch.equal(run(Engine(model), [request])[0], expected)
 
 
 @pytest.mark.parametrize("changes", [{}, {"pattern": "parallel", "n_q": 1}, {"text_prefix": False, "bias": False}])
 def test_a_sample_is_the_same_alone_and_in_any_company(changes: dict[str, object]) -> None:
     engine = Engine(make_model(max_frames=8, **changes))
-    jobs = [
+    requests = [
         DecodingRequest(
             None if i % 7 == 3 else make_text(1 + (5 * i) % 23, i),
-            n_frames=5 + (i * 11) % 19,  # most beyond the trained window of 8
+            n_frames=5 + (i * 11) % 13,  # many beyond the trained window of 8
             seed=i,
             sampling=Sampling(guidance=[3.0, 1.0, 2.0][i % 3], top_p=0.9),
             prompt=torch.full((engine.config.n_q, 3), i % CONFIG.codebook_size) if i % 5 == 0 else None,
         )
-        for i in range(16)
+        for i in range(11)
     ]
-    alone = [run(engine, [job])[0] for job in jobs]
-    together = run(engine, jobs)
-    backwards = run(engine, jobs[::-1], batch_size=3)[::-1]
-    for job, one, two, three in zip(jobs, alone, together, backwards, strict=True):
-        assert one.shape == (engine.config.n_q, job.n_frames)
+    alone = [run(engine, [request])[0] for request in requests]
+    together = run(engine, requests)
+    backwards = run(engine, requests[::-1], batch_size=3)[::-1]
+    for request, one, two, three in zip(requests, alone, together, backwards, strict=True):
+        assert one.shape == (engine.config.n_q, request.n_frames)
         assert torch.equal(one, two) and torch.equal(one, three)
 
 
@@ -96,21 +100,21 @@ def record_logits(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
 def test_logits_do_not_depend_on_company(monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
     """Codes could agree by luck: compare the numbers behind them bit for bit, at positions far apart."""
     engine, seen = Engine(make_model(max_frames=150), dtype), record_logits(monkeypatch)
-    jobs = [
-        DecodingRequest(make_text(40, 0), 200, seed=0, prompt=torch.full((3, 70), 2)),  # slides at its 153rd step
-        DecodingRequest(make_text(2, 1), 90, seed=1),
-        DecodingRequest(make_text(1, 2), 30, seed=2),  # the fourth follows in its place
-        DecodingRequest(make_text(17, 3), 20, seed=3),
+    requests = [
+        DecodingRequest(make_text(40, 0), 110, seed=0, prompt=torch.full((3, 50), 2)),  # slides at its 93rd step
+        DecodingRequest(make_text(2, 1), 50, seed=1),
+        DecodingRequest(make_text(1, 2), 20, seed=2),  # the fourth follows in its place
+        DecodingRequest(make_text(17, 3), 15, seed=3),
     ]
     alone = []
-    for job in jobs:
+    for request in requests:
         seen.clear()
-        run(engine, [job])
+        run(engine, [request])
         alone.append(torch.cat(seen))
     seen.clear()
-    run(engine, jobs, batch_size=3)
-    assert len(seen) == 200 - 70 + 2
-    for slot, first, numbers in ((0, 0, alone[0]), (1, 0, alone[1]), (2, 0, alone[2]), (2, 32, alone[3])):
+    run(engine, requests, batch_size=3)
+    assert len(seen) == 110 - 50 + 2
+    for slot, first, numbers in ((0, 0, alone[0]), (1, 0, alone[1]), (2, 0, alone[2]), (2, 22, alone[3])):
         together = torch.stack([step[slot] for step in seen[first : first + len(numbers)]])
         assert torch.equal(together, numbers)
 
@@ -124,8 +128,8 @@ def test_a_longer_sample_begins_like_a_shorter_one() -> None:
 def test_prompt_is_kept_and_seeds_differ() -> None:
     engine = Engine(make_model())
     prompt = torch.randint(CONFIG.codebook_size, (3, 6))
-    jobs = [DecodingRequest(make_text(3), 16, seed, Sampling(top_p=1.0, guidance=1.0), prompt) for seed in range(2)]
-    one, two = run(engine, jobs)
+    requests = [DecodingRequest(make_text(3), 16, seed, Sampling(top_p=1.0, guidance=1.0), prompt) for seed in range(2)]
+    one, two = run(engine, requests)
     assert torch.equal(one[:, :6], prompt) and torch.equal(two[:, :6], prompt)
     assert not torch.equal(one, two)
     assert int(one.max()) < CONFIG.codebook_size and int(one.min()) >= 0
@@ -136,10 +140,10 @@ def test_prompt_is_kept_and_seeds_differ() -> None:
 def test_a_stream_is_what_generate_returns(changes: dict[str, object], prompt_frames: int, block_frames: int) -> None:
     engine = Engine(make_model(max_frames=8, **changes))
     prompt = torch.randint(CONFIG.codebook_size, (3, prompt_frames)) if prompt_frames else None
-    job = DecodingRequest(make_text(3), 21, seed=5, sampling=Sampling(top_p=0.9), prompt=prompt)
-    blocks = list(engine.stream(job, block_frames))
+    request = DecodingRequest(make_text(3), 21, seed=5, sampling=Sampling(top_p=0.9), prompt=prompt)
+    blocks = list(engine.stream(request, block_frames))
     assert all(block.shape == (3, block_frames) for block in blocks[:-1])
-    assert torch.equal(torch.cat(blocks, dim=1), run(engine, [job])[0])
+    assert torch.equal(torch.cat(blocks, dim=1), run(engine, [request])[0])
 
 
 def test_a_stream_speaks_as_soon_as_a_block_is_decided(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,25 +195,25 @@ def test_windows_and_what_they_cost() -> None:
 def test_requests_follow_each_other_in_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     engine, steps = Engine(make_model(pattern="parallel")), record_logits(monkeypatch)
     frames = [4, 9, 3, 20, 1, 12, 7]
-    jobs = [
+    requests = [
         DecodingRequest(make_text(1 + 9 * i), n, seed=i, prompt=torch.zeros(3, n // 2)) for i, n in enumerate(frames)
     ]
     whole = sum(n - n // 2 for n in frames)
     for size in (1, 2, 3):
         steps.clear()
-        run(engine, jobs, size)
+        run(engine, requests, size)
         assert whole <= size * len(steps) < whole + size * 10  # at the end some slots stay empty
         assert all(len(step) == size for step in steps)
 
 
 def test_batches_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(make_model(pattern="parallel"))
-    jobs = [DecodingRequest(make_text(3), 5, seed=i) for i in range(5)]
+    requests = [DecodingRequest(make_text(3), 5, seed=i) for i in range(5)]
     row = 2 * (16 + 5) * CONFIG.dim * 4 * CONFIG.n_layers  # bytes of keys and values
     for rows, size in ((100, 5), (5, 2), (1, 1)):
         monkeypatch.setattr("audiogen_cli.lm.decoding.engine.physical_memory", lambda rows=rows: 2 * rows * row)
-        assert engine.count_slots(jobs, 8) == size
-    assert engine.count_slots(jobs, 3) == 1
+        assert engine.count_slots(requests, 8) == size
+    assert engine.count_slots(requests, 3) == 1
 
 
 def test_the_number_format_is_chosen_by_device_and_size(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,17 +231,19 @@ def test_the_number_format_is_chosen_by_device_and_size(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_in_small_formats_sixteen_together_are_sixteen_alone(dtype: str) -> None:
     engine = Engine(make_model(), dtype)
-    jobs = [DecodingRequest(make_text(1 + i % 3, i), 9, seed=i, sampling=Sampling(top_p=0.9)) for i in range(16)]
-    together = run(engine, jobs, batch_size=16)
-    for job, codes in zip(jobs, together, strict=True):
-        assert torch.equal(run(engine, [job])[0], codes)
+    requests = [DecodingRequest(make_text(1 + i % 3, i), 4, seed=i, sampling=Sampling(top_p=0.9)) for i in range(16)]
+    together = run(engine, requests, batch_size=16)
+    for request, codes in zip(requests, together, strict=True):
+        assert torch.equal(run(engine, [request])[0], codes)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_decodes_what_a_cpu_decodes() -> None:
-    jobs = [DecodingRequest(make_text(3, i), 30, i, Sampling(temperature=0), torch.full((3, 2), i)) for i in range(6)]
-    on_cpu = run(Engine(make_model()), jobs)
-    on_gpu = run(Engine(make_model().cuda()), jobs)
+    requests = [
+        DecodingRequest(make_text(3, i), 30, i, Sampling(temperature=0), torch.full((3, 2), i)) for i in range(6)
+    ]
+    on_cpu = run(Engine(make_model()), requests)
+    on_gpu = run(Engine(make_model().cuda()), requests)
     agreement = [float((one == two).float().mean()) for one, two in zip(on_cpu, on_gpu, strict=True)]
     assert min(agreement) > 0.9  # a near tie may fall otherwise, and what follows it then differs

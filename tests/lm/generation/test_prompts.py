@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from audiogen_cli.errors import InputError
-from audiogen_cli.lm.generation.prompts import Prompt, read_prompts
+from audiogen_cli.lm.generation.prompts import read_prompts
+from audiogen_cli.lm.generation.requests import Prompt
 
 
 def _write(folder: Path, name: str, text: str) -> Path:

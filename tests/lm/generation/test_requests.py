@@ -10,8 +10,7 @@ import pytest
 from audiogen_cli.data.audio import read_audio, write_audio
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import Sampling
-from audiogen_cli.lm.generation.prompts import Prompt
-from audiogen_cli.lm.generation.requests import GenerationRequest, plan_continuation, plan_requests
+from audiogen_cli.lm.generation.requests import GenerationRequest, Prompt, plan_continuation, plan_requests
 
 LOOSE = Sampling(top_p=0.9)
 DEFAULTS = GenerationRequest(None, seed=10, duration=5.0)
