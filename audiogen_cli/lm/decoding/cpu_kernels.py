@@ -26,6 +26,8 @@ from audiogen_cli.lm.model import AudioLanguageModel
 FILLED_ROWS = 8  # rows of every product where the trial failed
 MAX_ROWS = 32  # the most rows of a decoding step, and of the trial
 LAYOUT_ROWS = {torch.float32: 2, torch.bfloat16: 8}  # rows that oneDNN optimizes for: measured, best for 2 to 16
+INT8_LEVELS = 127  # the largest int8 weight …
+SAFE_LEVELS = 63  # … and where a processor adds products of two pairs in 16 bits: 2 · 255 · 63 still fits
 UNSIGNED_ZERO = 128  # int8 activations are kept as uint8 around it, which every oneDNN kernel takes
 
 
@@ -117,13 +119,14 @@ class Int8Weight:
     least_rows = 1
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self.scale = weight.abs().amax(1).clamp_(min=1e-12) / 127
+        self.scale = weight.abs().amax(1).clamp_(min=1e-12)
         self.zero = torch.zeros(len(weight), dtype=torch.int32)
         self.bias, self.n_bytes = bias, weight.numel()
         refusal = InputError("--dtype int8: this torch has no int8 kernels for this CPU; use bfloat16")
         if not (cpu_ops.prepack_int8 and cpu_ops.linear_int8):
             raise refusal
         try:
+            self.scale /= INT8_LEVELS if _sums_exactly() else SAFE_LEVELS
             rounded = (weight / self.scale[:, None]).round_().to(torch.int8)
             self.weight = cpu_ops.prepack_int8(rounded, [FILLED_ROWS, weight.shape[1]])
             self(weight.new_ones(1, weight.shape[1]), "none", None)
@@ -169,6 +172,17 @@ def _pack_float(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Pack
         except (RuntimeError, NotImplementedError):  # this CPU has no such kernel
             pass
     return PlainWeight(weight, bias, dtype)
+
+
+@cache
+def _sums_exactly() -> bool:
+    """Return whether this processor's int8 products never saturate: those without VNNI add pairs in 16 bits."""
+    weight = torch.full((16, 64), INT8_LEVELS, dtype=torch.int8)
+    ones, nothing = torch.ones(16), torch.zeros(16, dtype=torch.int32)
+    packed = cpu_ops.prepack_int8(weight, [FILLED_ROWS, 64])
+    x = torch.full((FILLED_ROWS, 64), 255, dtype=torch.uint8)
+    y = cpu_ops.linear_int8(x, 1.0, 0, packed, ones, nothing, None, 1.0, 0, torch.float32, "none", [], "")
+    return bool((y == 64 * 255 * INT8_LEVELS).all())
 
 
 @cache
