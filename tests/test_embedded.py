@@ -52,6 +52,7 @@ def test_the_main_job(tmp_path):
     assert 0.01 < np.abs(wav).max() <= 1.0
     assert not record["near_silent"]
     assert "CC BY-NC 4.0" in record["licence"]
+    assert "audiogen import facebook/audiogen-medium" in done.stderr
     assert "CC BY-NC 4.0" in done.stderr and len(done.stderr.splitlines()) <= 3
 
 

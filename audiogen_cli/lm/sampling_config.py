@@ -43,9 +43,12 @@ class Sampling:
         "Generate up to N sounds of a prompt (a dog barks while it rains) apart and mix them; 1 = all in one.",
     )
 
+    # ours: its logits in place of those without text in eq. 4; "" = no text, as in the paper
+    negative: str = _setting("", "TEXT", "What to keep out of the sound; acts through guidance.")
+
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not math.isfinite(value):
+            if not isinstance(value, str) and not math.isfinite(value):
                 raise ValueError(f"{name} must be a finite number, got {value}")
         if not 0 <= self.guidance <= MAX_GUIDANCE:
             raise ValueError(f"guidance must lie in [0, {MAX_GUIDANCE:g}], got {self.guidance}")

@@ -91,6 +91,17 @@ def test_a_prompt_file_has_its_own_seeds_lengths_and_names(
     assert (rain["seed"], rain["duration"], rain["tag"]) == (1, 0.3, "weather")
 
 
+def test_a_negative_prompt_changes_the_sound_and_is_recorded(audiogen, tiny_lm: Path) -> None:
+    generate_ = ("generate", "rain", "--model", tiny_lm, "--duration", "0.3", "--seed", "1", "--json", "-o")
+    records = [
+        json.loads(audiogen(*generate_, f"{i}.wav", *more).stdout)
+        for i, more in enumerate(([], ["--negative", ""], ["--negative", "a dog barks"]))
+    ]
+    assert [record["negative"] for record in records] == ["", "", "a dog barks"]
+    plain, empty, steered = (Path(record["path"]).read_bytes() for record in records)
+    assert plain == empty != steered
+
+
 def test_without_text(tmp_path: Path, tiny_lm: Path, capsys: pytest.CaptureFixture[str]) -> None:
     generate(None, tmp_path / "x.ogg", model=str(tiny_lm), duration=0.2, seed=1, unconditional=True, json_=True)
     record = json.loads(capsys.readouterr().out)

@@ -111,6 +111,7 @@ def test_configuration_and_weights_say_where_they_come_from(model: Path) -> None
         "temperature": 1.0,
         "candidates": 1,
         "layers": 1,
+        "negative": "",
     }
 
 

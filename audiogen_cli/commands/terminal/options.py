@@ -112,7 +112,8 @@ def sampling_flags(without: tuple[str, ...] = ()) -> Callable[[Command], Command
 
 
 def _with_default(setting: Any) -> str:
-    return f"{setting.metadata['help']} [default: the model's own; {setting.default:g} in the paper]"
+    paper = setting.default if setting.default != "" else "none"
+    return f"{setting.metadata['help']} [default: the model's own; {paper} in the paper]"
 
 
 def split_names(text: str) -> list[str]:

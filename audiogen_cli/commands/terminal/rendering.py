@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from audiogen_cli.lm.generation.writer import RenderOptions
 
 
+PUBLIC_MODEL = "facebook/audiogen-medium"
+
 Say = Callable[[str], object]
 
 
@@ -93,13 +95,15 @@ def _say(line: str) -> None:
 
 
 def _introduce(generator: Generator, requests: Sequence[GenerationRequest], say: Say) -> None:
-    from audiogen_cli.model_folder import license_line
+    from audiogen_cli.model_folder import EMBEDDED_MODEL, license_line
 
     drawn = [request.seed for request in requests if request.seed_drawn]
     if drawn:
         say(f"seed: {drawn[0]} (--seed {drawn[0]} repeats the result)")
     assert generator.folder is not None
-    say(f"weights {generator.folder.name}: {license_line(generator.license)}")
+    hint = f" (small; `audiogen import {PUBLIC_MODEL}` gets the public model)"
+    name = generator.folder.name + (hint if generator.folder == EMBEDDED_MODEL else "")
+    say(f"weights {name}: {license_line(generator.license)}")
 
 
 def _json(record: dict[str, Any]) -> str:

@@ -45,7 +45,7 @@ class _Slot:
 
 
 class ContinuousBatch:
-    """n sequences side by side, in slots: R rows, those with text, then for guidance those without.
+    """n sequences side by side, in slots: R rows, those with text, then for guidance those without (or a negative one).
 
     Every slot has its own position, and whatever is computed for one alone (text, prompt, windows) is computed alone:
     so on a CPU its numbers are the same bit for bit whatever is decoded beside it.
@@ -171,7 +171,7 @@ class ContinuousBatch:
         self.steps[index, :, : steps.shape[1]], self.uniforms[index, :, : steps.shape[1]] = steps, numbers
         self.sampling.set(index, request.sampling)
         self.active[index] = 1
-        texts = (request.vectors, None)[: self.n_copies]
+        texts = (request.vectors, request.negative)[: self.n_copies]
         prefixes = [self.backend.prepare(row, text) for row, text in zip(rows, texts, strict=True)]
         self.n_prefix[rows] = torch.tensor([len(prefix) for prefix in prefixes], device=self.device)
         slot = _Slot(number, request, prefixes, list_windows(self.config, request.n_prompt, request.n_frames), 0)

@@ -24,6 +24,7 @@ class DecodingRequest:
     seed: int
     sampling: Sampling = field(default_factory=Sampling)
     prompt: Tensor | None = None  # [K, P] codes to continue, P < T
+    negative: Tensor | None = None  # [L, D], the vectors that guidance steers away from; None: no text
 
     @property
     def n_prompt(self) -> int:
@@ -32,8 +33,8 @@ class DecodingRequest:
 
     @property
     def guided(self) -> bool:
-        """Whether a row without text is needed beside the one with it."""
-        return self.vectors is not None and self.sampling.guidance != 1
+        """Whether guidance needs a second row: one without text, or with the negative one."""
+        return self.sampling.guidance != 1 and not (self.vectors is None and self.negative is None)
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,8 @@ def count_frames(config: LMConfig, n_prompt: int, n_frames: int) -> tuple[int, i
 
 
 def count_text_columns(request: DecodingRequest) -> int:
-    """Return the positions that a text cache holds for a request's text."""
-    n_text = 1 if request.vectors is None else max(1, len(request.vectors))
+    """Return the positions that a text cache holds for a request's texts."""
+    n_text = max([1, *(len(each) for each in (request.vectors, request.negative) if each is not None)])
     return -(-n_text // TEXT_BUCKET) * TEXT_BUCKET
 
 

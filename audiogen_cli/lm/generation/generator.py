@@ -140,6 +140,7 @@ class Generator:
             with torch.inference_mode():
                 codes = self.codec.encode(wav)[0, :, : n_known - n_skipped // hop].cpu()
         texts, vectors = self._read_text(request)
+        negative = self._read_negative(request.sampling.negative)
         tracks = [
             Track(
                 DecodingRequest(
@@ -148,6 +149,7 @@ class Generator:
                     derive_seed(request.seed, f"layer {number}") if number else request.seed,
                     request.sampling,
                     codes,
+                    negative,
                 ),
                 begin,
                 length,
@@ -325,6 +327,15 @@ class Generator:
         if not len(vectors[0]):
             raise InputError(f"prompt '{request.text}' holds no word that the model knows; name a sound")
         return texts, [*vectors]
+
+    def _read_negative(self, text: str) -> Tensor | None:
+        """Encode the text that guidance steers away from; None if there is none."""
+        if not text.strip():
+            return None
+        vectors = self._encode([text])[1][0]
+        if not len(vectors):
+            raise InputError(f"negative prompt '{text}' holds no word that the model knows; leave it out")
+        return vectors
 
     def _encode(self, prompts: Sequence[str]) -> tuple[tuple[str, ...], list[Tensor]]:
         """Return what the model reads in place of the prompts (sec. 4.1), and the vectors of that."""

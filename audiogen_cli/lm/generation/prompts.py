@@ -16,7 +16,7 @@ from audiogen_cli.lm.generation.requests import Prompt
 from audiogen_cli.lm.sampling_config import SETTINGS
 
 OVERRIDES = {setting.name: type(setting.default) for setting in SETTINGS}  # column → type
-NUMBERS = {"seed": int, "duration": float, **OVERRIDES}
+COLUMNS = {"seed": int, "duration": float, **OVERRIDES}
 SUFFIXES = {".txt": "txt", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
 Rows = Iterator[tuple[int, dict[str, Any]]]  # numbers of lines, and what they hold
@@ -25,7 +25,7 @@ Rows = Iterator[tuple[int, dict[str, Any]]]  # numbers of lines, and what they h
 def read_prompts(source: Path) -> list[Prompt]:
     """Read a prompt file; `-` is stdin.
 
-    .txt: a prompt a line. .csv: a header with `prompt` and, if wanted, the columns in NUMBERS and `name`. .jsonl: a
+    .txt: a prompt a line. .csv: a header with `prompt` and, if wanted, the columns in COLUMNS and `name`. .jsonl: a
     string or an object with those keys a line. For stdin and other suffixes the first line decides. Blank lines are
     skipped. Raises InputError naming the line at fault, or if there is no prompt at all.
     """
@@ -96,7 +96,7 @@ def _json_rows(text: str, where: str) -> Rows:
 
 
 def _prompt(values: Mapping[str, Any], where: str) -> Prompt:
-    numbers = {name: _number(name, values[name], where) for name in NUMBERS if name in values}
+    found = {name: _convert(name, values[name], where) for name in COLUMNS if name in values}
     text, name = values["prompt"], values.get("name")
     if text is not None and (not isinstance(text, str) or not text.strip()):
         raise InputError(f"{where}: the prompt is empty or no text")
@@ -104,24 +104,28 @@ def _prompt(values: Mapping[str, Any], where: str) -> Prompt:
         _check_name(name, where)
     return Prompt(
         text and text.strip(),
-        numbers.get("seed"),
-        numbers.get("duration"),
+        found.get("seed"),
+        found.get("duration"),
         name,
-        overrides={key: value for key, value in numbers.items() if key in OVERRIDES},
-        extra={key: value for key, value in values.items() if key not in {"prompt", "name", *NUMBERS}},
+        overrides={key: value for key, value in found.items() if key in OVERRIDES},
+        extra={key: value for key, value in values.items() if key not in {"prompt", "name", *COLUMNS}},
         where=where,
     )
 
 
-def _number(name: str, value: Any, where: str) -> Any:
+def _convert(name: str, value: Any, where: str) -> Any:
     """Convert `value`, a str where it comes from CSV, to the type of the column `name`."""
+    if COLUMNS[name] is str:
+        if not isinstance(value, str):
+            raise InputError(f"{where}: {name} must be a text, not {value!r}")
+        return value.strip()
     try:
         number = float(value)
-        if isinstance(value, bool) or not math.isfinite(number) or (NUMBERS[name] is int and number % 1):
+        if isinstance(value, bool) or not math.isfinite(number) or (COLUMNS[name] is int and number % 1):
             raise ValueError
-        return int(value) if NUMBERS[name] is int else number
+        return int(value) if COLUMNS[name] is int else number
     except (TypeError, ValueError):
-        kind = "a whole number" if NUMBERS[name] is int else "a number"
+        kind = "a whole number" if COLUMNS[name] is int else "a number"
         raise InputError(f"{where}: {name} must be {kind}, not {value!r}") from None
 
 

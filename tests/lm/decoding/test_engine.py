@@ -13,6 +13,7 @@ from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.decoding.backend import TorchBackend
 from audiogen_cli.lm.decoding.continuous_batch import ContinuousBatch
+from audiogen_cli.lm.decoding.cpu_backend import CpuBackend
 from audiogen_cli.lm.decoding.cuda_graphs import RecordedStep
 from audiogen_cli.lm.decoding.engine import Engine, choose_dtype
 from audiogen_cli.lm.decoding.requests import DecodingRequest, Window, count_frames, list_windows
@@ -37,13 +38,12 @@ def greedy_by_full_forwards(model: AudioLanguageModel, request: DecodingRequest)
     if request.prompt is not None:
         codes[0, :, :known] = request.prompt
     nothing = torch.zeros(1, 1, config.text_width), torch.zeros(1, 1, dtype=torch.bool)
-    some = (
-        nothing
-        if request.vectors is None
-        else (request.vectors[None], torch.ones(1, len(request.vectors), dtype=torch.bool))
+    some, other = (
+        nothing if vectors is None else (vectors[None], torch.ones(1, len(vectors), dtype=torch.bool))
+        for vectors in (request.vectors, request.negative)
     )
     for step in range(known + 1, 1 + request.n_frames + max(late)):
-        with_text, without = (model(codes, *text).logits.log_softmax(-1) for text in (some, nothing))
+        with_text, without = (model(codes, *text).logits.log_softmax(-1) for text in (some, other))
         best = (guidance * with_text + (1 - guidance) * without).argmax(-1)
         for k in range(config.n_q):
             if known <= step - 1 - late[k] < request.n_frames:
@@ -56,10 +56,15 @@ def greedy_by_full_forwards(model: AudioLanguageModel, request: DecodingRequest)
 def test_cached_decoding_is_the_full_forward(changes: dict[str, object], prompt_frames: int) -> None:
     model = make_model(**changes)
     prompt = torch.randint(CONFIG.codebook_size, (3, prompt_frames)) if prompt_frames else None
-    for text in (None, make_text(4)):
-        request = DecodingRequest(text, 11, seed=1, sampling=Sampling(temperature=0), prompt=prompt)
-        expected = greedy_by_full_forwards(model, request)
-        assert torch.equal(run(Engine(model), [request])[0], expected)
+    loud = 5 * make_text(2, 1)
+    texts = [(None, None), (make_text(4), None), (make_text(4), loud), (None, loud)]
+    requests = [DecodingRequest(text, 11, 1, Sampling(temperature=0), prompt, negative) for text, negative in texts]
+    expected = [greedy_by_full_forwards(model, request) for request in requests]
+    for backend in (TorchBackend, CpuBackend):
+        for request, codes in zip(requests, expected, strict=True):
+            assert torch.equal(run(Engine(model, backend=backend), [request])[0], codes)
+    if "cross_attention" not in changes:  # a prefix alone moves this model too little
+        assert len({codes.numpy().tobytes() for codes in expected}) == len(texts)
 
 
 @pytest.mark.parametrize("changes", [{}, {"pattern": "parallel", "n_q": 1}, {"text_prefix": False, "bias": False}])
@@ -72,6 +77,7 @@ def test_a_sample_is_the_same_alone_and_in_any_company(changes: dict[str, object
             seed=i,
             sampling=Sampling(guidance=[3.0, 1.0, 2.0][i % 3], top_p=0.9),
             prompt=torch.full((engine.config.n_q, 3), i % CONFIG.codebook_size) if i % 5 == 0 else None,
+            negative=make_text(1 + (7 * i) % 23, 100 + i) if i % 3 == 2 else None,
         )
         for i in range(11)
     ]

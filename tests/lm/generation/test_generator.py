@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +66,22 @@ def test_same_request_same_samples_in_any_company(generator: Generator) -> None:
         GenerationRequest(None, 3, 0.3, FREE),
         GenerationRequest("rain", 4, 0.6, FREE, noise),
         GenerationRequest("dog", 5, 0.5, FREE),
+        GenerationRequest("dog", 1, 0.5, replace(FREE, negative="bark")),
+        GenerationRequest(None, 3, 0.3, replace(FREE, negative="a barking dog")),
     ]
     together = run(generator, *requests)
     for request, wav in zip(requests, together, strict=True):
         assert np.array_equal(run(generator, request)[0], wav)
     assert not np.array_equal(together[0], together[4])  # another seed
+
+
+def test_an_empty_negative_prompt_is_no_text(generator: Generator) -> None:
+    plain, empty, unguided = (
+        GenerationRequest("dog", 1, 0.2, replace(FREE, **changes))
+        for changes in ({}, {"negative": " "}, {"negative": "bark", "guidance": 1.0})
+    )
+    wavs = run(generator, plain, empty, unguided, replace(unguided, sampling=replace(FREE, guidance=1.0)))
+    assert np.array_equal(wavs[0], wavs[1]) and np.array_equal(wavs[2], wavs[3])
 
 
 @given(
@@ -263,6 +275,7 @@ def test_seam_is_continuous_and_the_rest_is_the_decoder_s() -> None:
     ("request_", "message"),
     [
         (GenerationRequest("xyzzy", 0, 1.0), "holds no word that the model knows"),
+        (GenerationRequest("dog", 0, 1.0, Sampling(negative="xyzzy")), "negative prompt 'xyzzy' holds no word"),
         (GenerationRequest("dog", 0, 0.0), "ask for at least"),
         (
             GenerationRequest("dog", 0, 0.1, prompt_audio=np.zeros(16_000, np.float32)),

@@ -26,14 +26,16 @@ def test_a_text_file_holds_a_prompt_a_line(tmp_path: Path) -> None:
 
 
 def test_csv_columns_override_and_others_travel_along(tmp_path: Path) -> None:
-    text = '\ufeffprompt,seed,duration,top_k,name,tag\n"a dog, far away",7,2.5,40,dog,animal\nrain,,,,,\n'
+    text = (
+        '\ufeffprompt,seed,duration,top_k,negative,name,tag\n"a dog, far away",7,2.5,40,speech,dog,animal\nrain,,,,,,\n'
+    )
     first, second = read_prompts(_write(tmp_path, "p.csv", text))
     assert first == Prompt(
         "a dog, far away",
         seed=7,
         duration=2.5,
         name="dog",
-        overrides={"top_k": 40},
+        overrides={"top_k": 40, "negative": "speech"},
         extra={"tag": "animal"},
         where=f"{tmp_path / 'p.csv'} line 2",
     )
@@ -77,6 +79,7 @@ def test_the_first_line_of_stdin_tells_its_format(monkeypatch: pytest.MonkeyPatc
         ("p.jsonl", '{"prompt": "a dog"}\n{"prompt": \n', "line 2: not valid JSON"),
         ("p.jsonl", "[1]\n", "line 1: expected a string or an object"),
         ("p.jsonl", '{"prompt": "a dog", "seed": true}\n', "line 1: seed must be a whole number"),
+        ("p.jsonl", '{"prompt": "a dog", "negative": 3}\n', "line 1: negative must be a text"),
         ("p.jsonl", '{"prompt": 5}\n', "line 1: the prompt is empty or no text"),
     ],
 )
