@@ -1,4 +1,4 @@
-"""The sampling settings: how tokens are drawn, and how many sounds for one. Imports only the standard library.
+"""The sampling settings: the drawing of tokens, and the number of sounds for one. Imports only the standard library.
 
 A field of `Sampling` is all that a setting needs to be a flag of generate, continue and eval (its metadata words the
 help), a column of prompt files, an override, a part of the model's config.json and an entry of the sidecars.
@@ -22,7 +22,7 @@ def _setting(default: Any, metavar: str, text: str) -> Any:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn (sec. 3.2 eq. 4 and sec. 4.1); the defaults are the paper's. Raises ValueError if one is
+    """Settings of drawing tokens (sec. 3.2 eq. 4, sec. 4.1); the defaults are the paper's. Raises ValueError if one is
     out of range."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -69,6 +69,10 @@ class Sampling:
         Raises ValueError if one is out of range, TypeError if there is no setting of that name.
         """
         return replace(self, **{name: value for name, value in given.items() if value is not None})
+
+    def describe(self) -> dict[str, Any]:
+        """Return name → value of all settings for a record; texts only if they are not empty."""
+        return {name: value for name, value in vars(self).items() if value != ""}
 
 
 SETTINGS = fields(Sampling)

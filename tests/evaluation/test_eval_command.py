@@ -182,7 +182,6 @@ class TestModel:
             "temperature": 1.0,
             "candidates": 1,
             "layers": 1,
-            "negative": "",
         }
         assert "codec reconstruction" in results["baselines"]
         assert len(list((options["out"] / "generated").glob("*.wav"))) == 12

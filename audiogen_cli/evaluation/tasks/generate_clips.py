@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +75,7 @@ def make(jobs: Sequence[GenerationRequest], generator: Generator, config: EvalCo
 
 def settings_of(generator: Generator, config: EvalConfig) -> dict[str, Any]:
     """What generated sounds depend on."""
-    sampling = asdict(generator.sampling.override(config.sampling))
+    sampling = generator.sampling.override(config.sampling).describe()
     return {"model_fingerprint": generator.fingerprint, "sampling": sampling}
 
 

@@ -125,4 +125,4 @@ class TorchBackend(Backend):
             own.mask[row, ..., :n_text] = text.mask[0]
 
     def clear(self, row: int) -> None:
-        """Nothing to do: a step masks what lies behind a row's position."""
+        """Do nothing: a step masks all positions after a row's own."""

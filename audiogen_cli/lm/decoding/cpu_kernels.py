@@ -28,7 +28,7 @@ MAX_ROWS = 32  # the most rows of a decoding step, and of the trial
 LAYOUT_ROWS = {torch.float32: 2, torch.bfloat16: 8}  # rows that oneDNN optimizes for: measured, best for 2 to 16
 INT8_LEVELS = 127  # the largest int8 weight …
 SAFE_LEVELS = 63  # … and where a processor adds products of two pairs in 16 bits: 2 · 255 · 63 still fits
-UNSIGNED_ZERO = 128  # int8 activations are kept as uint8 around it, which every oneDNN kernel takes
+UNSIGNED_ZERO = 128  # int8 activations are kept as uint8 around it, as every oneDNN kernel accepts them
 
 
 class PackedWeight(Protocol):
@@ -48,7 +48,7 @@ Product = Callable[[Tensor, str, Tensor | None], Tensor]  # as PackedWeight's ca
 
 
 class PackedLinear(nn.Module):
-    """Takes the place of an `nn.Linear` for decoding, and of the exact GELU behind it; no gradients, no saving."""
+    """Replaces an `nn.Linear`, and the exact GELU after it, for decoding: no gradients, no saving."""
 
     def __init__(self, layer: nn.Linear, dtype: str, activation: str = "none") -> None:
         """dtype: of the weights: float32, bfloat16, float16 or int8. activation: "none", or "gelu" for both in one.

@@ -33,7 +33,7 @@ class DecodingRequest:
 
     @property
     def guided(self) -> bool:
-        """Whether guidance needs a second row: one without text, or with the negative one."""
+        """True if guidance needs a second row: one without text, or with the negative one."""
         return self.sampling.guidance != 1 and not (self.vectors is None and self.negative is None)
 
 

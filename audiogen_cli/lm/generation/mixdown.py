@@ -58,7 +58,7 @@ def place_tracks(n: int, n_samples: int, sample_rate: int) -> list[tuple[int, in
     """Place n tracks of equal length in n_samples: (begin, length) of each, in samples.
 
     They begin one after the other, and end in the same order. So the first is alone at the beginning and the last at
-    the end, as in the mixes of training (sec. 4.1), which have a temporal offset too; in between all are heard.
+    the end, as in the mixes of training (sec. 4.1), which have a temporal offset too; in between all sound together.
     """
     lead = round(min(LEAD * sample_rate, MAX_LEAD * n_samples)) if n > 1 else 0
     return [(lead * i // max(1, n - 1), n_samples - lead) for i in range(n)]

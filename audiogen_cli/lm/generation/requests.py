@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MAX_SEED = 2**53  # what every JSON reader keeps exact
 MIN_DURATION = 1e-3  # seconds
 CONTINUE_SECONDS = 5.0
-READ_SECONDS = 300  # read at once of a sound to continue: at their own rates and channels, hours would fill the memory
+READ_SECONDS = 300  # of a sound to continue read at once: hours at its own rate and channels would fill the memory
 SLUG_LENGTH = 40
 STDOUT = "-"  # the output that is no file; only a stream can go there
 

@@ -36,16 +36,16 @@ if TYPE_CHECKING:
 NORMAL_LUFS = -23.0  # where `normalize` brings a sound: EBU R 128's loudness …
 NORMAL_PEAK = 10 ** (-1 / 20)  # … but no further than until its peak reaches -1 dBFS
 LONG_SECONDS = 120.0  # of sound, candidates included, from which on the time is estimated
-LONG_WAIT = 10.0  # seconds of computing from which on the estimate is told
+LONG_WAIT = 10.0  # seconds of computing from which on the estimate is shown
 
 Progress = Callable[[int, int], object]  # (seconds of sound done, of how many)
-Say = Callable[[str], object]  # takes a line for the user
+Say = Callable[[str], object]  # shows the user a line
 Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class RenderOptions:
-    """How sounds are written. batch_size: most sounds decoded at once. sidecars: write `<name>.json` beside each.
+    """Options of writing. batch_size: most sounds decoded at once. sidecars: write `<name>.json` beside each sound.
     normalize: bring each to NORMAL_LUFS (see `normalize_loudness`)."""
 
     batch_size: int | None = None
@@ -173,14 +173,14 @@ def find_finished(
             **request.extra,
             "prompt": request.text,
             "duration": round(request.duration * sample_rate) / sample_rate,
-            **asdict(request.sampling),
+            **vars(request.sampling),
             "model_fingerprint": fingerprint,
             "normalized": normalize,
         }
         if not request.seed_drawn:
             wanted["seed"] = request.seed
         wanted.pop("path", None)
-        record = {**asdict(Sampling()), **_read_sidecar(request.output)}  # an old sidecar lacks newer settings
+        record = {**vars(Sampling()), **_read_sidecar(request.output)}  # a sidecar may lack a setting
         if all(record.get(key) == value for key, value in wanted.items()) and _is_sound(request.output):
             found[index] = {**_read_sidecar(request.output), "path": str(request.output)}
     return agree(found)
@@ -343,7 +343,7 @@ def _record(generator: Generator, prepared: Prepared, wav: np.ndarray, gain: flo
         "seed": request.seed,
         "duration": len(wav) / generator.sample_rate,
         "sample_rate": generator.sample_rate,
-        **asdict(request.sampling),
+        **request.sampling.describe(),
         "model": str(generator.folder),
         "model_fingerprint": generator.fingerprint,
         "licence": license_line(generator.license),
