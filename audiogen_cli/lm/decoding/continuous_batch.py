@@ -66,7 +66,8 @@ class ContinuousBatch:
         self.max_delay, self.n_copies = max_delay(config), 1 + requests[0].guided
         n_steps = max(request.n_frames for request in requests) + self.max_delay
         n_text = max(map(count_text_columns, requests))
-        self.n_columns = n_text * config.text_prefix + min(window_steps(config), n_steps)
+        n_columns = n_text * config.text_prefix + min(window_steps(config), n_steps)
+        self.n_columns = -(-n_columns // 8) * 8  # GPUs attend faster to a mask of such a length
         self.backend = backend(model, n_slots * self.n_copies, self.n_columns, n_text, cache_dtype)
         # On the device, changed in place only: a recorded step goes on reading them.
         columns = torch.arange(self.n_columns, device=self.device)
