@@ -129,36 +129,16 @@ class Generator:
         n_samples, n_prompt = self._count_samples(request)
         if n_samples == n_prompt:
             return Prepared(request, n_samples)
-        hop = self.codec.hop_length
-        n_known = n_prompt // hop  # whole frames; what is left of the prompt overlaps the first new frame
-        n_skipped = 0
-        if n_known >= self.config.max_frames:  # ours: beyond the window the engine would forget the beginning anyway
-            n_skipped = (n_known - max(1, self.config.max_frames // 2)) * hop
-        codes = None
-        if n_known and request.prompt_audio is not None:
-            wav = torch.from_numpy(request.prompt_audio.astype(np.float32)[n_skipped:])[None, None].to(self.device)
-            with torch.inference_mode():
-                codes = self.codec.encode(wav)[0, :, : n_known - n_skipped // hop].cpu()
+        codes, n_skipped = self._encode_prompt(request.prompt_audio)
         texts, vectors = self._read_text(request)
         negative = self._read_negative(request.sampling.negative)
-        tracks = [
-            Track(
-                DecodingRequest(
-                    each,
-                    math.ceil(length / hop),
-                    derive_seed(request.seed, f"layer {number}") if number else request.seed,
-                    request.sampling,
-                    codes,
-                    negative,
-                ),
-                begin,
-                length,
-                n_prompt - n_skipped,
-            )
-            for number, (each, (begin, length)) in enumerate(
-                zip(vectors, place_tracks(len(vectors), n_samples - n_skipped, self.sample_rate), strict=True)
-            )
-        ]
+        places = place_tracks(len(vectors), n_samples - n_skipped, self.sample_rate)
+        tracks = []
+        for number, (each, (begin, length)) in enumerate(zip(vectors, places, strict=True)):
+            seed = derive_seed(request.seed, f"layer {number}") if number else request.seed
+            n_frames = math.ceil(length / self.codec.hop_length)
+            decoding = DecodingRequest(each, n_frames, seed, request.sampling, codes, negative)
+            tracks.append(Track(decoding, begin, length, n_prompt - n_skipped))
         return Prepared(request, n_samples, texts, tuple(tracks), n_skipped)
 
     def generate(
@@ -311,6 +291,21 @@ class Generator:
                 "it is the length of the whole result"
             )
         return n_samples, n_prompt
+
+    @torch.inference_mode()
+    def _encode_prompt(self, audio: np.ndarray | None) -> tuple[Tensor | None, int]:
+        """Encode the whole frames of prompt audio: codes [K, P], and how many samples before them are left out.
+
+        What remains after the last whole frame overlaps the first new one.
+        """
+        hop = self.codec.hop_length
+        n_frames, n_skipped = 0 if audio is None else len(audio) // hop, 0
+        if audio is None or not n_frames:
+            return None, 0
+        if n_frames >= self.config.max_frames:  # ours: beyond the window the engine would forget the beginning anyway
+            n_skipped = (n_frames - max(1, self.config.max_frames // 2)) * hop
+        wav = torch.from_numpy(audio.astype(np.float32)[n_skipped:])[None, None].to(self.device)
+        return self.codec.encode(wav)[0, :, : n_frames - n_skipped // hop].cpu(), n_skipped
 
     def _read_text(self, request: GenerationRequest) -> tuple[tuple[str, ...], list[Tensor | None]]:
         """Process and encode the prompt, in up to `layers` parts: the texts and their vectors [L, D].
