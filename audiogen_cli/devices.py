@@ -1,7 +1,8 @@
-"""Devices: the names a user may give, and the device that a name means here."""
+"""Devices, and the processes of an accelerate launch. Nothing here imports torch before it needs to."""
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -30,3 +31,13 @@ def choose_device(name: str) -> torch.device:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"device '{name}' cannot be used here: {reason}") from None
     return device
+
+
+def count_processes() -> int:
+    """Return the number of processes of an accelerate launch; 1 outside of one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main_process() -> bool:
+    """Return whether this process is the one that prints."""
+    return int(os.environ.get("RANK", "0")) == 0

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from audiogen_cli.training.launch import is_main_process
+from audiogen_cli.devices import is_main_process
 
 Advance = Callable[[int, int | None], None]
 FIRST_LINE, LONGEST_WAIT = 10.0, 300.0  # seconds: no line for a short run, no thousands for a long one

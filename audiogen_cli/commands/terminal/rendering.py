@@ -35,10 +35,10 @@ def render(
     load: loads the model, if anything is to be generated. keep_from: the model folder whose finished sounds are kept.
     """
     from audiogen_cli.commands.terminal.progress import progress_bar
+    from audiogen_cli.devices import is_main_process
     from audiogen_cli.errors import AudiogenError
     from audiogen_cli.lm.generation.writer import find_finished, write_sounds
     from audiogen_cli.model_folder import fingerprint
-    from audiogen_cli.training.launch import is_main_process
 
     say = _say if is_main_process() else lambda line: None
     kept = {}

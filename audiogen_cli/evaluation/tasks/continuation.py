@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from audiogen_cli.devices import is_main_process
 from audiogen_cli.errors import AudiogenError
 from audiogen_cli.evaluation.audio_sources import CodecSound, FileSound, PromptedSound, Sound
 from audiogen_cli.evaluation.config import PROMPT_TEXTS, EvalConfig, Findings, Progress, Skipped
@@ -41,7 +42,6 @@ from audiogen_cli.evaluation.tasks.generate_clips import load, make, seed_of, se
 from audiogen_cli.evaluation.tasks.generation import INTERVALS, load_chosen
 from audiogen_cli.evaluation.tasks.score_table import CODEC, SHUFFLED
 from audiogen_cli.lm.generation.requests import GenerationRequest
-from audiogen_cli.training.launch import is_main_process
 
 if TYPE_CHECKING:
     from audiogen_cli.lm.generation.generator import Generator

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import secrets
 import sys
 import time
@@ -20,13 +19,13 @@ import numpy as np
 
 from audiogen_cli.data.audio import probe, write_audio
 from audiogen_cli.data.loudness import gain_to, loudness, measure
+from audiogen_cli.devices import count_processes, is_main_process
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.files import write_text
 from audiogen_cli.lm.generation.requests import STDOUT, GenerationRequest
 from audiogen_cli.lm.sampling_config import Sampling
 from audiogen_cli.model_folder import license_line
 from audiogen_cli.oom import is_out_of_memory
-from audiogen_cli.training.launch import is_main_process
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -81,12 +80,12 @@ def write_sounds(
     """
     finished = finished or {}
     todo = [index for index in range(len(requests)) if index not in finished]
-    if n_processes() == 1:
+    if count_processes() == 1:
         results = _in_order(_render(generator, requests, todo, options, progress, say), todo)
     else:
         from accelerate.utils import gather_object
 
-        own = todo[_processes().process_index :: n_processes()]
+        own = todo[_processes().process_index :: count_processes()]
         shares = gather_object(list(_render(generator, requests, own, options, progress, say)))
         results = iter(sorted(shares, key=lambda rendered: rendered.index))
     for index in range(len(requests)):
@@ -138,7 +137,7 @@ def load_generator(folder: Path, device: str, dtype: str) -> Generator:
     """`Generator.load`; in an accelerate launch `auto` is this process's own device."""
     from audiogen_cli.lm.generation.generator import Generator
 
-    if n_processes() > 1 and (processes := _processes()) and device == "auto":
+    if count_processes() > 1 and (processes := _processes()) and device == "auto":
         device = str(processes.device)
     return Generator.load(folder, device=device, dtype=dtype)
 
@@ -150,7 +149,7 @@ def choose_seed() -> int:
 
 def agree(value: Value) -> Value:
     """Return the main process's value in every process of an accelerate launch, once all have called this."""
-    if n_processes() == 1:
+    if count_processes() == 1:
         return value
     from accelerate.utils import broadcast_object_list
 
@@ -211,11 +210,6 @@ def format_seconds(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def n_processes() -> int:
-    """Count the processes of an accelerate launch."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _processes() -> PartialState:
