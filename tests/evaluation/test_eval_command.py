@@ -171,7 +171,7 @@ class TestModel:
         self, capsys: pytest.CaptureFixture[str], generator: PretendGenerator, options: dict[str, Any]
     ) -> None:
         results = run(capsys, guidance=1.5, **options)
-        assert [request.prompt for request in generator.requests[:3]] == ["dog", "clock alarm", "rain"]
+        assert [request.text for request in generator.requests[:3]] == ["dog", "clock alarm", "rain"]
         assert {request.duration for request in generator.requests} == {0.5}
         assert len({request.seed for request in generator.requests}) == 12
         assert results["model_fingerprint"] == generator.fingerprint
@@ -254,7 +254,7 @@ class TestModel:
         options: dict[str, Any],
         task: str,
     ) -> None:
-        monkeypatch.setattr(f"audiogen_cli.evaluation.{task}.is_main_process", lambda: False)
+        monkeypatch.setattr(f"audiogen_cli.evaluation.tasks.{task}.is_main_process", lambda: False)
         assert eval_(**options, task=task, prompt_seconds="0.1", limit=2) == 0
         assert len(generator.requests) == (2 if task == "generation" else 6)
         assert not (options["out"] / "results.json").exists()

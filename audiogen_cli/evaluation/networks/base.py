@@ -17,7 +17,7 @@ import numpy as np
 from audiogen_cli.errors import InputError
 
 # Backend → "module:class". A module is imported when its backend is asked for: each has dependencies of its own.
-_HERE = "audiogen_cli.evaluation.classifiers"
+_HERE = "audiogen_cli.evaluation.networks"
 BACKENDS = {
     "passt": f"{_HERE}.passt:Passt",
     "pann": f"{_HERE}.pann:Cnn14At32k",
