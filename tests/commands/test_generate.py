@@ -329,10 +329,10 @@ def test_prompts_from_a_pipe_to_paths_in_a_pipe(audiogen, tmp_path: Path, tiny_l
     assert len(list((tmp_path / "out").iterdir())) == 4
 
 
-def test_several_processes_share_the_prompts_and_print_as_one(audiogen, tmp_path: Path, tiny_lm: Path) -> None:
+def test_several_processes_share_the_prompts_and_print_as_one(audiogen_process, tmp_path: Path, tiny_lm: Path) -> None:
     (tmp_path / "prompts.txt").write_text("rain\na dog barks\nwind\n")
     arguments = ["generate", "--prompts", "prompts.txt", "--model", str(tiny_lm), "--duration", "0.2", "--seed", "1"]
-    alone = audiogen(*arguments, "--out-dir", "one")
+    alone = audiogen_process(*arguments, "--out-dir", "one")  # on one thread, as each of the two
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
