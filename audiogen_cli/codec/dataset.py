@@ -12,13 +12,13 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from audiogen_cli.data.augment import NO_AUGMENTATION, AugmentConfig, draw_partner, read_filled
+from audiogen_cli.data.loudness import EMPTY_CROP_PEAK
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.data.mixing import draw_mix, mix
 from audiogen_cli.data.windows import whole_clip
 from audiogen_cli.errors import InputError
 from audiogen_cli.training.sampler import ExampleOrder
 
-SILENT_PEAK = 1e-4
 REDRAWS = 4
 
 
@@ -64,7 +64,7 @@ class CropDataset(Dataset[Tensor]):
         # ours: digital silence, with which many short recordings are padded, teaches nothing; draw again.
         for _ in range(1 + REDRAWS):
             wav = self._crop(clip, generator)
-            if wav.abs().max() > SILENT_PEAK:
+            if wav.abs().max() > EMPTY_CROP_PEAK:
                 break
         return wav[None]
 

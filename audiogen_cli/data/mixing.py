@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from audiogen_cli.data.augment import RowAudio, RowSpec
+from audiogen_cli.data.loudness import UNMIXABLE_RMS
 
 SNR_RANGE = (-5.0, 5.0)  # dB, sec. 4.1
 MIN_AUDIBLE = 0.5  # ours: the least share of the second sound that is in the mix, so that its caption stays true
-SILENT_RMS = 1e-6  # ours: -120 dBFS; raising what is fainter would raise the recorder's noise
+
 POWER_STEPS = 1 << 20  # amplitudes from 0 to the peak, when power is measured
 LONGEST = 1 << 22  # samples: POWER_STEPS² · LONGEST still fits 63 bits
 
@@ -105,8 +106,8 @@ def mix(a: Tensor, b: Tensor, draws: Sequence[MixDraw]) -> Mixture:
     # In float64 on the CPU: a power function's last bit may depend on the device.
     wanted = torch.tensor([10 ** (-draw.snr / 20) for draw in draws], dtype=torch.float32, device=a.device)[:, None]
     level_a, level_b = _rms(first, n_a), _rms(second, n_audible)
-    audible = (level_a > SILENT_RMS) & (level_b > SILENT_RMS)
-    gain = torch.where(audible, wanted * level_a / level_b.clamp(min=SILENT_RMS), 1)
+    audible = (level_a > UNMIXABLE_RMS) & (level_b > UNMIXABLE_RMS)
+    gain = torch.where(audible, wanted * level_a / level_b.clamp(min=UNMIXABLE_RMS), 1)
     wav = first + gain * second
     scale = 1 / wav.abs().amax(-1, keepdim=True).clamp(min=1)
     return Mixture((scale * wav).clamp(-1, 1)[:, None], torch.cat([scale, scale * gain], dim=1))

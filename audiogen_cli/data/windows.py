@@ -1,4 +1,4 @@
-"""The windows that clips are cut into, of at most 10 s each: what `tokenize` and both trainings read (paper sec. 4.1)."""
+"""The windows of at most 10 s that clips are cut into: what `tokenize` and both trainings read (paper sec. 4.1)."""
 
 from __future__ import annotations
 

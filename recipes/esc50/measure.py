@@ -28,7 +28,8 @@ from audiogen_cli.data.mixing import draw_mix, mix
 from audiogen_cli.evaluation.metrics.class_hits import category_of, class_hits, top_k_hit
 from audiogen_cli.evaluation.networks.base import Classifier, load_classifier
 from audiogen_cli.lm.config import Sampling
-from audiogen_cli.lm.generation.generator import Generator, Request
+from audiogen_cli.lm.generation.generator import Generator
+from audiogen_cli.lm.generation.requests import GenerationRequest
 
 HERE = Path(__file__).parent
 SECONDS = 5.0
@@ -96,7 +97,7 @@ class Maker:
 
     def __call__(self, prompt: str, n: int) -> list[np.ndarray]:
         """n waveforms [N]."""
-        requests = [Request(prompt, self.seed + i, SECONDS, self.sampling) for i in range(n)]
+        requests = [GenerationRequest(prompt, self.seed + i, SECONDS, self.sampling) for i in range(n)]
         made = dict(self.generator.generate(requests))
         return [made[i] for i in range(n)]
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from audiogen_cli.data.audio import LOSSLESS_SUFFIXES
+from audiogen_cli.devices import is_main_process
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.evaluation.config import EvalConfig, Findings, Progress, Skipped
 from audiogen_cli.evaluation.metrics.frechet import FEW_CLIPS
@@ -44,7 +45,6 @@ from audiogen_cli.evaluation.tasks.score_table import (
     SILENCE,
     Rows,
 )
-from audiogen_cli.training.launch import is_main_process
 
 Recordings = list[tuple[str, Recording]]  # ids and recordings of the generated clips
 INTERVALS = {

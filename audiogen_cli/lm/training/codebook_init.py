@@ -31,7 +31,7 @@ RESIDUAL_INIT = 0.1  # standard deviation of the residuals at the start, as a sh
 
 
 class CodebookTiedEmbedding(nn.Module):
-    """Parametrize a table [K · V, d] as residual + vectors @ maps: vectors [K, V, D] are fixed, maps [K, D, d] learn."""
+    """Parametrize a table [K · V, d] as residual + vectors @ maps: vectors [K, V, D] fixed, maps [K, D, d] learned."""
 
     vectors: Tensor
 

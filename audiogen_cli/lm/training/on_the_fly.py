@@ -1,6 +1,6 @@
 """Training examples made on the fly: recordings are read, mixed (sec. 4.1) and encoded while the model trains.
 
-As with shards, example i is a pure function of (seed, i): its window, its crop, its partner, its texts. So a run needs no
+As with shards, example i is a pure function of (seed, i): its window, crop, partner and texts. So a run needs no
 shards, and never sees the same mix twice.
 """
 

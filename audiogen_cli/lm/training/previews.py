@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import math
-import re
+from dataclasses import replace
 from pathlib import Path
 
-import torch
 from accelerate import Accelerator
 
 from audiogen_cli.codec.model import AudioCodec
-from audiogen_cli.data.audio import write_audio
+from audiogen_cli.errors import AudiogenError
 from audiogen_cli.lm.config import PreviewConfig
-from audiogen_cli.lm.decoding.engine import Engine
-from audiogen_cli.lm.decoding.requests import Job
-from audiogen_cli.lm.generation.requests import model_text
+from audiogen_cli.lm.generation.generator import Generator
+from audiogen_cli.lm.generation.requests import GenerationRequest, slug
+from audiogen_cli.lm.generation.writer import write_sounds
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.text.encoders import TextEncoder
 from audiogen_cli.lm.training.state import State, best_weights
-
-SLUG_LENGTH = 40
 
 
 def write_previews(
@@ -27,7 +23,8 @@ def write_previews(
 ) -> None:
     """Generate the recipe's prompts into `<out>/samples/step-NNNNNN/NN-words.wav`.
 
-    Every process must call it; the main one works. A prompt without a word that the encoder knows has no text.
+    Every process must call it; the main one works. A prompt without a word that the encoder knows is generated
+    without text. Raises AudiogenError if a file cannot be written.
     """
     weights = best_weights(state, accelerator.is_main_process)
     if not accelerator.is_main_process:
@@ -35,19 +32,18 @@ def write_previews(
     lm = AudioLanguageModel(state.model.config)
     lm.load_state_dict(weights)
     decoder = AudioCodec.load(codec, accelerator.device)
-    n_samples = round(previews.duration * decoder.sample_rate)
-    jobs = []
-    for number, prompt in enumerate(previews.prompts):
-        text = encoder.encode([model_text(prompt, lm.config)])[0]
-        n_frames = math.ceil(n_samples / decoder.hop_length)
-        jobs.append(Job(text if len(text) else None, n_frames, number, lm.config.sampling))
+    generator = Generator(lm.to(accelerator.device), decoder, encoder)
     folder = out / "samples" / f"step-{state.step:06d}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with torch.inference_mode():
-        for index, codes in Engine(lm.to(accelerator.device)).generate(jobs):
-            wav = decoder.decode(codes[None].to(accelerator.device))[0, 0, :n_samples].float().cpu().numpy()
-            write_audio(folder / f"{index + 1:02d}-{_slug(previews.prompts[index])}.wav", wav, decoder.sample_rate)
-
-
-def _slug(prompt: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:SLUG_LENGTH].strip("-") or "sound"
+    requests = [
+        GenerationRequest(
+            prompt if generator.knows(prompt) else None,
+            number,
+            previews.duration,
+            replace(lm.config.sampling, candidates=1, layers=1),
+            output=folder / f"{number + 1:02d}-{slug(prompt)}.wav",
+        )
+        for number, prompt in enumerate(previews.prompts)
+    ]
+    for rendered in write_sounds(generator, requests):
+        if rendered.failure:
+            raise AudiogenError(rendered.failure)

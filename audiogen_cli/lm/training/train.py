@@ -19,10 +19,10 @@ from audiogen_cli.errors import AudiogenError, InputError, Interrupted
 from audiogen_cli.lm.config import LMConfig, TrainConfig
 from audiogen_cli.lm.flops import training_flops
 from audiogen_cli.lm.model import AudioLanguageModel
-from audiogen_cli.lm.probe import train_probe
 from audiogen_cli.lm.text.cache import CachedTexts
 from audiogen_cli.lm.text.encoders import TextEncoder, load_text_encoder
 from audiogen_cli.lm.training.codebook_init import tie_to_codebooks
+from audiogen_cli.lm.training.cpu_kernels import use_cpu_kernels
 from audiogen_cli.lm.training.datasets import (
     Batch,
     ExampleSource,
@@ -35,6 +35,7 @@ from audiogen_cli.lm.training.datasets import (
 from audiogen_cli.lm.training.on_the_fly import load_recordings
 from audiogen_cli.lm.training.preflight import check_start, codec_of_shards
 from audiogen_cli.lm.training.previews import write_previews
+from audiogen_cli.lm.training.probe import train_probe
 from audiogen_cli.lm.training.state import best_weights, build_state, resume, save, write_model
 from audiogen_cli.lm.training.step import train_step, validate
 from audiogen_cli.malloc import reuse_memory
@@ -156,6 +157,8 @@ def build_model(
 ) -> AudioLanguageModel:
     """Return a fresh model, with the weights in `start_from` if given. Raises InputError if they do not fit."""
     model = AudioLanguageModel(lm_config).to(device)
+    if device.type == "cpu":
+        use_cpu_kernels(model)
     if config.codebooks:
         tie_to_codebooks(model, AudioCodec.load(codec, device))
     if start_from:
