@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from audiogen_cli.errors import InputError
-from audiogen_cli.lm.config import PRESETS, LMConfig, ModelShape, TextConfig
+from audiogen_cli.lm.config import SIZES, LMConfig, TextConfig, TrainConfig
 from audiogen_cli.lm.decoding.continuous_batch import CpuLane
 from audiogen_cli.lm.decoding.engine import Engine
 from audiogen_cli.lm.decoding.requests import Job
@@ -26,6 +26,7 @@ from audiogen_cli.lm.kernels.linear import packed_layers
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.sampling import SamplingRows, guide, sample
 from audiogen_cli.lm.transformer import CrossAttention, KVCache, TextMemory
+from audiogen_cli.training.recipe import load_recipe
 
 CODES = 2048  # of all streams together (sec. 3.1: 1 × 2048, 2 × 1024, 4 × 512)
 FRAME_RATE = 500.0  # of one stream; so many times lower with K of them
@@ -52,8 +53,8 @@ class Setup:
     def __post_init__(self) -> None:
         if self.streams not in (1, 2, 4):
             raise InputError(f"--streams {self.streams}: 1, 2 or 4")
-        if self.size not in PRESETS:
-            raise InputError(f"--size {self.size}: one of {', '.join(PRESETS)}")
+        if self.size not in SIZES:
+            raise InputError(f"--size {self.size}: one of {', '.join(SIZES)}")
         room = round(SECONDS * FRAME_RATE / self.streams)
         if not 0 <= self.cached <= room - self.steps - WARM_STEPS:
             raise InputError(
@@ -155,10 +156,10 @@ def read_bandwidth(device: torch.device) -> float:
 
 
 def _config(setup: Setup) -> LMConfig:
-    shape = ModelShape(**{**PRESETS[setup.size]["model"], "dropout": 0.0, "pattern": "parallel"})
+    shape = load_recipe(TrainConfig, f"lm-{setup.size}").model
     frame_rate = FRAME_RATE / setup.streams
     return LMConfig(
-        **{name: getattr(shape, name) for name in ("dim", "n_layers", "n_heads", "ff_scale", "bias")},
+        **{name: getattr(shape, name) for name in ("dim", "n_layers", "n_heads", "bias")},
         n_q=setup.streams,
         codebook_size=CODES // setup.streams,
         frame_rate=frame_rate,

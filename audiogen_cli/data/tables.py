@@ -1,11 +1,13 @@
-"""CSV files as publishers and spreadsheets write them, read row by row: lists of two million rows need no memory."""
+"""CSV and JSON files as publishers and spreadsheets write them."""
 
 from __future__ import annotations
 
 import codecs
 import csv
+import json
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from audiogen_cli.errors import InputError
 
@@ -51,6 +53,14 @@ def first_row(path: Path) -> list[str]:
             return [cell.strip() for cell in next(csv.reader(file), [])]
     except (OSError, csv.Error):
         return []
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file. Raises InputError if it is none."""
+    try:
+        return json.loads(path.read_text("utf-8-sig", "replace"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not readable as JSON: {error}") from None
 
 
 def _encoding(path: Path) -> str:

@@ -16,6 +16,7 @@ from audiogen_cli import files
 from audiogen_cli.data.audio import SAMPLE_RATE, probe, read_audio
 from audiogen_cli.devices import choose_device
 from audiogen_cli.errors import InputError
+from audiogen_cli.model_folder import find_codec
 
 if TYPE_CHECKING:
     from audiogen_cli.codec.model import AudioCodec
@@ -66,9 +67,8 @@ class Reconstructor:
     def load(cls, model: str | Path | None, device: str = "auto") -> Reconstructor:
         """Load a codec folder, or the codec of a language model's folder. Raises InputError if it is unusable."""
         from audiogen_cli.codec.model import AudioCodec
-        from audiogen_cli.lm.training.preflight import codec_folder
 
-        folder, chosen = codec_folder(model), choose_device(device)
+        folder, chosen = find_codec(model), choose_device(device)
         return cls(AudioCodec.load(folder, chosen), str(chosen))
 
     def reconstruct(self, recording: Recording) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

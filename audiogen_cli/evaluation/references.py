@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from pathlib import Path
 
-from audiogen_cli.data.audio import probe
+from audiogen_cli.data.audio import SOUND_SUFFIXES, probe
 from audiogen_cli.data.manifest import SPLITS, Clip, load_manifests
 from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.audio_sources import Recording, hash_file
@@ -19,7 +19,6 @@ from audiogen_cli.evaluation.results import Skipped
 
 # ours: a missing file costs its clip, but a folder that lacks more than this share belongs to another set.
 MAX_MISSING = 0.1
-SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".opus", ".m4a"})
 
 
 @dataclass(frozen=True)
@@ -115,14 +114,14 @@ def find_audio(folder: Path) -> dict[str, Path]:
         raise InputError(f"{folder}: no such folder")
     files: dict[str, Path] = {}
     for path in sorted(folder.glob(pattern)):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+        if path.suffix.lower() not in SOUND_SUFFIXES or path.name.startswith("."):
             continue
         name = unicodedata.normalize("NFC", path.stem)  # macOS archives hold decomposed names
         if name in files:
             raise InputError(f"{folder}: {files[name].name} and {path.name} are both '{name}'; remove one")
         files[name] = path
     if not files:
-        raise InputError(f"{folder / pattern}: no audio files here ({', '.join(sorted(SUFFIXES))})")
+        raise InputError(f"{folder / pattern}: no audio files here ({', '.join(sorted(SOUND_SUFFIXES))})")
     return files
 
 

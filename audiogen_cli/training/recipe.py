@@ -5,29 +5,26 @@ Precedence: dataclass default < recipe file < `--set key=value` < a command's ow
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from audiogen_cli.errors import InputError
+from audiogen_cli.files import RECIPES
+from audiogen_cli.training.old_settings import update_settings
 
 Config = TypeVar("Config")
 
 
-def load_recipe(
-    config_class: type[Config],
-    path: Path | None,
-    overrides: Sequence[str] = (),
-    preset: Mapping[str, Any] | None = None,
-) -> Config:
+def load_recipe(config_class: type[Config], recipe: str | Path | None, overrides: Sequence[str] = ()) -> Config:
     """Build a config dataclass from a recipe and `key=value` overrides (dotted keys reach nested fields).
 
-    preset: the settings to begin with where there is no file. YAML 1.2 through ruamel: it reads 5e-4 as a number,
-    keeps `no` a word and refuses a key given twice.
+    recipe: a file, or the name of a shipped one (see `find_recipe`); None: the defaults. YAML 1.2 through ruamel: it
+    reads 5e-4 as a number, keeps `no` a word and refuses a key given twice.
     Raises InputError naming the file or flag and the dotted key at fault.
     """
-    settings = _read_yaml(path) if path else copy.deepcopy(dict(preset or {}))
+    path = find_recipe(recipe) if recipe else None
+    settings = _read_yaml(path) if path else {}
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key:
@@ -36,12 +33,31 @@ def load_recipe(
     return validate(config_class, settings, where=str(path) if path else "--set")
 
 
+def find_recipe(recipe: str | Path) -> Path:
+    """Resolve what a user calls a recipe: a file, or a shipped one by its name (`codec-small`, `esc50/lm`).
+
+    Raises InputError if it is neither.
+    """
+    for path in (Path(recipe), RECIPES / f"{recipe}.yaml"):
+        if path.is_file():
+            return path
+    raise InputError(f"recipe {recipe}: No such file or directory; shipped recipes: {', '.join(shipped_recipes())}")
+
+
+def shipped_recipes() -> list[str]:
+    """List the names of the recipes in the package."""
+    return sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.yaml"))
+
+
 def validate(config_class: type[Config], settings: Any, where: str) -> Config:
-    """Turn plain settings into `config_class`. Raises InputError that begins with `where` and the dotted key."""
+    """Turn plain settings, of any version, into `config_class`.
+
+    Raises InputError that begins with `where` and the dotted key.
+    """
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        return TypeAdapter(config_class).validate_python(settings)
+        return TypeAdapter(config_class).validate_python(update_settings(config_class, settings, where))
     except ValidationError as error:
         lines = []
         for problem in error.errors():
@@ -53,8 +69,8 @@ def validate(config_class: type[Config], settings: Any, where: str) -> Config:
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         settings = _parse(path.read_text("utf-8"), str(path))
-    except OSError as error:
-        raise InputError(f"recipe {path}: {error.strerror or error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"recipe {path}: {getattr(error, 'strerror', None) or error}") from None
     if not isinstance(settings, dict):
         raise InputError(f"recipe {path}: expected keys and values, found {type(settings).__name__}")
     return settings

@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from audiogen_cli.data.audio import measure, read_audio
+from audiogen_cli.data.audio import read_audio
 from audiogen_cli.data.datasets.esc50 import LICENSE_ESC10
+from audiogen_cli.data.loudness import measure
 from audiogen_cli.data.manifest import Clip, load_manifests
 from audiogen_cli.data.mixing import draw_mix, mix
 from audiogen_cli.evaluation.metrics.class_hits import category_of, class_hits, top_k_hit

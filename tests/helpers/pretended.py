@@ -10,14 +10,7 @@ import numpy as np
 
 from audiogen_cli.data.audio import write_audio
 from audiogen_cli.lm.config import Sampling
-
-
-def chirp(seed: int, duration: float = 1.0, sample_rate: int = 16_000) -> np.ndarray:
-    """A sound of its own for every seed: two gliding tones and a little noise."""
-    generator = np.random.default_rng(seed)
-    t = np.arange(round(duration * sample_rate)) / sample_rate
-    tones = sum(np.sin(2 * np.pi * (low + rise * t) * t) for low, rise in generator.uniform(100, 1500, (2, 2)))
-    return np.asarray(0.2 * tones + 0.01 * generator.normal(size=len(t)), np.float32)
+from helpers.zoo import chirp
 
 
 def write_clips(folder: Path, seeds: dict[str, int], duration: float = 1.0, sample_rate: int = 16_000) -> Path:

@@ -23,7 +23,7 @@ from helpers.exported import (
     reference_logits,
     write_checkpoint,
 )
-from helpers.worlds import make_t5
+from helpers.zoo import make_t5
 
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.commands.import_ import import_

@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from helpers.worlds import CONFIG, make_model
+from helpers.zoo import CONFIG, make_model
 from torch import Tensor
 
 from audiogen_cli.lm.model import AudioLanguageModel

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.worlds import make_model, make_probe
+from helpers.zoo import make_model, make_probe
 from torch.nn import functional as F
 
 from audiogen_cli.errors import InputError

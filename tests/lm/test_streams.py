@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from helpers.worlds import CONFIG, make_model
+from helpers.zoo import CONFIG, make_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

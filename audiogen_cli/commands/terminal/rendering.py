@@ -123,11 +123,11 @@ def _find_kept(jobs: Sequence[Job], folder: Path, config: LMConfig, how: How) ->
 
 
 def _introduce(generator: Generator, how: How, n_kept: int, n_replaced: int) -> None:
-    from audiogen_cli.model_folder import licence_line
+    from audiogen_cli.model_folder import license_line
 
     if how.drawn_seed is not None:
         typer.echo(f"seed: {how.drawn_seed} (--seed {how.drawn_seed} makes the same again)", err=True)
-    typer.echo(f"weights {generator.folder.name}: {licence_line(generator.licence)}", err=True)
+    typer.echo(f"weights {generator.folder.name}: {license_line(generator.licence)}", err=True)
     if how.sidecars and n_replaced:
         typer.echo(f"replacing {_count(n_replaced, 'file')}", err=True)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from audiogen_cli.data.datasets.dataset_folder import Item
+from audiogen_cli.data.datasets.dataset_folder import SourceItem
 from audiogen_cli.data.manifest import SPLITS, Dropped, Split
 from audiogen_cli.data.tables import read_csv
 from audiogen_cli.errors import InputError
@@ -38,14 +38,14 @@ class CaptionFile:
         """Files or tags that no clip answered to."""
         return [key for key in (*self.by_file, *self.by_tag) if key not in self.used]
 
-    def attach(self, items: Iterable[Item | Dropped], replacing: bool) -> list[Item | Dropped]:
+    def attach(self, items: Iterable[SourceItem | Dropped], replacing: bool) -> list[SourceItem | Dropped]:
         """Add the captions to the items they name.
 
         replacing: captions of a file take the place of the item's own, which were only guessed from its name.
         A file is named by its path below the root, or by its bare name (with or without suffix) if only one has it.
         """
         items = list(items)
-        paths = _Paths(item.path for item in items if isinstance(item, Item))
+        paths = _Paths(item.path for item in items if isinstance(item, SourceItem))
         captions: Lookup = defaultdict(list)
         splits: dict[str, Split] = {}
         for key in self.by_file:
@@ -54,9 +54,11 @@ class CaptionFile:
                 captions[path] += self.by_file[key]
                 if key in self.splits:
                     splits[path] = self.splits[key]
-        return [self._extend(item, captions, splits, replacing) if isinstance(item, Item) else item for item in items]
+        return [
+            self._extend(item, captions, splits, replacing) if isinstance(item, SourceItem) else item for item in items
+        ]
 
-    def _extend(self, item: Item, captions: Lookup, splits: dict[str, Split], replacing: bool) -> Item:
+    def _extend(self, item: SourceItem, captions: Lookup, splits: dict[str, Split], replacing: bool) -> SourceItem:
         own = () if replacing and item.path in captions else item.captions
         added = captions.get(item.path, [])
         for tag in map(_tag_key, item.tags):

@@ -13,12 +13,13 @@ from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.codec.quantizer import VectorQuantizer
 from audiogen_cli.codec.train import Report
 from audiogen_cli.data.audio import write_audio
+from audiogen_cli.data.loudness import LOST_OUTPUT_DB, NO_SIGNAL
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.audio_sources import Reconstructor, Recording
 from audiogen_cli.evaluation.metrics.base import CodeUsage
 from audiogen_cli.evaluation.metrics.codes import bitrate, code_usage, count_codes
-from audiogen_cli.evaluation.metrics.reconstruction import SILENT_RMS, ReconstructionScores
+from audiogen_cli.evaluation.metrics.reconstruction import ReconstructionScores
 from audiogen_cli.evaluation.metrics.registry import CODEC
 
 SAVED_CLIPS = 4  # reconstructions to listen to
@@ -29,7 +30,6 @@ COLLAPSED_USAGE = 0.5  # share of a codebook that occurs at all
 ENOUGH_CODES = 10  # codes seen per code of the codebook, before usage means anything
 POINT = 0.02  # spread of a codebook over its vectors' length: below it the latents are one point
 CLOSE = 0.3  # share of the latents' variance that Q loses: below it few codes suffice for them
-SILENT_DB = -30.0  # level of the output relative to its original
 SHIFT_GAIN_DB = 1.0  # gain of SI-SNR by alignment: above it the output counts as shifted
 
 
@@ -83,7 +83,7 @@ def _metrics() -> list[str]:
 def _relative_level(wav: np.ndarray, decoded: np.ndarray) -> float:
     """Compute the level of a reconstruction relative to its original in dB; NaN for a silent original."""
     before, after = (float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))) for x in (wav, decoded))
-    return 20 * math.log10(max(after, 1e-10) / before) if before > SILENT_RMS else math.nan
+    return 20 * math.log10(max(after, 1e-10) / before) if before > NO_SIGNAL else math.nan
 
 
 def _explain_collapse(codec: AudioCodec, k: int, used: float, wav: np.ndarray) -> str:
@@ -115,7 +115,7 @@ def _quantization_loss(codec: AudioCodec, wav: np.ndarray) -> float:
 def _explain_output(lag: float, level: float, metrics: dict[str, float], usage: CodeUsage) -> list[str]:
     """Tell why the output is silent or shifted by `lag` samples."""
     warnings = []
-    if level < SILENT_DB:
+    if level < LOST_OUTPUT_DB:
         same = max(usage.perplexity) < 2
         cause = "all sounds get the same code" if same else "the decoder gives nothing for codes that differ"
         mend = "see the codebooks" if same else "raise losses.mel and losses.time beside the others, or lower lr"

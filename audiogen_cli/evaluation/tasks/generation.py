@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from audiogen_cli.data.audio import LOSSLESS_SUFFIXES
 from audiogen_cli.errors import AudiogenError
 from audiogen_cli.evaluation.audio_sources import MAX_DURATION, RESAMPLER, Reconstructor, Recording
 from audiogen_cli.evaluation.config import EvalConfig
@@ -36,7 +37,6 @@ from audiogen_cli.evaluation.score_table import GENERATED, REFERENCE, ROWS, Scor
 from audiogen_cli.evaluation.tasks.generate_clips import generate_clips
 from audiogen_cli.training.launch import is_main_process
 
-LOSSY = (".mp3", ".ogg", ".opus", ".m4a")
 INTERVALS = {
     "fad": "first order over clips",  # see intervals.influence_interval
     "is": "first order over clips",
@@ -175,7 +175,7 @@ def _warnings(table: ScoreTable, generated: _Generated, silent: int) -> list[str
     n_references, n = len(table.references), len(table.generated_ids)
     paths = [recording.path for _, recording in generated.recordings]
     rates = sample_rates([*(reference.recording.path for reference in generated.references), *paths])
-    lossy = sum(path.suffix.lower() in LOSSY for path in paths)
+    lossy = sum(path.suffix.lower() not in LOSSLESS_SUFFIXES for path in paths)
     found = []
     if not table.paired and n != n_references:
         found.append(f"{n_references} references but {n} generated clips")

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from audiogen_cli import model_folder
 from audiogen_cli.codec.model import AudioCodec
-from audiogen_cli.data.audio import measure
 from audiogen_cli.data.captions import split_caption
+from audiogen_cli.data.loudness import measure
 from audiogen_cli.devices import choose_device
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.lm.config import LMConfig, Sampling
@@ -66,7 +66,7 @@ class Generator:
         self.codec, self.encoder, self.engine = codec, encoder, Engine(lm, dtype)
         self.probe = Probe.load(folder)
         self.device, self.dtype = lm.null_text.device, self.engine.dtype
-        self.licence = model_folder.read_licence(folder)
+        self.licence = model_folder.read_license(folder)
         self.fingerprint = model_folder.fingerprint(folder)
 
     @classmethod

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from audiogen_cli.data.audio import measure
-from audiogen_cli.data.mixing import SILENT_RMS
+from audiogen_cli.data.loudness import UNMIXABLE_RMS, measure
 
 LEAD = 2.0  # seconds from the beginning of the first sound to that of the last, and from end to end …
 MAX_LEAD = 0.4  # … or this share of the whole, if that is less
@@ -49,7 +48,7 @@ def lay(sounds: Sequence[np.ndarray], layers: Sequence[Layer], sample_rate: int)
     levels = [measure(sound).rms for sound in sounds]
     whole = np.zeros(n_samples, np.float32)
     for sound, layer, level in zip(sounds, layers, levels, strict=True):
-        gain = max(levels) / level if level > SILENT_RMS else 1.0
+        gain = max(levels) / level if level > UNMIXABLE_RMS else 1.0
         end = layer.begin + layer.n_samples
         faded = sound * _envelope(layer, n_samples, round(FADE * sample_rate))
         whole[layer.begin : end] += np.float32(gain) * faded

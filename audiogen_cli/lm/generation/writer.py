@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from audiogen_cli.data.audio import measure, probe, write_audio
-from audiogen_cli.data.loudness import gain_to, loudness
+from audiogen_cli.data.audio import probe, write_audio
+from audiogen_cli.data.loudness import gain_to, loudness, measure
 from audiogen_cli.data.wav_stream import Sink
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.files import write_text
 from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.generation.requests import Job
-from audiogen_cli.model_folder import licence_line
+from audiogen_cli.model_folder import license_line
 from audiogen_cli.oom import is_out_of_memory
 
 if TYPE_CHECKING:
@@ -286,7 +286,7 @@ def _record(generator: Generator, job: Job, wav: np.ndarray, gain: float) -> dic
         **asdict(request.sampling),
         "model": str(generator.folder),
         "model_fingerprint": generator.fingerprint,
-        "licence": licence_line(generator.licence),
+        "licence": license_line(generator.licence),
         "device": str(generator.device),
         "dtype": generator.dtype,
         "audiogen_version": version("audiogen-cli"),

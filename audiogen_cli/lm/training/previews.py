@@ -12,7 +12,7 @@ from torch import Tensor
 
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.data.audio import write_audio
-from audiogen_cli.lm.config import LMConfig, SamplesConfig
+from audiogen_cli.lm.config import LMConfig, PreviewConfig
 from audiogen_cli.lm.decoding.engine import Engine
 from audiogen_cli.lm.decoding.requests import Job
 from audiogen_cli.lm.generation.requests import model_text
@@ -28,7 +28,7 @@ def generate_samples(
     lm_config: LMConfig,
     codec: AudioCodec,
     encoder: TextEncoder,
-    samples: SamplesConfig,
+    previews: PreviewConfig,
     folder: Path,
 ) -> list[Path]:
     """Generate the prompts with these weights, on the codec's device; returns the files, `folder`/NN-words.wav.
@@ -38,14 +38,14 @@ def generate_samples(
     lm = AudioLanguageModel(lm_config)
     lm.load_state_dict(dict(weights))
     device = next(codec.parameters()).device
-    n_samples = round(samples.duration * codec.sample_rate)
+    n_samples = round(previews.duration * codec.sample_rate)
     n_frames = math.ceil(n_samples / codec.hop_length)
     jobs = []
-    for number, prompt in enumerate(samples.prompts):
+    for number, prompt in enumerate(previews.prompts):
         text = encoder.encode([model_text(prompt, lm_config)])[0]
-        jobs.append(Job(text if len(text) else None, n_frames, samples.seed + number, lm_config.sampling))
+        jobs.append(Job(text if len(text) else None, n_frames, number, lm_config.sampling))
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{number:02d}-{_slug(prompt)}.wav" for number, prompt in enumerate(samples.prompts, 1)]
+    paths = [folder / f"{number:02d}-{_slug(prompt)}.wav" for number, prompt in enumerate(previews.prompts, 1)]
     for index, codes in Engine(lm.to(device)).generate(jobs):
         wav = codec.decode(codes[None].to(device))[0, 0, :n_samples].float().cpu().numpy()
         write_audio(paths[index], wav, codec.sample_rate)

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from audiogen_cli.data.datasets.dataset_folder import Item
+from audiogen_cli.data.datasets.dataset_folder import SourceItem
 from audiogen_cli.data.manifest import Dropped
 from audiogen_cli.data.preparation.caption_file import read_caption_file
 from audiogen_cli.errors import InputError
 
 ITEMS = [
-    Item("a", "train", "dogs/a.wav", captions=("guessed",), tags=("dog",)),
-    Item("b", "train", "dogs/b.wav", captions=("guessed",), tags=("dog",)),
-    Item("a2", "train", "cats/a.wav", captions=("guessed",), tags=("chirping birds",)),
+    SourceItem("a", "train", "dogs/a.wav", captions=("guessed",), tags=("dog",)),
+    SourceItem("b", "train", "dogs/b.wav", captions=("guessed",), tags=("dog",)),
+    SourceItem("a2", "train", "cats/a.wav", captions=("guessed",), tags=("chirping birds",)),
 ]
 
 
@@ -27,7 +27,7 @@ def test_captions_of_files(tmp_path: Path) -> None:
     )
     dropped = Dropped("x", "train", "x", "missing")
     a, b, a2, same = captions.attach([*ITEMS, dropped], replacing=True)
-    assert isinstance(a, Item) and isinstance(b, Item)
+    assert isinstance(a, SourceItem) and isinstance(b, SourceItem)
     assert (a.captions, a.split) == (("A dog barks", "Barking"), "test")
     assert (b.captions, b.split) == (("Howling",), "train")
     assert a2 == ITEMS[2] and same is dropped
@@ -37,7 +37,7 @@ def test_captions_of_files(tmp_path: Path) -> None:
 def test_captions_are_added_where_the_dataset_has_its_own(tmp_path: Path) -> None:
     captions = read_caption_file(write(tmp_path, "file,caption\nb,Howling\n"))
     items = captions.attach(ITEMS, replacing=False)
-    assert [item.captions for item in items if isinstance(item, Item)][1] == ("guessed", "Howling")
+    assert [item.captions for item in items if isinstance(item, SourceItem)][1] == ("guessed", "Howling")
 
 
 def test_a_name_that_two_files_have_means_neither(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_captions_of_tags(tmp_path: Path) -> None:
     captions = read_caption_file(
         write(tmp_path, "tag,caption\nChirping_Birds,Birds sing\ndog,Barking\ndog,Woof\ncow,Moo\n")
     )
-    items = [item for item in captions.attach(ITEMS, replacing=True) if isinstance(item, Item)]
+    items = [item for item in captions.attach(ITEMS, replacing=True) if isinstance(item, SourceItem)]
     assert [item.captions for item in items] == [
         ("guessed", "Barking", "Woof"),
         ("guessed", "Barking", "Woof"),

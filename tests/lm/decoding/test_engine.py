@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers.worlds import CONFIG, make_model
+from helpers.zoo import CONFIG, make_model
 from torch import Tensor
 
 from audiogen_cli.errors import InputError

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.worlds import make_codec, make_lm, make_word_vectors
+from helpers.zoo import make_codec, make_word_vectors
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -26,8 +26,8 @@ N_RANDOM = int(os.environ.get("AUDIOGEN_EXAMPLES", "50"))  # 1000 before a relea
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_lm(tmp_path_factory.mktemp("models"))
+def folder(delayed_lm: Path) -> Path:
+    return delayed_lm
 
 
 @pytest.fixture(scope="module")

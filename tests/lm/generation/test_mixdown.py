@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.worlds import make_lm
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audiogen_cli.data.audio import measure
+from audiogen_cli.data.loudness import measure
 from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.generation.generator import Generator, Request
 from audiogen_cli.lm.generation.mixdown import FADE, Layer, lay, place_layers
@@ -63,8 +62,8 @@ def test_a_sum_past_full_scale_is_scaled_down_and_silence_is_not_raised() -> Non
 
 
 @pytest.fixture(scope="module")
-def generator(tmp_path_factory: pytest.TempPathFactory) -> Generator:
-    return Generator.load(make_lm(tmp_path_factory.mktemp("models")), device="cpu")
+def generator(delayed_generator: Generator) -> Generator:
+    return delayed_generator
 
 
 def _one(generator: Generator, request: Request) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.worlds import make_lm, make_probe
+from helpers.zoo import make_probe
 
 from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.decoding.engine import Engine
@@ -23,8 +23,8 @@ FREE = Sampling(guidance=2.0, top_p=1.0)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_lm(tmp_path_factory.mktemp("models"))
+def folder(delayed_lm: Path) -> Path:
+    return delayed_lm
 
 
 def test_takes_have_seeds_of_their_own() -> None:

@@ -26,7 +26,7 @@ from audiogen_cli.lm.generation.writer import (
     normalise,
     render,
 )
-from audiogen_cli.model_folder import licence_line
+from audiogen_cli.model_folder import license_line
 
 RATE = 16_000
 
@@ -257,9 +257,9 @@ def _full_disk(*_: object) -> None:
     raise OSError("no space left")
 
 
-def test_licence_line() -> None:
-    assert licence_line("\n  CC0 \nmore") == "CC0"
-    assert licence_line(" \n") == "no licence is stated"
+def test_license_line() -> None:
+    assert license_line("\n  CC0 \nmore") == "CC0"
+    assert license_line(" \n") == "no license is stated"
 
 
 def test_drawn_seeds_differ() -> None:

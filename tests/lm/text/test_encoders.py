@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.worlds import make_t5, make_word_vectors
+from helpers.zoo import make_t5, make_word_vectors
 
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import TextConfig

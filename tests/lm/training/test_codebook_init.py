@@ -7,7 +7,7 @@ import dataclasses
 
 import pytest
 import torch
-from helpers.worlds import CONFIG, make_codec
+from helpers.zoo import CONFIG, make_codec
 from torch import Tensor
 from torch.nn import functional as F
 

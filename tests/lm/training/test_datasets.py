@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from helpers.worlds import make_codec
+from helpers.zoo import make_codec
 from hypothesis import given
 from hypothesis import strategies as st
 

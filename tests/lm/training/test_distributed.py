@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState, PartialState
-from helpers.worlds import make_codec, make_rows, make_shards, make_word_vectors
+from helpers.zoo import make_codec, make_rows, make_shards, make_word_vectors
 
 from audiogen_cli.lm.config import TrainConfig
 from audiogen_cli.lm.training.train import train

@@ -14,7 +14,7 @@ from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.codec.tokenize import describe
 from audiogen_cli.data.audio import read_audio
 from audiogen_cli.data.shards import ShardWriter, TokenRow
-from audiogen_cli.lm.config import PRESETS, Sampling, TrainConfig
+from audiogen_cli.lm.config import Sampling, TrainConfig
 from audiogen_cli.lm.decoding.engine import Engine
 from audiogen_cli.lm.decoding.requests import Job
 from audiogen_cli.lm.model import AudioLanguageModel
@@ -62,7 +62,7 @@ def test_tiny_learns_64_real_clips_by_heart(esc50: Path, tmp_path: Path) -> None
     writer.write(0, rows)
     writer.finish()
     steps = os.environ.get("AUDIOGEN_OVERFIT_STEPS", "300")
-    config = load_recipe(TrainConfig, None, [*SETTINGS, f"max_steps={steps}"], PRESETS["tiny"])
+    config = load_recipe(TrainConfig, "lm-tiny", [*SETTINGS, f"max_steps={steps}"])
     out = train(config, folder / "tokens", EMBEDDED_MODEL / "codec", folder / "run")
     losses = [json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     print(f"cross-entropy {losses[0]:.3f} -> {losses[-1]:.4f} nats a code")

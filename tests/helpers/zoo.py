@@ -1,4 +1,7 @@
-"""A tiny world for the language model's tests: word vectors, a codec, and token shards."""
+"""Makers of tiny models and data: codecs, language models, text encoders, token shards, manifests.
+
+`tests/conftest.py` makes the usual ones once per session. Call a maker only for a variant of your own.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from audiogen_cli.codec.config import CodecConfig, SEANetConfig
+from audiogen_cli.codec.config import CodecConfig, SEANetConfig, SpectralConfig
 from audiogen_cli.codec.model import AudioCodec
+from audiogen_cli.data.audio import write_audio
+from audiogen_cli.data.manifest import Clip, write_manifest
 from audiogen_cli.data.shards import ShardMeta, ShardWriter, TokenRow
-from audiogen_cli.lm.config import LMConfig, Sampling, TextConfig
+from audiogen_cli.lm.config import LMConfig, TextConfig
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.probe import Probe, read_blocks
+from audiogen_cli.lm.text.encoders import load_text_encoder
 from audiogen_cli.model_folder import copy_model, fingerprint, save_model
 
 WORDS = ["[UNK]", "[PAD]", "dog", "bark", "##s", "rain", "a"]
@@ -81,11 +87,19 @@ def make_t5(folder: Path, width: int = 8) -> Path:
 
 
 def make_codec(folder: Path, seed: int = 0) -> Path:
-    """An untrained codec of 25 frames a second, two streams of 16 codes."""
+    """Save an untrained SEANet codec: 16 kHz, 25 frames per second, 2 codebooks of 16 entries."""
     torch.manual_seed(seed)
     network = SEANetConfig(channels=2, strides=(4, 4, 5, 8), norm="none", lstm_layers=0)
     codec = AudioCodec(CodecConfig(network=network, latent_dim=8, n_q=N_Q, codebook_size=CODEBOOK_SIZE))
     codec.save(folder, "codec's licence")
+    return folder
+
+
+def make_light_codec(folder: Path) -> Path:
+    """Save an untrained light (spectral) codec: 16 kHz, 25 frames per second, 2 codebooks of 16 entries."""
+    torch.manual_seed(0)
+    network = SpectralConfig(frames_per_code=4)
+    AudioCodec(CodecConfig(network=network, latent_dim=8, n_q=N_Q, codebook_size=CODEBOOK_SIZE)).save(folder, "CC0\n")
     return folder
 
 
@@ -116,26 +130,53 @@ def make_probe(model: AudioLanguageModel) -> Probe:
     return Probe(*(torch.randn(size, generator=generator) / len(size) for size in sizes))
 
 
-def make_lm(root: Path) -> Path:
-    """The folder of a tiny language model with random weights, its codec and its word vectors beside it."""
-    codec, vectors = make_codec(root / "codec"), make_word_vectors(root / "vectors")
+def make_lm(folder: Path, codec: Path, text: TextConfig, license: str, **changes: object) -> Path:
+    """Save an untrained language model with a copy of its codec. changes: fields of LMConfig."""
+    network, encoder = AudioCodec.load(codec), load_text_encoder(text)
     config = LMConfig(
-        dim=16,
-        n_layers=1,
-        n_heads=2,
-        n_q=N_Q,
-        codebook_size=CODEBOOK_SIZE,
-        frame_rate=25.0,
-        sample_rate=16_000,
-        codec_fingerprint=fingerprint(codec),
-        max_frames=10,
-        text=TextConfig("static", str(vectors)),
-        text_width=6,
-        text_fingerprint=fingerprint(vectors),
-        pattern="delay",
-        sampling=Sampling(guidance=2.0),
+        **{
+            "dim": 16,
+            "n_layers": 2,
+            "n_heads": 2,
+            "n_q": N_Q,
+            "codebook_size": CODEBOOK_SIZE,
+            "frame_rate": network.frame_rate,
+            "sample_rate": network.sample_rate,
+            "codec_fingerprint": fingerprint(codec),
+            "max_frames": 125,
+            "text": text,
+            "text_width": encoder.width,
+            "text_fingerprint": encoder.fingerprint,
+            **changes,
+        }
     )
     torch.manual_seed(0)
-    save_model(root / "lm", "lm", config, AudioLanguageModel(config).state_dict(), "only for tests")
-    copy_model(codec, root / "lm" / "codec")
-    return root / "lm"
+    save_model(folder, "lm", config, AudioLanguageModel(config).state_dict(), license)
+    copy_model(codec, folder / "codec")
+    return folder
+
+
+def chirp(seed: int, duration: float, sample_rate: int = 16_000) -> np.ndarray:
+    """A sound that differs for every seed: two gliding tones and a little noise, [N] float32."""
+    generator = np.random.default_rng(seed)
+    t = np.arange(round(duration * sample_rate)) / sample_rate
+    tones = sum(np.sin(2 * np.pi * (low + rise * t) * t) for low, rise in generator.uniform(100, 1500, (2, 2)))
+    return np.asarray(0.2 * tones + 0.01 * generator.normal(size=len(t)), np.float32)
+
+
+def make_manifests(folder: Path) -> Path:
+    """Write `raw/*.wav` and `manifests/esc50.parquet`; return the manifest folder.
+
+    24 clips of 0.5 s, 16 kHz, of three classes in turn: 8 for training, 4 for validation, 12 for testing.
+    """
+    clips = []
+    for split, fold, n_clips in (("train", 1, 8), ("val", 4, 4), ("test", 5, 12)):
+        for index in range(n_clips):
+            name, category = f"{fold}-{index}-A-0", ("dog", "clock alarm", "rain")[index % 3]
+            write_audio(folder / "raw" / f"{name}.wav", chirp(100 * (5 - fold) + index, 0.5), 16_000)
+            texts = (category, "another text")
+            place = (f"esc50/{name}", "esc50", split, f"{name}.wav")
+            clips.append(Clip(*place, 0.0, 0.5, 16_000, 1, captions=(), tags=(category,), texts=texts, license=""))
+    path = folder / "manifests" / "esc50.parquet"
+    write_manifest(path, clips, {"dataset": "esc50", "root": str(folder / "raw"), "options": {}})
+    return path.parent
