@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from audiogen_cli.errors import InputError
 from audiogen_cli.files import RESOURCES, hash_file, replacing, write_text
-from audiogen_cli.training.checkpoint import list_checkpoints
 from audiogen_cli.training.recipe import validate
 
 if TYPE_CHECKING:
@@ -50,6 +49,8 @@ def find_model(name: str | Path | None = None) -> Path:
         raise InputError(f"unknown model '{name}': no such folder; give a model folder or a training run")
     if (folder / "config.json").is_file():
         return folder
+    from audiogen_cli.training.checkpoint import list_checkpoints
+
     if checkpoints := list_checkpoints(folder):
         return checkpoints[-1]
     raise InputError(f"'{name}' is not a model folder: it holds neither config.json nor checkpoints/")

@@ -45,7 +45,8 @@ def train_codec(
     """
     from audiogen_cli.codec.config import CodecTrainConfig
     from audiogen_cli.data.manifest import load_manifests
-    from audiogen_cli.training.launch import is_main_process, relaunch
+    from audiogen_cli.devices import is_main_process
+    from audiogen_cli.training.launch import relaunch
     from audiogen_cli.training.recipe import load_recipe
 
     overrides = [*(set_ or []), *([f"max_steps={max_steps}"] if max_steps else [])]

@@ -78,11 +78,12 @@ def train_lm(
     Trains a language model on the train split of token shards, or of manifests; run again to resume. Prints the
     model's folder.
     """
+    from audiogen_cli.devices import is_main_process
     from audiogen_cli.errors import InputError
     from audiogen_cli.lm.config import TrainConfig
     from audiogen_cli.lm.generation.requests import find_language_model
     from audiogen_cli.lm.training.preflight import check_data
-    from audiogen_cli.training.launch import check_trackers, is_main_process, relaunch
+    from audiogen_cli.training.launch import check_trackers, relaunch
     from audiogen_cli.training.recipe import load_recipe
 
     if size and config:

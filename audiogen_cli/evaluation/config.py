@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from audiogen_cli.devices import check_device
 from audiogen_cli.errors import InputError
@@ -11,7 +13,6 @@ from audiogen_cli.evaluation.metrics import registry as metrics
 from audiogen_cli.evaluation.networks.base import WeightSource
 from audiogen_cli.evaluation.networks.registry import AUTO, CLASSIFIERS, NETWORKS
 from audiogen_cli.lm.config import Sampling
-from audiogen_cli.lm.generation.requests import Settings
 
 # Task → its metrics, all and the default ones.
 METRICS = {"generation": tuple(metrics.GENERATION), "continuation": ("fad", "kl"), "codec": tuple(metrics.CODEC)}
@@ -39,7 +40,7 @@ class EvalConfig:
     prompt_seconds: tuple[float, ...] = PROMPT_SECONDS  # continuation: lengths of the prompts
     limit: int | None = None  # clips
     seed: int = 0
-    settings: Settings = field(default_factory=Settings)  # sampling, where it differs from the model's own
+    sampling: Mapping[str, Any] = field(default_factory=dict)  # settings that differ from the model's own
     batch_size: int | None = None
     device: str = "auto"
     dtype: str = "auto"
@@ -64,7 +65,7 @@ class EvalConfig:
             self._check_continuation()
         check_device(self.device)
         try:
-            self.settings.over(Sampling())
+            Sampling().override(self.sampling)
         except ValueError as error:
             raise InputError(str(error)) from None
 

@@ -7,42 +7,12 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict
 
+from audiogen_cli.lm.sampling_config import Sampling
 from audiogen_cli.training.schedule import Schedule
 
 Pattern = Literal["parallel", "delay"]
-MAX_GUIDANCE = 1000.0  # far beyond what sounds like anything, and below where float32 ends
-MAX_CANDIDATES = 64
-MAX_LAYERS = 8
 SIZES = ("tiny", "base", "large")  # of `train-lm --size`: recipes/lm-SIZE.yaml
 STRICT = ConfigDict(extra="forbid")  # an unknown key in a recipe or a config.json is an error, not a silent default
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How tokens are drawn (sec. 3.2 eq. 4 and sec. 4.1); the defaults are the paper's."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-
-    guidance: float = 3.0  # γ of eq. 4; 1 is the conditional distribution, 0 the unconditional
-    top_p: float = 0.25  # draw among the likeliest tokens that hold this mass; 1 = off
-    top_k: int = 0  # draw among so many likeliest tokens; 0 = off
-    temperature: float = 1.0  # 0 always takes the likeliest token
-    candidates: int = 1  # ours: sounds drawn for one, of which the one that fits its text best is kept
-    layers: int = 1  # ours: most sounds of a prompt that are made apart (`lm.layers`); 1 = all at once
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.guidance <= MAX_GUIDANCE:
-            raise ValueError(f"guidance must lie in [0, {MAX_GUIDANCE:g}], got {self.guidance}")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
-        if self.top_k < 0:
-            raise ValueError(f"top_k must not be negative (0 = off), got {self.top_k}")
-        if self.temperature < 0:
-            raise ValueError(f"temperature must not be negative (0 = the likeliest token), got {self.temperature}")
-        if not 1 <= self.candidates <= MAX_CANDIDATES:
-            raise ValueError(f"candidates must lie in [1, {MAX_CANDIDATES}], got {self.candidates}")
-        if not 1 <= self.layers <= MAX_LAYERS:
-            raise ValueError(f"layers must lie in [1, {MAX_LAYERS}], got {self.layers}")
 
 
 @dataclass(frozen=True)

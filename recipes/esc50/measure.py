@@ -29,7 +29,8 @@ from audiogen_cli.evaluation.metrics.class_hits import category_of, class_hits, 
 from audiogen_cli.evaluation.networks.base import AudioNetwork
 from audiogen_cli.evaluation.networks.registry import load_network
 from audiogen_cli.lm.config import Sampling
-from audiogen_cli.lm.generation.generator import Generator, Request
+from audiogen_cli.lm.generation.generator import Generator
+from audiogen_cli.lm.generation.requests import GenerationRequest
 
 HERE = Path(__file__).parent
 SECONDS = 5.0
@@ -97,7 +98,7 @@ class Maker:
 
     def __call__(self, prompt: str, n: int) -> list[np.ndarray]:
         """n waveforms [N]."""
-        requests = [Request(prompt, self.seed + i, SECONDS, self.sampling) for i in range(n)]
+        requests = [GenerationRequest(prompt, self.seed + i, SECONDS, self.sampling) for i in range(n)]
         made = dict(self.generator.generate(requests))
         return [made[i] for i in range(n)]
 

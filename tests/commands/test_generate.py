@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,11 +16,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from audiogen_cli.app import main
 from audiogen_cli.commands.generate import generate
 from audiogen_cli.data.audio import probe, read_audio, write_audio
 from audiogen_cli.errors import AudiogenError, InputError
-from audiogen_cli.lm.generation import writer as render
-from audiogen_cli.lm.generation.generator import Generator, Request
+from audiogen_cli.lm.generation import writer
+from audiogen_cli.lm.generation.generator import Generator, Prepared
 from audiogen_cli.model_folder import fingerprint
 
 RATE = 16_000
@@ -88,6 +91,17 @@ def test_a_prompt_file_has_its_own_seeds_lengths_and_names(
     assert (rain["seed"], rain["duration"], rain["tag"]) == (1, 0.3, "weather")
 
 
+def test_a_negative_prompt_changes_the_sound_and_is_recorded(audiogen, tiny_lm: Path) -> None:
+    generate_ = ("generate", "rain", "--model", tiny_lm, "--duration", "0.3", "--seed", "1", "--json", "-o")
+    records = [
+        json.loads(audiogen(*generate_, f"{i}.wav", *more).stdout)
+        for i, more in enumerate(([], ["--negative", ""], ["--negative", "a dog barks"]))
+    ]
+    assert [record.get("negative") for record in records] == [None, None, "a dog barks"]
+    plain, empty, steered = (Path(record["path"]).read_bytes() for record in records)
+    assert plain == empty != steered
+
+
 def test_without_text(tmp_path: Path, tiny_lm: Path, capsys: pytest.CaptureFixture[str]) -> None:
     generate(None, tmp_path / "x.ogg", model=str(tiny_lm), duration=0.2, seed=1, unconditional=True, json_=True)
     record = json.loads(capsys.readouterr().out)
@@ -131,7 +145,7 @@ def test_a_finished_run_needs_no_model_in_memory(
 ) -> None:
     for _ in range(2):
         generate(["rain"], out_dir=tmp_path, model=str(tiny_lm), duration=0.2)
-        monkeypatch.setattr(render, "load_generator", None)
+        monkeypatch.setattr(writer, "load_generator", None)
     assert capsys.readouterr().out.splitlines() == [str(tmp_path / "0001-rain.wav")] * 2
 
 
@@ -160,8 +174,8 @@ def test_a_summary_tells_how_long_and_how_loud(
 def test_long_work_is_told_beforehand(
     tmp_path: Path, tiny_lm: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audiogen_cli.commands.terminal.rendering.LONG_SECONDS", 6)
-    monkeypatch.setattr("audiogen_cli.commands.terminal.rendering.LONG_WAIT", 0)
+    monkeypatch.setattr("audiogen_cli.lm.generation.writer.LONG_SECONDS", 6)
+    monkeypatch.setattr("audiogen_cli.lm.generation.writer.LONG_WAIT", 0)
     generate(["rain"], tmp_path / "x.wav", model=str(tiny_lm), duration=6, seed=1)
     _, note, cost, *_ = capsys.readouterr().err.splitlines()
     assert "trained on 5 s" in note and "2.5 to 5 s" in note
@@ -172,9 +186,9 @@ def test_long_work_is_told_beforehand(
 def test_candidates_count_as_work(
     tmp_path: Path, tiny_lm: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audiogen_cli.commands.terminal.rendering.LONG_SECONDS", 2)
+    monkeypatch.setattr("audiogen_cli.lm.generation.writer.LONG_SECONDS", 2)
     asked, waits = [], iter([9.9, 10.0])
-    monkeypatch.setattr(Generator, "estimate", lambda self, *given: asked.append(given[0]) or next(waits))
+    monkeypatch.setattr(Generator, "estimate_seconds", lambda self, *given: asked.append(given[0]) or next(waits))
     generate(["rain"], tmp_path / "x.wav", model=str(tiny_lm), duration=1, seed=1)
     assert not asked and "computing" not in capsys.readouterr().err
     for told in (False, True):  # what does not take long needs no warning
@@ -230,20 +244,22 @@ class TestStream:
         generate(["rain"], tmp_path / "x.wav", model=str(tiny_lm), duration=1.3, seed=4)
         assert raw == soundfile.read(tmp_path / "x.wav", dtype="int16")[0].astype("<i2").tobytes()
 
-    def test_a_listener_who_leaves_is_no_error_message(self, tmp_path: Path, tiny_lm: Path) -> None:
-        command = [sys.executable, "-m", "audiogen_cli", "generate", "rain", "--model", str(tiny_lm), "--seed", "4"]
-        command += ["--duration", "3600", "--stream", "-o", "-"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-            assert process.stdout is not None and process.stderr is not None
-            assert len(process.stdout.read(1000)) == 1000
-            process.stdout.close()
-            assert process.wait(timeout=60) == 1
-            assert b"error" not in process.stderr.read().lower()
+    def test_a_reader_who_leaves_is_no_error_message(
+        self, tiny_lm: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        read, write = os.pipe()
+        os.close(read)
+        words = ["generate", "rain", "--model", str(tiny_lm), "--seed", "4", "--stream", "-o", "-"]
+        monkeypatch.setattr(sys, "argv", ["audiogen", *words])
+        with os.fdopen(write, "w") as stdout, pytest.raises(SystemExit) as ended:
+            monkeypatch.setattr(sys, "stdout", stdout)
+            main()
+        assert ended.value.code == 1 and "error" not in capsys.readouterr().err.lower()
 
     def test_what_is_cut_short_leaves_no_file(
         self, tmp_path: Path, tiny_lm: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def break_off(self: Generator, request: Request) -> Iterator[np.ndarray]:
+        def break_off(self: Generator, prepared: Prepared) -> Iterator[np.ndarray]:
             yield np.zeros(100, np.float32)
             assert probe(tmp_path / "x.wav").n_samples == 100  # whole at every moment
             raise KeyboardInterrupt
@@ -262,7 +278,7 @@ class TestStream:
             ({"output": "x.wav", "samples": 2}, "2 sounds cannot go into one file"),
             ({"output": "x.wav", "normalize": True}, "--normalize needs the whole sound"),
             ({"output": "x.wav", "candidates": 2}, "cannot choose among candidates"),
-            ({"output": "x.wav", "layers": 2}, "cannot level layers"),
+            ({"output": "x.wav", "layers": 2}, "cannot mix layers"),
             ({"output": "-", "json_": True}, "both go to stdout"),
             ({"output": "x.wav", "duration": 1e6}, "WAV holds at most 37 h"),
         ],
@@ -284,7 +300,7 @@ def test_one_failure_leaves_the_others_and_exits_with_1(
             raise AudiogenError(f"{path}: disk full")
         write_audio(path, wav, sample_rate)
 
-    monkeypatch.setattr(render, "write_audio", write)
+    monkeypatch.setattr(writer, "write_audio", write)
     with pytest.raises(AudiogenError, match="1 of 2 sounds failed") as error:
         generate(["rain", "wind"], out_dir=tmp_path, model=str(tiny_lm), duration=0.2, seed=1)
     assert error.value.exit_code == 1
@@ -313,18 +329,25 @@ def test_prompts_from_a_pipe_to_paths_in_a_pipe(audiogen, tmp_path: Path, tiny_l
     assert len(list((tmp_path / "out").iterdir())) == 4
 
 
-def test_several_processes_share_the_prompts_and_print_as_one(
-    audiogen, audiogen_process, tmp_path: Path, tiny_lm: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    prompts = "rain\na dog barks\nwind\n"
-    arguments = ["generate", "--prompts", "prompts.txt", "--model", tiny_lm, "--duration", "0.2", "--seed", "1"]
-    (tmp_path / "prompts.txt").write_text(prompts)
-    # Not `accelerate launch`: without GPUs that starts a single process, whatever it is told. This is what it calls.
-    launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "audiogen_cli"]
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    shared = audiogen_process(*arguments, "--out-dir", "two", module=launcher)
-    assert (shared.returncode, len(shared.stdout.splitlines())) == (0, 3), shared.stderr
-    alone = audiogen(*arguments, "--out-dir", "one")
-    assert shared.stdout == alone.stdout.replace("one/", "two/")
+def test_several_processes_share_the_prompts_and_print_as_one(audiogen_process, tmp_path: Path, tiny_lm: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("rain\na dog barks\nwind\n")
+    arguments = ["generate", "--prompts", "prompts.txt", "--model", str(tiny_lm), "--duration", "0.2", "--seed", "1"]
+    alone = audiogen_process(*arguments, "--out-dir", "one")  # on one thread, as each of the two
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    # The environment in which `accelerate launch` and torchrun start each process; they themselves would take seconds.
+    launch = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
+    command = [sys.executable, "-m", "audiogen_cli", *arguments, "--out-dir", "two"]
+    processes = [
+        subprocess.Popen(
+            command, env={**os.environ, **launch, "RANK": rank, "LOCAL_RANK": rank}, stdout=subprocess.PIPE, text=True
+        )
+        for rank in "01"
+    ]
+    main_output, other_output = (process.communicate(timeout=120)[0] for process in processes)
+    assert [process.returncode for process in processes] == [0, 0]
+    assert main_output == alone.stdout.replace("one/", "two/") and len(main_output.splitlines()) == 3
+    assert other_output == ""
     for path in (tmp_path / "one").glob("*.wav"):
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()

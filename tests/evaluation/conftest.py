@@ -62,5 +62,5 @@ def network(monkeypatch: pytest.MonkeyPatch) -> FakeNetwork:
 def generator(monkeypatch: pytest.MonkeyPatch) -> FakeGenerator:
     """Put a fake generator in the place of the model's."""
     fake = FakeGenerator()
-    monkeypatch.setattr("audiogen_cli.lm.generation.writer.load_generator", lambda folder, device, dtype: fake)
+    monkeypatch.setattr("audiogen_cli.lm.generation.generator.Generator.load", lambda *model, **options: fake)
     return fake

@@ -173,7 +173,7 @@ class TestModel:
         self, capsys: pytest.CaptureFixture[str], generator: FakeGenerator, options: dict[str, Any]
     ) -> None:
         results = run(capsys, guidance=1.5, **options)
-        assert [request.prompt for request in generator.requests[:3]] == ["dog", "clock alarm", "rain"]
+        assert [request.text for request in generator.requests[:3]] == ["dog", "clock alarm", "rain"]
         assert {request.duration for request in generator.requests} == {0.5}
         assert len({request.seed for request in generator.requests}) == 12
         assert results["model_fingerprint"] == generator.fingerprint
@@ -292,7 +292,7 @@ class TestCodec:
         metrics = results["metrics"]
         assert metrics["kbps"] == pytest.approx(25 * 2 * 4 / 1000)
         assert metrics["paper_kbps"] == pytest.approx(25 * 2 * 4 / 1024)
-        assert 0 < metrics["entropy_kbps"] <= metrics["kbps"]
+        assert 0 <= metrics["entropy_kbps"] <= metrics["kbps"]  # the untrained codec may use one code alone
         assert 0 < metrics["codes_used"] <= 1
         assert metrics["si_snr"] < 0  # untrained
         assert metrics["mel_distance_db"] > 0

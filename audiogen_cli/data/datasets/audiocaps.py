@@ -10,7 +10,7 @@ from pathlib import Path
 from audiogen_cli.data.datasets.dataset_folder import DatasetFolder, SourceItem, not_found, stem
 from audiogen_cli.data.datasets.youtube import ID_LENGTH, VideoIndex, damaged_id
 from audiogen_cli.data.manifest import SPLITS, Dropped, Split
-from audiogen_cli.data.tables import first_row, read_csv
+from audiogen_cli.data.tables import first_row, stream_rows
 
 PUBLISHED = ("audiocap_id", "youtube_id", "start_time", "caption")
 _TEXT_FILE = re.compile(r"Y?([\w-]{11})", re.ASCII)
@@ -134,7 +134,7 @@ def _has_crlf(path: Path) -> bool:
 def _rows(path: Path) -> Iterator[tuple[str, str, str, str]]:
     """(video, start, caption, audiocap_id) of each caption; WavCaps' form has neither start nor number."""
     published = first_row(path)[:1] == ["audiocap_id"]
-    for row in read_csv(path, PUBLISHED if published else ("file_name",)):
+    for row in stream_rows(path, PUBLISHED if published else ("file_name",)):
         if published:
             yield row["youtube_id"], row["start_time"], row["caption"], row["audiocap_id"]
             continue

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from audiogen_cli.data.datasets.dataset_folder import DatasetFolder, SourceItem, not_found
 from audiogen_cli.data.datasets.youtube import VideoIndex, damaged_id
 from audiogen_cli.data.manifest import Dropped, Split
-from audiogen_cli.data.tables import read_csv, read_json
+from audiogen_cli.data.tables import read_json, stream_rows
 
 COLUMNS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
 
@@ -59,7 +59,7 @@ class AudioSet:
 
 def _rows(tree: DatasetFolder, path: str) -> Iterator[dict[str, str]]:
     """The segments of a list. It has no header; comments begin with `# ` (and `#NAME?` is none of them)."""
-    for row in read_csv(tree.root / path, header=COLUMNS):
+    for row in stream_rows(tree.root / path, header=COLUMNS):
         if not row["YTID"].startswith("# "):
             yield row
 
@@ -79,7 +79,7 @@ def _start(seconds: str) -> str:
 def _label_names(tree: DatasetFolder) -> dict[str, str]:
     """Label id (mid) → display name."""
     if found := tree.find_named("class_labels_indices.csv"):
-        rows = read_csv(tree.root / found[0], ("mid", "display_name"))
+        rows = stream_rows(tree.root / found[0], ("mid", "display_name"))
         return {row["mid"]: row["display_name"] for row in rows}
     if found := tree.find_named("ontology.json"):
         return {entry["id"]: entry["name"] for entry in read_json(tree.root / found[0])}

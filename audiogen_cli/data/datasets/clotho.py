@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from audiogen_cli.data.datasets.dataset_folder import AudioIndex, DatasetFolder, SourceItem, not_found, stem
 from audiogen_cli.data.manifest import Dropped, Split
-from audiogen_cli.data.tables import read_csv
+from audiogen_cli.data.tables import stream_rows
 
 SPLITS: dict[str, Split] = {"development": "train", "validation": "val", "evaluation": "test"}
 CAPTIONS = tuple(f"caption_{number}" for number in range(1, 6))
@@ -35,7 +35,7 @@ class Clotho:
         index = AudioIndex(self.key, tree.audio, _audio_key)
         for path, split in lists.items():
             licenses = _licenses(tree, split)
-            for row in read_csv(tree.root / path, ("file_name", *CAPTIONS), strip=False):
+            for row in stream_rows(tree.root / path, ("file_name", *CAPTIONS), strip=False):
                 name = row["file_name"]
                 audio = index.match(f"{split}/{stem(name)}") or index.match(f"{split}/{stem(name.strip())}")
                 yield SourceItem(
@@ -64,5 +64,5 @@ def _audio_key(path: str) -> str | None:
 def _licenses(tree: DatasetFolder, split: str) -> dict[str, str]:
     """File name → licence, where the metadata of a split are there."""
     found = tree.find_named(f"clotho_metadata_{split}.csv")
-    rows = read_csv(tree.root / found[0], ("file_name", "license")) if found else ()
+    rows = stream_rows(tree.root / found[0], ("file_name", "license")) if found else ()
     return {row["file_name"]: row["license"] for row in rows}

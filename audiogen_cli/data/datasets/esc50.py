@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from audiogen_cli.data.datasets.dataset_folder import AudioIndex, DatasetFolder, SourceItem, not_found, stem
 from audiogen_cli.data.manifest import Dropped, Split
-from audiogen_cli.data.tables import read_csv
+from audiogen_cli.data.tables import stream_rows
 from audiogen_cli.errors import InputError
 
 SPLIT_OF_FOLD: dict[str, Split] = {"1": "train", "2": "train", "3": "train", "4": "val", "5": "test"}
@@ -32,7 +32,7 @@ class Esc50:
         path = tree.root / found[0]
         base = found[0].removesuffix("esc50.csv").removesuffix("meta/")
         index = AudioIndex(self.key, tree.audio)
-        for number, row in enumerate(read_csv(path, ("filename", "fold", "category")), start=1):
+        for number, row in enumerate(stream_rows(path, ("filename", "fold", "category")), start=1):
             if row["fold"] not in SPLIT_OF_FOLD:
                 raise InputError(f"{path}, row {number}: fold '{row['fold']}' is none of 1 to 5")
             name = stem(row["filename"])

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from audiogen_cli.data.datasets.dataset_folder import AudioIndex, DatasetFolder, SourceItem, not_found
 from audiogen_cli.data.manifest import SPLITS, Dropped
-from audiogen_cli.data.tables import read_csv, read_json
+from audiogen_cli.data.tables import read_json, stream_rows
 
 LONGEST_CAPTION = 20  # words: ours, longer descriptions tell of recorders, licences and the uploader's other work
 _TAG = re.compile(r"<[^>]*>")
@@ -40,7 +40,7 @@ class Fsd50k:
             part = path.rpartition("/")[2].removesuffix(".csv")
             infos = _clip_infos(tree, part)
             required = ("fname", "labels", "split") if part == "dev" else ("fname", "labels")
-            for row in read_csv(tree.root / path, required):
+            for row in stream_rows(tree.root / path, required):
                 split = row["split"] if part == "dev" else "test"
                 if split not in SPLITS:
                     detail = f"{path}: split '{split}' is neither train nor val"

@@ -8,7 +8,7 @@ from typing import cast
 from audiogen_cli.data.datasets.dataset_folder import DatasetFolder, SourceItem, not_found
 from audiogen_cli.data.datasets.youtube import VideoIndex, damaged_id
 from audiogen_cli.data.manifest import Dropped, Split
-from audiogen_cli.data.tables import read_csv
+from audiogen_cli.data.tables import stream_rows
 
 COLUMNS = ("video", "start", "label", "split")
 
@@ -27,7 +27,7 @@ class VggSound:
         if not found:
             raise not_found(tree, "VGG-Sound's vggsound.csv (robots.ox.ac.uk/~vgg/data/vggsound) and its audio")
         index = VideoIndex(self.key, tree.audio)
-        for number, row in enumerate(read_csv(tree.root / found[0], header=COLUMNS), start=1):
+        for number, row in enumerate(stream_rows(tree.root / found[0], header=COLUMNS), start=1):
             where = f"{found[0]} row {number}"
             if damaged := damaged_id(self.key, row["split"], row["video"], where):
                 yield damaged

@@ -7,13 +7,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from audiogen_cli.data.datasets.dataset_folder import SourceItem
 from audiogen_cli.data.manifest import SPLITS, Dropped, Split
-from audiogen_cli.data.tables import read_csv
+from audiogen_cli.data.tables import read_table
 from audiogen_cli.errors import InputError
 
 Lookup = dict[str, list[str]]
@@ -92,31 +92,26 @@ class _Paths:
 
 
 def read_caption_file(path: Path) -> CaptionFile:
-    """Read and check a captions file. Raises InputError with file and row if something is wrong with it."""
+    """Read and check a captions file. Raises InputError with file and line if something is wrong with it."""
+    table = read_table(path, ("caption",), ("file", "tag", "split"))
+    if ("file" in table) == ("tag" in table):
+        raise InputError(f"{path}: the header must be file,caption[,split] or tag,caption, not {','.join(table)}")
     result = CaptionFile(path)
-    for number, row in enumerate(_rows(path), start=1):
-        where = f"{path}, row {number}"
-        key = row.get("file") or row.get("tag") or ""
-        if not key or not row["caption"]:
-            raise InputError(f"{where}: both cells must be filled, found '{key}' and '{row['caption']}'")
-        if "file" not in row:
-            result.by_tag[_tag_key(key)].append(row["caption"])
+    for line, row in table.iterrows():
+        where = f"{path}, line {line}"
+        key, caption = row.get("file", row.get("tag")), row["caption"]
+        if not key or not caption:
+            raise InputError(f"{where}: both cells must be filled, found '{key}' and '{caption}'")
+        if "tag" in table:
+            result.by_tag[_tag_key(key)].append(caption)
             continue
         key = PurePosixPath(key.replace("\\", "/")).as_posix()
-        result.by_file[key].append(row["caption"])
+        result.by_file[key].append(caption)
         if split := row.get("split"):
             _set_split(result, key, split, where)
-    if not result.by_file and not result.by_tag:
+    if table.empty:
         raise InputError(f"{path}: holds no captions")
     return result
-
-
-def _rows(path: Path) -> Iterator[dict[str, str]]:
-    rows = read_csv(path, ("caption",))
-    for row in rows:
-        if ("file" in row) == ("tag" in row):
-            raise InputError(f"{path}: the header must be file,caption[,split] or tag,caption, not {','.join(row)}")
-        yield row
 
 
 def _set_split(captions: CaptionFile, key: str, split: str, where: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from audiogen_cli.evaluation.config import EvalConfig
 from audiogen_cli.evaluation.references import Reference
 from audiogen_cli.evaluation.results import Progress, Skipped
 from audiogen_cli.evaluation.shuffling import clip_seed
-from audiogen_cli.lm.generation.requests import Job
+from audiogen_cli.lm.generation.requests import GenerationRequest
 from audiogen_cli.model_folder import find_model
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ def generate_clips(references: Sequence[Reference], config: EvalConfig, progress
     Raises InputError if the model is unusable.
     """
     generator = load_model(config)
-    jobs = [_job(reference, generator, config) for reference in references]
-    failed, reused = write_missing(jobs, generator, config, progress)
+    requests = [_request(reference, generator, config) for reference in references]
+    failed, reused = write_missing(requests, generator, config, progress)
     return GeneratedClips(
-        files=[(references[index], job.output) for index, job in enumerate(jobs) if index not in failed],
+        files=[(references[index], request.output) for index, request in enumerate(requests) if index not in failed],
         failed=[Skipped(references[index].id, reason) for index, reason in failed.items()],
         inputs=describe_model(generator, config),
         reused=reused,
@@ -54,38 +54,35 @@ def load_model(config: EvalConfig) -> Generator:
 
 
 def write_missing(
-    jobs: Sequence[Job], generator: Generator, config: EvalConfig, progress: Progress
+    requests: Sequence[GenerationRequest], generator: Generator, config: EvalConfig, progress: Progress
 ) -> tuple[dict[int, str], int]:
-    """Generate the jobs whose files are not there yet; return index → reason of the failed ones, and how many were.
+    """Generate the requests whose files are not there yet; return index → reason of the failed ones, and how many were.
 
-    A file is kept if its sidecar (`<name>.json`) agrees with the job. All processes of an accelerate launch take part.
+    A file is kept if its sidecar (`<name>.json`) agrees with the request. Each process of a launch takes part.
     """
-    from audiogen_cli.lm.generation.writer import agree, find_finished, render_shared
+    from audiogen_cli.lm.generation.writer import RenderOptions, find_finished, write_sounds
 
-    finished = find_finished(jobs, generator.sampling, generator.fingerprint, generator.sample_rate)
-    # Agreed on: another process may already see a file that the first has written.
-    todo = agree([index for index in range(len(jobs)) if index not in finished])
-    failed: dict[int, str] = {}
-    outcomes = render_shared(generator, [jobs[index] for index in todo], config.batch_size, sidecars=True)
-    for done, outcome in enumerate(outcomes, 1):
-        progress(done, len(todo))
-        if outcome.failure is not None:
-            failed[todo[outcome.index]] = outcome.failure
-    return failed, len(jobs) - len(todo)
+    finished = find_finished(requests, generator.fingerprint, generator.sample_rate)
+    options, failed = RenderOptions(config.batch_size, sidecars=True), dict[int, str]()
+    new = (rendered for rendered in write_sounds(generator, requests, options, finished) if not rendered.kept)
+    for done, rendered in enumerate(new, 1):
+        progress(done, len(requests) - len(finished))
+        if rendered.failure is not None:
+            failed[rendered.index] = rendered.failure
+    return failed, len(finished)
 
 
 def describe_model(generator: Generator, config: EvalConfig) -> dict[str, Any]:
     """Describe what generated sounds depend on, for results.json."""
-    sampling = asdict(config.settings.over(generator.sampling))
+    sampling = generator.sampling.override(config.sampling).describe()
     return {"model_fingerprint": generator.fingerprint, "sampling": sampling}
 
 
-def _job(reference: Reference, generator: Generator, config: EvalConfig) -> Job:
-    limits = (reference.recording.duration, MAX_DURATION, generator.max_duration)
-    return Job(
+def _request(reference: Reference, generator: Generator, config: EvalConfig) -> GenerationRequest:
+    return GenerationRequest(
+        reference.text,
+        clip_seed(reference.id, config.seed),
+        min(reference.recording.duration or MAX_DURATION, MAX_DURATION),
+        generator.sampling.override(config.sampling),
         output=config.out / "generated" / f"{reference.name}.wav",
-        text=reference.text,
-        seed=clip_seed(reference.id, config.seed),
-        duration=min(limit for limit in limits if limit is not None),
-        settings=config.settings,
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from audiogen_cli.data.audio import LOSSLESS_SUFFIXES
+from audiogen_cli.devices import is_main_process
 from audiogen_cli.errors import AudiogenError
 from audiogen_cli.evaluation.audio_sources import MAX_DURATION, RESAMPLER, Reconstructor, Recording
 from audiogen_cli.evaluation.config import EvalConfig
@@ -35,7 +36,6 @@ from audiogen_cli.evaluation.references import (
 from audiogen_cli.evaluation.results import Findings, Progress, Skipped
 from audiogen_cli.evaluation.score_table import GENERATED, REFERENCE, ROWS, ScoreTable
 from audiogen_cli.evaluation.tasks.generate_clips import generate_clips
-from audiogen_cli.training.launch import is_main_process
 
 INTERVALS = {
     "fad": "first order over clips",  # see intervals.influence_interval

@@ -18,6 +18,7 @@ from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import LMConfig, TrainConfig
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.training.codebook_init import learn_through, named_weights, write_weights
+from audiogen_cli.lm.training.cpu_kernels import use_cpu_kernels
 from audiogen_cli.training.checkpoint import load_state, save_checkpoint
 from audiogen_cli.training.sharding import copy_into, gather_full, is_sharded, reshard, shard, shard_like
 
@@ -64,6 +65,8 @@ def build_state(
     """
     optim, device = config.optim, accelerator.device
     model = AudioLanguageModel(lm_config).to(device)
+    if device.type == "cpu":
+        use_cpu_kernels(model)
     if config.codebooks:
         assert codec is not None, "codebooks are those of a codec"
         learn_through(model, AudioCodec.load(codec, device))

@@ -24,13 +24,13 @@ from audiogen_cli.errors import AudiogenError, InputError, Interrupted
 from audiogen_cli.lm.config import LMConfig, TrainConfig
 from audiogen_cli.lm.flops import training_flops
 from audiogen_cli.lm.model import AudioLanguageModel, LMOutput
-from audiogen_cli.lm.probe import train_probe
 from audiogen_cli.lm.text.cache import CachedTexts
 from audiogen_cli.lm.text.encoders import TextEncoder, load_text_encoder
 from audiogen_cli.lm.training.datasets import Batch, Deal, Samples, ShareSampler, TokenSamples, collate, step_batches
 from audiogen_cli.lm.training.on_the_fly import SoundSamples
 from audiogen_cli.lm.training.preflight import check_shards, check_start, codec_of_shards
 from audiogen_cli.lm.training.previews import generate_samples
+from audiogen_cli.lm.training.probe import train_probe
 from audiogen_cli.lm.training.state import (
     State,
     best_weights,

@@ -66,9 +66,13 @@ def test_captions_of_tags(tmp_path: Path) -> None:
         ("file,tag,caption\na,b,c\n", "the header must be file,caption"),
         ("file,text\na,b\n", "lacks the column 'caption'"),
         ("file,caption\n", "holds no captions"),
-        ("file,caption\na.wav,\n", "row 1: both cells must be filled"),
-        ("file,caption,split\na.wav,x,dev\n", "row 1: split 'dev' is none of train, val, test"),
-        ("file,caption,split\na.wav,x,val\na.wav,y,test\n", "row 2: 'a.wav' is in split val and in test"),
+        (
+            "file,caption\na.wav,dog\n02.flac,rain, heavy\n",
+            "line 3: more cells than the 2 columns",
+        ),
+        ("file,caption\na.wav,\n", "line 2: both cells must be filled"),
+        ("file,caption,split\na.wav,x,dev\n", "line 2: split 'dev' is none of train, val, test"),
+        ("file,caption,split\na.wav,x,val\na.wav,y,test\n", "line 3: 'a.wav' is in split val and in test"),
     ],
 )
 def test_bad_files_say_what_is_wrong(tmp_path: Path, text: str, reason: str) -> None:

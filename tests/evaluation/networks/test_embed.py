@@ -28,7 +28,7 @@ def embedded(network: FakeNetwork, clips: list[AudioSource]) -> list[Any]:
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[AudioSource]:
-    write_clips(tmp_path / "clips", {f"{i}": i for i in range(7)}, duration=0.2)
+    write_clips(tmp_path / "clips", {f"{i}": i for i in range(7)}, duration=1.0)
     return [FileAudio(Recording(tmp_path / "clips" / f"{i}.wav")) for i in range(7)]
 
 
@@ -40,22 +40,22 @@ def test_results_are_those_of_each_clip_alone_in_order(files: list[AudioSource])
         assert (result.embeddings == alone.embeddings[0]).all()
         assert (result.logits == alone.logits[0]).all()
         assert result.probabilities == pytest.approx(alone.probabilities[0])
-    assert network.batches == [(3, 3200), (3, 3200), (1, 3200)]
+    assert network.batches == [(3, 16000), (3, 16000), (1, 16000)]
 
 
 def test_lengths_are_not_mixed(files: list[AudioSource], tmp_path: Path) -> None:
-    write_clips(tmp_path / "long", {f"{i}": i for i in range(3)}, duration=0.3)
+    write_clips(tmp_path / "long", {f"{i}": i for i in range(3)}, duration=1.5)
     network = FakeNetwork()
     longer = [FileAudio(Recording(tmp_path / "long" / f"{i}.wav")) for i in range(3)]
     mixed = [sound for pair in zip(files[:3], longer, strict=True) for sound in pair]
     assert [len(result.embeddings) for result in embedded(network, mixed)] == [4, 6] * 3
-    assert sorted(network.batches) == [(3, 3200), (3, 4800)]
+    assert sorted(network.batches) == [(3, 16000), (3, 24000)]
 
 
 def test_many_lengths_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embed, "MAX_WAITING", 4)
     network = FakeNetwork()
-    results = embedded(network, [SilenceAudio(1600 + 800 * i) for i in range(9)])
+    results = embedded(network, [SilenceAudio(8000 + 4000 * i) for i in range(9)])
     assert [len(result.embeddings) for result in results] == [2 + i for i in range(9)]
 
 
@@ -74,9 +74,9 @@ def test_the_content_counts_not_the_name(files: list[AudioSource], tmp_path: Pat
     network = FakeNetwork()
     embedded(network, [FileAudio(Recording(tmp_path / "copy.wav"))])
     assert not network.batches
-    write_audio(tmp_path / "copy.wav", chirp(99, 0.2), 16_000)  # the same name, another sound
+    write_audio(tmp_path / "copy.wav", chirp(99, 1.0), 16_000)  # the same name, another sound
     embedded(network, [FileAudio(Recording(tmp_path / "copy.wav"))])
-    assert network.batches == [(1, 3200)]
+    assert network.batches == [(1, 16000)]
 
 
 def test_another_window_version_or_weights_is_another_content(files: list[AudioSource], tmp_path: Path) -> None:
@@ -92,9 +92,9 @@ def test_another_window_version_or_weights_is_another_content(files: list[AudioS
 
 def test_equal_sources_are_embedded_once() -> None:
     network = FakeNetwork()
-    silence, noise = SilenceAudio(3200), NoiseAudio(1, 3200)
+    silence, noise = SilenceAudio(16000), NoiseAudio(1, 16000)
     results = embedded(network, [silence, noise, silence, silence])
-    assert network.batches == [(2, 3200)]
+    assert network.batches == [(2, 16000)]
     assert [result.near_silent for result in results] == [True, False, True, True]
 
 

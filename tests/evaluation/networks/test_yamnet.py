@@ -99,6 +99,7 @@ def test_missing_extra_names_the_install_command(monkeypatch: pytest.MonkeyPatch
 
 
 def test_missing_runtime_names_the_install_command(yamnet: AudioNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_open_session", module._open_session.__wrapped__)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(InputError, match=r"pip install 'audiogen-cli\[eval\]'"):
         load_network("yamnet")

@@ -21,7 +21,7 @@ from audiogen_cli.data.manifest import Clip, write_manifest
 from audiogen_cli.errors import AudiogenError, InputError, Interrupted
 from audiogen_cli.lm.config import ModelShape, OptimConfig, PreviewConfig, TextConfig, TrainConfig
 from audiogen_cli.lm.decoding.engine import Engine
-from audiogen_cli.lm.decoding.requests import Job
+from audiogen_cli.lm.decoding.requests import DecodingRequest
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.probe import Probe
 from audiogen_cli.lm.text.cache import CachedTexts
@@ -97,14 +97,14 @@ def test_learns_and_leaves_a_usable_folder(world: World, tmp_path: Path) -> None
     assert fingerprint(out / "codec") == fingerprint(world.codec)
     lm = AudioLanguageModel.load(find_model(out))
     text = load_text_encoder(lm.config.text).encode(["rain"])[0]
-    ((_, codes),) = Engine(lm).generate([Job(text, 12, seed=0)])
+    ((_, codes),) = Engine(lm).generate([DecodingRequest(text, 12, seed=0)])
     expected = make_rows([12, 12])[1].codes
     assert (codes.numpy() == expected).mean() > 0.9
     probe = Probe.load(out)
     assert probe
     for row in make_rows([12, 12, 12]):
         texts = load_text_encoder(lm.config.text).encode(["dog", "rain", "bark"])
-        fits = [probe.fit(lm, torch.from_numpy(row.codes), text) for text in texts]
+        fits = [probe.score(lm, torch.from_numpy(row.codes), text) for text in texts]
         assert ["dog", "rain", "bark"][int(np.argmax(fits))] == row.texts[0]
 
 

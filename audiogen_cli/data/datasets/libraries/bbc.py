@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from audiogen_cli.data.datasets.dataset_folder import AudioIndex, DatasetFolder, SourceItem, not_found, stem
 from audiogen_cli.data.manifest import Dropped
-from audiogen_cli.data.tables import first_row, read_csv, read_json
+from audiogen_cli.data.tables import first_row, read_json, stream_rows
 from audiogen_cli.errors import InputError
 
 COLUMNS = ("location", "description", "secs", "category", "CDNumber", "CDName", "tracknum")
@@ -74,9 +74,9 @@ def _descriptions(tree: DatasetFolder) -> dict[str, str]:
 def _csv_pairs(tree: DatasetFolder, path: str) -> Iterator[tuple[str, str]]:
     first = first_row(tree.root / path)
     if first[:2] == ["location", "description"]:
-        rows = read_csv(tree.root / path)
+        rows = stream_rows(tree.root / path)
     elif first and first[0].casefold().endswith(".wav"):  # copies without the header are about
-        rows = read_csv(tree.root / path, header=COLUMNS)
+        rows = stream_rows(tree.root / path, header=COLUMNS)
     else:
         return
     yield from ((stem(row["location"]), row["description"]) for row in rows)
