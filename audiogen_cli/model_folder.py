@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from audiogen_cli.errors import InputError
 from audiogen_cli.files import RESOURCES, hash_file, replacing, write_text
 from audiogen_cli.training.checkpoint import list_checkpoints
+from audiogen_cli.training.recipe import upgrade
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,7 +94,7 @@ def load_config(folder: Path, kind: Kind, config_class: type[Config]) -> Config:
             raise InputError(f"{folder} holds a {document['kind']} model, not a {kind} model")
         if document["format_version"] > FORMAT_VERSION:
             raise InputError(f"{path}: written by a newer audiogen (format {document['format_version']}); upgrade")
-        return TypeAdapter(config_class).validate_python(document["config"])
+        return TypeAdapter(config_class).validate_python(upgrade(config_class, document["config"], str(path)))
     except FileNotFoundError:
         raise InputError(f"{folder} is not a model folder: config.json is missing") from None
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:

@@ -26,7 +26,7 @@ METRICS_FILE = "metrics.jsonl"
 FREE_SETTINGS = frozenset(
     {
         *("max_steps", "log_every", "save_every", "validate_every", "keep_checkpoints", "workers"),
-        *("micro_batch", "compile", "licence", "weights_dtype", "validate_samples"),
+        *("micro_batch", "compile", "licence", "license", "weights_dtype", "validate_samples"),
         *("checkpoint_activations", "distributed", "text_cache", "samples", "trackers", "probe_samples"),
     }
 )

@@ -7,12 +7,27 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from audiogen_cli.errors import InputError
 
 Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class Removed:
+    """Mark a former setting that no longer exists.
+
+    values: those that older files may still hold, because they mean what is done now; none: the setting meant nothing.
+    """
+
+    values: tuple[Any, ...] = ()
+
+
+# A config class may have the class variable FORMER_SETTINGS: dotted key of an older file → today's key, or Removed.
+FormerSettings = Mapping[str, "str | Removed"]
 
 
 def load_recipe(
@@ -41,13 +56,41 @@ def validate(config_class: type[Config], settings: Any, where: str) -> Config:
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        return TypeAdapter(config_class).validate_python(settings)
+        return TypeAdapter(config_class).validate_python(upgrade(config_class, settings, where))
     except ValidationError as error:
         lines = []
         for problem in error.errors():
             key = ".".join(str(part) for part in problem["loc"])
             lines.append(f"{key}: {problem['msg']}" if key else problem["msg"])
         raise InputError(f"{where}: " + "; ".join(lines)) from None
+
+
+def upgrade(config_class: type, settings: Any, where: str) -> Any:
+    """Bring the settings of an older file to today's names, by `config_class.FORMER_SETTINGS` if it has them.
+
+    Raises InputError that begins with `where` if a removed setting has a value that can no longer be had.
+    """
+    former: FormerSettings = getattr(config_class, "FORMER_SETTINGS", {})
+    settings = copy.deepcopy(settings) if former else settings
+    for key, now in former.items():
+        *parents, name = key.split(".")
+        group = settings
+        for parent in parents:
+            group = group.get(parent) if isinstance(group, dict) else None
+        if not isinstance(group, dict) or name not in group:
+            continue
+        value = group.pop(name)
+        if isinstance(now, str):
+            _set_dotted(settings, now, value)
+        elif now.values and value not in now.values:
+            left = " or ".join(map(str, now.values))
+            raise InputError(f"{where}: {key}: no longer a setting, only {left} is left; found {value}")
+    return settings
+
+
+def within(group: str, former: FormerSettings) -> FormerSettings:
+    """Give the former settings of a config that is a group of another one's settings."""
+    return {f"{group}.{key}": f"{group}.{now}" if isinstance(now, str) else now for key, now in former.items()}
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

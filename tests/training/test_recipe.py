@@ -2,13 +2,14 @@
 
 import dataclasses
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from audiogen_cli.codec.config import CodecTrainConfig
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import TrainConfig
-from audiogen_cli.training.recipe import load_recipe
+from audiogen_cli.training.recipe import Removed, load_recipe, validate
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -60,9 +61,18 @@ def test_every_language_model_recipe_loads(path):
     load_recipe(TrainConfig, path)
 
 
-def test_x32_recipe_is_the_default_codec():
-    written = dataclasses.asdict(load_recipe(CodecTrainConfig, RECIPES / "codec-x32.yaml"))
-    default = dataclasses.asdict(CodecTrainConfig())
-    assert written["codec"] == default["codec"]
-    assert written["losses"] == default["losses"]
-    assert written["discriminator"] == default["discriminator"]
+@dataclasses.dataclass(frozen=True)
+class Renamed:
+    """A config whose older files had other settings."""
+
+    FORMER_SETTINGS: ClassVar = {"inner.size": "width", "speed": "inner.pace", "twice": Removed((False, 0))}
+    width: int = 1
+    inner: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+def test_former_settings_are_brought_to_todays_names():
+    old = {"inner": {"size": 3}, "speed": 2, "twice": False}
+    assert validate(Renamed, old, "run.json") == Renamed(width=3, inner={"pace": 2})
+    assert old["inner"] == {"size": 3}  # the caller's settings stay as they are
+    with pytest.raises(InputError, match=r"run\.json: twice: no longer a setting, only False or 0 is left; found True"):
+        validate(Renamed, {"twice": True}, "run.json")
