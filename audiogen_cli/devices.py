@@ -1,7 +1,8 @@
-"""Where tensors live: what a user may call a device, and which one it is."""
+"""Devices, and the processes of an accelerate launch. Nothing here imports torch before it needs to."""
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def check_device(name: str) -> None:
-    """Raises InputError unless `name` could be a device; whether it is there, torch knows, which is not imported."""
+    """Raise InputError unless `name` could be a device. Imports no torch, so the device may still be absent."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
         raise InputError(f"unknown device '{name}': choose auto, cpu, cuda, cuda:N or mps")
 
 
 def choose_device(name: str) -> torch.device:
-    """auto: CUDA, else Apple's GPU, else the CPU. Raises InputError if the device is not there."""
+    """Return the device of a name; auto: CUDA, else Apple's GPU, else the CPU. Raises InputError if it is absent."""
     import torch
 
     if name == "auto":
@@ -30,3 +31,13 @@ def choose_device(name: str) -> torch.device:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"device '{name}' cannot be used here: {reason}") from None
     return device
+
+
+def count_processes() -> int:
+    """Return the number of processes of an accelerate launch; 1 outside of one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main_process() -> bool:
+    """Return whether this process is the one that prints."""
+    return int(os.environ.get("RANK", "0")) == 0

@@ -11,7 +11,10 @@ from pathlib import Path
 
 from audiogen_cli.errors import InputError
 
-RESOURCES = Path(__file__).parent / "resources"  # what the package ships: models, word vectors, templates
+PACKAGE = Path(__file__).parent
+RESOURCES = PACKAGE / "resources"  # what the package ships: models, word vectors, templates
+# The recipes: in the package where it is installed, beside it in a checkout.
+RECIPES = next((each for each in (PACKAGE / "recipes", PACKAGE.parent / "recipes") if each.is_dir()), PACKAGE)
 
 
 @contextmanager

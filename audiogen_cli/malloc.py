@@ -1,4 +1,4 @@
-"""The C library's heap, where a CPU's tensors lie: glibc's; with another library, nothing is done here."""
+"""Memory of CPU tensors, by glibc's malloc; with another C library nothing is done here."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def reuse_memory() -> None:
-    """Have the C library keep freed memory for the next tensors instead of handing it back to the system.
+    """Keep freed memory for the next tensors instead of returning it to the system.
 
     A training step on a CPU frees and asks for the same hundreds of megabytes again and again; with glibc's defaults
-    the kernel clears each of those pages anew, which took more than half of a small model's step. The process' peak
-    memory is the same, but it keeps it.
+    the kernel clears each of those pages anew, which took more than half of a small model's step. The process's peak
+    memory is the same, but it is never returned.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt
@@ -22,10 +22,10 @@ def reuse_memory() -> None:
 
 
 def give_back_memory() -> None:
-    """Hand all freed memory back to the system, also that between tensors in use.
+    """Return all freed memory to the system, also that between tensors in use.
 
-    Small tensors that are kept while large ones come and go end up amid what those leave, which then no longer fits
-    the next large one: the heap grows with what is kept, a hundredfold.
+    Small tensors that are kept while large ones come and go end up between what those leave, which then no longer fits
+    the next large one: the heap grows a hundred times as much as what is kept.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)

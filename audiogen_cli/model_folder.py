@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from audiogen_cli.errors import InputError
 from audiogen_cli.files import RESOURCES, hash_file, replacing, write_text
-from audiogen_cli.training.checkpoint import list_checkpoints
-from audiogen_cli.training.recipe import upgrade
+from audiogen_cli.training.recipe import validate
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,15 +49,33 @@ def find_model(name: str | Path | None = None) -> Path:
         raise InputError(f"unknown model '{name}': no such folder; give a model folder or a training run")
     if (folder / "config.json").is_file():
         return folder
+    from audiogen_cli.training.checkpoint import list_checkpoints
+
     if checkpoints := list_checkpoints(folder):
         return checkpoints[-1]
     raise InputError(f"'{name}' is not a model folder: it holds neither config.json nor checkpoints/")
 
 
-def save_model(folder: Path, kind: Kind, config: Any, weights: Mapping[str, Tensor], licence: str) -> None:
+def find_codec(name: str | Path | None = None) -> Path:
+    """Resolve what a user calls a codec to its folder: as `find_model` does, or a language model for the codec in it.
+
+    Raises InputError if there is no codec.
+    """
+    folder = find_model(name)
+    folder = folder / CODEC_FOLDER if (folder / CODEC_FOLDER).is_dir() else folder
+    try:
+        is_codec = json.loads((folder / "config.json").read_text("utf-8"))["kind"] == "codec"
+    except (OSError, ValueError, KeyError, TypeError):
+        is_codec = False
+    if not is_codec or not (folder / "model.safetensors").is_file():
+        raise InputError(f"{name or folder} holds no codec: give a codec's model folder, run or checkpoint")
+    return folder
+
+
+def save_model(folder: Path, kind: Kind, config: Any, weights: Mapping[str, Tensor], license: str) -> None:
     """Write a model's files into `folder`, created if absent; each file appears whole or not at all.
 
-    config: a dataclass instance. weights: name → tensor. licence: the text of the weights' licence.
+    config: a dataclass instance. weights: name → tensor. license: the text of the weights' license.
     """
     folder.mkdir(parents=True, exist_ok=True)
     document = {
@@ -68,7 +85,7 @@ def save_model(folder: Path, kind: Kind, config: Any, weights: Mapping[str, Tens
         "config": dataclasses.asdict(config),
     }
     save_tensors(folder / "model.safetensors", weights)
-    write_text(folder / "LICENSE", licence)
+    write_text(folder / "LICENSE", license)
     write_text(folder / "config.json", json.dumps(document, indent=2) + "\n")
 
 
@@ -85,8 +102,6 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 def load_config(folder: Path, kind: Kind, config_class: type[Config]) -> Config:
     """Read and validate `config.json`. Raises InputError if it is absent, broken or of another kind."""
-    from pydantic import TypeAdapter, ValidationError
-
     path = folder / "config.json"
     try:
         document = json.loads(path.read_text("utf-8"))
@@ -94,15 +109,12 @@ def load_config(folder: Path, kind: Kind, config_class: type[Config]) -> Config:
             raise InputError(f"{folder} holds a {document['kind']} model, not a {kind} model")
         if document["format_version"] > FORMAT_VERSION:
             raise InputError(f"{path}: written by a newer audiogen (format {document['format_version']}); upgrade")
-        return TypeAdapter(config_class).validate_python(upgrade(config_class, document["config"], str(path)))
+        settings = document["config"]
     except FileNotFoundError:
         raise InputError(f"{folder} is not a model folder: config.json is missing") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is not a model configuration: {error}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{path}: {where}: {first['msg']}") from None
+    return validate(config_class, settings, str(path))
 
 
 def load_weights(folder: Path) -> dict[str, Tensor]:
@@ -146,15 +158,15 @@ def fingerprint(folder: Path) -> str:
     return hash_file(path)
 
 
-def read_licence(folder: Path) -> str:
-    """The text of a model folder's licence, or a sentence that says there is none."""
+def read_license(folder: Path) -> str:
+    """Return the text of a model folder's license, or a sentence that says there is none."""
     path = folder / "LICENSE"
     return path.read_text("utf-8") if path.is_file() else UNLICENSED
 
 
-def licence_line(licence: str) -> str:
-    """The first line of a licence text that says something."""
-    return next((line.strip() for line in licence.splitlines() if line.strip()), "no licence is stated")
+def license_line(license: str) -> str:
+    """Return the first line of a license text that is not blank."""
+    return next((line.strip() for line in license.splitlines() if line.strip()), "no license is stated")
 
 
 def copy_model(source: Path, target: Path) -> None:

@@ -10,7 +10,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,9 +95,10 @@ def forget_accelerator() -> None:
         PartialState._reset_state()
 
 
-@pytest.fixture
-def fresh_accelerator() -> None:
-    """Forget the accelerator that an earlier test made."""
+@pytest.fixture(autouse=True)
+def fresh_accelerator() -> Iterator[None]:
+    """Let each test make an accelerator of its own."""
+    yield
     forget_accelerator()
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiogen_cli.lm.generation.generator import Generator, Request
+from audiogen_cli.lm.generation.generator import Generator
+from audiogen_cli.lm.generation.requests import GenerationRequest
 from audiogen_cli.model_folder import EMBEDDED_MODEL
 
 RESOURCES = EMBEDDED_MODEL.parent
@@ -51,6 +52,7 @@ def test_the_main_job(tmp_path):
     assert 0.01 < np.abs(wav).max() <= 1.0
     assert not record["near_silent"]
     assert "CC BY-NC 4.0" in record["licence"]
+    assert "audiogen import facebook/audiogen-medium" in done.stderr
     assert "CC BY-NC 4.0" in done.stderr and len(done.stderr.splitlines()) <= 3
 
 
@@ -62,7 +64,7 @@ def test_the_same_seed_gives_the_same_file(tmp_path):
 
 def test_alone_or_in_a_batch_a_seed_sounds_the_same(generator):
     prompts = ("rain", "a dog barks", "church bells ring in the distance", "rain", "an engine")
-    requests = [Request(prompt, 7 + i, 0.4 + 0.3 * i, generator.sampling) for i, prompt in enumerate(prompts)]
+    requests = [GenerationRequest(prompt, 7 + i, 0.4 + 0.3 * i, generator.sampling) for i, prompt in enumerate(prompts)]
     together = dict(generator.generate(requests))
     for i, request in enumerate(requests):
         ((_, alone),) = generator.generate([request])
@@ -71,7 +73,8 @@ def test_alone_or_in_a_batch_a_seed_sounds_the_same(generator):
 
 def test_seeds_and_prompts_change_the_sound(generator):
     requests = [
-        Request(prompt, seed, 0.5, generator.sampling) for prompt, seed in (("rain", 1), ("rain", 2), ("a cow moos", 1))
+        GenerationRequest(prompt, seed, 0.5, generator.sampling)
+        for prompt, seed in (("rain", 1), ("rain", 2), ("a cow moos", 1))
     ]
     first, other_seed, other_prompt = (samples for _, samples in sorted(generator.generate(requests)))
     assert not np.array_equal(first, other_seed)

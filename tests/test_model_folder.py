@@ -27,7 +27,7 @@ def test_round_trip(folder):
     linear = torch.nn.Linear(3, 3)
     model_folder.load_into(linear, folder)
     assert torch.equal(linear.weight, torch.ones(3, 3))
-    assert model_folder.read_licence(folder) == "CC0"
+    assert model_folder.read_license(folder) == "CC0"
     assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors", "LICENSE"}
     assert (folder / "model.safetensors").stat().st_mode & 0o044  # others may read it
 

@@ -13,7 +13,7 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
-from audiogen_cli.model_folder import read_licence
+from audiogen_cli.model_folder import read_license
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "esc50" / "run.sh"
 CATEGORIES = {"dog": 0, "rain": 10, "sea_waves": 11}
@@ -47,9 +47,9 @@ def test_the_recipe_goes_from_raw_recordings_to_a_sound(raw, tmp_path):
     assert done.returncode == 0, done.stderr
     wav, rate = soundfile.read(out / "dog.wav")
     assert (rate, len(wav)) == (16_000, 80_000)
-    assert read_licence(out / "lm").startswith("CC BY-NC 4.0")
+    assert read_license(out / "lm").startswith("CC BY-NC 4.0")
     assert (out / "lm" / "codec" / "model.safetensors").is_file()
-    assert read_licence(out / "lm-refined").startswith("CC BY-NC 4.0")
+    assert read_license(out / "lm-refined").startswith("CC BY-NC 4.0")
     again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
     assert again.returncode == 0, again.stderr  # finished stages find their work done
 

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from audiogen_cli.data.audio import SAMPLE_RATE, probe, read_audio
-from audiogen_cli.data.datasets.dataset_folder import Item, scan
+from audiogen_cli.data.datasets.dataset_folder import SourceItem, scan_folder
 from audiogen_cli.data.manifest import Clip
-from audiogen_cli.data.preparation.build_clip import Rules, examine
-from audiogen_cli.data.preparation.file_index import find_facts
+from audiogen_cli.data.preparation.build_clip import ClipRules, build_clips
+from audiogen_cli.data.preparation.file_index import index_file
 from audiogen_cli.data.preparation.prep import CHUNK_COPIES
 from audiogen_cli.data.preparation.worker_pool import Workers, start_workers
 from audiogen_cli.errors import AudiogenError, InputError
@@ -33,7 +33,7 @@ class Sounds:
     """The files that are measured, and how long they last together. duration: seconds."""
 
     root: Path
-    items: list[Item]
+    items: list[SourceItem]
     duration: float
 
     @property
@@ -56,7 +56,7 @@ def make_sounds(folder: Path) -> Sounds:
 
 def find_sounds(folder: Path) -> Sounds:
     """All readable sounds of a folder. Raises InputError if there is none."""
-    tree = scan(folder)
+    tree = scan_folder(folder)
     durations = {}
     for path in tree.audio:
         try:
@@ -66,7 +66,7 @@ def find_sounds(folder: Path) -> Sounds:
     if not durations:
         raise InputError(f"{folder}: no readable sounds to measure with")
     return Sounds(
-        tree.root, [Item(path, "train", path, tags=("sound",)) for path in durations], sum(durations.values())
+        tree.root, [SourceItem(path, "train", path, tags=("sound",)) for path in durations], sum(durations.values())
     )
 
 
@@ -119,7 +119,7 @@ def _steps(
     del decoded
     steps: dict[str, Callable[[Path], Any]] = {
         "headers": lambda _: [soundfile.info(path) for path in sounds.paths],
-        "probe": lambda _: [find_facts(path, None, embedded=False, copy=None) for path in sounds.paths],
+        "probe": lambda _: [index_file(path, None, embedded=False, copy=None) for path in sounds.paths],
         "prep": lambda _: _clips(sounds, None),
         "decode": lambda _: [soundfile.read(path, dtype="float32") for path in sounds.paths],
         "resample": lambda _: [soxr.resample(wav, rate, SAMPLE_RATE, quality="HQ") for wav, rate in mono],
@@ -134,16 +134,16 @@ def _steps(
 
 
 def _clips(sounds: Sounds, copies: Path | None) -> list[Clip]:
-    return _checked(examine(sounds.items, Rules("bench", sounds.root, copies=copies), {})[0], sounds.root)
+    return _checked(build_clips(sounds.items, ClipRules("bench", sounds.root, copies=copies), {})[0], sounds.root)
 
 
 def _convert_on(sounds: Sounds, folder: Path, pool: Workers) -> list[Clip]:
     tasks: Iterator[tuple[Any, ...]] = (
-        (sounds.items[begin : begin + CHUNK_COPIES], Rules("bench", sounds.root, copies=folder / str(number)), {})
+        (sounds.items[begin : begin + CHUNK_COPIES], ClipRules("bench", sounds.root, copies=folder / str(number)), {})
         for number in range(PASSES)
         for begin in range(0, len(sounds.items), CHUNK_COPIES)
     )
-    return _checked([clip for clips, _ in pool.map(examine, tasks) for clip in clips], sounds.root)
+    return _checked([clip for clips, _ in pool.map(build_clips, tasks) for clip in clips], sounds.root)
 
 
 def _checked(results: Sequence[Any], root: Path) -> list[Clip]:

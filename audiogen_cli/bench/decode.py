@@ -17,15 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from audiogen_cli.errors import InputError
-from audiogen_cli.lm.config import PRESETS, LMConfig, ModelShape, TextConfig
-from audiogen_cli.lm.decoding.continuous_batch import CpuLane
+from audiogen_cli.lm.config import SIZES, LMConfig, TextConfig, TrainConfig
+from audiogen_cli.lm.decoding.continuous_batch import ContinuousBatch
+from audiogen_cli.lm.decoding.cpu_kernels import PackedLinear
 from audiogen_cli.lm.decoding.engine import Engine
-from audiogen_cli.lm.decoding.requests import Job
-from audiogen_cli.lm.decoding.static_batch import Lane
-from audiogen_cli.lm.kernels.linear import packed_layers
+from audiogen_cli.lm.decoding.requests import DecodingRequest
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.sampling import SamplingRows, guide, sample
-from audiogen_cli.lm.transformer import CrossAttention, KVCache, TextMemory
+from audiogen_cli.training.recipe import load_recipe
 
 CODES = 2048  # of all streams together (sec. 3.1: 1 × 2048, 2 × 1024, 4 × 512)
 FRAME_RATE = 500.0  # of one stream; so many times lower with K of them
@@ -52,8 +51,8 @@ class Setup:
     def __post_init__(self) -> None:
         if self.streams not in (1, 2, 4):
             raise InputError(f"--streams {self.streams}: 1, 2 or 4")
-        if self.size not in PRESETS:
-            raise InputError(f"--size {self.size}: one of {', '.join(PRESETS)}")
+        if self.size not in SIZES:
+            raise InputError(f"--size {self.size}: one of {', '.join(SIZES)}")
         room = round(SECONDS * FRAME_RATE / self.streams)
         if not 0 <= self.cached <= room - self.steps - WARM_STEPS:
             raise InputError(
@@ -61,30 +60,16 @@ class Setup:
             )
 
 
-class _LateLane(Lane):
-    """A lane whose past is random keys and values: reading thousands of frames first would take minutes."""
+def _open_batch(engine: Engine, requests: Sequence[DecodingRequest]) -> ContinuousBatch:
+    """Open a batch whose past is random keys and values: reading thousands of frames first would take minutes."""
 
-    def _prefill(self, inputs: Tensor, room: int) -> list[KVCache]:
-        caches = super()._prefill(inputs[..., :0], room)
-        for cache in caches:
-            past = slice(self.n_prefix, self.n_prefix + inputs.shape[-1])
-            cache.key[:, :, past].normal_()
-            cache.value[:, :, past].normal_()
-        return caches
+    class Unread(engine.backend):  # type: ignore[name-defined]
+        def prefill(self, row: int, x: Tensor) -> None:
+            shape = engine.config.n_heads, x.shape[1], engine.config.dim // engine.config.n_heads
+            past = [torch.randn(2, *shape, device=x.device) for _ in self.model.blocks]
+            self.fill(row, [(key, value) for key, value in past])
 
-
-class _LateCpuLane(CpuLane):
-    """The same on a CPU."""
-
-    def _prefill(self, x: Tensor, memories: Sequence[TextMemory | None]) -> list[tuple[Tensor, Tensor]]:
-        shape = self.config.n_heads, x.shape[1], self.config.dim // self.config.n_heads
-        return [(torch.randn(shape), torch.randn(shape)) for _ in memories]
-
-
-def _late_lane(engine: Engine, jobs: Sequence[Job]) -> _LateLane | _LateCpuLane:
-    if engine.continuous:
-        return _LateCpuLane(engine.model, engine.cache_dtype, jobs, len(jobs))
-    return _LateLane(engine.model, jobs, engine.static)
+    return ContinuousBatch(Unread, engine.model, engine.cache_dtype, requests, len(requests))
 
 
 def measure_lm(setup: Setup, device: torch.device) -> dict[str, Any]:
@@ -101,8 +86,7 @@ def measure_lm(setup: Setup, device: torch.device) -> dict[str, Any]:
     peer = _peer(setup, config, device) if setup.peer else None
     rounds = []
     for _ in range(setup.repeats):
-        lane = _late_lane(engine, jobs)
-        steps = _times(lane.decode(), setup.steps, device)
+        steps = _times(_open_batch(engine, jobs).run_single(), setup.steps, device)
         rounds.append((read_bandwidth(device), steps, _times(peer(), setup.steps, device) if peer else []))
     seconds = statistics.median(time for _, ours, _ in rounds for time in ours)
     theirs = [time for _, _, theirs in rounds for time in theirs]
@@ -134,13 +118,15 @@ def step_bytes(engine: Engine, n_samples: int, n_frames: int) -> int:
     config, size = engine.config, engine.cache_dtype.itemsize
     prefix = TEXT_LENGTH if config.text_prefix else 0
     memory = TEXT_LENGTH if config.cross_attention else 0
-    past = 2 * 2 * n_samples * (prefix + n_frames + memory) * config.dim * size * config.n_layers
-    read_once = (m.key_value for m in engine.model.modules() if isinstance(m, CrossAttention))  # by the text alone
-    skipped = {id(layer) for layer in read_once}
-    layers = [m for m in engine.model.modules() if isinstance(m, nn.Linear) and id(m) not in skipped]
-    layers.remove(engine.model.text_projection)
-    weights = sum(packed.n_bytes for layer in layers for packed in packed_layers(layer))
-    return past + (weights or sum(layer.weight.nbytes for layer in layers))
+    n_bytes = 2 * 2 * n_samples * (prefix + n_frames + memory) * config.dim * size * config.n_layers
+    for name, layer in engine.model.named_modules():
+        if name == "text_projection" or name.endswith(".key_value"):  # read once, by the text
+            continue
+        if isinstance(layer, PackedLinear):
+            n_bytes += layer.packed.n_bytes
+        elif isinstance(layer, nn.Linear):
+            n_bytes += layer.weight.nbytes
+    return n_bytes
 
 
 def read_bandwidth(device: torch.device) -> float:
@@ -155,10 +141,10 @@ def read_bandwidth(device: torch.device) -> float:
 
 
 def _config(setup: Setup) -> LMConfig:
-    shape = ModelShape(**{**PRESETS[setup.size]["model"], "dropout": 0.0, "pattern": "parallel"})
+    shape = load_recipe(TrainConfig, f"lm-{setup.size}").model
     frame_rate = FRAME_RATE / setup.streams
     return LMConfig(
-        **{name: getattr(shape, name) for name in ("dim", "n_layers", "n_heads", "ff_scale", "bias")},
+        **{name: getattr(shape, name) for name in ("dim", "n_layers", "n_heads", "bias")},
         n_q=setup.streams,
         codebook_size=CODES // setup.streams,
         frame_rate=frame_rate,
@@ -175,12 +161,12 @@ def _random_model(config: LMConfig, device: torch.device) -> AudioLanguageModel:
     return AudioLanguageModel(config).to(device).requires_grad_(False)
 
 
-def _job(setup: Setup, config: LMConfig, seed: int) -> Job:
+def _job(setup: Setup, config: LMConfig, seed: int) -> DecodingRequest:
     numbers = torch.Generator().manual_seed(seed)
     text = torch.randn(TEXT_LENGTH, config.text_width, generator=numbers)
     prompt = torch.randint(config.codebook_size, (config.n_q, setup.cached), generator=numbers)
     n_frames = setup.cached + WARM_STEPS + setup.steps
-    return Job(text, n_frames, seed, config.sampling, prompt if setup.cached else None)
+    return DecodingRequest(text, n_frames, seed, config.sampling, prompt if setup.cached else None)
 
 
 def _peer(setup: Setup, config: LMConfig, device: torch.device) -> Callable[[], Iterator[Tensor]]:
@@ -199,7 +185,7 @@ def _peer(setup: Setup, config: LMConfig, device: torch.device) -> Callable[[], 
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     model: Any = MusicgenForCausalLM(shape)
     model.to(device, dtype).eval().requires_grad_(False)
-    rows = SamplingRows.stack([config.sampling] * setup.batch_size, device)
+    rows = SamplingRows.empty(setup.batch_size, device)
     n_rows, uniform = 2 * setup.batch_size, torch.full((setup.batch_size, config.n_q), 0.5, device=device)
     text = torch.randn(n_rows, TEXT_LENGTH, config.dim, device=device, dtype=dtype)
     size = (n_rows, config.n_heads, setup.cached, config.dim // config.n_heads)

@@ -9,22 +9,21 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from audiogen_cli.lm.config import PRESETS, LMConfig, TrainConfig
+from audiogen_cli.lm.config import LMConfig, TrainConfig
 from audiogen_cli.lm.flops import training_flops
 from audiogen_cli.lm.text.encoders import TextEncoder
 from audiogen_cli.lm.training.datasets import Batch
 from audiogen_cli.lm.training.state import build_state
-from audiogen_cli.lm.training.train import train_step
+from audiogen_cli.lm.training.train import GRAD_CLIP, train_step
 from audiogen_cli.malloc import reuse_memory
-from audiogen_cli.training.meter import peak_flops, peak_memory
 from audiogen_cli.training.recipe import load_recipe
+from audiogen_cli.training.throughput import peak_flops, peak_memory
 
 FRAME_RATE = 500.0  # of one stream (sec. 3.1: DSF 32 at 16 kHz); K streams have a K-th of it
 CODES = 2048  # in all streams together (sec. 3.1)
@@ -52,11 +51,11 @@ def measure_training(
     size: a packaged recipe. tokens_per_s counts codes (frames × streams); peer_ratio is the peer's time over ours for
     as many positions; mfu, peak memory and the days that the paper's 200k steps would take are None without a GPU.
     """
-    config = load_recipe(TrainConfig, None, (), PRESETS[size])
+    config = load_recipe(TrainConfig, f"lm-{size}")
     accelerator = Accelerator(mixed_precision=config.precision)
     device = accelerator.device
     if device.type != "cuda":  # where compiling takes minutes and gains little
-        config = load_recipe(TrainConfig, None, ["compile=false"], PRESETS[size])
+        config = load_recipe(TrainConfig, f"lm-{size}", ["compile=false"])
         reuse_memory()  # as a training does; for both
     samples, frames = GPU_BATCH if device.type == "cuda" else CPU_BATCHES[size]
     samples, frames = batch_size or samples, n_frames or frames
@@ -102,7 +101,7 @@ def projected_days(config: TrainConfig, frames_per_s: float, frame_rate: float) 
 
 def _lm_config(config: TrainConfig, streams: int, n_frames: int, frame_rate: float) -> LMConfig:
     return LMConfig(
-        **asdict(config.model),
+        **config.model.settings(),
         n_q=streams,
         codebook_size=CODES // streams,
         frame_rate=frame_rate,
@@ -148,13 +147,15 @@ def _peer_step(
     optim = config.optim
     model = accelerator.prepare_model(GPT2LMHeadModel(shape).to(accelerator.device).train())
     fused = accelerator.device.type in ("cpu", "cuda")
-    optimizer = torch.optim.AdamW(model.parameters(), optim.lr, optim.betas, optim.eps, optim.weight_decay, fused=fused)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), optim.lr, optim.betas, weight_decay=optim.weight_decay, fused=fused
+    )
     tokens = torch.randint(lm_config.codebook_size, (samples, n_frames)).to(accelerator.device)
 
     def step() -> None:
         loss = model(input_ids=tokens, labels=tokens).loss
         accelerator.backward(loss)
-        nn.utils.clip_grad_norm_(model.parameters(), optim.grad_clip)
+        nn.utils.clip_grad_norm_(model.parameters(), GRAD_CLIP)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         loss.item()  # logged, as ours is

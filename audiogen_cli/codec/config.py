@@ -12,7 +12,6 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from audiogen_cli.codec.light.config import STRICT, SpectralConfig
-from audiogen_cli.training.recipe import FormerSettings, Removed, within
 from audiogen_cli.training.schedule import Schedule
 
 MEL_WINDOWS = tuple(2**i for i in range(5, 12))  # samples; eq. 1
@@ -42,15 +41,6 @@ class CodecConfig:
     """An encoder-decoder pair with a (residual) vector quantizer between them."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    FORMER_SETTINGS: ClassVar[FormerSettings] = {
-        "network.kernel_size": Removed((7,)),
-        "network.last_kernel_size": Removed((7,)),
-        "network.residual_kernel_size": Removed((3,)),
-        "network.compress": Removed((2,)),
-        "network.roughness": "network.noise_power",
-        "network.phase_rounds": Removed((4,)),
-        "network.start_crops": Removed(),
-    }
     network: Annotated[SEANetConfig | SpectralConfig, Field(discriminator="kind")] = field(default_factory=SEANetConfig)
     sample_rate: int = 16_000
     latent_dim: int = 128  # D
@@ -110,22 +100,6 @@ class CodecTrainConfig:
     """One codec training run: the recipe's keys."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    FORMER_SETTINGS: ClassVar[FormerSettings] = {
-        **within("codec", CodecConfig.FORMER_SETTINGS),
-        "codec.network.start_crops": "pca_crops",
-        "quantizer.split": Removed((False,)),
-        "discriminator.windows": Removed(([2048, 1024, 512, 256, 128],)),
-        "discriminator.power": Removed((1.0,)),
-        "losses.balance": Removed((False,)),
-        "losses.spectrum": Removed((1.0,)),
-        "losses.mel_scales": Removed(([5, 11],)),
-        "losses.mel_bins": Removed((64,)),
-        "losses.mel_log": Removed((False,)),
-        "adversary_every": Removed((1,)),
-        "compile": Removed(),
-        "keep_checkpoints": Removed(),
-        "licence": "license",
-    }
     codec: CodecConfig = field(default_factory=CodecConfig)
     quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)

@@ -13,13 +13,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from audiogen_cli.codec.plan import whole_clip
 from audiogen_cli.codec.tokenize import read_window
+from audiogen_cli.data.loudness import EMPTY_CROP_PEAK
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.data.mixing import draw_mix, mix
 from audiogen_cli.errors import InputError
 from audiogen_cli.training.launch import ignore_signals
 from audiogen_cli.training.schedule import SampleOrder
 
-SILENT_PEAK = 1e-4
 REDRAWS = 4
 
 
@@ -70,7 +70,7 @@ class CropDataset(Dataset[Tensor]):
         # ours: digital silence, with which many short recordings are padded, teaches nothing; draw again.
         for _ in range(1 + REDRAWS):
             wav = self._crop(clip, generator)
-            if wav.abs().max() > SILENT_PEAK:
+            if wav.abs().max() > EMPTY_CROP_PEAK:
                 break
         return wav[None]
 

@@ -92,10 +92,10 @@ def _measure_training(
     size: str, streams: int, batch_size: int | None, n_frames: int | None, repeats: int
 ) -> dict[str, Any]:
     from audiogen_cli.errors import InputError
-    from audiogen_cli.lm.config import PRESETS
+    from audiogen_cli.lm.config import SIZES
 
-    if size not in PRESETS:
-        raise InputError(f"--size {size}: choose from {', '.join(PRESETS)}")
+    if size not in SIZES:
+        raise InputError(f"--size {size}: choose from {', '.join(SIZES)}")
     if streams not in (1, 2, 4):
         raise InputError(f"--streams {streams}: choose 1, 2 or 4")
 
@@ -119,10 +119,10 @@ def _measure_data(
 
 def _measure_codec(model: str | None, batch_size: int | None, repeats: int, device: str) -> dict[str, Any]:
     from audiogen_cli.devices import check_device, choose_device
-    from audiogen_cli.lm.training.preflight import codec_folder
+    from audiogen_cli.model_folder import find_codec
 
     check_device(device)
-    folder = codec_folder(model) if model else None
+    folder = find_codec(model) if model else None
 
     from audiogen_cli.bench.codec import BATCH_SIZES, make_codec, measure_codec
     from audiogen_cli.codec.model import AudioCodec
@@ -138,11 +138,11 @@ def _tokenizer(
     """What turns clips into shards, and the facts its speed depends on; None if no model is asked for or at hand."""
     from audiogen_cli.devices import check_device, choose_device
     from audiogen_cli.errors import InputError
-    from audiogen_cli.lm.training.preflight import codec_folder
+    from audiogen_cli.model_folder import find_codec
 
     check_device(device)
     try:
-        folder = codec_folder(model)
+        folder = find_codec(model)
     except InputError as error:
         if model:
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,17 +12,12 @@ from audiogen_cli.commands.listening import LISTENING, prepare_listening, score_
 from audiogen_cli.commands.terminal.eval_table import notes, table
 from audiogen_cli.commands.terminal.options import (
     BatchSizeOption,
-    CandidatesOption,
     DeviceOption,
     Dtype,
     DtypeOption,
-    GuidanceOption,
     JsonOption,
-    LayersOption,
     ModelOption,
-    TemperatureOption,
-    TopKOption,
-    TopPOption,
+    sampling_flags,
     split_names,
 )
 from audiogen_cli.commands.terminal.progress import progress_bar
@@ -30,6 +25,7 @@ from audiogen_cli.commands.terminal.progress import progress_bar
 MANIFESTS = Path("data/manifests")
 
 
+@sampling_flags()
 def eval_(
     split: Annotated[
         str | None,
@@ -95,12 +91,6 @@ def eval_(
         int | None, typer.Option(metavar="N", min=1, help="Score so many clips only, spread over the texts.")
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the generated sounds and of the intervals.")] = 0,
-    guidance: GuidanceOption = None,
-    top_p: TopPOption = None,
-    top_k: TopKOption = None,
-    temperature: TemperatureOption = None,
-    candidates: CandidatesOption = None,
-    layers: LayersOption = None,
     batch_size: BatchSizeOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = Dtype.auto,
@@ -134,6 +124,7 @@ def eval_(
         ),
     ] = False,
     json_: JsonOption = False,
+    **sampling: Any,
 ) -> int:
     """Example: audiogen eval --split audiocaps-test --model runs/lm-base
 
@@ -148,7 +139,6 @@ def eval_(
     """
     from audiogen_cli.evaluation.config import EvalConfig
     from audiogen_cli.evaluation.run import evaluate
-    from audiogen_cli.lm.generation.requests import Settings
 
     if score:
         return score_listening(score, reference_rule, out, seed, json_, report)
@@ -172,7 +162,7 @@ def eval_(
         prompt_seconds=_seconds(prompt_seconds),
         limit=limit,
         seed=seed,
-        settings=Settings(guidance, top_p, top_k, temperature, candidates, layers),
+        sampling=sampling,
         batch_size=batch_size,
         device=device,
         dtype=dtype.value,

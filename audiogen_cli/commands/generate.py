@@ -2,49 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from audiogen_cli.commands.terminal.options import (
     BatchSizeOption,
-    CandidatesOption,
     DeviceOption,
     Dtype,
     DtypeOption,
-    GuidanceOption,
     JsonOption,
-    LayersOption,
     ModelOption,
     OutputOption,
     SeedOption,
-    TemperatureOption,
-    TopKOption,
-    TopPOption,
+    sampling_flags,
 )
 
 if TYPE_CHECKING:
-    from audiogen_cli.data.prompts import Prompt
+    from audiogen_cli.lm.generation.requests import Prompt
 
 
+@sampling_flags()
 def generate(
-    texts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT", help="What to hear.")] = None,
+    texts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT", help="A description of the sound.")] = None,
     output: OutputOption = None,
     out_dir: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Write each sound there, and what made it as .json. Sounds that an earlier run of the same command has"
-            " finished are kept; other namesakes are replaced.",
+            help="Write each sound there, with its settings beside it as .json. Sounds that an earlier run of the same"
+            " command has finished are kept; other files of the same names are replaced.",
         ),
     ] = None,
     prompts: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Prompts from a .txt, .csv or .jsonl file, - for stdin; columns prompt, and if wanted seed, duration,"
-            " guidance, top_p, top_k, temperature, candidates, layers, name.",
+            help="Read prompts from a .txt, .csv or .jsonl file, or from stdin (-). Columns: prompt, and optionally"
+            " name, seed, duration and every sampling flag, as in top_p.",
         ),
     ] = None,
     model: ModelOption = None,
@@ -52,43 +49,38 @@ def generate(
     samples: Annotated[
         int,
         typer.Option(
-            "-n", "--samples", metavar="N", min=1, help="Sounds for each prompt; the i-th uses seed + i, from 0."
+            "-n", "--samples", metavar="N", min=1, help="Sounds for each prompt; the i-th, from 0, uses seed + i."
         ),
     ] = 1,
-    guidance: GuidanceOption = None,
-    top_p: TopPOption = None,
-    top_k: TopKOption = None,
-    temperature: TemperatureOption = None,
-    candidates: CandidatesOption = None,
-    layers: LayersOption = None,
     seed: SeedOption = None,
     batch_size: BatchSizeOption = None,
     stream: Annotated[
         bool,
         typer.Option(
             "--stream",
-            help="Write a single sound while it is made: into a growing .wav, or with -o - to stdout as raw samples"
+            help="Write a single sound while it is generated: into a .wav file, or with -o - to stdout as raw samples"
             " (16-bit little-endian mono at the model's rate).",
         ),
     ] = False,
     normalize: Annotated[
         bool,
         typer.Option(
-            "--normalize", help="Bring each sound to -23 LUFS, its peak to -1 dBFS at most. [default: as it comes]"
+            "--normalize", help="Bring each sound to -23 LUFS, with a peak of at most -1 dBFS. [default: off]"
         ),
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="With --out-dir: make finished sounds again, too.")
+        bool, typer.Option("--overwrite", help="With --out-dir: replace finished sounds, too.")
     ] = False,
-    unconditional: Annotated[bool, typer.Option("--unconditional", help="Without any text.")] = False,
+    unconditional: Annotated[bool, typer.Option("--unconditional", help="Generate without a prompt.")] = False,
     device: DeviceOption = "auto",
     dtype: DtypeOption = Dtype.auto,
     json_: JsonOption = False,
+    **sampling: Any,
 ) -> None:
     """Example: audiogen generate "a dog barks" -o dog.wav
 
-    Generates sound from text. Prints the path of each file, in the order of the prompts, or with --json what made it
-    and how it came out, one object a line.
+    Generates sound from text. Prints the path of each file, in the order of the prompts; with --json all settings and
+    measurements, one object a line.
 
     \b
     audiogen generate "a dog barks" "rain on a roof" -n 4 --out-dir out
@@ -96,42 +88,36 @@ def generate(
     audiogen generate "rain" --duration 60 --stream -o - | aplay -f S16_LE -r 16000
     accelerate launch -m audiogen_cli generate --prompts prompts.csv --out-dir out
     """
-    from audiogen_cli.commands.terminal.rendering import How, run, run_stream
+    from audiogen_cli.commands.terminal.rendering import render, render_stream
     from audiogen_cli.devices import check_device
     from audiogen_cli.errors import InputError
-    from audiogen_cli.lm.generation.requests import Defaults, Settings, check_texts, find_language_model, plan
-    from audiogen_cli.lm.generation.writer import choose_seed
+    from audiogen_cli.lm.generation.requests import GenerationRequest, find_language_model, override, plan_requests
+    from audiogen_cli.lm.generation.writer import RenderOptions, choose_seed, load_generator
 
     if (output is None) == (out_dir is None):
         raise InputError("say where to write: either -o FILE or --out-dir FOLDER")
     if stream or str(output) == "-":
         _check_stream(stream, output, normalize, json_)
     chosen = _prompts(texts or [], prompts, unconditional)
-    first_seed = choose_seed() if seed is None else seed
-    settings = Settings(guidance, top_p, top_k, temperature, candidates, layers)
-    defaults = Defaults(first_seed, duration, settings, seed is None)
-    jobs = plan(chosen, defaults, samples, output, out_dir)
-    if stream and (jobs[0].settings.candidates or 1) > 1:
-        raise InputError("--stream plays what is drawn and cannot choose among candidates: leave --candidates out")
-    if stream and (jobs[0].settings.layers or 1) > 1:
-        raise InputError("--stream cannot level layers that it does not know whole: leave --layers out")
+    if stream:
+        _check_single_draw({**sampling, **chosen[0].overrides})
     check_device(device)
     folder, config = find_language_model(model)
-    check_texts(jobs, config)
-    how = How(
-        device,
-        dtype.value,
-        batch_size,
-        json_,
-        sidecars=json_ or out_dir is not None,
-        normalize=normalize,
-        keep=out_dir is not None and not overwrite,
-        drawn_seed=first_seed if any(job.seed_drawn for job in jobs) else None,
+    defaults = GenerationRequest(
+        None,
+        choose_seed() if seed is None else seed,
+        duration,
+        override(config.sampling, sampling),
+        seed_drawn=seed is None,
     )
+    requests = plan_requests(chosen, defaults, samples, output, out_dir)
+    options = RenderOptions(batch_size, sidecars=json_ or out_dir is not None, normalize=normalize)
+    load = lambda: load_generator(folder, device, dtype.value)  # noqa: E731
     if stream:
-        run_stream(jobs[0], folder, config, how)
+        render_stream(requests[0], load, options, config.sample_rate, json_)
     else:
-        run(jobs, folder, config, how)
+        keep_from = folder if out_dir is not None and not overwrite else None
+        render(requests, load, options, config.sample_rate, json_, keep_from)
 
 
 def _check_stream(stream: bool, output: Path | None, normalize: bool, as_json: bool) -> None:
@@ -140,28 +126,39 @@ def _check_stream(stream: bool, output: Path | None, normalize: bool, as_json: b
     from audiogen_cli.errors import InputError
 
     if not stream:
-        raise InputError("-o - sends sound to stdout while it is made: add --stream")
+        raise InputError("-o - writes sound to stdout while it is generated: add --stream")
     if output is None or (str(output) != "-" and output.suffix.lower() != ".wav"):
         raise InputError("--stream writes one sound: -o FILE.wav, or -o - for raw samples on stdout")
     if normalize:
-        raise InputError("--normalize needs the whole sound, which --stream does not wait for: use one of them")
+        raise InputError("--normalize needs the whole sound, and --stream does not wait for it: use one of them")
     if str(output) != "-":
         return
     if as_json:
         raise InputError("--json and -o - would both go to stdout; stream into a file, or leave --json out")
     if sys.stdout.isatty():
         raise InputError(
-            "-o - sends raw samples, which a terminal cannot show: pipe it, as in | aplay -f S16_LE -r 16000"
+            "-o - writes raw samples, which a terminal cannot show: pipe them, as in | aplay -f S16_LE -r 16000"
         )
 
 
-def _prompts(texts: list[str], source: Path | None, unconditional: bool) -> list[Prompt]:
-    from audiogen_cli.data.prompts import Prompt, read_prompts
+def _check_single_draw(sampling: Mapping[str, Any]) -> None:
     from audiogen_cli.errors import InputError
+
+    if (sampling.get("candidates") or 1) > 1:
+        raise InputError("--stream writes what is drawn and cannot choose among candidates: leave --candidates out")
+    if (sampling.get("layers") or 1) > 1:
+        raise InputError("--stream cannot mix layers that it does not know whole: leave --layers out")
+
+
+def _prompts(texts: list[str], source: Path | None, unconditional: bool) -> list[Prompt]:
+    from audiogen_cli.errors import InputError
+    from audiogen_cli.lm.generation.requests import Prompt
 
     if (bool(texts), source is not None, unconditional).count(True) != 1:
         raise InputError('say what to generate: either prompts, as in "a dog barks", or --prompts, or --unconditional')
     if source is not None:
+        from audiogen_cli.lm.generation.prompts import read_prompts
+
         return read_prompts(source)
     if unconditional:
         return [Prompt(None)]

@@ -11,7 +11,7 @@ import typer
 from audiogen_cli.commands.terminal.options import JsonOption, split_names
 
 if TYPE_CHECKING:
-    from audiogen_cli.data.preparation.prep import Report
+    from audiogen_cli.data.preparation.prep import PrepReport
 
 
 class EngineName(str, Enum):
@@ -99,7 +99,7 @@ def prep(
     typer.echo(f"next: audiogen tokenize --manifests {out}, or audiogen train-codec --manifests {out}", err=True)
 
 
-def _print_table(reports: list[Report]) -> None:
+def _print_table(reports: list[PrepReport]) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -67,15 +67,14 @@ def tokenize(
     from audiogen_cli.data.manifest import load_manifests
     from audiogen_cli.devices import check_device
     from audiogen_cli.errors import AudiogenError, InputError
-    from audiogen_cli.lm.training.preflight import codec_folder
-    from audiogen_cli.model_folder import CODEC_FOLDER, copy_model
+    from audiogen_cli.model_folder import CODEC_FOLDER, copy_model, find_codec
     from audiogen_cli.training.launch import relaunch
 
     check_device(device)
     if copies and not (vary or fill):
         raise InputError("--copies without --vary or --fill would repeat rows; add --vary 0.1")
     clips = load_manifests(manifests, split_names(datasets) or None, split_names(splits) or None)
-    folder = codec_folder(codec)
+    folder = find_codec(codec)
     if processes > 1:
         return relaunch(processes)
 

@@ -12,8 +12,12 @@ from audiogen_cli.commands.terminal.options import MaxStepsOption, ProcessesOpti
 
 def train_codec(
     config: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Recipe. [default: recipes/codec-x32.yaml]", show_default=False),
+        str | None,
+        typer.Option(
+            metavar="FILE|NAME",
+            help="Recipe: a file, or a shipped one by name. [default: the settings of codec-x32]",
+            show_default=False,
+        ),
     ] = None,
     manifests: Annotated[Path, typer.Option(metavar="PATH", help="Manifest file or folder of manifests.")] = Path(
         "data/manifests"
@@ -41,7 +45,8 @@ def train_codec(
     """
     from audiogen_cli.codec.config import CodecTrainConfig
     from audiogen_cli.data.manifest import load_manifests
-    from audiogen_cli.training.launch import is_main_process, relaunch
+    from audiogen_cli.devices import is_main_process
+    from audiogen_cli.training.launch import relaunch
     from audiogen_cli.training.recipe import load_recipe
 
     overrides = [*(set_ or []), *([f"max_steps={max_steps}"] if max_steps else [])]
@@ -51,10 +56,10 @@ def train_codec(
         return relaunch(processes)
     from audiogen_cli.codec.train import train
     from audiogen_cli.evaluation.tasks.codec_validation import validate_codec
-    from audiogen_cli.lm.training.preflight import codec_folder
+    from audiogen_cli.model_folder import find_codec
 
     parts = {split: [clip for clip in clips if clip.split == split] for split in ("train", "val")}
-    folder = train(recipe, parts["train"], parts["val"], out, validate_codec, start_from and codec_folder(start_from))
+    folder = train(recipe, parts["train"], parts["val"], out, validate_codec, start_from and find_codec(start_from))
     if is_main_process():
         typer.echo(folder)
         typer.echo(f"next: audiogen tokenize --manifests {manifests} --codec {folder}", err=True)

@@ -12,18 +12,27 @@ from audiogen_cli.commands.terminal.options import MaxStepsOption, ProcessesOpti
 
 
 class Size(str, Enum):
-    """The packaged recipes."""
+    """The sizes that have a recipe of their own: lm-SIZE."""
 
     tiny = "tiny"
     base = "base"
     large = "large"
 
 
+class Tracker(str, Enum):
+    """Where metrics can go beside metrics.jsonl."""
+
+    tensorboard = "tensorboard"
+    wandb = "wandb"
+
+
 def train_lm(
     size: Annotated[
-        Size | None, typer.Option(help="A packaged recipe: recipes/lm-SIZE.yaml. [default: base]", show_default=False)
+        Size | None, typer.Option(help="Short for --config lm-SIZE. [default: base]", show_default=False)
     ] = None,
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Recipe, instead of --size.")] = None,
+    config: Annotated[
+        str | None, typer.Option(metavar="FILE|NAME", help="Recipe: a file, or a shipped one by name, as lm-large.")
+    ] = None,
     streams: Annotated[
         int | None,
         typer.Option(metavar="K", help="Refuse shards that do not hold so many streams of codes (1, 2 or 4)."),
@@ -57,6 +66,9 @@ def train_lm(
             show_default=False,
         ),
     ] = None,
+    track: Annotated[
+        list[Tracker] | None, typer.Option(metavar="NAME", help="Send metrics to tensorboard or wandb (repeatable).")
+    ] = None,
     set_: SetOption = None,
     max_steps: MaxStepsOption = None,
     processes: ProcessesOption = 1,
@@ -66,29 +78,31 @@ def train_lm(
     Trains a language model on the train split of token shards, or of manifests; run again to resume. Prints the
     model's folder.
     """
+    from audiogen_cli.devices import is_main_process
     from audiogen_cli.errors import InputError
-    from audiogen_cli.lm.config import PRESETS, TrainConfig
+    from audiogen_cli.lm.config import TrainConfig
     from audiogen_cli.lm.generation.requests import find_language_model
-    from audiogen_cli.lm.training.preflight import check_sounds, check_streams, find_codec
-    from audiogen_cli.training.launch import is_main_process, relaunch
+    from audiogen_cli.lm.training.preflight import check_data
+    from audiogen_cli.training.launch import check_trackers, relaunch
     from audiogen_cli.training.recipe import load_recipe
 
     if size and config:
         raise InputError("give either --size or --config")
-    name = config.stem.removeprefix("lm-") if config else (size or Size.base).value
+    name = config or f"lm-{(size or Size.base).value}"
     overrides = [*(set_ or []), *([f"max_steps={max_steps}"] if max_steps else [])]
-    recipe = load_recipe(TrainConfig, config, overrides, PRESETS[name] if config is None else None)
+    recipe = load_recipe(TrainConfig, name, overrides)
+    trackers = [tracker.value for tracker in track or []]
+    check_trackers(trackers)
     begin_with = find_language_model(start_from)[0] if start_from else None
-    if manifests is None:
-        check_streams(tokens, streams)
-        folder = find_codec(tokens, codec)
-    else:
-        folder = check_sounds(manifests, codec, streams)
+    folder, codec_config = check_data(tokens, manifests, codec)
+    if streams not in (None, codec_config.n_q):
+        raise InputError(f"the codec in {folder} makes {codec_config.n_q} streams, not {streams}: use another codec")
     if processes > 1:
         return relaunch(processes)
     from audiogen_cli.lm.training.train import train
 
-    model = train(recipe, tokens, folder, out or Path("runs") / f"lm-{name}", manifests, begin_with)
+    run = out or Path("runs") / f"lm-{Path(name).stem.removeprefix('lm-')}"
+    model = train(recipe, None if manifests else tokens, folder, run, manifests, begin_with, trackers)
     if is_main_process():
         typer.echo(model)
         typer.echo(f'next: audiogen generate "a dog barks" --model {model} -o dog.wav', err=True)

@@ -1,4 +1,4 @@
-"""Audio files in and out: probing, reading at one rate in mono, writing, and how loud a result is (paper sec. 3.1).
+"""Audio files in and out: probing, reading at one rate in mono, writing (paper sec. 3.1).
 
 Reading: libsndfile for WAV, FLAC, OGG, MP3, AIFF and its other formats, the ffmpeg command (if installed) for the
 rest; channels are averaged, then soxr (HQ) resamples. Everything here works in numpy and imports no torch.
@@ -24,6 +24,12 @@ from audiogen_cli.files import check_folder, replacing
 
 SAMPLE_RATE = 16_000  # Hz, the paper's
 
+# The suffixes of audio files, in lower case. libsndfile reads all but FFMPEG_SUFFIXES.
+LOSSLESS_SUFFIXES = frozenset((".wav", ".wave", ".flac", ".aif", ".aiff", ".aifc", ".w64", ".rf64", ".au", ".caf"))
+FFMPEG_SUFFIXES = frozenset((".m4a", ".aac", ".mp4", ".mkv", ".mka", ".webm", ".wma"))
+AUDIO_SUFFIXES = LOSSLESS_SUFFIXES | FFMPEG_SUFFIXES | {".mp3", ".ogg", ".oga", ".opus"}
+SOUND_SUFFIXES = AUDIO_SUFFIXES - {".mp4", ".mkv", ".webm"}  # no films
+
 # What `write_audio` can produce: suffix → libsndfile's (format, subtype).
 FORMATS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
 
@@ -34,10 +40,6 @@ _CONTEXT = 800
 _MP3_LEAD_IN = 16 * 1152
 _WRITE_BLOCK = 1 << 16  # libsndfile's Vorbis encoder overflows its stack on one huge write
 
-NEAR_SILENT_RMS = 1e-3  # -60 dBFS
-LOUDEST_WINDOW = 1_600  # samples, 0.1 s at 16 kHz
-_MEASURED_BLOCK = 1 << 20
-
 
 @dataclass(frozen=True)
 class AudioInfo:
@@ -47,16 +49,6 @@ class AudioInfo:
     channels: int
     duration: float
     n_samples: int
-
-
-@dataclass(frozen=True)
-class AudioStats:
-    """How loud a waveform is. peak, rms: of full scale 1; clipped_samples: at or beyond full scale."""
-
-    peak: float
-    rms: float
-    clipped_samples: int
-    near_silent: bool
 
 
 def probe(path: Path | str) -> AudioInfo:
@@ -137,30 +129,6 @@ def check_output(path: Path | str) -> None:
         check_folder(path.absolute().parent)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-
-
-def measure(wav: np.ndarray) -> AudioStats:
-    """Measure a waveform [n_samples].
-
-    # ours: near silent means that even the loudest 0.1 s (at 16 kHz) stays below -60 dBFS RMS. The loudest moment
-    decides, not the mean: a single short click in a long silence is a sound, and ESC-50 has many.
-    """
-    if len(wav) == 0:
-        return AudioStats(0.0, 0.0, 0, True)
-    peak, energy, clipped, loudest, window = 0.0, 0.0, 0, 0.0, min(LOUDEST_WINDOW, len(wav))
-    for begin in range(0, len(wav), _MEASURED_BLOCK):  # an hour needs no copy of itself
-        samples = np.asarray(wav[max(0, begin - window + 1) : begin + _MEASURED_BLOCK], np.float64)
-        loudest = max(loudest, _loudest_rms(samples, window))
-        magnitudes = np.abs(samples[begin - max(0, begin - window + 1) :])
-        peak, energy = max(peak, float(magnitudes.max())), energy + float(magnitudes @ magnitudes)
-        clipped += int(np.count_nonzero(magnitudes >= 32767 / 32768))
-    return AudioStats(peak, math.sqrt(energy / len(wav)), clipped, loudest < NEAR_SILENT_RMS)
-
-
-def _loudest_rms(samples: np.ndarray, window: int) -> float:
-    """Of any `window` samples in a row; 0 where there are fewer."""
-    energy = np.concatenate([[0.0], np.cumsum(samples**2)])
-    return float(np.sqrt(np.max(energy[window:] - energy[:-window], initial=0.0) / window))
 
 
 def _format_of(path: Path) -> tuple[str, str]:

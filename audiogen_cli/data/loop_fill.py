@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from audiogen_cli.data.loudness import NO_SIGNAL, PADDING_RATIO
+
 HOP_SECONDS = 0.01
-SILENT = 10 ** (-50 / 20)  # of the recording's peak
 PEAK = 0.7
 FADE_SECONDS = 0.01
 PAUSES = (0.2, 1.0)  # seconds between repetitions
@@ -44,5 +45,5 @@ def trim(wav: np.ndarray, sample_rate: int) -> np.ndarray:
     """wav [N] without what is below -50 dB of its peak at either end, to 10 ms; [0] if nothing sounds."""
     hop = round(HOP_SECONDS * sample_rate)
     peaks = np.abs(np.pad(wav, (0, -len(wav) % hop))).reshape(-1, hop).max(1)
-    heard = np.flatnonzero(peaks > max(SILENT * peaks.max(initial=0.0), 1e-5))
+    heard = np.flatnonzero(peaks > max(PADDING_RATIO * peaks.max(initial=0.0), NO_SIGNAL))
     return wav[heard[0] * hop : (heard[-1] + 1) * hop] if heard.size else wav[:0]

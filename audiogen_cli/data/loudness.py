@@ -1,13 +1,26 @@
-"""How loud a sound is to the ear: integrated loudness of ITU-R BS.1770-5 in LUFS, for mono at any rate.
+"""How loud a sound is: peak, RMS, integrated loudness (ITU-R BS.1770-5), and the thresholds of silence.
 
-One measure for everything that matches levels: what is written to be listened to, and stimuli that stand side by side.
+Loudness is our own code because torchaudio's (`functional.loudness`) fails on sounds below its block of 0.4 s, and
+needs torch.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
+
+# Thresholds of silence, one per question. Full scale is 1.
+NEAR_SILENT_RMS = 1e-3  # -60 dBFS in the loudest 0.1 s: a listener hears nothing
+EMPTY_CROP_PEAK = 1e-4  # -80 dBFS: a training crop holds only padding
+NO_SIGNAL = 1e-5  # -100 dBFS, peak or RMS: a recording has no signal to compare or to trim
+UNMIXABLE_RMS = 1e-6  # -120 dBFS: to bring a sound to another's level would raise its recorder's noise
+PADDING_RATIO = 10 ** (-50 / 20)  # to the peak of its recording: padding before and after a sound
+LOST_OUTPUT_DB = -30.0  # level of a codec's output beside its input: the codec puts out nothing
+
+LOUDEST_WINDOW = 1_600  # samples, 0.1 s at 16 kHz
+_MEASURED_BLOCK = 1 << 20
 
 BLOCK, STEP = 0.4, 0.1  # seconds: gating blocks, and how far apart they begin (75% overlap)
 ABSOLUTE_GATE = -70.0  # LUFS
@@ -15,8 +28,42 @@ RELATIVE_GATE = -10.0  # LU below the mean of what passes the absolute gate
 _OFFSET = -0.691  # dB: makes a full-scale 997 Hz sine in one channel -3.01 LUFS
 
 
+@dataclass(frozen=True)
+class AudioStats:
+    """Levels of a waveform. peak, rms: of full scale 1; clipped_samples: at or beyond full scale."""
+
+    peak: float
+    rms: float
+    clipped_samples: int
+    near_silent: bool
+
+
+def measure(wav: np.ndarray) -> AudioStats:
+    """Measure the levels of a waveform [n_samples].
+
+    # ours: near silent means that even the loudest 0.1 s (at 16 kHz) stays below -60 dBFS RMS. The loudest moment
+    decides, not the mean: a single short click in a long silence is a sound, and ESC-50 has many.
+    """
+    if len(wav) == 0:
+        return AudioStats(0.0, 0.0, 0, True)
+    peak, energy, clipped, loudest, window = 0.0, 0.0, 0, 0.0, min(LOUDEST_WINDOW, len(wav))
+    for begin in range(0, len(wav), _MEASURED_BLOCK):  # an hour needs no copy of itself
+        samples = np.asarray(wav[max(0, begin - window + 1) : begin + _MEASURED_BLOCK], np.float64)
+        loudest = max(loudest, _loudest_rms(samples, window))
+        magnitudes = np.abs(samples[begin - max(0, begin - window + 1) :])
+        peak, energy = max(peak, float(magnitudes.max())), energy + float(magnitudes @ magnitudes)
+        clipped += int(np.count_nonzero(magnitudes >= 32767 / 32768))
+    return AudioStats(peak, math.sqrt(energy / len(wav)), clipped, loudest < NEAR_SILENT_RMS)
+
+
+def _loudest_rms(samples: np.ndarray, window: int) -> float:
+    """Return the highest RMS of `window` samples in a row; 0 if there are fewer."""
+    energy = np.concatenate([[0.0], np.cumsum(samples**2)])
+    return float(np.sqrt(np.max(energy[window:] - energy[:-window], initial=0.0) / window))
+
+
 def loudness(wav: np.ndarray, sample_rate: int) -> float:
-    """Integrated loudness of mono `wav` [n_samples] in LUFS; -inf if no moment of it passes the gate at -70.
+    """Measure the integrated loudness of mono `wav` [n_samples] in LUFS; -inf if nothing passes the gate at -70.
 
     # ours: a sound shorter than one block of 0.4 s is one block.
     """
@@ -27,20 +74,20 @@ def loudness(wav: np.ndarray, sample_rate: int) -> float:
     energy = np.concatenate([[0.0], np.cumsum(weighted**2)])
     begins = np.arange(0, len(weighted) - block + 1, step)
     power = np.maximum(energy[begins + block] - energy[begins], 0.0) / block
-    heard = power[power > _power(ABSOLUTE_GATE)]
-    if not heard.size:
+    gated = power[power > _power(ABSOLUTE_GATE)]
+    if not gated.size:
         return -math.inf
-    return _lufs(float(heard[heard > heard.mean() * 10 ** (RELATIVE_GATE / 10)].mean()))
+    return _lufs(float(gated[gated > gated.mean() * 10 ** (RELATIVE_GATE / 10)].mean()))
 
 
 def gain_to(target: float, wav: np.ndarray, sample_rate: int) -> float:
-    """The factor that brings `wav` [n_samples] to `target` LUFS; 1 for a sound without loudness. May make it clip."""
+    """Return the factor that brings `wav` [n_samples] to `target` LUFS; 1 if it is silent. The result may clip."""
     measured = loudness(wav, sample_rate)
     return 10 ** ((target - measured) / 20) if math.isfinite(measured) else 1.0
 
 
 def k_weight(wav: np.ndarray, sample_rate: int) -> np.ndarray:
-    """BS.1770's two filters (a shelf for the head, a high-pass), their 48 kHz tables carried to `sample_rate`."""
+    """Apply BS.1770's two filters (head-related shelf, high-pass) to `wav` [n_samples]."""
     from scipy.signal import lfilter
 
     for b, a in k_filters(sample_rate):
@@ -49,7 +96,10 @@ def k_weight(wav: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def k_filters(sample_rate: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(b, a) of the shelf and of the high-pass, by the bilinear transform of the analogue filters behind the tables."""
+    """Return (b, a) of the shelf and of the high-pass at `sample_rate` Hz.
+
+    BS.1770 gives tables for 48 kHz; these are the bilinear transforms of the analog filters behind them.
+    """
     k, q = math.tan(math.pi * 1681.974450955533 / sample_rate), 0.7071752369554196
     high = 10 ** (3.999843853973347 / 20)
     band = high**0.4996667741545416

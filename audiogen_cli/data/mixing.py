@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from audiogen_cli.data.loudness import UNMIXABLE_RMS
+
 SNR_RANGE = (-5.0, 5.0)  # dB, sec. 4.1
 MIN_HEARD = 0.5  # ours: of the second sound, so that its caption stays true
-SILENT_RMS = 1e-6  # ours: -120 dBFS; raising what is fainter would raise the recorder's noise
 POWER_STEPS = 1 << 20  # amplitudes from 0 to the peak, when power is measured
 LONGEST = 1 << 22  # samples: POWER_STEPS² · LONGEST still fits 63 bits
 
@@ -86,8 +87,8 @@ def mix(a: Tensor, b: Tensor, draws: Sequence[MixDraw]) -> Mixture:
     # in float64 on the CPU: a power function's last bit may depend on the device
     wanted = torch.tensor([10 ** (-draw.snr / 20) for draw in draws], dtype=torch.float32, device=a.device)[:, None]
     level_a, level_b = _rms(first, n_a), _rms(second, heard)
-    audible = (level_a > SILENT_RMS) & (level_b > SILENT_RMS)
-    gain = torch.where(audible, wanted * level_a / level_b.clamp(min=SILENT_RMS), 1)
+    audible = (level_a > UNMIXABLE_RMS) & (level_b > UNMIXABLE_RMS)
+    gain = torch.where(audible, wanted * level_a / level_b.clamp(min=UNMIXABLE_RMS), 1)
     wav = first + gain * second
     scale = 1 / wav.abs().amax(-1, keepdim=True).clamp(min=1)
     return Mixture((scale * wav).clamp(-1, 1)[:, None], torch.cat([scale, scale * gain], dim=1))
@@ -111,9 +112,9 @@ def _rms(wav: Tensor, n_samples: Tensor) -> Tensor:
     the batch, the padding and the device.
     """
     peak = wav.abs().amax(-1, keepdim=True)
-    steps = (wav / peak.clamp(min=SILENT_RMS) * POWER_STEPS).round().long()
+    steps = (wav / peak.clamp(min=UNMIXABLE_RMS) * POWER_STEPS).round().long()
     mean = steps.square().sum(-1, keepdim=True) / n_samples
-    return peak.clamp(min=SILENT_RMS) * mean.sqrt() / POWER_STEPS
+    return peak.clamp(min=UNMIXABLE_RMS) * mean.sqrt() / POWER_STEPS
 
 
 def _check(a: Tensor, b: Tensor, draws: Sequence[MixDraw]) -> None:

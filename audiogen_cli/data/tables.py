@@ -1,65 +1,191 @@
-"""CSV files as publishers and spreadsheets write them, read row by row: lists of two million rows need no memory."""
+"""CSV tables and JSON files as publishers, spreadsheets and users write them."""
 
 from __future__ import annotations
 
 import codecs
 import csv
+import io
+import json
+import re
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
 from audiogen_cli.errors import InputError
 
+if TYPE_CHECKING:
+    import pandas
+
+CHUNK_ROWS = 1 << 16  # rows in memory while a table is streamed
+DELIMITERS = ",;\t"
+_SPARE_CELLS = 8  # beyond the header's: room for a spreadsheet's empty cells at the end of a row
 _BLOCK = 1 << 20
 
 
-def read_csv(
+def read_table(
+    source: Path | bytes,
+    required: Collection[str] = (),
+    optional: Collection[str] = (),
+    wide_rows: list[int] | None = None,
+    name: str = "",
+) -> pandas.DataFrame:
+    """Read a whole CSV table: one column of stripped text per column, indexed by the line a row begins on.
+
+    source: a file, or its content, which error messages call `name`. required, optional: column names to find in any
+    letter case and to return as spelled here.
+    Accepts UTF-8 and UTF-16 (with a byte order mark), else Latin-1; any line ending; `,`, `;` or tab as the delimiter
+    and Excel's line `sep=;`. Leaves out rows without text and fills short rows with empty cells.
+    Raises InputError if the file is absent, lacks a required column, or a row has more cells than the header; with
+    `wide_rows`, leaves such rows out and adds their lines to it.
+    """
+    import pandas
+
+    chunks = list(_read_chunks(source, required, optional, None, True, wide_rows, name))
+    return pandas.concat(chunks)
+
+
+def stream_rows(
     path: Path, required: Collection[str] = (), header: Sequence[str] | None = None, strip: bool = True
 ) -> Iterator[dict[str, str]]:
-    """Rows of a CSV file as dicts; its header must hold the `required` columns.
+    """Read a CSV table row by row, in constant memory: AudioSet's list has two million rows.
 
-    header: the columns of a file that has no header line. strip: cells lose outer blanks (Clotho's file names begin
-    with some).
-    UTF-8 (with or without BOM) or else Latin-1, any line ending, `,` or Excel's `;`, blanks after it ignored. Rows
-    without any text are skipped, short ones filled with empty cells.
-    Raises InputError if the file is absent, lacks a column or is no CSV.
+    header: the columns of a file without a header line. strip: without blanks around cells (Clotho's file names begin
+    with some). Otherwise as `read_table`.
     """
-    try:
-        with path.open(encoding=_encoding(path), newline="") as file:
-            first = file.readline()
-            file.seek(0)
-            delimiter = ";" if ";" in first and "," not in first else ","
-            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=strip)
-            columns = list(header) if header else [cell.strip() for cell in next(reader, [])]
-            if missing := [column for column in required if column not in columns]:
-                found = ",".join(columns)[:80] or "nothing"
-                raise InputError(f"{path}: its header lacks the column '{missing[0]}' (found: {found})")
-            blank = dict.fromkeys(columns, "")
-            for cells in reader:
-                row = dict(zip(columns, (cell.strip() if strip else cell for cell in cells), strict=False))
-                if any(map(str.strip, row.values())):
-                    yield blank | row
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from None
-    except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: {error}") from None
+    for chunk in _read_chunks(path, required, (), header, strip, None, ""):
+        names = list(chunk.columns)
+        for cells in zip(*(chunk[name].tolist() for name in names), strict=True):
+            yield dict(zip(names, cells, strict=True))
 
 
 def first_row(path: Path) -> list[str]:
-    """The first row of a CSV file, by which datasets recognise their own; empty if it cannot be read."""
+    """Return the first row of a CSV file, from which datasets recognize their own; empty if it cannot be read."""
     try:
-        with path.open(encoding=_encoding(path), newline="") as file:
-            return [cell.strip() for cell in next(csv.reader(file), [])]
+        with _open(path) as file:
+            return _first_row(file)[0]
     except (OSError, csv.Error):
         return []
 
 
-def _encoding(path: Path) -> str:
+def read_json(path: Path) -> Any:
+    """Read a JSON file. Raises InputError if it is none."""
+    try:
+        return json.loads(path.read_text("utf-8-sig", "replace"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not readable as JSON: {error}") from None
+
+
+def _read_chunks(
+    source: Path | bytes,
+    required: Collection[str],
+    optional: Collection[str],
+    header: Sequence[str] | None,
+    strip: bool,
+    wide_rows: list[int] | None,
+    name: str,
+) -> Iterator[pandas.DataFrame]:
+    import numpy
+    import pandas
+
+    where = name or str(source)
+    try:
+        with _open(source) as file:
+            found, delimiter, line = _first_row(file)
+            names = list(header) if header else _match_names(found, required, optional, where)
+            if header:
+                file.seek(0)
+                line = 0
+            width = max(len(names), len(found)) + _SPARE_CELLS
+            chunks = pandas.read_csv(
+                file,
+                sep=delimiter,
+                header=None,
+                names=list(range(width)),
+                dtype=str,
+                na_filter=False,  # `NA` and `null` are words
+                skipinitialspace=strip,
+                skip_blank_lines=False,
+                chunksize=CHUNK_ROWS,
+            )
+            for chunk in chunks:
+                breaks = sum(chunk[column].str.count("\n") for column in chunk).to_numpy(int)  # within quoted cells
+                chunk.index = line + 1 + numpy.arange(len(chunk)) + breaks.cumsum() - breaks
+                line += len(chunk) + int(breaks.sum())
+                yield _checked(chunk, names, strip, wide_rows, where)
+    except OSError as error:
+        raise InputError(f"{where}: {error.strerror or error}") from None
+    except (csv.Error, pandas.errors.ParserError) as error:
+        raise InputError(f"{where}: {_explain(str(error), names, line)}") from None
+
+
+def _checked(
+    chunk: pandas.DataFrame, names: Sequence[str], strip: bool, wide_rows: list[int] | None, where: str
+) -> pandas.DataFrame:
+    """Name the columns of a chunk; refuse, or leave out, rows with more cells than columns."""
+    wide = (chunk.iloc[:, len(names) :] != "").any(axis=1)
+    if wide.any() and wide_rows is None:
+        raise InputError(f"{where}, line {chunk.index[wide][0]}: {_more_cells(names)}")
+    if wide_rows is not None:
+        wide_rows += chunk.index[wide].tolist()
+    table = chunk.iloc[:, : len(names)].set_axis(list(names), axis=1)
+    stripped = table.apply(lambda column: column.str.strip())
+    return (stripped if strip else table)[(stripped != "").any(axis=1) & ~wide]
+
+
+def _more_cells(names: Sequence[str]) -> str:
+    return f"more cells than the {len(names)} columns {','.join(names)[:80]}; put quotes around a text with commas"
+
+
+def _explain(error: str, names: Sequence[str], line: int) -> str:
+    """Say what pandas' parser met, and on which line."""
+    if match := re.search(r"fields in line (\d+)", error):
+        return f"line {match.group(1)}: {_more_cells(names)}"
+    if match := re.search(r"EOF inside string starting at row (\d+)", error):
+        return f"line {line + int(match.group(1)) + 1}: a quotation mark is never closed"
+    return f"not readable as CSV: {error}"
+
+
+def _match_names(found: Sequence[str], required: Collection[str], optional: Collection[str], where: str) -> list[str]:
+    known = {name.casefold(): name for name in (*required, *optional)}
+    names = [known.get(name.casefold(), name) for name in found]
+    if missing := [name for name in required if name not in names]:
+        shown = ",".join(found)[:80] or "nothing"
+        raise InputError(f"{where}: its header lacks the column '{missing[0]}' (found: {shown})")
+    if twice := [name for name in names if name and names.count(name) > 1]:
+        raise InputError(f"{where}: its header holds the column '{twice[0]}' twice")
+    return names
+
+
+def _first_row(file: TextIO) -> tuple[list[str], str, int]:
+    """Read the cells of the first line, the file's delimiter, and the number of lines read (2 after `sep=;`)."""
+    line, lines = file.readline(), 1
+    if match := re.fullmatch(r"sep=(.)", line.strip("\r\n"), re.IGNORECASE):
+        line, lines = file.readline(), 2
+    delimiter = match.group(1) if match else next((mark for mark in DELIMITERS if mark in line), DELIMITERS[0])
+    cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
+    return [cell.strip() for cell in cells], delimiter, lines
+
+
+@contextmanager
+def _open(source: Path | bytes) -> Iterator[TextIO]:
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as raw:
+        encoding = _find_encoding(raw)
+        raw.seek(0)
+        with io.TextIOWrapper(raw, encoding, errors="replace", newline="") as text:
+            yield text
+
+
+def _find_encoding(file: io.BufferedIOBase) -> str:
+    block = file.read(_BLOCK)
+    if block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
     decoder = codecs.getincrementaldecoder("utf-8")()
-    with path.open("rb") as file:
-        try:
-            while block := file.read(_BLOCK):
-                decoder.decode(block)
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            return "latin-1"
+    try:
+        while block:
+            decoder.decode(block)
+            block = file.read(_BLOCK)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return "latin-1"
     return "utf-8-sig"

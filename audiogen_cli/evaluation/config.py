@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ from audiogen_cli.devices import check_device
 from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.networks.base import BACKENDS, CLASSIFIERS
 from audiogen_cli.lm.config import Sampling
-from audiogen_cli.lm.generation.requests import Settings
 
 Progress = Callable[[int, int], None]  # told (done, total) as the clips go by; a new total begins a new pass
 
@@ -46,7 +45,7 @@ class EvalConfig:
     prompt_seconds: tuple[float, ...] = PROMPT_SECONDS  # continuation: how much of a clip is continued
     limit: int | None = None  # clips
     seed: int = 0
-    settings: Settings = field(default_factory=Settings)  # sampling, where it differs from the model's own
+    sampling: Mapping[str, Any] = field(default_factory=dict)  # settings that differ from the model's own
     batch_size: int | None = None
     device: str = "auto"
     dtype: str = "auto"
@@ -71,7 +70,7 @@ class EvalConfig:
             self._check_continuation()
         check_device(self.device)
         try:
-            self.settings.over(Sampling())
+            Sampling().override(self.sampling)
         except ValueError as error:
             raise InputError(str(error)) from None
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from audiogen_cli.data.audio import SAMPLE_RATE, probe, read_audio
+from audiogen_cli.data.audio import SAMPLE_RATE, SOUND_SUFFIXES, probe, read_audio
 from audiogen_cli.data.manifest import SPLITS, Clip, load_manifests
 from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.config import Skipped
@@ -21,7 +21,6 @@ from audiogen_cli.evaluation.metrics.class_hits import AUDIOSET_NAMES
 MAX_DURATION = 10.0
 # ours: a missing file costs its clip, but a folder that lacks more than this share belongs to another set.
 MAX_MISSING = 0.1
-SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".opus", ".m4a"})
 
 
 @dataclass(frozen=True)
@@ -144,13 +143,13 @@ def find_audio(folder: Path) -> dict[str, Path]:
         raise InputError(f"{folder}: no such folder")
     files: dict[str, Path] = {}
     for path in sorted(folder.glob(pattern)):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+        if path.suffix.lower() not in SOUND_SUFFIXES or path.name.startswith("."):
             continue
         if path.stem in files:
             raise InputError(f"{folder}: {files[path.stem].name} and {path.name} are both '{path.stem}'; remove one")
         files[path.stem] = path
     if not files:
-        raise InputError(f"{folder / pattern}: no audio files here ({', '.join(sorted(SUFFIXES))})")
+        raise InputError(f"{folder / pattern}: no audio files here ({', '.join(sorted(SOUND_SUFFIXES))})")
     return files
 
 

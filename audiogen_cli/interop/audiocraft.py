@@ -162,7 +162,7 @@ def read_lm(folder: Path) -> Part:
     return Part(config, weights)
 
 
-def read_licence(folder: Path, source: str) -> str:
+def read_license(folder: Path, source: str) -> str:
     """The checkpoint's own LICENSE, or what is known of the public weights."""
     for name in ("LICENSE", "LICENSE.txt", "LICENSE.md"):
         if (folder / name).is_file():

@@ -12,7 +12,7 @@ from typing import Any
 
 from audiogen_cli.errors import InputError
 from audiogen_cli.files import RESOURCES
-from audiogen_cli.model_folder import CODEC_FOLDER, PROBE_FILE, fingerprint, licence_line, read_licence
+from audiogen_cli.model_folder import CODEC_FOLDER, PROBE_FILE, fingerprint, license_line, read_license
 from audiogen_cli.training.checkpoint import STATE_FILE, list_checkpoints
 from audiogen_cli.training.log import METRICS_FILE, RUN_FILE
 
@@ -188,7 +188,7 @@ def describe_model(folder: Path) -> dict[str, Any]:
         "audiogen_version": document.get("audiogen_version"),
         **_weight_facts(folder / "model.safetensors"),
         "fingerprint": fingerprint(folder),
-        "licence": licence_line(read_licence(folder)),
+        "licence": license_line(read_license(folder)),
         "config": config,
     }
     if kind == "lm":
@@ -295,7 +295,8 @@ def describe_audio(path: Path) -> dict[str, Any]:
     """
     import numpy as np
 
-    from audiogen_cli.data.audio import measure, probe, read_audio
+    from audiogen_cli.data.audio import probe, read_audio
+    from audiogen_cli.data.loudness import measure
 
     info = probe(path)
     windows = [

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from audiogen_cli.codec.config import CodecConfig
-from audiogen_cli.data.json_file import read_json
+from audiogen_cli.data.tables import read_json
 from audiogen_cli.errors import InputError
 from audiogen_cli.files import check_folder
 from audiogen_cli.interop import audiocraft
@@ -45,7 +45,7 @@ def import_checkpoint(source: str, out: Path, text_encoder: str | None = None) -
 
     _check_weights(AudioCodec, codec_config, codec_weights, codec_file)
     _check_weights(AudioLanguageModel, config, lm.weights, lm_file)
-    licence = audiocraft.read_licence(folder, source)
+    licence = audiocraft.read_license(folder, source)
     with _new_folder(out) as temporary:
         save_model(temporary / CODEC_FOLDER, "codec", codec_config, codec_weights, licence)
         config = replace(config, codec_fingerprint=fingerprint(temporary / CODEC_FOLDER))

@@ -1,0 +1,15 @@
+"""The language model: text to codes (sec. 3.2), its training (sec. 4.1) and generation.
+
+config           settings of a model and of its training
+sampling_config  settings of drawing: flags, prompt columns and a model's defaults in one place
+model            the model p(codes | text) and its forward pass for training
+transformer      its blocks: causal self-attention, cross-attention, feed-forward
+streams          codes in parallel streams, with or without delays
+sampling         guidance (eq. 4), temperature, top-k, top-p, the draw
+probe            # ours: a linear map that judges how well a sound fits a text
+flops, cpu_ops   arithmetic of a training step; private torch operators for CPUs
+text/            text encoders and their cache
+decoding/        step by step: requests, continuous batch, backends
+generation/      prompts to sound files
+training/        data, loop, checkpoints, previews
+"""

@@ -1,48 +1,18 @@
-"""The language model's configuration, its training recipe and the three packaged sizes. Imports no torch."""
+"""The language model's configuration and its training recipe. Imports no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict
 
+from audiogen_cli.lm.sampling_config import Sampling
 from audiogen_cli.training.schedule import Schedule
 
 Pattern = Literal["parallel", "delay"]
-MAX_GUIDANCE = 1000.0  # far beyond what sounds like anything, and below where float32 ends
-MAX_CANDIDATES = 64
-MAX_LAYERS = 8
+SIZES = ("tiny", "base", "large")  # of `train-lm --size`: recipes/lm-SIZE.yaml
 STRICT = ConfigDict(extra="forbid")  # an unknown key in a recipe or a config.json is an error, not a silent default
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How tokens are drawn (sec. 3.2 eq. 4 and sec. 4.1); the defaults are the paper's."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-
-    guidance: float = 3.0  # γ of eq. 4; 1 is the conditional distribution, 0 the unconditional
-    top_p: float = 0.25  # draw among the likeliest tokens that hold this mass; 1 = off
-    top_k: int = 0  # draw among so many likeliest tokens; 0 = off
-    temperature: float = 1.0  # 0 always takes the likeliest token
-    candidates: int = 1  # ours: sounds drawn for one, of which the one that fits its text best is kept
-    layers: int = 1  # ours: most sounds of a prompt that are made apart (`lm.layers`); 1 = all at once
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.guidance <= MAX_GUIDANCE:
-            raise ValueError(f"guidance must lie in [0, {MAX_GUIDANCE:g}], got {self.guidance}")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
-        if self.top_k < 0:
-            raise ValueError(f"top_k must not be negative (0 = off), got {self.top_k}")
-        if self.temperature < 0:
-            raise ValueError(f"temperature must not be negative (0 = the likeliest token), got {self.temperature}")
-        if not 1 <= self.candidates <= MAX_CANDIDATES:
-            raise ValueError(f"candidates must lie in [1, {MAX_CANDIDATES}], got {self.candidates}")
-        if not 1 <= self.layers <= MAX_LAYERS:
-            raise ValueError(f"layers must lie in [1, {MAX_LAYERS}], got {self.layers}")
 
 
 @dataclass(frozen=True)
@@ -83,7 +53,6 @@ class LMConfig:
     cross_attention: bool = True  # from audio to text, in every block
     # zeros: cross-attention sees padding, and a missing text, as vectors of zeros (the public checkpoints)
     text_padding: Literal["masked", "zeros"] = "masked"
-    positions: Literal["sinusoidal"] = "sinusoidal"
     text_processing: Literal["paper", "none"] = "paper"  # what becomes of a prompt before the encoder (sec. 4.1)
     sampling: Sampling = field(default_factory=Sampling)
 
@@ -121,15 +90,18 @@ class ModelShape:
     dim: int = 768
     n_layers: int = 24
     n_heads: int = 16
-    ff_scale: int = 4
     bias: bool = True
     dropout: float = 0.1
-    pattern: Pattern = "parallel"
-    delays: tuple[int, ...] = ()
+    pattern: Pattern | tuple[int, ...] = "parallel"  # or the frames that each stream comes late; `delay`: 0, 1, 2, …
     embedding: Literal["mean", "sum"] = "mean"
     text_prefix: bool = True
     cross_attention: bool = True
     text_processing: Literal["paper", "none"] = "paper"
+
+    def settings(self) -> dict[str, Any]:
+        """Return the fields of `LMConfig` that these choices are."""
+        delays = () if isinstance(self.pattern, str) else self.pattern
+        return {**asdict(self), "pattern": "delay" if delays else self.pattern, "delays": delays}
 
 
 @dataclass(frozen=True)
@@ -140,13 +112,11 @@ class OptimConfig:
 
     lr: float = 5e-4
     betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
     weight_decay: float = 0.0  # decoupled (AdamW), on matrices only
     schedule: Schedule = "inverse_sqrt"
     warmup_steps: int = 3000
     batch_size: int = 256  # samples a step, over all processes
     micro_batch: int = 8  # samples in memory at once, per process
-    grad_clip: float = 1.0  # largest gradient norm; 0 = off
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.micro_batch < 1:
@@ -154,7 +124,7 @@ class OptimConfig:
 
 
 @dataclass(frozen=True)
-class SamplesConfig:
+class PreviewConfig:
     """Sounds generated during a training, to listen to: `<run>/samples/step-NNNNNN/*.wav`."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -162,11 +132,10 @@ class SamplesConfig:
     every: int = 0  # steps; 0 = never
     prompts: tuple[str, ...] = ()  # as a user would write them
     duration: float = 5.0  # seconds
-    seed: int = 0  # of the first prompt; the next has the next
 
     def __post_init__(self) -> None:
-        if self.every < 0 or self.duration <= 0 or self.seed < 0:
-            raise ValueError("every and seed must not be negative, duration must be positive")
+        if self.every < 0 or self.duration <= 0:
+            raise ValueError("every must not be negative, duration must be positive")
         if self.every and not self.prompts:
             raise ValueError("every is set, so give prompts")
 
@@ -181,7 +150,7 @@ class TrainConfig:
     text: TextConfig = field(default_factory=TextConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     sampling: Sampling = field(default_factory=Sampling)  # the trained model's own defaults
-    samples: SamplesConfig = field(default_factory=SamplesConfig)
+    previews: PreviewConfig = field(default_factory=PreviewConfig)
     crop_seconds: float = 10.0  # longest window; shorter clips are padded, the padding is no part of the loss
     text_dropout: float = 0.1  # share of samples trained without text, for guidance
     text_noise: float = 0.0  # ours: the strongest noise on text vectors, as a multiple of their length; 0 = off
@@ -199,14 +168,13 @@ class TrainConfig:
     distributed: Literal["ddp", "fsdp"] = "ddp"  # fsdp: weights and optimizer are spread over the processes
     workers: int = 0  # processes that read data ahead of the training; with 0 a thread does
     text_cache: str | None = None  # folder that keeps encoded texts for later runs
-    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()  # beside metrics.jsonl
     log_every: int = 50
     validate_every: int = 2000
     validate_samples: int = 512
     save_every: int = 2000
     keep_checkpoints: int = 2
     weights_dtype: Literal["float32", "float16"] = "float32"  # of the final model folder
-    licence: str = ""  # text put into the model folder's LICENSE
+    license: str = ""  # text put into the model folder's LICENSE
 
     def __post_init__(self) -> None:
         if self.crop_seconds <= 0 or self.max_steps < 1:
@@ -223,53 +191,3 @@ class TrainConfig:
             raise ValueError("probe_samples must not be negative")
         if not 0 <= self.mix <= 1 or self.bucket_steps < 1:
             raise ValueError("mix must lie in [0, 1] and bucket_steps be at least 1")
-
-
-# `--size X`: what recipes/lm-X.yaml says, number for number (a test compares them); sources are given there.
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "tiny": {
-        "model": {
-            "dim": 256,
-            "n_layers": 8,
-            "n_heads": 4,
-            "bias": False,
-            "dropout": 0.1,
-            "pattern": "delay",
-        },
-        "text": {"kind": "static"},
-        "optim": {
-            "lr": 1e-3,
-            "betas": [0.9, 0.95],
-            "weight_decay": 0.01,
-            "schedule": "cosine",
-            "warmup_steps": 200,
-            "batch_size": 32,
-            "micro_batch": 16,
-        },
-        "crop_seconds": 5.0,
-        "max_steps": 10_000,
-        "ema_decay": 0.999,
-        "precision": "bf16",
-        "validate_every": 500,
-        "save_every": 500,
-        "weights_dtype": "float16",
-    },
-    "base": {
-        "model": {"dim": 768, "n_layers": 24, "n_heads": 16},
-        "text": {"kind": "t5", "name": "t5-base"},
-        "bucket_steps": 8,
-        "precision": "bf16",
-        "compile": True,
-        "workers": 2,
-    },
-    "large": {
-        "model": {"dim": 1280, "n_layers": 36, "n_heads": 20},
-        "text": {"kind": "t5", "name": "t5-large"},
-        "optim": {"micro_batch": 2},
-        "bucket_steps": 8,
-        "precision": "bf16",
-        "compile": True,
-        "checkpoint_activations": True,
-        "workers": 2,
-    },
-}

@@ -12,22 +12,21 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from audiogen_cli.lm.config import LMConfig
-from audiogen_cli.lm.kernels.dropout import Dropout
 from audiogen_cli.lm.streams import StreamEmbedding, StreamHeads, delay
-from audiogen_cli.lm.transformer import Block, Text, TextMemory, sinusoidal_positions
+from audiogen_cli.lm.transformer import Block, CrossAttentionKV, ProjectedText, additive_mask, sinusoidal_positions
 from audiogen_cli.model_folder import load_config, load_into
 
 
 @dataclass
 class LMOutput:
-    """What the model says about every frame of every stream."""
+    """The model's prediction of every frame of every stream."""
 
     logits: Tensor  # [B, K, T, V]; [b, k, t] predicts codes[b, k, t]
     mask: Tensor  # [B, K, T] bool; False on padding
 
 
 class AudioLanguageModel(nn.Module):
-    """p(codes | text). `null_text` is the learnt vector that stands for "no text" (sec. 3.2, guidance)."""
+    """p(codes | text). `null_text` is the learned vector for "no text" (sec. 3.2, guidance)."""
 
     def __init__(self, config: LMConfig) -> None:
         super().__init__()
@@ -39,15 +38,15 @@ class AudioLanguageModel(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = nn.LayerNorm(config.dim)
         self.heads = StreamHeads(config)
-        self.dropout = Dropout(config.dropout)
-        self.apply(_initialise)
-        self._initialise_scaled()
+        self.dropout = nn.Dropout(config.dropout)
+        self.apply(_initialize)
+        self._initialize_scaled()
 
     def forward(self, codes: Tensor, text: Tensor, text_mask: Tensor, frames_mask: Tensor | None = None) -> LMOutput:
-        """Predict every frame from those before it (teacher forcing).
+        """Predict every frame from those before it (teacher forcing, sec. 3.2 eq. 3).
 
         codes: [B, K, T] int64. text: [B, L, D] and text_mask [B, L] bool, padded on the right; a row without
-        any True has no text. frames_mask: [B, T] bool, False on padding at the end; None: all are frames.
+        any True has no text. frames_mask: [B, T] bool, False on padding at the end; None: no padding.
         """
         config = self.config
         if frames_mask is None:
@@ -55,19 +54,19 @@ class AudioLanguageModel(nn.Module):
         steps = self._steps(codes, frames_mask)[..., :-1]  # the last step is only predicted, never read
         text, text_mask = self.project_text(text, text_mask)
         if config.text_padding == "zeros":
-            text_mask = torch.ones_like(text_mask)  # so these models were trained: every padding damps the text
+            text_mask = torch.ones_like(text_mask)  # as these models were trained: padding weakens the text
         hidden = self._decode(self.embedding(steps), text, text_mask)  # [B, S, d]
         logits = self.heads(self.norm(hidden))  # [B, K, S, V]; step s predicts step s + 1
-        aligned = [logits[:, k, late : late + codes.shape[-1]] for k, late in enumerate(config.stream_delays)]
+        aligned = [logits[:, k, n_late : n_late + codes.shape[-1]] for k, n_late in enumerate(config.stream_delays)]
         return LMOutput(torch.stack(aligned, dim=1), frames_mask[:, None].expand(codes.shape))
 
     def hidden_states(
         self, codes: Tensor, blocks: Collection[int], frames_mask: Tensor | None = None
     ) -> tuple[list[Tensor], Tensor]:
-        """What some blocks make of sounds that are read without a text.
+        """Return the outputs of some blocks for sounds that are read without a text.
 
-        codes: [B, K, T], frames_mask: [B, T], as `forward` has them; blocks: their numbers, from 0. Returns, in the
-        order of the blocks, [B, S, d] each, and which of the S steps hold a code at all: [B, S] bool.
+        codes: [B, K, T], frames_mask: [B, T], as in `forward`; blocks: their numbers, from 0. Returns, in the order of
+        the blocks, [B, S, d] each, and [B, S] bool: whether a step holds a code at all.
         """
         if frames_mask is None:
             frames_mask = torch.ones_like(codes[:, 0], dtype=torch.bool)
@@ -79,15 +78,15 @@ class AudioLanguageModel(nn.Module):
         return [self._at_audio(state, mask, steps.shape[2]) for state in states], held
 
     def _steps(self, codes: Tensor, frames_mask: Tensor) -> Tensor:
-        """The codes with their delays, [B, K, S]; the special token where a stream has none."""
+        """Delay the codes: [B, K, S], with the special token where a stream has none."""
         padded = torch.where(frames_mask[:, None], codes, self.config.special_token)
         return delay(padded, self.config.stream_delays, self.config.special_token)
 
     def project_text(self, text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Bring the encoder's vectors to the model's width and put the null vector where there is no text.
+        """Project the encoder's vectors to the model's width and put the null vector where there is no text.
 
         text: [B, L, D], mask: [B, L] bool. Returns [B, L, d] and the mask, in which every row now has a True.
-        With `text_padding: zeros` the null vector is zero, and padding, too.
+        With `text_padding: zeros` the null vector and padding are zeros.
         """
         vectors = self.text_projection(text)
         empty = ~mask.any(1, keepdim=True)  # [B, 1]
@@ -98,10 +97,11 @@ class AudioLanguageModel(nn.Module):
             vectors = torch.cat([first[:, None], vectors[:, 1:]], dim=1)
         return vectors, torch.cat([mask[:, :1] | empty, mask[:, 1:]], dim=1)
 
-    def remember_text(self, text: Tensor, mask: Tensor) -> list[TextMemory | None]:
-        """Keys and values of every layer's cross-attention (None without one), from what `project_text` returned."""
-        scores = _scores(text, mask)
-        return [block.remember(text, scores) for block in cast("list[Block]", self.blocks)]
+    def precompute_cross_kv(self, text: Tensor, mask: Tensor) -> list[CrossAttentionKV | None]:
+        """Compute every layer's cross-attention keys and values (None without one) from `project_text`'s result."""
+        projected = ProjectedText(text, _key_mask(mask, text.dtype))
+        layers = (block.cross_attention for block in cast("list[Block]", self.blocks))
+        return [layer.precompute_kv(projected) if layer else None for layer in layers]
 
     def _decode(self, audio: Tensor, text: Tensor, text_mask: Tensor) -> Tensor:
         """audio: [B, S, d] embeddings → [B, S, d], the last block's output at the audio positions."""
@@ -110,28 +110,28 @@ class AudioLanguageModel(nn.Module):
         return self._at_audio(last, text_mask, audio.shape[1])
 
     def _states(self, audio: Tensor, text: Tensor, text_mask: Tensor) -> Iterator[Tensor]:
-        """Every block's output at all positions, one after another."""
-        read = Text(text, _scores(text, text_mask)) if self.config.cross_attention else None
+        """Yield every block's output at all positions."""
+        projected = ProjectedText(text, _key_mask(text_mask, text.dtype)) if self.config.cross_attention else None
         x = _join(text, self._prefix(text_mask), audio) if self.config.text_prefix else audio  # Z
         positions = torch.arange(x.shape[1], device=x.device)
         x = self.dropout(x + sinusoidal_positions(positions, self.config.dim).to(x.dtype))
-        again = self.checkpointing and self.training
+        recompute = self.checkpointing and self.training
         for block in self.blocks:
-            x = checkpoint(block, x, read, use_reentrant=False) if again else block(x, read)
+            x = checkpoint(block, x, projected, use_reentrant=False) if recompute else block(x, projected)
             yield x
 
     def _at_audio(self, x: Tensor, text_mask: Tensor, n_steps: int) -> Tensor:
-        """x [B, L + S, d] (without a prefix [B, S, d]) → [B, S, d], the S audio positions."""
+        """Take the S audio positions: x [B, L + S, d] (without a prefix [B, S, d]) → [B, S, d]."""
         if not self.config.text_prefix:
             return x
         return _take(x, self._prefix(text_mask)[:, None] + torch.arange(n_steps, device=x.device))
 
     def _prefix(self, text_mask: Tensor) -> Tensor:
-        """Positions that each row's text takes before the audio: [B]."""
+        """Count the positions of each row's text before the audio: [B]."""
         return text_mask.sum(1)
 
-    def _initialise_scaled(self) -> None:
-        """ours: embeddings as large as the position vectors they are added to; residual branches as in GPT-2."""
+    def _initialize_scaled(self) -> None:
+        """# ours: embeddings as large as the position vectors added to them; residual branches as in GPT-2."""
         tables = self.config.n_q**0.5 if self.config.embedding == "mean" else self.config.n_q**-0.5
         nn.init.normal_(self.embedding.table.weight, std=0.5 * tables)
         nn.init.normal_(self.null_text, std=0.5)
@@ -148,13 +148,13 @@ class AudioLanguageModel(nn.Module):
         return model.to(device).eval()
 
 
-def _scores(text: Tensor, mask: Tensor) -> Tensor:
-    """What cross-attention adds to its scores, [B, 1, 1, L]: 0 where there is text, -inf on padding."""
-    return torch.zeros(mask.shape, dtype=text.dtype, device=text.device).masked_fill_(~mask, -torch.inf)[:, None, None]
+def _key_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """mask: [B, L] bool → the mask that cross-attention adds to its scores, [B, 1, 1, L]."""
+    return additive_mask(mask, dtype)[:, None, None]
 
 
 def _join(text: Tensor, lengths: Tensor, audio: Tensor) -> Tensor:
-    """Z = [text; audio] of each row without a gap; the text's padding goes to the end, where causality hides it.
+    """Join Z = [text; audio] of each row without a gap; the text's padding goes to the end, where causality hides it.
 
     text: [B, L, d], of which lengths [B] are real; audio: [B, S, d]. Returns [B, L + S, d].
     """
@@ -166,14 +166,14 @@ def _join(text: Tensor, lengths: Tensor, audio: Tensor) -> Tensor:
 
 
 def _take(x: Tensor, columns: Tensor) -> Tensor:
-    """x: [B, S, d], columns: [B, R]. Returns [B, R, d] with row b's positions columns[b]."""
+    """Take row b's positions columns[b]: x [B, S, d], columns [B, R] → [B, R, d]."""
     rows = torch.arange(len(x), device=x.device)[:, None] * x.shape[1]
     index = (columns + rows).flatten()[:, None].expand(-1, x.shape[2])  # expanded: torch's fast path, both ways
     return x.flatten(0, 1).gather(0, index).unflatten(0, columns.shape)
 
 
-def _initialise(module: nn.Module) -> None:
-    """GPT-2's: normal with 0.02, biases zero."""
+def _initialize(module: nn.Module) -> None:
+    """Initialize as GPT-2 does: normal with 0.02, biases zero."""
     if isinstance(module, nn.Linear):
         nn.init.normal_(module.weight, std=0.02)
         if module.bias is not None:

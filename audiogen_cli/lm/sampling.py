@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,11 +9,12 @@ from torch import Tensor
 
 from audiogen_cli.lm.config import Sampling
 
+DTYPES = torch.float32, torch.float32, torch.long, torch.float32  # of the fields of SamplingRows
 COLDEST = 1e-6  # below this temperature the likeliest token has all the probability, and float32 overflows
 
 
 def guide(conditional: Tensor, unconditional: Tensor, guidance: Tensor | float) -> Tensor:
-    """Classifier-free guidance (eq. 4): γ log p(v|u) + (1 - γ) log p(v), not normalised.
+    """Classifier-free guidance (eq. 4): γ log p(v|u) + (1 - γ) log p(v), not normalized.
 
     conditional, unconditional: logits [..., V]; guidance: γ, broadcast. γ = 1 is the conditional distribution,
     γ = 0 the unconditional one.
@@ -24,14 +24,14 @@ def guide(conditional: Tensor, unconditional: Tensor, guidance: Tensor | float) 
 
 
 def top_k(probabilities: Tensor, k: Tensor | int) -> Tensor:
-    """Which of [..., V], sorted from the likeliest down, are among the k likeliest (bool); k = 0 keeps all."""
+    """Mark (bool) the k likeliest of [..., V], sorted from the likeliest down; k = 0 keeps all."""
     rank = torch.arange(probabilities.shape[-1], device=probabilities.device)
     k = torch.as_tensor(k, device=probabilities.device)
     return (rank < k) | (k == 0)
 
 
 def top_p(probabilities: Tensor, p: Tensor | float) -> Tensor:
-    """The nucleus of [..., V], sorted from the likeliest down (bool): the fewest that hold a mass of at least p.
+    """Mark (bool) the nucleus of [..., V], sorted from the likeliest down: the fewest that hold a mass of at least p.
 
     Always keeps the likeliest; p = 1 keeps all.
     """
@@ -53,7 +53,7 @@ def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
 
 @dataclass
 class SamplingRows:
-    """The settings of several samples as tensors [n, 1, 1], so that each row of a batch may have its own."""
+    """The settings of n sequences as tensors [n, 1, 1], so that each may have its own."""
 
     guidance: Tensor
     top_p: Tensor
@@ -61,23 +61,24 @@ class SamplingRows:
     temperature: Tensor
 
     @classmethod
-    def stack(cls, settings: Sequence[Sampling], device: torch.device) -> SamplingRows:
-        """One row per sample. Temperature 0, or next to it, becomes "only the likeliest"."""
-        warm = [each.temperature >= COLDEST for each in settings]
+    def empty(cls, n: int, device: torch.device) -> SamplingRows:
+        """Return n rows of default settings."""
+        rows = cls(*(torch.empty(n, 1, 1, device=device, dtype=each) for each in DTYPES))
+        for row in range(n):
+            rows.set(row, Sampling())
+        return rows
 
-        def column(values: list[float], dtype: torch.dtype) -> Tensor:
-            return torch.tensor(values, dtype=dtype, device=device)[:, None, None]
-
-        return cls(
-            column([each.guidance for each in settings], torch.float32),
-            column([each.top_p for each in settings], torch.float32),
-            column([each.top_k if hot else 1 for each, hot in zip(settings, warm, strict=True)], torch.long),
-            column([each.temperature if hot else 1.0 for each, hot in zip(settings, warm, strict=True)], torch.float32),
-        )
+    def set(self, row: int, settings: Sampling) -> None:
+        """Set a row in place. Temperature 0, or next to it, becomes "only the likeliest"."""
+        warm = settings.temperature >= COLDEST
+        self.guidance[row] = settings.guidance
+        self.top_p[row] = settings.top_p
+        self.top_k[row] = settings.top_k if warm else 1
+        self.temperature[row] = settings.temperature if warm else 1.0
 
 
 def sample(logits: Tensor, rows: SamplingRows, uniform: Tensor) -> Tensor:
-    """Draw one token for every sample and stream.
+    """Draw one token for every sequence and stream.
 
     logits: [n, K, V] (guided); uniform: [n, K] in [0, 1). Returns tokens [n, K] int64.
     """
@@ -88,9 +89,9 @@ def sample(logits: Tensor, rows: SamplingRows, uniform: Tensor) -> Tensor:
 
 
 def uniforms(seed: int, n_frames: int, n_q: int) -> Tensor:
-    """The random numbers of one sample: [T, K] float32 in [0, 1), drawn on the CPU from its seed alone.
+    """Draw the random numbers of one sequence: [T, K] float32 in [0, 1), on the CPU, from its seed alone.
 
-    Frame-major, so that a longer sample of the same seed begins with the same numbers.
+    Frame-major, so that a longer sequence of the same seed begins with the same numbers.
     """
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(n_frames, n_q, generator=generator)

@@ -8,30 +8,29 @@ import torch
 from torch import Tensor, nn
 
 from audiogen_cli.lm.config import LMConfig
-from audiogen_cli.lm.kernels.linear import Linear
 
 
 def delay(codes: Tensor, delays: Sequence[int], special_token: int) -> Tensor:
-    """Lay codes out as the model reads them: a start step, then stream k's frames `delays[k]` steps late.
+    """Lay out codes as the model reads them: a start step, then stream k's frames `delays[k]` steps late.
 
     codes: [B, K, T]; where a clip is shorter than T it holds the special token. Returns steps
     [B, K, 1 + T + max(delays)]: frame t of stream k stands at step 1 + t + delays[k], the special token elsewhere.
     """
     n_frames = codes.shape[-1]
     steps = codes.new_full((*codes.shape[:-1], 1 + n_frames + max(delays)), special_token)
-    for k, late in enumerate(delays):
-        steps[:, k, 1 + late : 1 + late + n_frames] = codes[:, k]
+    for k, n_late in enumerate(delays):
+        steps[:, k, 1 + n_late : 1 + n_late + n_frames] = codes[:, k]
     return steps
 
 
 def undelay(steps: Tensor, delays: Sequence[int]) -> Tensor:
-    """The codes [B, K, T] (or [B, K, T, …]) inside steps [B, K, 1 + T + max(delays)] (or […, …]); inverts `delay`."""
+    """Invert `delay`: steps [B, K, 1 + T + max(delays)], or with more dimensions behind, → codes [B, K, T]."""
     n_frames = steps.shape[2] - 1 - max(delays)
-    return torch.stack([steps[:, k, 1 + late : 1 + late + n_frames] for k, late in enumerate(delays)], dim=1)
+    return torch.stack([steps[:, k, 1 + n_late : 1 + n_late + n_frames] for k, n_late in enumerate(delays)], dim=1)
 
 
 class StreamEmbedding(nn.Module):
-    """K look-up tables of V + 1 vectors (the last is the special token's); their mean, or sum, is the input."""
+    """K embedding tables of V + 1 vectors (the last is the special token's); their mean, or sum, is the input."""
 
     offsets: Tensor
 
@@ -54,7 +53,7 @@ class StreamHeads(nn.Module):
     def __init__(self, config: LMConfig) -> None:
         super().__init__()
         self.shape = (config.n_q, config.codebook_size)
-        self.linear = Linear(config.dim, config.n_q * config.codebook_size, bias=config.bias)
+        self.linear = nn.Linear(config.dim, config.n_q * config.codebook_size, bias=config.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """hidden: [B, S, d]. Returns logits [B, K, S, V]."""

@@ -51,11 +51,6 @@ def check_trackers(names: Iterable[str]) -> None:
             raise InputError(f"trackers: {name} is not installed: pip install {name}, or leave it out")
 
 
-def is_main_process() -> bool:
-    """Whether this process is the one to talk to the user; costs no import of torch."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
 class StopSignal:
     """Turns SIGTERM and Ctrl-C into a flag, so that a loop can finish its step and save.
 

@@ -22,12 +22,12 @@ from audiogen_cli.training.recipe import validate
 Track = Callable[[Mapping[str, float], int], None]
 RUN_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
-# Settings that may change between a run and its continuation without changing what is learnt.
+# Settings that change nothing of what is learned, by their names of today and before: they may differ in a resumed run.
 FREE_SETTINGS = frozenset(
     {
-        *("max_steps", "log_every", "save_every", "validate_every", "keep_checkpoints", "workers"),
-        *("micro_batch", "compile", "licence", "license", "weights_dtype", "validate_samples"),
-        *("checkpoint_activations", "distributed", "text_cache", "samples", "trackers", "probe_samples"),
+        *("max_steps", "log_every", "save_every", "validate_every", "keep_checkpoints", "workers", "micro_batch"),
+        *("compile", "license", "weights_dtype", "validate_samples", "checkpoint_activations", "distributed"),
+        *("text_cache", "previews", "probe_samples", "licence", "samples", "trackers"),
     }
 )
 
@@ -102,7 +102,8 @@ def record_run(run: Path, recipe: Any, inputs: Mapping[str, Any]) -> None:
     if path.is_file():
         before = json.loads(path.read_text("utf-8"))
         # Read as a recipe: what an older version did not know then has its default, as it had when the run began.
-        known = {"recipe": asdict(validate(type(recipe), before["recipe"], str(path))), "inputs": before["inputs"]}
+        recipe_before = validate(type(recipe), _without_free(before["recipe"]), str(path))
+        known = {"recipe": asdict(recipe_before), "inputs": before["inputs"]}
         for key, old, new in _differences(json.loads(json.dumps(known)), json.loads(json.dumps(document))):
             if not FREE_SETTINGS & set(key.split(".")):
                 raise InputError(
@@ -122,6 +123,12 @@ def versions(*packages: str) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _without_free(settings: Any) -> Any:
+    if not isinstance(settings, dict):
+        return settings
+    return {name: _without_free(value) for name, value in settings.items() if name not in FREE_SETTINGS}
 
 
 def _differences(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:

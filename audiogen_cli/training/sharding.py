@@ -40,15 +40,15 @@ def reshard(model: nn.Module) -> None:
             module.reshard()
 
 
-def whole(value: Any, keep: bool = True) -> Any:
+def gather_full(value: Any, keep: bool = True) -> Any:
     """A copy on the CPU of all tensors inside `value` (lists, dicts), gathered from all processes where sharded.
 
     Every process must call it alike; with keep=False a process takes part but keeps nothing (None for a tensor).
     """
     if isinstance(value, dict):
-        return {key: whole(each, keep) for key, each in value.items()}
+        return {key: gather_full(each, keep) for key, each in value.items()}
     if isinstance(value, list):
-        return [whole(each, keep) for each in value]
+        return [gather_full(each, keep) for each in value]
     if not isinstance(value, Tensor):
         return value
     tensor = value.detach()
@@ -57,7 +57,7 @@ def whole(value: Any, keep: bool = True) -> Any:
     return tensor.cpu().clone() if keep else None
 
 
-def like(tensor: Tensor, reference: Tensor) -> Tensor:
+def shard_like(tensor: Tensor, reference: Tensor) -> Tensor:
     """A copy of a whole tensor, placed (and cut) as `reference` of the same shape is. No process talks to another."""
     moved = tensor.to(reference.device, copy=True)
     if not isinstance(reference, DTensor):
@@ -66,8 +66,8 @@ def like(tensor: Tensor, reference: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def overwrite(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
+def copy_into(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
     """Copy sources, if there are any, into targets; each source is placed as its target is, or whole."""
     for target, source in zip(targets if sources else [], sources, strict=True):
         placed = isinstance(source, DTensor) or not isinstance(target, DTensor)
-        target.copy_(source if placed else like(source, target))
+        target.copy_(source if placed else shard_like(source, target))

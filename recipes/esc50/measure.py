@@ -20,14 +20,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from audiogen_cli.data.audio import measure, read_audio
+from audiogen_cli.data.audio import read_audio
 from audiogen_cli.data.datasets.esc50 import LICENSE_ESC10
+from audiogen_cli.data.loudness import measure
 from audiogen_cli.data.manifest import Clip, load_manifests
 from audiogen_cli.data.mixing import draw_mix, mix
 from audiogen_cli.evaluation.metrics.class_hits import category_of, class_hits, top_k_hit
 from audiogen_cli.evaluation.networks.base import Classifier, load_classifier
 from audiogen_cli.lm.config import Sampling
-from audiogen_cli.lm.generation.generator import Generator, Request
+from audiogen_cli.lm.generation.generator import Generator
+from audiogen_cli.lm.generation.requests import GenerationRequest
 
 HERE = Path(__file__).parent
 SECONDS = 5.0
@@ -95,7 +97,7 @@ class Maker:
 
     def __call__(self, prompt: str, n: int) -> list[np.ndarray]:
         """n waveforms [N]."""
-        requests = [Request(prompt, self.seed + i, SECONDS, self.sampling) for i in range(n)]
+        requests = [GenerationRequest(prompt, self.seed + i, SECONDS, self.sampling) for i in range(n)]
         made = dict(self.generator.generate(requests))
         return [made[i] for i in range(n)]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from helpers.zoo import CONFIG, make_model
@@ -9,7 +11,6 @@ from helpers.zoo import CONFIG, make_model
 from audiogen_cli.bench import decode as benchmark
 from audiogen_cli.bench.decode import Setup, measure_lm, step_bytes
 from audiogen_cli.errors import InputError
-from audiogen_cli.lm.config import PRESETS
 from audiogen_cli.lm.decoding.engine import Engine
 
 CPU = torch.device("cpu")
@@ -25,9 +26,9 @@ def test_bytes_of_a_step() -> None:
 
 
 @pytest.mark.parametrize(("cached", "peer"), [(0, True), (50, True), (50, False)])
-def test_what_is_measured(monkeypatch: pytest.MonkeyPatch, cached: int, peer: bool) -> None:
-    small = {"model": {"dim": 32, "n_layers": 2, "n_heads": 2}}
-    monkeypatch.setattr(benchmark, "PRESETS", {**PRESETS, "tiny": small})
+def test_what_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cached: int, peer: bool) -> None:
+    (tmp_path / "lm-tiny.yaml").write_text("model: {dim: 32, n_layers: 2, n_heads: 2}")
+    monkeypatch.setattr("audiogen_cli.training.recipe.RECIPES", tmp_path)
     monkeypatch.setattr(benchmark, "PROBE_BYTES", 1 << 20)
     result = measure_lm(Setup("tiny", streams=2, batch_size=3, steps=4, repeats=2, cached=cached, peer=peer), CPU)
     assert result["tokens_per_s"] == pytest.approx(result["steps_per_s"] * 3 * 2)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from accelerate.state import AcceleratorState, PartialState
 
-from audiogen_cli.bench import train_step as train_benchmark
 from audiogen_cli.bench.train_step import measure_training
-from audiogen_cli.lm.config import PRESETS
 
 
 @pytest.mark.parametrize("streams", [1, 4])
-def test_what_is_measured(monkeypatch: pytest.MonkeyPatch, streams: int) -> None:
+def test_what_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, streams: int) -> None:
     AcceleratorState._reset_state()
     PartialState._reset_state()
-    small = {**PRESETS["tiny"], "model": {"dim": 32, "n_layers": 2, "n_heads": 2}}
-    monkeypatch.setattr(train_benchmark, "PRESETS", {"tiny": small})
+    (tmp_path / "lm-tiny.yaml").write_text("model: {dim: 32, n_layers: 2, n_heads: 2}\nprecision: bf16")
+    monkeypatch.setattr("audiogen_cli.training.recipe.RECIPES", tmp_path)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     result = measure_training("tiny", streams, batch_size=2, n_frames=20, repeats=3)
     assert result["tokens_per_s"] == pytest.approx(2 * 20 * streams / result["step_seconds"])

@@ -98,6 +98,13 @@ def test_five_seconds_are_added_by_default_and_json_tells(
     assert json.loads((tmp_path / "x.json").read_text()) == record
 
 
+def test_a_continuation_takes_a_negative_prompt(tmp_path: Path, noise: Path, tiny_lm: Path) -> None:
+    for name, negative in (("plain", None), ("steered", "a dog barks")):
+        options = {"duration": 0.8, "model": str(tiny_lm), "seed": 1, "negative": negative}
+        continue_(noise, "rain", tmp_path / f"{name}.wav", **options)
+    assert not np.array_equal(_samples(tmp_path / "plain.wav"), _samples(tmp_path / "steered.wav"))
+
+
 def test_the_result_may_replace_its_own_beginning(tmp_path: Path, noise: Path, tiny_lm: Path) -> None:
     before = _samples(noise)
     continue_(noise, "rain", noise, duration=0.7, model=str(tiny_lm), seed=1)

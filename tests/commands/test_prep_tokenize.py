@@ -16,15 +16,15 @@ from audiogen_cli.data.shards import load_shards
 
 
 @pytest.fixture
-def sounds(tmp_path: Path) -> Path:
+def four_sounds(tmp_path: Path) -> Path:
     for number, name in enumerate(("dog/bark.wav", "dog/a speech.wav", "rain/heavy.flac", "val/rain/light.ogg")):
         write_audio(tmp_path / "sounds" / name, np.random.default_rng(number).uniform(-0.5, 0.5, 8_000))
     (tmp_path / "sounds" / "broken.wav").write_bytes(b"RIFF")
     return tmp_path / "sounds"
 
 
-def test_a_folder_becomes_a_manifest_and_shards(audiogen, sounds: Path, tiny_lm: Path, tmp_path: Path) -> None:
-    prepared = audiogen("prep", "--folder", sounds, "--name", "mine", "--out", "manifests", "--workers", "1")
+def test_a_folder_becomes_a_manifest_and_shards(audiogen, four_sounds: Path, tiny_lm: Path, tmp_path: Path) -> None:
+    prepared = audiogen("prep", "--folder", four_sounds, "--name", "mine", "--out", "manifests", "--workers", "1")
     assert prepared.returncode == 0
     assert prepared.stdout == "manifests/mine.parquet\n"  # the result, and nothing else
     assert "unreadable" in prepared.stderr and "speech" in prepared.stderr and "next: audiogen" in prepared.stderr
@@ -42,7 +42,7 @@ def test_a_folder_becomes_a_manifest_and_shards(audiogen, sounds: Path, tiny_lm:
 
     refused = audiogen("tokenize", *arguments[:-4], "--mix", "2", "--device", "cpu")
     assert refused.returncode == 2 and refused.stdout == ""
-    assert refused.stderr.startswith("error: tokens holds shards of other clips") and refused.stderr.count("\n") == 1
+    assert refused.stderr.startswith("error: tokens ") and refused.stderr.count("\n") == 1
 
 
 def test_all_datasets_in_one_run(audiogen, tmp_path: Path) -> None:
@@ -50,43 +50,43 @@ def test_all_datasets_in_one_run(audiogen, tmp_path: Path) -> None:
     result = audiogen("prep", "--datasets", ",".join(SOURCES), "--workers", "1")
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == [f"data/manifests/{key}.parquet" for key in SOURCES]
-    told = audiogen("info", "data/manifests", "--json")
-    facts = json.loads(told.stdout)
+    listed = audiogen("info", "data/manifests", "--json")
+    facts = json.loads(listed.stdout)
     assert facts["clips"] == sum(len(names) for splits, _ in EXPECTED.values() for names in splits.values())
     lost = [len(ids) for _, reasons in EXPECTED.values() for ids in reasons.values()]
     assert sum(facts["dropped"].values()) == sum(lost)
 
 
-def test_prep_prints_one_json_object_per_dataset(audiogen, sounds: Path) -> None:
-    result = audiogen("prep", "--folder", sounds, "--keep-speech", "--workers", "1", "--json")
+def test_prep_prints_one_json_object_per_dataset(audiogen, four_sounds: Path) -> None:
+    result = audiogen("prep", "--folder", four_sounds, "--keep-speech", "--workers", "1", "--json")
     (report,) = map(json.loads, result.stdout.splitlines())
     assert report["dataset"] == "sounds" and report["manifest"] == "data/manifests/sounds.parquet"
     assert report["clips"] == {"train": 3, "val": 1, "test": 0} and report["dropped"] == {"unreadable": 1}
 
 
 @pytest.mark.parametrize(
-    "arguments, reason",
+    "arguments, fragment",
     [
-        (["prep"], "nothing to prepare: give --datasets (of "),
-        (["prep", "--datasets", "esc51"], "unknown dataset 'esc51': choose from "),
-        (["prep", "--datasets", "esc50"], "data/raw/esc50: no such folder; expected ESC-50's meta/esc50.csv"),
-        (["prep", "--folder", "absent"], "absent: no such folder"),
-        (["tokenize", "--manifests", "absent"], "absent: no manifests (*.parquet) here; make them with audiogen prep"),
-        (["tokenize", "--device", "gpu"], "unknown device 'gpu'"),
+        (["prep"], "--datasets"),
+        (["prep", "--datasets", "esc51"], "'esc51'"),
+        (["prep", "--datasets", "esc50"], "meta/esc50.csv"),
+        (["prep", "--folder", "absent"], "absent: "),
+        (["tokenize", "--manifests", "absent"], "audiogen prep"),
+        (["tokenize", "--device", "gpu"], "'gpu'"),
     ],
 )
-def test_bad_calls_end_with_one_line_and_2(audiogen, tmp_path: Path, arguments: list[str], reason: str) -> None:
+def test_bad_calls_end_with_one_line_and_2(audiogen, tmp_path: Path, arguments: list[str], fragment: str) -> None:
     result = audiogen(*arguments)
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr.startswith(f"error: {reason}") and result.stderr.count("\n") == 1
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1 and fragment in result.stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_sonniss_terms_are_said_and_a_dataset_without_clips_fails_at_the_end(audiogen, tmp_path: Path) -> None:
+def test_sonniss_terms_are_printed_and_a_dataset_without_clips_fails_at_the_end(audiogen, tmp_path: Path) -> None:
     write_audio(tmp_path / "data/raw/sonniss/A - Dogs/bark.wav", np.zeros(800))
     (tmp_path / "data/raw/paramount/ODEON Sound Effects").mkdir(parents=True)
     (tmp_path / "data/raw/paramount/ODEON Sound Effects/Whoosh 1.wav").write_bytes(b"")
     result = audiogen("prep", "--datasets", "paramount,sonniss", "--workers", "1")
     assert (result.returncode, result.stdout) == (1, "data/manifests/sonniss.parquet\n")
     assert result.stderr.count("FORBIDS training AI") == 1
-    assert result.stderr.splitlines()[-1].startswith("error: paramount: no clip is usable (1 unreadable)")
+    assert result.stderr.splitlines()[-1].startswith("error: paramount: ")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import pty
-import subprocess
 import sys
 
 import pytest
@@ -53,9 +52,13 @@ def test_only_the_main_process_talks(monkeypatch: pytest.MonkeyPatch, capsys: py
         assert (output.err == "") == (rank == "1")
 
 
-def test_on_a_terminal_there_is_a_bar() -> None:
-    script = "from audiogen_cli.commands.terminal.progress import progress_bar as p\nwith p('x') as f: f(1, 2)"
+def test_on_a_terminal_there_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal, inner = pty.openpty()
-    subprocess.run([sys.executable, "-c", script], stderr=inner, check=True)
-    os.close(inner)
-    assert "1/2" in os.read(terminal, 10_000).decode()
+    with os.fdopen(inner, "w") as stderr, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", stderr)
+        with progress_bar("x") as progress:
+            progress(1, 2)
+        shown = ""
+        while "1/2" not in shown:  # a read returns what one refresh has written
+            shown += os.read(terminal, 10_000).decode()
+    os.close(terminal)

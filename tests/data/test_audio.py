@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from audiogen_cli.data.audio import AudioInfo, AudioStats, check_output, measure, probe, read_audio, write_audio
+from audiogen_cli.data.audio import AudioInfo, check_output, probe, read_audio, write_audio
 from audiogen_cli.errors import AudiogenError, InputError
 
 
@@ -194,32 +194,3 @@ def test_outputs_are_checked_beforehand(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write below"):
         check_output(tmp_path / "file" / "a.wav")
-
-
-def test_measure_of_a_known_wave() -> None:
-    stats = measure(np.array([0.5, -0.5, 1.0, -1.0], np.float32))
-    assert stats.peak == 1.0 and stats.clipped_samples == 2 and not stats.near_silent
-    assert stats.rms == pytest.approx(np.sqrt(2.5 / 4))
-
-
-@pytest.mark.parametrize("n_samples", [1, 999, 1_600, 1_601, 5_000])
-def test_measuring_block_by_block_changes_nothing(monkeypatch: pytest.MonkeyPatch, n_samples: int) -> None:
-    wav = np.zeros(n_samples, np.float32)
-    wav[n_samples // 3 :][:1_500] = np.random.default_rng(0).uniform(-1e-2, 1e-2, len(wav[n_samples // 3 :][:1_500]))
-    whole = measure(wav)
-    monkeypatch.setattr("audiogen_cli.data.audio._MEASURED_BLOCK", 700)
-    for height in (1e-3, 0.1, 0.3, 1.0, 100.0):
-        pieces, at_once = measure(height * wav), AudioStats(height * whole.peak, height * whole.rms, 0, False)
-        assert (pieces.peak, pieces.rms) == pytest.approx((at_once.peak, at_once.rms))
-        monkeypatch.setattr("audiogen_cli.data.audio._MEASURED_BLOCK", 1 << 20)
-        assert measure(height * wav).near_silent == pieces.near_silent
-        monkeypatch.setattr("audiogen_cli.data.audio._MEASURED_BLOCK", 700)
-
-
-def test_near_silence_is_judged_by_the_loudest_moment() -> None:
-    click = np.zeros(80_000, np.float32)
-    click[40_000:40_020] = 0.3
-    assert not measure(click).near_silent
-    assert measure(np.zeros(80_000)).near_silent and measure(np.zeros(0)).near_silent
-    assert measure(np.full(16_000, 0.9e-3)).near_silent
-    assert not measure(np.full(16_000, 1.1e-3)).near_silent

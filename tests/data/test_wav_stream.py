@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from audiogen_cli.data.audio import probe, read_audio, write_audio
-from audiogen_cli.data.wav_stream import GrowingWav, RawPipe
+from audiogen_cli.data.wav_stream import RawPipe, StreamingWavWriter
 from audiogen_cli.errors import AudiogenError
 
 WAV = np.random.default_rng(0).uniform(-1.2, 1.2, 5_000).astype(np.float32)
 
 
 def test_the_file_is_whole_after_every_block_and_in_the_end_the_usual_one(tmp_path: Path) -> None:
-    with GrowingWav(tmp_path / "new" / "x.wav", 16_000) as file:
+    with StreamingWavWriter(tmp_path / "new" / "x.wav", 16_000) as file:
         for begin in range(0, len(WAV), 1_700):
             file.write(WAV[begin : begin + 1_700])
             assert probe(file.path).n_samples == min(begin + 1_700, len(WAV))
@@ -25,14 +25,14 @@ def test_the_file_is_whole_after_every_block_and_in_the_end_the_usual_one(tmp_pa
 
 
 def test_an_exception_removes_the_file(tmp_path: Path) -> None:
-    with pytest.raises(AudiogenError, match="not finite"), GrowingWav(tmp_path / "x.wav", 16_000) as file:
+    with pytest.raises(AudiogenError, match="not finite"), StreamingWavWriter(tmp_path / "x.wav", 16_000) as file:
         file.write(WAV)
         file.write(np.full(3, np.nan, np.float32))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_in_the_way_is_told(tmp_path: Path) -> None:
-    with pytest.raises(AudiogenError, match=r"cannot be written: Is a directory"), GrowingWav(tmp_path, 16_000):
+    with pytest.raises(AudiogenError, match=r"cannot be written: Is a directory"), StreamingWavWriter(tmp_path, 16_000):
         pass
 
 

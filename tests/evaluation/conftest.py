@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from functools import lru_cache
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 from helpers.pretended import PretendGenerator, write_clips
 
 from audiogen_cli.data.manifest import Clip, write_manifest
-from audiogen_cli.lm.config import Sampling
 
 _SESSIONS: dict[str, Any] = {}
 
@@ -84,16 +81,7 @@ def codec_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def generator(monkeypatch: pytest.MonkeyPatch) -> PretendGenerator:
-    """Takes the place of the language model's generator."""
+    """Take the place of the language model's generator."""
     pretended = PretendGenerator()
-    module = ModuleType("audiogen_cli.lm.generation.generator")
-    module.Generator = SimpleNamespace(load=lambda model, device, dtype: pretended)  # type: ignore[attr-defined]
-
-    def request(prompt: str, seed: int, duration: float, sampling: Sampling, prompt_audio: Any = None) -> Any:
-        return SimpleNamespace(
-            prompt=prompt, seed=seed, duration=duration, sampling=sampling, prompt_audio=prompt_audio
-        )
-
-    module.Request = request  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "audiogen_cli.lm.generation.generator", module)
+    monkeypatch.setattr("audiogen_cli.lm.generation.generator.Generator.load", lambda *model, **options: pretended)
     return pretended

@@ -171,7 +171,7 @@ class TestModel:
         self, capsys: pytest.CaptureFixture[str], generator: PretendGenerator, options: dict[str, Any]
     ) -> None:
         results = run(capsys, guidance=1.5, **options)
-        assert [request.prompt for request in generator.requests[:3]] == ["dog", "clock alarm", "rain"]
+        assert [request.text for request in generator.requests[:3]] == ["dog", "clock alarm", "rain"]
         assert {request.duration for request in generator.requests} == {0.5}
         assert len({request.seed for request in generator.requests}) == 12
         assert results["model_fingerprint"] == generator.fingerprint

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import numpy as np
 
 from audiogen_cli.data.audio import write_audio
 from audiogen_cli.lm.config import Sampling
+from audiogen_cli.lm.generation.generator import Prepared
+from audiogen_cli.lm.generation.requests import GenerationRequest
 from helpers.zoo import chirp
 
 
@@ -20,27 +22,46 @@ def write_clips(folder: Path, seeds: dict[str, int], duration: float = 1.0, samp
     return folder
 
 
+def chirp_of(request: GenerationRequest) -> np.ndarray:
+    """A sound that depends on prompt, seed and guidance alone."""
+    seed = request.seed + len(request.text or "") + round(100 * request.sampling.guidance)
+    return chirp(seed, request.duration)
+
+
 class PretendGenerator:
-    """Answers as `lm.generator.Generator` does; the sound depends on prompt, seed and guidance alone."""
+    """Answers as `lm.generation.generator.Generator` does, in the reverse order; may fail before its n-th answer."""
 
     sample_rate = 16_000
-    sampling = Sampling()
-    licence = "for tests"
+    license = "\nCC BY 4.0, by the testers\nlong text"
     fingerprint = "f" * 64
-    max_duration = None
-    folder = Path("pretended")
-    device = "cpu"
-    dtype = "torch.float32"
+    folder = Path("models/tiny")
+    device, dtype = "cpu", "float32"
+    probe = None
+    config = SimpleNamespace(max_frames=250, frame_rate=25.0)
 
-    def __init__(self) -> None:
-        self.requests: list[Any] = []
+    def __init__(
+        self,
+        sound: Callable[[GenerationRequest], np.ndarray] = chirp_of,
+        error: Exception | None = None,
+        fail_at: int = 0,
+        sampling: Sampling | None = None,
+    ) -> None:
+        self.sound, self.error, self.fail_at, self.sampling = sound, error, fail_at, sampling or Sampling()
+        self.requests: list[GenerationRequest] = []  # all that it was asked for
 
-    def read(self, request: Any) -> list[str]:
-        return [] if request.prompt is None else [request.prompt]
+    def prepare(self, request: GenerationRequest) -> Prepared:
+        texts = () if request.text is None else (request.text.upper(),)
+        return Prepared(request, round(request.duration * self.sample_rate), texts)
 
-    def generate(self, requests: Sequence[Any], batch_size: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
-        self.requests += requests
-        for index in reversed(range(len(requests))):  # finished in any order
-            request = requests[index]
-            seed = request.seed + len(request.prompt or "") + round(100 * request.sampling.guidance)
-            yield index, chirp(seed, request.duration)
+    def generate(
+        self,
+        prepared: Sequence[Prepared],
+        batch_size: int | None = None,
+        progress: Callable[[float], object] = lambda seconds: None,
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        self.requests += [each.request for each in prepared]
+        for done, index in enumerate(reversed(range(len(prepared)))):
+            if self.error and done == self.fail_at:
+                raise self.error
+            progress(done + 0.5)
+            yield index, self.sound(prepared[index].request)

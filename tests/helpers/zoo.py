@@ -157,7 +157,7 @@ def make_lm(folder: Path, codec: Path, text: TextConfig, license: str, **changes
     return folder
 
 
-def chirp(seed: int, duration: float, sample_rate: int = 16_000) -> np.ndarray:
+def chirp(seed: int, duration: float = 1.0, sample_rate: int = 16_000) -> np.ndarray:
     """A sound that differs for every seed: two gliding tones and a little noise, [N] float32."""
     generator = np.random.default_rng(seed)
     t = np.arange(round(duration * sample_rate)) / sample_rate

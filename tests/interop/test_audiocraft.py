@@ -32,7 +32,8 @@ from audiogen_cli.interop import audiocraft
 from audiogen_cli.interop.describe import describe_model
 from audiogen_cli.interop.import_audiocraft import import_checkpoint
 from audiogen_cli.lm.config import Sampling
-from audiogen_cli.lm.generation.generator import Generator, Request
+from audiogen_cli.lm.generation.generator import Generator
+from audiogen_cli.lm.generation.requests import GenerationRequest
 from audiogen_cli.lm.model import AudioLanguageModel
 
 HOP = 40
@@ -86,7 +87,7 @@ def test_codes_and_waveforms_are_encodecs(model: Path, encodec: Any) -> None:
 @pytest.mark.parametrize("prompt", ["dog", "rain bark dog rain"])
 def test_the_engine_generates_the_reference_s_sound(generator: Generator, encodec: Any, prompt: str) -> None:
     n_frames = 12
-    request = Request(prompt, 0, n_frames * HOP / 16_000, Sampling(guidance=3.0, top_k=1))
+    request = GenerationRequest(prompt, 0, n_frames * HOP / 16_000, Sampling(guidance=3.0, top_k=1))
     ((_, wav),) = generator.generate([request])
     codes = reference_greedy(generator.encoder.encode([prompt])[0], n_frames, 3.0)
     with torch.no_grad():
@@ -110,11 +111,12 @@ def test_configuration_and_weights_say_where_they_come_from(model: Path) -> None
         "temperature": 1.0,
         "candidates": 1,
         "layers": 1,
+        "negative": "",
     }
 
 
 def test_prompts_reach_the_encoder_as_they_are(generator: Generator) -> None:
-    assert generator.read(Request("A dog is barking!", 0, 1.0)) == ["A dog is barking!"]
+    assert generator.prepare(GenerationRequest("A dog is barking!", 0, 1.0)).texts == ("A dog is barking!",)
 
 
 def test_folding_is_weight_normalisation() -> None:

@@ -11,8 +11,9 @@ from helpers.zoo import CONFIG, make_model
 from torch import Tensor
 
 from audiogen_cli.lm.model import AudioLanguageModel
+from audiogen_cli.lm.training.cpu_kernels import use_cpu_kernels
 from audiogen_cli.lm.training.train import lm_loss
-from audiogen_cli.lm.transformer import CrossAttention, Text
+from audiogen_cli.lm.transformer import CrossAttention, ProjectedText
 
 S = CONFIG.codebook_size  # the special token
 Weights = dict[str, Tensor]
@@ -133,8 +134,9 @@ def test_a_clip_does_not_depend_on_its_batch() -> None:
 
 
 def test_bfloat16_training_is_float32_s_within_its_precision() -> None:
-    """On a CPU, bf16 takes another way through attention (`cpu_attention`)."""
+    """On a CPU, bf16 takes another way through attention (`training.cpu_kernels`)."""
     model = make_model().train()
+    use_cpu_kernels(model)
     codes, text = torch.randint(S, (2, 3, 9)), torch.randn(2, 4, CONFIG.text_width)
     mask = torch.arange(4) < torch.tensor([4, 2])[:, None]
     gradients = []
@@ -157,7 +159,7 @@ def test_initial_loss_is_that_of_a_uniform_guess() -> None:
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("n_text", [1, 3, 40])
-def test_both_ways_of_reading_a_text_are_one(n_text: int, bias: bool) -> None:
+def test_both_ways_of_cross_attention_are_one(n_text: int, bias: bool) -> None:
     config = dataclasses.replace(CONFIG, bias=bias)
     torch.manual_seed(0)
     attention_ = CrossAttention(config).double()
@@ -165,10 +167,10 @@ def test_both_ways_of_reading_a_text_are_one(n_text: int, bias: bool) -> None:
     vectors = torch.randn(3, n_text, config.dim, dtype=torch.float64, requires_grad=True)
     mask = torch.zeros(3, 1, 1, n_text, dtype=torch.float64)
     mask[1, ..., 1:] = -torch.inf
-    text, wanted = Text(vectors, mask), torch.randn(3, 25, config.dim, dtype=torch.float64)
+    text, wanted = ProjectedText(vectors, mask), torch.randn(3, 25, config.dim, dtype=torch.float64)
     inputs = [x, vectors, *attention_.parameters()]
-    memory = attention_.remember(vectors, mask)
-    ways = [attention_.read(x, text), attention_(x, memory), attention_._read_few(x, memory)]
+    kv = attention_.precompute_kv(text)
+    ways = [attention_(x, text), attention_(x, kv), attention_._attend_folded(x, kv)]
     first, *others = [[y, *torch.autograd.grad((y * wanted).sum(), inputs, retain_graph=True)] for y in ways]
     for other in others:
         for ours, theirs in zip(first, other, strict=True):

@@ -1,4 +1,4 @@
-"""The probe: what it reads, that its regression is the one in the books, and how it judges."""
+"""The probe: what it reads, that its regression is the one in the books, and how it scores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from helpers.zoo import make_model, make_probe
 from torch.nn import functional as F
 
 from audiogen_cli.errors import InputError
-from audiogen_cli.lm.probe import RIDGE, Probe, features, read_blocks, regress, text_vector
+from audiogen_cli.lm.probe import Probe, features, read_blocks, text_vector
+from audiogen_cli.lm.training.probe import RIDGE, regress
 from audiogen_cli.model_folder import PROBE_FILE
 
 
@@ -40,44 +41,44 @@ def test_the_last_state_is_what_the_heads_read(changes: dict[str, object]) -> No
 
 
 @torch.no_grad()
-def test_padding_is_not_heard() -> None:
+def test_padding_does_not_count() -> None:
     model, codes = make_model(), draw_codes(2, 9)
     mask = torch.ones(2, 9, dtype=torch.bool)
     mask[1, 5:] = False
-    heard = features(model, codes, mask)
-    assert heard.shape == (2, 2 * 2 * model.config.dim)
-    torch.testing.assert_close(heard[0], features(model, codes[:1])[0], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(heard[1], features(model, codes[1:, :, :5])[0], atol=1e-5, rtol=1e-5)
+    sounds = features(model, codes, mask)
+    assert sounds.shape == (2, 2 * 2 * model.config.dim)
+    torch.testing.assert_close(sounds[0], features(model, codes[:1])[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(sounds[1], features(model, codes[1:, :, :5])[0], atol=1e-5, rtol=1e-5)
 
 
 def test_regression_is_ridge_regression() -> None:
     """Against least squares with one more row for each dimension, which is what a ridge is."""
     rng = np.random.default_rng(0)
     n, width, out = 50, 12, 4
-    heard = rng.normal(size=(n, width)) * rng.uniform(0.1, 10, width) + rng.normal(size=width)
-    heard[:, 3] = 5.0  # says nothing
-    told = rng.normal(size=(n, out))
-    probe = regress(torch.tensor(heard, dtype=torch.float32), torch.tensor(told, dtype=torch.float32))
-    x = (heard - heard.mean(0)) / np.maximum(heard.std(0), 1e-6)
+    sounds = rng.normal(size=(n, width)) * rng.uniform(0.1, 10, width) + rng.normal(size=width)
+    sounds[:, 3] = 5.0  # says nothing
+    vectors = rng.normal(size=(n, out))
+    probe = regress(torch.tensor(sounds, dtype=torch.float32), torch.tensor(vectors, dtype=torch.float32))
+    x = (sounds - sounds.mean(0)) / np.maximum(sounds.std(0), 1e-6)
     rows = np.concatenate([x, np.sqrt(RIDGE * n) * np.eye(width)])
-    solution = np.linalg.lstsq(rows, np.concatenate([told - told.mean(0), np.zeros((width, out))]), rcond=None)[0]
-    found = torch.tensor(heard, dtype=torch.float32) @ probe.weight.T + probe.bias
+    solution = np.linalg.lstsq(rows, np.concatenate([vectors - vectors.mean(0), np.zeros((width, out))]), rcond=None)[0]
+    found = torch.tensor(sounds, dtype=torch.float32) @ probe.weight.T + probe.bias
     np.testing.assert_allclose(found.numpy(), x @ solution, atol=1e-4)
-    np.testing.assert_allclose(probe.centre.numpy(), told.mean(0), atol=1e-6)
+    np.testing.assert_allclose(probe.center.numpy(), vectors.mean(0), atol=1e-6)
 
 
 @torch.no_grad()
-def test_fit_is_a_cosine_over_windows() -> None:
+def test_a_score_is_a_cosine_over_windows() -> None:
     model = make_model()
     probe, window = make_probe(model), model.config.max_frames
     codes, text = draw_codes(1, window + 4)[0], torch.randn(3, model.config.text_width)
-    wanted = text_vector(text) - probe.centre
+    wanted = text_vector(text) - probe.center
     each = [
         float(F.cosine_similarity(probe.weight @ features(model, part[None])[0] + probe.bias, wanted, dim=0))
         for part in (codes[:, :window], codes[:, window:])
     ]
-    assert probe.fit(model, codes, text) == pytest.approx((each[0] * window + each[1] * 4) / (window + 4), abs=1e-5)
-    assert probe.fit(model, codes, 7 * text) == pytest.approx(probe.fit(model, codes, text), abs=1e-5)
+    assert probe.score(model, codes, text) == pytest.approx((each[0] * window + each[1] * 4) / (window + 4), abs=1e-5)
+    assert probe.score(model, codes, 7 * text) == pytest.approx(probe.score(model, codes, text), abs=1e-5)
 
 
 def test_files(tmp_path: Path) -> None:

@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.sampling import SamplingRows, draw, guide, sample, top_k, top_p, uniforms
 
-CPU = torch.device("cpu")
+
+def make_rows(*settings_: Sampling) -> SamplingRows:
+    rows = SamplingRows.empty(len(settings_), torch.device("cpu"))
+    for row, each in enumerate(settings_):
+        rows.set(row, each)
+    return rows
 
 
 def logits(seed: int, *shape: int) -> torch.Tensor:
@@ -61,13 +66,12 @@ def test_draw_follows_the_distribution() -> None:
 
 
 def test_rows_keep_their_own_settings() -> None:
-    settings_ = [
+    rows = make_rows(
         Sampling(top_p=1e-6),
         Sampling(temperature=0, top_p=1.0),
         Sampling(top_k=1, top_p=1.0),
         Sampling(top_p=1.0),
-    ]
-    rows = SamplingRows.stack(settings_, CPU)
+    )
     same = logits(0, 1, 2, 50).expand(4, 2, 50)
     drawn = torch.stack([sample(same, rows, torch.full((4, 2), u)) for u in (0.01, 0.5, 0.99)])
     assert (drawn[:, :3] == same[0].argmax(-1)).all()
@@ -75,7 +79,7 @@ def test_rows_keep_their_own_settings() -> None:
 
 
 def test_high_temperature_flattens() -> None:
-    flat = SamplingRows.stack([Sampling(temperature=1e4, top_p=1.0)], CPU)
+    flat = make_rows(Sampling(temperature=1e4, top_p=1.0))
     many = torch.stack([sample(logits(0, 1, 1, 4), flat, torch.full((1, 1), (i + 0.5) / 100)) for i in range(100)])
     assert torch.bincount(many.flatten(), minlength=4).tolist() == [25] * 4
 

@@ -1,17 +1,16 @@
 """Recipes: precedence, the traps of YAML, and errors that name the key."""
 
+import copy
 import dataclasses
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
 from audiogen_cli.codec.config import CodecTrainConfig
 from audiogen_cli.errors import InputError
+from audiogen_cli.files import RECIPES
 from audiogen_cli.lm.config import TrainConfig
-from audiogen_cli.training.recipe import Removed, load_recipe, validate
-
-RECIPES = Path(__file__).parents[2] / "recipes"
+from audiogen_cli.training.recipe import find_recipe, load_recipe, shipped_recipes, validate
 
 
 def write(folder: Path, text: str) -> Path:
@@ -51,28 +50,44 @@ def test_missing_recipe(tmp_path):
         load_recipe(CodecTrainConfig, tmp_path / "none.yaml")
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.rglob("codec*.yaml")), ids=lambda path: path.stem)
-def test_every_codec_recipe_loads(path):
-    load_recipe(CodecTrainConfig, path)
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_shipped_recipe_loads_by_its_name(name):
+    codec = name.startswith("codec") or name in ("esc50/codec", "esc50/flow")
+    load_recipe(CodecTrainConfig if codec else TrainConfig, name)
+    assert find_recipe(name) == RECIPES / f"{name}.yaml"
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.rglob("lm*.yaml")), ids=lambda path: path.stem)
-def test_every_language_model_recipe_loads(path):
-    load_recipe(TrainConfig, path)
+def test_a_file_comes_before_a_shipped_recipe(tmp_path, monkeypatch):
+    (tmp_path / "lm-tiny").write_text("seed: 3")
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe(TrainConfig, "lm-tiny").seed == 3
+    with pytest.raises(InputError, match=r"recipe lm-huge: No such file.*lm-base, lm-large, lm-tiny"):
+        load_recipe(TrainConfig, "lm-huge")
 
 
-@dataclasses.dataclass(frozen=True)
-class Renamed:
-    """A config whose older files had other settings."""
+def test_settings_of_older_versions_load():
+    old = {
+        "samples": {"every": 5, "prompts": ["rain"], "duration": 1.0, "seed": 0},
+        "model": {"pattern": "delay", "delays": [0, 2], "ff_scale": 4},
+        "optim": {"eps": 1e-8, "grad_clip": 1.0, "lr": 0.1},
+        "licence": "mine",
+        "trackers": [],
+    }
+    kept = copy.deepcopy(old)
+    config = validate(TrainConfig, old, "old")
+    assert (config.previews.every, config.previews.prompts, config.license) == (5, ("rain",), "mine")
+    assert (config.model.pattern, config.optim.lr) == ((0, 2), 0.1)
+    assert old == kept
+    assert validate(TrainConfig, {"model": {"pattern": "delay", "delays": []}}, "old").model.pattern == "delay"
+    with pytest.raises(InputError, match=r"old: optim\.grad_clip: no longer a setting, always 1\.0"):
+        validate(TrainConfig, {"optim": {"grad_clip": 0.5}}, "old")
+    with pytest.raises(InputError, match="give train-lm --track"):
+        validate(TrainConfig, {"trackers": ["wandb"]}, "old")
 
-    FORMER_SETTINGS: ClassVar = {"inner.size": "width", "speed": "inner.pace", "twice": Removed((False, 0))}
-    width: int = 1
-    inner: dict[str, int] = dataclasses.field(default_factory=dict)
 
-
-def test_former_settings_are_brought_to_todays_names():
-    old = {"inner": {"size": 3}, "speed": 2, "twice": False}
-    assert validate(Renamed, old, "run.json") == Renamed(width=3, inner={"pace": 2})
-    assert old["inner"] == {"size": 3}  # the caller's settings stay as they are
-    with pytest.raises(InputError, match=r"run\.json: twice: no longer a setting, only False or 0 is left; found True"):
-        validate(Renamed, {"twice": True}, "run.json")
+def test_x32_recipe_is_the_default_codec():
+    written = dataclasses.asdict(load_recipe(CodecTrainConfig, "codec-x32"))
+    default = dataclasses.asdict(CodecTrainConfig())
+    assert written["codec"] == default["codec"]
+    assert written["losses"] == default["losses"]
+    assert written["discriminator"] == default["discriminator"]

@@ -1,12 +1,18 @@
-"""Options that several commands share, each worded once: the same word means the same thing everywhere."""
+"""Options that several commands share, each worded once."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
+
+from audiogen_cli.lm.sampling_config import SETTINGS
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Dtype(str, Enum):
@@ -30,7 +36,9 @@ ModelOption = Annotated[
 ]
 OutputOption = Annotated[
     Path | None,
-    typer.Option("-o", "--output", metavar="FILE", help="The file to write: .wav, .flac or .ogg; replaced if there."),
+    typer.Option(
+        "-o", "--output", metavar="FILE", help="The .wav, .flac or .ogg file to write; replaced if it exists."
+    ),
 ]
 SeedOption = Annotated[
     int | None,
@@ -39,61 +47,8 @@ SeedOption = Annotated[
         metavar="N",
         min=0,
         max=2**53,  # what JSON readers keep exact
-        help="Same seed, same sound; another one, another take. [default: drawn, and printed]",
+        help="The same seed gives the same sound. [default: a random one, which is printed]",
         show_default=False,
-    ),
-]
-GuidanceOption = Annotated[
-    float | None,
-    typer.Option(
-        "--guidance",
-        metavar="X",
-        help="How closely to follow the text: more is closer, and less varied. [default: the model's own; 3.0 in the"
-        " paper]",
-    ),
-]
-TopPOption = Annotated[
-    float | None,
-    typer.Option(
-        "--top-p",
-        metavar="P",
-        help="Draw from the likeliest tokens of this mass: less is safer and plainer, 1 allows all. [default: the"
-        " model's own; 0.25 in the paper]",
-    ),
-]
-TopKOption = Annotated[
-    int | None,
-    typer.Option(
-        "--top-k",
-        metavar="N",
-        help="Draw from so many likeliest tokens; 0 = off. [default: the model's own; off in the paper]",
-    ),
-]
-TemperatureOption = Annotated[
-    float | None,
-    typer.Option(
-        "--temperature",
-        metavar="X",
-        help="Above 1 surprises more, below 1 less; 0 always takes the likeliest. [default: the model's own; 1.0 in the"
-        " paper]",
-    ),
-]
-CandidatesOption = Annotated[
-    int | None,
-    typer.Option(
-        "--candidates",
-        metavar="N",
-        help="Draw so many sounds for each one and keep what fits its text best, as the model itself judges."
-        " [default: the model's own; 1 in the paper]",
-    ),
-]
-LayersOption = Annotated[
-    int | None,
-    typer.Option(
-        "--layers",
-        metavar="N",
-        help="Make up to so many sounds of a prompt (a dog barks while it rains) apart, and lay them over each other;"
-        " 1 makes all at once, as the paper does. [default: the model's own]",
     ),
 ]
 BatchSizeOption = Annotated[
@@ -102,7 +57,7 @@ BatchSizeOption = Annotated[
         "--batch-size",
         metavar="N",
         min=1,
-        help="Sounds computed at once; halved if memory runs out. [default: chosen by device]",
+        help="Most sounds decoded at once; halved if memory runs out. [default: depends on the device]",
     ),
 ]
 DeviceOption = Annotated[
@@ -125,6 +80,42 @@ ProcessesOption = Annotated[
 ]
 
 
+def sampling_flags(without: tuple[str, ...] = ()) -> Callable[[Command], Command]:
+    """Decorate a command that takes `**sampling` with a flag for each setting of `Sampling`, before its `--seed`.
+
+    The command gets every setting, None where the user leaves it to the model.
+    """
+
+    def decorate(command: Command) -> Command:
+        signature = inspect.signature(command, eval_str=True)
+        own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+        flags = [
+            inspect.Parameter(
+                setting.name,
+                inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                default=None,
+                annotation=Annotated[
+                    type(setting.default) | None,
+                    typer.Option(metavar=setting.metadata["metavar"], help=_with_default(setting)),
+                ],
+            )
+            for setting in SETTINGS
+            if setting.name not in without
+        ]
+        place = [each.name for each in own].index("seed")
+        command.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[*own[:place], *flags, *own[place:]]
+        )
+        return command
+
+    return decorate
+
+
+def _with_default(setting: Any) -> str:
+    paper = setting.default if setting.default != "" else "none"
+    return f"{setting.metadata['help']} [default: the model's own; {paper} in the paper]"
+
+
 def split_names(text: str) -> list[str]:
-    """The names in a comma-separated option, each once, in the order given."""
+    """Split a comma-separated option into names, each once, in the order given."""
     return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))

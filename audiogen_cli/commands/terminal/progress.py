@@ -1,4 +1,4 @@
-"""How far a command is, on stderr: a bar on a terminal, elsewhere (logs, pipes) a plain line now and then."""
+"""Progress on stderr: a bar on a terminal, elsewhere (logs, pipes) a plain line from time to time."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from audiogen_cli.training.launch import is_main_process
+from audiogen_cli.devices import is_main_process
 
 Advance = Callable[[int, int | None], None]
-FIRST_LINE, LONGEST_WAIT = 10.0, 300.0  # seconds: a short run says nothing, a long one no thousand lines
-PATIENCE = 0.25  # of the time passed is waited until the next line
+FIRST_LINE, LONGEST_WAIT = 10.0, 300.0  # seconds: no line for a short run, no thousands for a long one
+WAIT_SHARE = 0.25  # of the time passed, until the next line
 
 
 @contextmanager
 def progress_bar(description: str) -> Iterator[Advance]:
-    """Yields a function to call with (done, total, or None before that is known); libraries take it as `progress`.
+    """Yield a function to call with (done, total, or None before that is known); libraries take it as `progress`.
 
-    A new total begins a new count. Of several processes only the main one says anything.
+    A new total begins a new count. Of several processes only the main one prints.
     """
     if not is_main_process():
         yield lambda done, total: None
@@ -29,7 +29,7 @@ def progress_bar(description: str) -> Iterator[Advance]:
 
 
 class PlainProgress:
-    """Lines such as `preparing: 12,800 of 51,197, 840/s, 46 s left`, ever more rarely."""
+    """Prints lines such as `preparing: 12,800 of 51,197, 840/s, 46 s left`, less and less often."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class PlainProgress:
             self._first, self._total, self._counting = done, total, now
         if now < self._next:
             return
-        self._next = now + min(max(FIRST_LINE, PATIENCE * (now - self._began)), LONGEST_WAIT)
+        self._next = now + min(max(FIRST_LINE, WAIT_SHARE * (now - self._began)), LONGEST_WAIT)
         self._write(f"{self.description}: {', '.join(self._facts(done, total, now - self._counting))}")
 
     def _facts(self, done: int, total: int | None, seconds: float) -> Iterator[str]:
@@ -63,7 +63,7 @@ class PlainProgress:
 
 
 def _span(seconds: float) -> str:
-    """A time to read at a glance."""
+    """Format a duration roughly: 46 s, 4.5 min, 8.3 h."""
     for size, unit in ((3600, "h"), (60, "min")):
         if seconds >= 1.5 * size:
             return f"{seconds / size:.2g} {unit}"
@@ -84,13 +84,13 @@ def _bar(description: str) -> Iterator[Advance]:
     from rich.text import Text
 
     class Rate(ProgressColumn):
-        """Items per second, once there are any."""
+        """Items per second."""
 
         def render(self, task: Task) -> Text:
             return Text(f"{task.speed:.3g}/s" if task.speed else "")
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
-    # Rich would send stdout the way of its console, stderr: right on a terminal, wrong for results in a pipe.
+    # Rich would redirect stdout to its console, stderr: right on a terminal, wrong for results in a pipe.
     console, redirect = Console(stderr=True), sys.stdout.isatty()
     with Progress(*columns, console=console, redirect_stdout=redirect) as bar:
         task = bar.add_task(description, total=None)

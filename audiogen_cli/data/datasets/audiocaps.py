@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from audiogen_cli.data.datasets.dataset_folder import Item, Tree, expected, stem
-from audiogen_cli.data.datasets.youtube import ID_LENGTH, VideoShelf, damaged_id
+from audiogen_cli.data.datasets.dataset_folder import DatasetFolder, SourceItem, not_found, stem
+from audiogen_cli.data.datasets.youtube import ID_LENGTH, VideoIndex, damaged_id
 from audiogen_cli.data.manifest import SPLITS, Dropped, Split
-from audiogen_cli.data.tables import first_row, read_csv
+from audiogen_cli.data.tables import first_row, stream_rows
 
 PUBLISHED = ("audiocap_id", "youtube_id", "start_time", "caption")
 _TEXT_FILE = re.compile(r"Y?([\w-]{11})", re.ASCII)
@@ -36,23 +36,23 @@ class AudioCaps:
     """
 
     key = "audiocaps"
-    guessed = False
+    captions_guessed = False
     license = "captions: academic use only; audio: its YouTube uploaders'"
     terms = "its captions are for academic purposes only; the audio stays its YouTube uploaders'."
 
-    def items(self, tree: Tree) -> Iterator[Item | Dropped]:
+    def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
         """One item per clip, its captions in the order of the rows, which need not be adjacent."""
         lists = _lists(tree)
         if not lists and (captioned := list(_text_files(tree))):
             yield from self._captioned_items(tree, captioned)
             return
         if not lists:
-            raise expected(
+            raise not_found(
                 tree,
                 "AudioCaps' train.csv, val.csv, test.csv (audiocap_id,youtube_id,…; github.com/cdjkim/audiocaps),"
                 " or <id>.txt beside each <id>.wav",
             )
-        shelf = VideoShelf(self.key, tree.audio)
+        index = VideoIndex(self.key, tree.audio)
         for split, path in lists.items():
             clips: dict[str, _Captioned] = {}
             for number, (video, start, caption, identifier) in enumerate(_rows(tree.root / path), start=1):
@@ -63,8 +63,8 @@ class AudioCaps:
                 clip.captions.append(caption)
                 clip.numbers.append(identifier)
             for video, clip in clips.items():
-                audio = shelf.claim(video, *filter(None, clip.numbers))
-                yield Item(
+                audio = index.match(video, *filter(None, clip.numbers))
+                yield SourceItem(
                     name=f"{video}_{clip.start}" if clip.start else video,
                     split=split,
                     path=audio or f"{split}/{video}.wav",
@@ -72,9 +72,9 @@ class AudioCaps:
                     missing=audio is None,
                     video=video,
                 )
-        yield from shelf.rest()
+        yield from index.unmatched()
 
-    def evaluation_videos(self, tree: Tree) -> Iterator[tuple[str, str]]:
+    def evaluation_videos(self, tree: DatasetFolder) -> Iterator[tuple[str, str]]:
         """Videos that must not be trained on, with the split they belong to."""
         lists = _lists(tree)
         for split, path in lists.items():
@@ -84,21 +84,21 @@ class AudioCaps:
             found = ((video, _split_of(path)) for video, path in _text_files(tree))
             yield from ((video, f"AudioCaps {split}") for video, split in found if split in ("val", "test"))
 
-    def _captioned_items(self, tree: Tree, captioned: list[tuple[str, str]]) -> Iterator[Item | Dropped]:
-        shelf = VideoShelf(self.key, tree.audio)
+    def _captioned_items(self, tree: DatasetFolder, captioned: list[tuple[str, str]]) -> Iterator[SourceItem | Dropped]:
+        index = VideoIndex(self.key, tree.audio)
         for video, path in captioned:
-            split, audio = _split_of(path), shelf.claim(video)
+            split, audio = _split_of(path), index.match(video)
             if split is None:
                 why = "no list, and no folder called train, val or test, says its split"
                 yield Dropped(f"{self.key}/{video}", "", audio or path, "no split", why)
                 continue
             caption = (tree.root / path).read_text("utf-8-sig", "replace").strip().partition("\n")[0].strip()
             captions = (caption,) if caption else ()
-            yield Item(video, split, audio or f"{path[:-4]}.wav", captions, missing=audio is None, video=video)
-        yield from shelf.rest()
+            yield SourceItem(video, split, audio or f"{path[:-4]}.wav", captions, missing=audio is None, video=video)
+        yield from index.unmatched()
 
 
-def _lists(tree: Tree) -> dict[Split, str]:
+def _lists(tree: DatasetFolder) -> dict[Split, str]:
     """The list of each split that is there: v1 before 2.0, the publisher's form before WavCaps'."""
     ranked: dict[Split, list[tuple[bool, bool, bool, str]]] = {}
     for path in tree.other:
@@ -111,7 +111,7 @@ def _lists(tree: Tree) -> dict[Split, str]:
     return {split: min(ranked[split])[-1] for split in SPLITS if split in ranked}
 
 
-def _text_files(tree: Tree) -> Iterator[tuple[str, str]]:
+def _text_files(tree: DatasetFolder) -> Iterator[tuple[str, str]]:
     """(video, path) of every file called `<id>.txt` or `Y<id>.txt`."""
     for path in tree.other:
         name = path.rpartition("/")[2]
@@ -134,7 +134,7 @@ def _has_crlf(path: Path) -> bool:
 def _rows(path: Path) -> Iterator[tuple[str, str, str, str]]:
     """(video, start, caption, audiocap_id) of each caption; WavCaps' form has neither start nor number."""
     published = first_row(path)[:1] == ["audiocap_id"]
-    for row in read_csv(path, PUBLISHED if published else ("file_name",)):
+    for row in stream_rows(path, PUBLISHED if published else ("file_name",)):
         if published:
             yield row["youtube_id"], row["start_time"], row["caption"], row["audiocap_id"]
             continue

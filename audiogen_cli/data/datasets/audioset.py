@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from audiogen_cli.data.datasets.dataset_folder import Item, Tree, expected
-from audiogen_cli.data.datasets.youtube import VideoShelf, damaged_id
-from audiogen_cli.data.json_file import read_json
+from audiogen_cli.data.datasets.dataset_folder import DatasetFolder, SourceItem, not_found
+from audiogen_cli.data.datasets.youtube import VideoIndex, damaged_id
 from audiogen_cli.data.manifest import Dropped, Split
-from audiogen_cli.data.tables import read_csv
+from audiogen_cli.data.tables import read_json, stream_rows
 
 COLUMNS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
 
@@ -20,19 +19,19 @@ class AudioSet:
     """
 
     key = "audioset"
-    guessed = False
+    captions_guessed = False
     license = "audio: its YouTube uploaders'; labels CC BY 4.0"
     terms = "the lists are CC BY 4.0 (ontology CC BY-SA 4.0); the audio stays its YouTube uploaders'."
 
-    def items(self, tree: Tree) -> Iterator[Item | Dropped]:
+    def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
         """One item per segment. Raises InputError if there is no list, or no names for its labels."""
-        lists = tree.named("*_segments.csv")
+        lists = tree.find_named("*_segments.csv")
         if not lists:
-            raise expected(
+            raise not_found(
                 tree, "AudioSet's *_segments.csv and class_labels_indices.csv (research.google.com/audioset/download)"
             )
         names = _label_names(tree)
-        shelf = VideoShelf(self.key, tree.audio)
+        index = VideoIndex(self.key, tree.audio)
         for path in lists:
             split = _split(path)
             for number, row in enumerate(_rows(tree, path), start=1):
@@ -40,8 +39,8 @@ class AudioSet:
                 if damaged := damaged_id(self.key, split, video, f"{path} row {number}"):
                     yield damaged
                     continue
-                audio = shelf.claim(video)
-                yield Item(
+                audio = index.match(video)
+                yield SourceItem(
                     name=f"{video}_{_start(row['start_seconds'])}",
                     split=split,
                     path=audio or f"{video}.wav",
@@ -49,18 +48,18 @@ class AudioSet:
                     missing=audio is None,
                     video=video,
                 )
-        yield from shelf.rest()
+        yield from index.unmatched()
 
-    def evaluation_videos(self, tree: Tree) -> Iterator[tuple[str, str]]:
+    def evaluation_videos(self, tree: DatasetFolder) -> Iterator[tuple[str, str]]:
         """Videos that must not be trained on, with the split they belong to."""
-        for path in tree.named("*_segments.csv"):
+        for path in tree.find_named("*_segments.csv"):
             if _split(path) == "test":
                 yield from ((row["YTID"], "AudioSet eval") for row in _rows(tree, path))
 
 
-def _rows(tree: Tree, path: str) -> Iterator[dict[str, str]]:
+def _rows(tree: DatasetFolder, path: str) -> Iterator[dict[str, str]]:
     """The segments of a list. It has no header; comments begin with `# ` (and `#NAME?` is none of them)."""
-    for row in read_csv(tree.root / path, header=COLUMNS):
+    for row in stream_rows(tree.root / path, header=COLUMNS):
         if not row["YTID"].startswith("# "):
             yield row
 
@@ -77,11 +76,11 @@ def _start(seconds: str) -> str:
         return seconds
 
 
-def _label_names(tree: Tree) -> dict[str, str]:
+def _label_names(tree: DatasetFolder) -> dict[str, str]:
     """Label id (mid) → display name."""
-    if found := tree.named("class_labels_indices.csv"):
-        rows = read_csv(tree.root / found[0], ("mid", "display_name"))
+    if found := tree.find_named("class_labels_indices.csv"):
+        rows = stream_rows(tree.root / found[0], ("mid", "display_name"))
         return {row["mid"]: row["display_name"] for row in rows}
-    if found := tree.named("ontology.json"):
+    if found := tree.find_named("ontology.json"):
         return {entry["id"]: entry["name"] for entry in read_json(tree.root / found[0])}
-    raise expected(tree, "class_labels_indices.csv or ontology.json beside the lists, which name the labels")
+    raise not_found(tree, "class_labels_indices.csv or ontology.json beside the lists, which name the labels")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from audiogen_cli.data.datasets.dataset_folder import Item, Shelf, Tree, expected, stem
+from audiogen_cli.data.datasets.dataset_folder import AudioIndex, DatasetFolder, SourceItem, not_found, stem
 from audiogen_cli.data.manifest import Dropped, Split
-from audiogen_cli.data.tables import read_csv
+from audiogen_cli.data.tables import stream_rows
 
 SPLITS: dict[str, Split] = {"development": "train", "validation": "val", "evaluation": "test"}
 CAPTIONS = tuple(f"caption_{number}" for number in range(1, 6))
@@ -21,24 +21,24 @@ class Clotho:
     """
 
     key = "clotho"
-    guessed = False
+    captions_guessed = False
     license = "captions: Tampere University, non-commercial, attribution"
     terms = (
         "captions: Tampere University's, non-commercial, with attribution; audio: CC0, BY, BY-NC or Sampling+ by clip."
     )
 
-    def items(self, tree: Tree) -> Iterator[Item | Dropped]:
+    def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
         """One item per row of the captions. Raises InputError if there are none."""
-        lists = {path: name for path in tree.named("clotho_captions_*.csv") if (name := _split_name(stem(path)))}
+        lists = {path: name for path in tree.find_named("clotho_captions_*.csv") if (name := _split_name(stem(path)))}
         if not lists:
-            raise expected(tree, "Clotho's clotho_captions_*.csv and unpacked clotho_audio_*.7z (zenodo.org/4783391)")
-        shelf = Shelf(self.key, tree.audio, _audio_key)
+            raise not_found(tree, "Clotho's clotho_captions_*.csv and unpacked clotho_audio_*.7z (zenodo.org/4783391)")
+        index = AudioIndex(self.key, tree.audio, _audio_key)
         for path, split in lists.items():
             licenses = _licenses(tree, split)
-            for row in read_csv(tree.root / path, ("file_name", *CAPTIONS), strip=False):
+            for row in stream_rows(tree.root / path, ("file_name", *CAPTIONS), strip=False):
                 name = row["file_name"]
-                audio = shelf.claim(f"{split}/{stem(name)}") or shelf.claim(f"{split}/{stem(name.strip())}")
-                yield Item(
+                audio = index.match(f"{split}/{stem(name)}") or index.match(f"{split}/{stem(name.strip())}")
+                yield SourceItem(
                     name=f"{split}/{name.strip()}",
                     split=SPLITS[split],
                     path=audio or f"{split}/{name}",
@@ -46,7 +46,7 @@ class Clotho:
                     license=licenses.get(name.strip(), self.license),
                     missing=audio is None,
                 )
-        yield from shelf.rest()
+        yield from index.unmatched()
 
 
 def _split_name(folder_or_file: str) -> str | None:
@@ -61,8 +61,8 @@ def _audio_key(path: str) -> str | None:
     return split and f"{split}/{stem(path)}"
 
 
-def _licenses(tree: Tree, split: str) -> dict[str, str]:
+def _licenses(tree: DatasetFolder, split: str) -> dict[str, str]:
     """File name → licence, where the metadata of a split are there."""
-    found = tree.named(f"clotho_metadata_{split}.csv")
-    rows = read_csv(tree.root / found[0], ("file_name", "license")) if found else ()
+    found = tree.find_named(f"clotho_metadata_{split}.csv")
+    rows = stream_rows(tree.root / found[0], ("file_name", "license")) if found else ()
     return {row["file_name"]: row["license"] for row in rows}

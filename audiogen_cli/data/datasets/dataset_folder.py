@@ -9,19 +9,15 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
+from audiogen_cli.data.audio import AUDIO_SUFFIXES, FFMPEG_SUFFIXES
 from audiogen_cli.data.manifest import Dropped, Split
 from audiogen_cli.errors import InputError
 
-# What libsndfile reads, and after it what ffmpeg must.
-_SOUNDFILE_SUFFIXES = "wav wave flac ogg oga opus mp3 aif aiff aifc w64 rf64 au caf"
-_FFMPEG_SUFFIXES = "m4a aac mp4 mkv mka webm wma"
-_FFMPEG_ONLY = frozenset(f".{name}" for name in _FFMPEG_SUFFIXES.split(" "))
-AUDIO_SUFFIXES = frozenset(f".{name}" for name in _SOUNDFILE_SUFFIXES.split(" ")) | _FFMPEG_ONLY
 _ARCHIVES = (".zip", ".z01", ".7z", ".7z.001", ".tar", ".tar.gz", ".tgz", ".rar")
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class SourceItem:
     """One published clip, before anything is known of its audio.
 
     name: the clip's id within its dataset. path: relative to the root, with `/`; where it should be, if missing.
@@ -44,19 +40,19 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Tree:
+class DatasetFolder:
     """A dataset's folder, walked once; all paths relative to `root` with `/`, sorted.
 
-    audio: files whose names end like audio. other: all others. unnameable: files whose names are not UTF-8, escaped:
+    audio: files whose names end like audio. other: all others. non_utf8: files whose names are not UTF-8, escaped:
     no manifest can hold them.
     """
 
     root: Path
     audio: list[str]
     other: list[str]
-    unnameable: list[str]
+    non_utf8: list[str]
 
-    def named(self, *patterns: str) -> list[str]:
+    def find_named(self, *patterns: str) -> list[str]:
         """Other files whose name fits a pattern, in any case; of several with one name the uppermost."""
         found: dict[str, str] = {}
         for path in sorted(self.other, key=lambda path: path.count("/")):
@@ -79,7 +75,7 @@ class Source(Protocol):
         """The name in `--datasets`, in ids and of the manifest."""
 
     @property
-    def guessed(self) -> bool:
+    def captions_guessed(self) -> bool:
         """Whether captions are only guessed from names: those that a user gives take their place."""
 
     @property
@@ -90,14 +86,14 @@ class Source(Protocol):
     def terms(self) -> str:
         """What the licence means for whoever trains on it, in one sentence; printed once."""
 
-    def items(self, tree: Tree) -> Iterator[Item | Dropped]:
+    def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
         """Every published clip in a fixed order, or the reason why it cannot become one.
 
         Raises InputError, saying what was expected where, if the tree bears no signature of the dataset.
         """
 
 
-def scan(folder: Path) -> Tree:
+def scan_folder(folder: Path) -> DatasetFolder:
     """List a dataset's folder; hidden files and folders do not count, links to folders are followed.
 
     Raises InputError if there is no such folder, or one in it may not be read.
@@ -107,16 +103,16 @@ def scan(folder: Path) -> Tree:
     root = folder.resolve()
     audio: list[str] = []
     other: list[str] = []
-    unnameable: list[str] = []
+    non_utf8: list[str] = []
     try:
         for path in _walk(root, "", (root,)):
             if (readable := path.encode("utf-8", "backslashreplace").decode()) != path:
-                unnameable.append(readable)
+                non_utf8.append(readable)
             else:
                 (audio if is_audio_name(path.rpartition("/")[2]) else other).append(path)
     except OSError as error:
         raise InputError(f"{error.filename}: {error.strerror}") from None
-    return Tree(root, sorted(audio), sorted(other), sorted(unnameable))
+    return DatasetFolder(root, sorted(audio), sorted(other), sorted(non_utf8))
 
 
 def _walk(folder: Path, prefix: str, above: tuple[Path, ...]) -> Iterator[str]:
@@ -137,7 +133,7 @@ def is_audio_name(name: str) -> bool:
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES  # noqa: PTH122 (2M names)
 
 
-def expected(tree: Tree, what: str) -> InputError:
+def not_found(tree: DatasetFolder, what: str) -> InputError:
     """The error for a folder that does not hold a dataset. what: the files looked for, and where to get them."""
     packed = f" ({tree.archives[0]} is there: unpack it)" if tree.archives else ""
     absent = "" if tree.root.is_dir() else "no such folder; "
@@ -149,7 +145,7 @@ def stem(path: str) -> str:
     return PurePosixPath(path).stem
 
 
-class Shelf:
+class AudioIndex:
     """The audio files of a tree by key; it remembers which of them a row of the metadata has claimed."""
 
     def __init__(self, dataset: str, paths: Iterable[str], key: Callable[[str], str | None] = stem) -> None:
@@ -162,20 +158,20 @@ class Shelf:
         self._by_key.pop(None, None)
         self._claimed: dict[str, str] = {}  # path → the path its clip got, itself or the one it is a copy of
 
-    def candidates(self, key: str) -> list[str]:
+    def find(self, key: str) -> list[str]:
         """All files with that key."""
         return self._by_key.get(key, [])
 
-    def claim(self, *keys: str) -> str | None:
+    def match(self, *keys: str) -> str | None:
         """The file that a clip gets, claimed for it, with its copies: the first that needs no ffmpeg."""
-        found = [path for key in keys for path in self.candidates(key) if path not in self._claimed]
+        found = [path for key in keys for path in self.find(key) if path not in self._claimed]
         if not found:
             return None
-        best = min(found, key=lambda path: (os.path.splitext(path)[1].lower() in _FFMPEG_ONLY, path))  # noqa: PTH122
+        best = min(found, key=lambda path: (os.path.splitext(path)[1].lower() in FFMPEG_SUFFIXES, path))  # noqa: PTH122
         self._claimed |= dict.fromkeys(found, best)
         return best
 
-    def rest(self) -> Iterator[Dropped]:
+    def unmatched(self) -> Iterator[Dropped]:
         """Every file that no clip got, with the reason."""
         for path in self._paths:
             best = self._claimed.get(path)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from audiogen_cli.data.datasets.dataset_folder import Item, Shelf, Tree, expected, stem
+from audiogen_cli.data.datasets.dataset_folder import AudioIndex, DatasetFolder, SourceItem, not_found, stem
 from audiogen_cli.data.manifest import Dropped, Split
-from audiogen_cli.data.tables import read_csv
+from audiogen_cli.data.tables import stream_rows
 from audiogen_cli.errors import InputError
 
 SPLIT_OF_FOLD: dict[str, Split] = {"1": "train", "2": "train", "3": "train", "4": "val", "5": "test"}
@@ -20,24 +20,24 @@ class Esc50:
     """`meta/esc50.csv` and `audio/`, at any depth. A file may have another suffix than its row says (FLAC copies)."""
 
     key = "esc50"
-    guessed = False
+    captions_guessed = False
     license = "CC BY-NC 3.0"
     terms = "CC BY-NC 3.0 (ESC-10's clips: CC BY): no commercial use; name the recordists, listed in its LICENSE."
 
-    def items(self, tree: Tree) -> Iterator[Item | Dropped]:
+    def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
         """One item per row of the CSV. Raises InputError if there is none, or it names a fold beyond 1 to 5."""
-        found = tree.named("esc50.csv")
+        found = tree.find_named("esc50.csv")
         if not found:
-            raise expected(tree, "ESC-50's meta/esc50.csv and audio/ (unpack github.com/karolpiczak/ESC-50 there)")
+            raise not_found(tree, "ESC-50's meta/esc50.csv and audio/ (unpack github.com/karolpiczak/ESC-50 there)")
         path = tree.root / found[0]
         base = found[0].removesuffix("esc50.csv").removesuffix("meta/")
-        shelf = Shelf(self.key, tree.audio)
-        for number, row in enumerate(read_csv(path, ("filename", "fold", "category")), start=1):
+        index = AudioIndex(self.key, tree.audio)
+        for number, row in enumerate(stream_rows(path, ("filename", "fold", "category")), start=1):
             if row["fold"] not in SPLIT_OF_FOLD:
                 raise InputError(f"{path}, row {number}: fold '{row['fold']}' is none of 1 to 5")
             name = stem(row["filename"])
-            audio = shelf.claim(name)
-            yield Item(
+            audio = index.match(name)
+            yield SourceItem(
                 name=name,
                 split=SPLIT_OF_FOLD[row["fold"]],
                 path=audio or f"{base}audio/{row['filename']}",
@@ -46,4 +46,4 @@ class Esc50:
                 license=LICENSE_ESC10 if row.get("esc10", "").casefold() == "true" else self.license,
                 missing=audio is None,
             )
-        yield from shelf.rest()
+        yield from index.unmatched()

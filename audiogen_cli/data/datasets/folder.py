@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import cast
 
-from audiogen_cli.data.datasets.dataset_folder import Item, Tree
+from audiogen_cli.data.datasets.dataset_folder import DatasetFolder, SourceItem
 from audiogen_cli.data.manifest import SPLITS, Split
 from audiogen_cli.data.preparation.filename_words import name_words
 from audiogen_cli.errors import InputError
@@ -23,11 +23,11 @@ class Folder:
     """
 
     key: str
-    guessed: bool = True
+    captions_guessed: bool = True
     license: str = ""
     terms: str = ""
 
-    def items(self, tree: Tree) -> Iterator[Item]:
+    def items(self, tree: DatasetFolder) -> Iterator[SourceItem]:
         """One item per audio file, by path; its name is the path. Raises InputError if there is none."""
         if not tree.audio:
             raise InputError(f"{tree.root}: no audio files in this folder or below it")
@@ -36,7 +36,7 @@ class Folder:
             split = folders.pop(0) if folders and folders[0] in SPLITS else "train"
             parent = name_words(folders[-1]) if folders else ""
             caption = _without_repeats(f"{parent} {name_words(PurePosixPath(name).stem)}")
-            yield Item(
+            yield SourceItem(
                 name=path,
                 split=cast(Split, split),
                 path=path,

@@ -7,10 +7,9 @@ import re
 from collections.abc import Iterator
 from typing import Any, cast
 
-from audiogen_cli.data.datasets.dataset_folder import Item, Shelf, Tree, expected
-from audiogen_cli.data.json_file import read_json
+from audiogen_cli.data.datasets.dataset_folder import AudioIndex, DatasetFolder, SourceItem, not_found
 from audiogen_cli.data.manifest import SPLITS, Dropped
-from audiogen_cli.data.tables import read_csv
+from audiogen_cli.data.tables import read_json, stream_rows
 
 LONGEST_CAPTION = 20  # words: ours, longer descriptions tell of recorders, licences and the uploader's other work
 _TAG = re.compile(r"<[^>]*>")
@@ -25,31 +24,31 @@ class Fsd50k:
     """
 
     key = "fsd50k"
-    guessed = False
+    captions_guessed = False
     license = "CC BY 4.0"
     terms = "CC BY 4.0 as a dataset; its clips are CC0, BY, BY-NC or Sampling+, each clip's licence is in the manifest."
 
-    def items(self, tree: Tree) -> Iterator[Item | Dropped]:
+    def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
         """One item per row. Raises InputError if neither list is there."""
         lists = [path for path in tree.other if path.endswith(("ground_truth/dev.csv", "ground_truth/eval.csv"))]
         if not lists:
-            raise expected(
+            raise not_found(
                 tree, "FSD50K.ground_truth/dev.csv and eval.csv, and joined, unpacked audio (zenodo.org/4060432)"
             )
-        shelf = Shelf(self.key, tree.audio)
+        index = AudioIndex(self.key, tree.audio)
         for path in lists:
             part = path.rpartition("/")[2].removesuffix(".csv")
             infos = _clip_infos(tree, part)
             required = ("fname", "labels", "split") if part == "dev" else ("fname", "labels")
-            for row in read_csv(tree.root / path, required):
+            for row in stream_rows(tree.root / path, required):
                 split = row["split"] if part == "dev" else "test"
                 if split not in SPLITS:
                     detail = f"{path}: split '{split}' is neither train nor val"
                     yield Dropped(f"{self.key}/{row['fname']}", "", "", "damaged row", detail)
                     continue
                 info = infos.get(row["fname"], {})
-                audio = shelf.claim(row["fname"])
-                yield Item(
+                audio = index.match(row["fname"])
+                yield SourceItem(
                     name=row["fname"],
                     split=split,
                     path=audio or f"FSD50K.{part}_audio/{row['fname']}.wav",
@@ -58,7 +57,7 @@ class Fsd50k:
                     license=str(info.get("license", self.license)),
                     missing=audio is None,
                 )
-        yield from shelf.rest()
+        yield from index.unmatched()
 
 
 def label_words(label: str) -> str:
@@ -66,9 +65,9 @@ def label_words(label: str) -> str:
     return re.sub(r"[()]", "", label.replace("_and_", ", ").replace("_", " "))
 
 
-def _clip_infos(tree: Tree, part: str) -> dict[str, dict[str, Any]]:
+def _clip_infos(tree: DatasetFolder, part: str) -> dict[str, dict[str, Any]]:
     """Clip number → title, description, tags, license, uploader; empty if the metadata are not there."""
-    found = tree.named(f"{part}_clips_info_fsd50k.json")
+    found = tree.find_named(f"{part}_clips_info_fsd50k.json")
     return cast("dict[str, dict[str, Any]]", read_json(tree.root / found[0])) if found else {}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from audiogen_cli.data.datasets.audiocaps import AudioCaps
 from audiogen_cli.data.datasets.audioset import AudioSet
-from audiogen_cli.data.datasets.dataset_folder import Item, Tree, scan
+from audiogen_cli.data.datasets.dataset_folder import DatasetFolder, SourceItem, scan_folder
 from audiogen_cli.data.manifest import Dropped
 
 # dataset → those whose evaluation clips it may hold
@@ -20,7 +20,7 @@ OVERLAPS: dict[str, tuple[AudioCaps | AudioSet, ...]] = {
 }
 
 
-def held_out_videos(dataset: str, tree: Tree, raw: Path) -> tuple[dict[str, str], dict[str, str]]:
+def held_out_videos(dataset: str, tree: DatasetFolder, raw: Path) -> tuple[dict[str, str], dict[str, str]]:
     """Video → evaluation split, for those that `dataset` must not train on; other dataset → warning, if it has no list.
 
     tree: the dataset's own. The others' lists are those in `<raw>/audiocaps` and `<raw>/audioset`, whether or not
@@ -30,7 +30,7 @@ def held_out_videos(dataset: str, tree: Tree, raw: Path) -> tuple[dict[str, str]
     warnings = {}
     for other in OVERLAPS.get(dataset, ()):
         folder = raw / other.key
-        lists = tree if other.key == dataset else scan(folder) if folder.is_dir() else None
+        lists = tree if other.key == dataset else scan_folder(folder) if folder.is_dir() else None
         found = dict(other.evaluation_videos(lists)) if lists else {}
         if not found and other.key != dataset:
             warnings[other.key] = (
@@ -41,10 +41,12 @@ def held_out_videos(dataset: str, tree: Tree, raw: Path) -> tuple[dict[str, str]
     return videos, warnings
 
 
-def hold_out(dataset: str, items: Iterable[Item | Dropped], videos: dict[str, str]) -> Iterator[Item | Dropped]:
+def hold_out(
+    dataset: str, items: Iterable[SourceItem | Dropped], videos: dict[str, str]
+) -> Iterator[SourceItem | Dropped]:
     """The items, training clips of those videos dropped."""
     for item in items:
-        if isinstance(item, Item) and item.split == "train" and item.video in videos:
+        if isinstance(item, SourceItem) and item.split == "train" and item.video in videos:
             yield Dropped(f"{dataset}/{item.name}", "train", item.path, "held out", f"a clip of {videos[item.video]}")
         else:
             yield item

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import cast
 
-from audiogen_cli.data.datasets.dataset_folder import Item, Tree, expected
-from audiogen_cli.data.datasets.youtube import VideoShelf, damaged_id
+from audiogen_cli.data.datasets.dataset_folder import DatasetFolder, SourceItem, not_found
+from audiogen_cli.data.datasets.youtube import VideoIndex, damaged_id
 from audiogen_cli.data.manifest import Dropped, Split
-from audiogen_cli.data.tables import read_csv
+from audiogen_cli.data.tables import stream_rows
 
 COLUMNS = ("video", "start", "label", "split")
 
@@ -17,17 +17,17 @@ class VggSound:
     """`vggsound.csv`, which has no header, and audio or video files in any folder, called by their video's id."""
 
     key = "vggsound"
-    guessed = False
+    captions_guessed = False
     license = "audio: its YouTube uploaders'; labels CC BY 4.0"
     terms = "the list is CC BY 4.0; the audio stays its YouTube uploaders'."
 
-    def items(self, tree: Tree) -> Iterator[Item | Dropped]:
+    def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
         """One item per row. Raises InputError if there is no list."""
-        found = tree.named("vggsound.csv")
+        found = tree.find_named("vggsound.csv")
         if not found:
-            raise expected(tree, "VGG-Sound's vggsound.csv (robots.ox.ac.uk/~vgg/data/vggsound) and its audio")
-        shelf = VideoShelf(self.key, tree.audio)
-        for number, row in enumerate(read_csv(tree.root / found[0], header=COLUMNS), start=1):
+            raise not_found(tree, "VGG-Sound's vggsound.csv (robots.ox.ac.uk/~vgg/data/vggsound) and its audio")
+        index = VideoIndex(self.key, tree.audio)
+        for number, row in enumerate(stream_rows(tree.root / found[0], header=COLUMNS), start=1):
             where = f"{found[0]} row {number}"
             if damaged := damaged_id(self.key, row["split"], row["video"], where):
                 yield damaged
@@ -37,8 +37,8 @@ class VggSound:
                 yield Dropped(f"{self.key}/{row['video']} ({where})", "", "", "damaged row", detail)
                 continue
             name = f"{row['video']}_{row['start']:0>6}"  # the authors' own file names
-            audio = shelf.claim(row["video"])
-            yield Item(
+            audio = index.match(row["video"])
+            yield SourceItem(
                 name=name,
                 split=cast(Split, row["split"]),
                 path=audio or f"{name}.wav",
@@ -46,4 +46,4 @@ class VggSound:
                 missing=audio is None,
                 video=row["video"],
             )
-        yield from shelf.rest()
+        yield from index.unmatched()

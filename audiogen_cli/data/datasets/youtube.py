@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from audiogen_cli.data.datasets.dataset_folder import Shelf, stem
+from audiogen_cli.data.datasets.dataset_folder import AudioIndex, stem
 from audiogen_cli.data.manifest import Dropped
 
 ID_LENGTH = 11
@@ -13,7 +13,7 @@ _ID = re.compile(r"[\w-]{11}", re.ASCII)
 _PREFIXES = ("", "Y", "v")  # `Y` guards an id that begins with a dash; `v` is hubaak/Download_VGGSound's
 
 
-class VideoShelf(Shelf):
+class VideoIndex(AudioIndex):
     """Files called `<id>…`, `Y<id>…` or `v<id>…`: the id is what tells, for it may itself hold `_` and `-`.
 
     A stem of digits only is looked up as a whole (audiocaps-download calls files by their caption's number).
@@ -22,14 +22,14 @@ class VideoShelf(Shelf):
     def __init__(self, dataset: str, paths: Iterable[str]) -> None:
         super().__init__(dataset, paths, lambda path: stem(path)[:ID_LENGTH])
 
-    def candidates(self, key: str) -> list[str]:
+    def find(self, key: str) -> list[str]:
         """The files of a video, or with a number for its name."""
         if len(key) != ID_LENGTH:
-            return super().candidates(key)
+            return super().find(key)
         return [
             path
             for name in (prefix + key for prefix in _PREFIXES)
-            for path in super(VideoShelf, self).candidates(name[:ID_LENGTH])
+            for path in super(VideoIndex, self).find(name[:ID_LENGTH])
             # What follows the id is a separator: `Yabcdefghijk` is no file of a video `Yabcdefghij`.
             if stem(path).startswith(name) and not stem(path)[len(name) :][:1].isalnum()
         ]

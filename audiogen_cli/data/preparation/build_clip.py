@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from audiogen_cli.data.captions import mentions_speech, process_caption, process_tags
-from audiogen_cli.data.datasets.dataset_folder import Item
+from audiogen_cli.data.datasets.dataset_folder import SourceItem
 from audiogen_cli.data.manifest import Clip, Dropped
-from audiogen_cli.data.preparation.file_index import Facts, find_facts
+from audiogen_cli.data.preparation.file_index import IndexedFile, index_file
 from audiogen_cli.errors import InputError
 
 
 @dataclass(frozen=True)
-class Rules:
+class ClipRules:
     """What examining a dataset depends on.
 
     root: of the items' paths. license: of items without their own. copies: where FLAC copies with 16 kHz go, each under
@@ -28,22 +28,24 @@ class Rules:
     copies: Path | None = None
 
 
-def examine(
-    items: Iterable[Item | Dropped], rules: Rules, known: Mapping[str, Facts]
-) -> tuple[list[Clip | Dropped], dict[str, Facts]]:
+def build_clips(
+    items: Iterable[SourceItem | Dropped], rules: ClipRules, known: Mapping[str, IndexedFile]
+) -> tuple[list[Clip | Dropped], dict[str, IndexedFile]]:
     """Turn items into clips, or say why not: one result per item, in order, and what was learnt of their files anew.
 
     known: path → facts of earlier runs.
     """
-    learnt: dict[str, Facts] = {}
+    learnt: dict[str, IndexedFile] = {}
     results = [
-        _examine(item, rules, known, learnt) if isinstance(item, Item) else item  # dropped by the source
+        _build_clip(item, rules, known, learnt) if isinstance(item, SourceItem) else item  # dropped by the source
         for item in items
     ]
     return results, learnt
 
 
-def _examine(item: Item, rules: Rules, known: Mapping[str, Facts], learnt: dict[str, Facts]) -> Clip | Dropped:
+def _build_clip(
+    item: SourceItem, rules: ClipRules, known: Mapping[str, IndexedFile], learnt: dict[str, IndexedFile]
+) -> Clip | Dropped:
     def dropped(reason: str, detail: str) -> Dropped:
         return Dropped(f"{rules.dataset}/{item.name}", item.split, item.path, reason, detail)
 
@@ -54,7 +56,7 @@ def _examine(item: Item, rules: Rules, known: Mapping[str, Facts], learnt: dict[
     copy = rules.copies / f"{item.path}.flac" if rules.copies else None
     facts = known.get(item.path)
     try:
-        found = find_facts(rules.root / item.path, facts, item.embedded, copy)
+        found = index_file(rules.root / item.path, facts, item.embedded, copy)
     except InputError as error:
         return dropped("unreadable", str(error))
     if found is not facts:
@@ -83,7 +85,7 @@ def _examine(item: Item, rules: Rules, known: Mapping[str, Facts], learnt: dict[
     )
 
 
-def _refuse_text(item: Item, rules: Rules) -> tuple[str, str] | None:
+def _refuse_text(item: SourceItem, rules: ClipRules) -> tuple[str, str] | None:
     """Why an item is none for its text, and what of it; None if it may stay.
 
     # ours, where the paper says `sample`: the clip is dropped as a whole if any of its captions or tags mentions speech
@@ -96,7 +98,7 @@ def _refuse_text(item: Item, rules: Rules) -> tuple[str, str] | None:
     return None if _texts(item) else ("no text", "neither a tag nor a caption with a word in it")
 
 
-def _texts(item: Item) -> tuple[str, ...]:
+def _texts(item: SourceItem) -> tuple[str, ...]:
     """What the model reads: the joined tags, then each processed caption; no text twice, none without a word."""
     texts = [process_tags(item.tags), *(process_caption(caption) for caption in item.captions)]
     return tuple(dict.fromkeys(text for text in texts if any(map(str.isalnum, text))))

@@ -7,13 +7,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from audiogen_cli.data.datasets.dataset_folder import Item
+from audiogen_cli.data.datasets.dataset_folder import SourceItem
 from audiogen_cli.data.manifest import SPLITS, Dropped, Split
-from audiogen_cli.data.tables import read_csv
+from audiogen_cli.data.tables import read_table
 from audiogen_cli.errors import InputError
 
 Lookup = dict[str, list[str]]
@@ -38,14 +38,14 @@ class CaptionFile:
         """Files or tags that no clip answered to."""
         return [key for key in (*self.by_file, *self.by_tag) if key not in self.used]
 
-    def attach(self, items: Iterable[Item | Dropped], replacing: bool) -> list[Item | Dropped]:
+    def attach(self, items: Iterable[SourceItem | Dropped], replacing: bool) -> list[SourceItem | Dropped]:
         """Add the captions to the items they name.
 
         replacing: captions of a file take the place of the item's own, which were only guessed from its name.
         A file is named by its path below the root, or by its bare name (with or without suffix) if only one has it.
         """
         items = list(items)
-        paths = _Paths(item.path for item in items if isinstance(item, Item))
+        paths = _Paths(item.path for item in items if isinstance(item, SourceItem))
         captions: Lookup = defaultdict(list)
         splits: dict[str, Split] = {}
         for key in self.by_file:
@@ -54,9 +54,11 @@ class CaptionFile:
                 captions[path] += self.by_file[key]
                 if key in self.splits:
                     splits[path] = self.splits[key]
-        return [self._extend(item, captions, splits, replacing) if isinstance(item, Item) else item for item in items]
+        return [
+            self._extend(item, captions, splits, replacing) if isinstance(item, SourceItem) else item for item in items
+        ]
 
-    def _extend(self, item: Item, captions: Lookup, splits: dict[str, Split], replacing: bool) -> Item:
+    def _extend(self, item: SourceItem, captions: Lookup, splits: dict[str, Split], replacing: bool) -> SourceItem:
         own = () if replacing and item.path in captions else item.captions
         added = captions.get(item.path, [])
         for tag in map(_tag_key, item.tags):
@@ -90,31 +92,26 @@ class _Paths:
 
 
 def read_caption_file(path: Path) -> CaptionFile:
-    """Read and check a captions file. Raises InputError with file and row if something is wrong with it."""
+    """Read and check a captions file. Raises InputError with file and line if something is wrong with it."""
+    table = read_table(path, ("caption",), ("file", "tag", "split"))
+    if ("file" in table) == ("tag" in table):
+        raise InputError(f"{path}: the header must be file,caption[,split] or tag,caption, not {','.join(table)}")
     result = CaptionFile(path)
-    for number, row in enumerate(_rows(path), start=1):
-        where = f"{path}, row {number}"
-        key = row.get("file") or row.get("tag") or ""
-        if not key or not row["caption"]:
-            raise InputError(f"{where}: both cells must be filled, found '{key}' and '{row['caption']}'")
-        if "file" not in row:
-            result.by_tag[_tag_key(key)].append(row["caption"])
+    for line, row in table.iterrows():
+        where = f"{path}, line {line}"
+        key, caption = row.get("file", row.get("tag")), row["caption"]
+        if not key or not caption:
+            raise InputError(f"{where}: both cells must be filled, found '{key}' and '{caption}'")
+        if "tag" in table:
+            result.by_tag[_tag_key(key)].append(caption)
             continue
         key = PurePosixPath(key.replace("\\", "/")).as_posix()
-        result.by_file[key].append(row["caption"])
+        result.by_file[key].append(caption)
         if split := row.get("split"):
             _set_split(result, key, split, where)
-    if not result.by_file and not result.by_tag:
+    if table.empty:
         raise InputError(f"{path}: holds no captions")
     return result
-
-
-def _rows(path: Path) -> Iterator[dict[str, str]]:
-    rows = read_csv(path, ("caption",))
-    for row in rows:
-        if ("file" in row) == ("tag" in row):
-            raise InputError(f"{path}: the header must be file,caption[,split] or tag,caption, not {','.join(row)}")
-        yield row
 
 
 def _set_split(captions: CaptionFile, key: str, split: str, where: str) -> None:

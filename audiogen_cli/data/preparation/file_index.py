@@ -1,6 +1,6 @@
 """What prep has to open a sound file for: its length and rate, the text embedded in it, its copy at 16 kHz.
 
-`FactsCache` remembers it from run to run, so that a second run opens only what is new or has changed, and one that was
+`FileIndex` remembers it from run to run, so that a second run opens only what is new or has changed, and one that was
 killed goes on where it was.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audiogen_cli.data.audio import SAMPLE_RATE, probe, read_audio, write_audio
-from audiogen_cli.data.preparation.file_metadata import read_embedded
+from audiogen_cli.data.preparation.file_metadata import read_file_metadata
 from audiogen_cli.errors import AudiogenError, InputError
 
 FORMAT_VERSION = 1
@@ -26,7 +26,7 @@ LONGEST_READ = 300.0  # seconds decoded at once, so that half an hour of 96 kHz 
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class IndexedFile:
     """What a file holds, and the size (bytes) and mtime (ns) it had then."""
 
     size: int
@@ -43,7 +43,7 @@ class Facts:
         return self.n_samples / self.sample_rate
 
 
-def find_facts(path: Path, known: Facts | None, embedded: bool, copy: Path | None) -> Facts:
+def index_file(path: Path, known: IndexedFile | None, embedded: bool, copy: Path | None) -> IndexedFile:
     """The facts of a file: the known ones if it has not changed since, else read from it.
 
     embedded: whether its text is wanted. copy: where a FLAC copy with 16 kHz in mono must be, whose rate and length are
@@ -61,8 +61,8 @@ def find_facts(path: Path, known: Facts | None, embedded: bool, copy: Path | Non
     n_samples = info.n_samples
     if copy:
         n_samples = convert(path, copy, info.duration)
-    text = read_embedded(path) if embedded else None
-    return Facts(
+    text = read_file_metadata(path) if embedded else None
+    return IndexedFile(
         size=status.st_size,
         mtime=status.st_mtime_ns,
         sample_rate=SAMPLE_RATE if copy else info.sample_rate,
@@ -87,7 +87,7 @@ def convert(path: Path, copy: Path, duration: float) -> int:
     return len(wav)
 
 
-class FactsCache:
+class FileIndex:
     """The facts of one dataset's files, by path below its root; a database that a kill leaves whole.
 
     It lies in `folder` under a name that the dataset, its root and `copies` (whether the facts are those of FLAC
@@ -102,16 +102,16 @@ class FactsCache:
             self._database = self._open()
         self._committed = time.monotonic()
 
-    def get(self, paths: Collection[str]) -> dict[str, Facts]:
+    def get(self, paths: Collection[str]) -> dict[str, IndexedFile]:
         """The known facts among those of `paths`."""
         marks = ",".join("?" * len(paths))
         rows = self._database.execute(f"SELECT * FROM facts WHERE path IN ({marks})", list(paths))
         return {
-            path: Facts(size, mtime, sample_rate, channels, n_samples, text, tuple(json.loads(words)))
+            path: IndexedFile(size, mtime, sample_rate, channels, n_samples, text, tuple(json.loads(words)))
             for path, size, mtime, sample_rate, channels, n_samples, text, words in rows
         }
 
-    def put(self, facts: Mapping[str, Facts]) -> None:
+    def put(self, facts: Mapping[str, IndexedFile]) -> None:
         """Remember facts; at the latest a second later (or on closing) they survive a kill."""
         rows = [
             (path, *(f.size, f.mtime, f.sample_rate, f.channels, f.n_samples), f.description, json.dumps(f.keywords))

@@ -25,14 +25,14 @@ _ID3_ENCODINGS = ("latin-1", "utf-16", "utf-16-be", "utf-8")
 
 
 @dataclass(frozen=True)
-class Embedded:
+class FileMetadata:
     """What a file says of itself. description: a sentence or a list of words; empty if there is none."""
 
     description: str = ""
     keywords: tuple[str, ...] = ()
 
 
-def read_embedded(path: Path) -> Embedded:
+def read_file_metadata(path: Path) -> FileMetadata:
     """Read the text in a sound file; a file without any, or one too damaged, says nothing."""
     try:
         with path.open("rb") as file:
@@ -45,10 +45,10 @@ def read_embedded(path: Path) -> Embedded:
             else:
                 fields = _soundfile_fields(path)
     except (OSError, RuntimeError):
-        return Embedded()
+        return FileMetadata()
     described = (_description(fields[name]) for name in _DESCRIPTIONS if name in fields)
     keywords = (word.strip() for name in _KEYWORDS for word in re.split("[;,]", fields.get(name, "")))
-    return Embedded(next(filter(None, described), ""), tuple(dict.fromkeys(filter(None, keywords))))
+    return FileMetadata(next(filter(None, described), ""), tuple(dict.fromkeys(filter(None, keywords))))
 
 
 def _wav_fields(file: BinaryIO) -> Iterator[tuple[str, str]]:

@@ -15,14 +15,14 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from audiogen_cli.data.datasets.dataset_folder import Item, Source, Tree, scan
+from audiogen_cli.data.datasets.dataset_folder import DatasetFolder, Source, SourceItem, scan_folder
 from audiogen_cli.data.datasets.folder import Folder
 from audiogen_cli.data.datasets.leakage import held_out_videos, hold_out
 from audiogen_cli.data.datasets.registry import SOURCES, find_source
 from audiogen_cli.data.manifest import SPLITS, Clip, Dropped, ManifestWriter, dropped_file, new_dropped, new_manifest
-from audiogen_cli.data.preparation.build_clip import Rules, examine
+from audiogen_cli.data.preparation.build_clip import ClipRules, build_clips
 from audiogen_cli.data.preparation.caption_file import CaptionFile, read_caption_file
-from audiogen_cli.data.preparation.file_index import FactsCache
+from audiogen_cli.data.preparation.file_index import FileIndex
 from audiogen_cli.data.preparation.worker_pool import Engine, Workers, start_workers
 from audiogen_cli.errors import InputError
 
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 @dataclass
-class Report:
+class PrepReport:
     """What became of one dataset. items: published; clips, hours: by split; dropped: by reason; probed: files opened.
 
     manifest is not written, and `failure` says why, if no clip is usable. terms: of the licence, one sentence.
@@ -77,7 +77,7 @@ def prepare(
     workers: int | None = None,
     engine: Engine = "processes",
     progress: Progress = lambda done, total: None,
-) -> list[Report]:
+) -> list[PrepReport]:
     """Write one manifest per dataset (each read from `<raw>/<key>`) and one for `folder`, called `name`.
 
     captions: a captions file (`data/caption_file.py`) for whichever of them it names.
@@ -110,7 +110,7 @@ def prepare(
             raise InputError(f"{captions}: names no clip of {', '.join(s.key for s, _ in sources)} ({keys}, ...)")
         total = sum(job.items.count for job in jobs)
         pool = stack.enter_context(start_workers(engine, 1 if total <= CHUNK else workers))
-        reports: list[Report] = []
+        reports: list[PrepReport] = []
         done = 0
         for job in jobs:
             report = _report(job, out)
@@ -127,37 +127,39 @@ def _list_items(source: Source, folder: Path, raw: Path, captions: CaptionFile |
     """List a dataset's items to disk. Raises InputError if its folder does not hold it."""
     if not folder.is_dir() and source.key in SOURCES:
         # an empty tree makes the source say what it looks for
-        next(source.items(Tree(folder, [], [], [])))
-    tree = scan(folder)
+        next(source.items(DatasetFolder(folder, [], [], [])))
+    tree = scan_folder(folder)
     videos, leaks = held_out_videos(source.key, tree, raw)
     warnings = list(leaks.values())
-    items: Iterable[Item | Dropped] = hold_out(source.key, source.items(tree), videos)
+    items: Iterable[SourceItem | Dropped] = hold_out(source.key, source.items(tree), videos)
     if captions:
-        items = captions.attach(items, replacing=source.guessed)
+        items = captions.attach(items, replacing=source.captions_guessed)
     spool = _Spool(_with_unnameable(source.key, items, tree))
     if spool.missing and tree.archives:
         warnings.append(f"{source.key}: {spool.missing} clips are missing; is {tree.archives[0]} unpacked?")
     return _Job(source, tree.root, {**options, "not_held_out": list(leaks)}, spool, warnings)
 
 
-def _with_unnameable(dataset: str, items: Iterable[Item | Dropped], tree: Tree) -> Iterator[Item | Dropped]:
+def _with_unnameable(
+    dataset: str, items: Iterable[SourceItem | Dropped], tree: DatasetFolder
+) -> Iterator[SourceItem | Dropped]:
     yield from items
-    for path in tree.unnameable:
+    for path in tree.non_utf8:
         yield Dropped(f"{dataset}/{path}", "", path, "bad name", "its name is not UTF-8: rename it")
 
 
 class _Spool:
     """Items on disk, in order. count: of all; missing: of those without a file."""
 
-    def __init__(self, items: Iterable[Item | Dropped]) -> None:
+    def __init__(self, items: Iterable[SourceItem | Dropped]) -> None:
         self.file: IO[bytes] = tempfile.TemporaryFile(prefix="audiogen-")  # noqa: SIM115 - closed by its user
         self.count = self.missing = 0
         for chunk in _chunks(items, CHUNK):
             pickle.dump(chunk, self.file, pickle.HIGHEST_PROTOCOL)
             self.count += len(chunk)
-            self.missing += sum(isinstance(item, Item) and item.missing for item in chunk)
+            self.missing += sum(isinstance(item, SourceItem) and item.missing for item in chunk)
 
-    def __iter__(self) -> Iterator[Item | Dropped]:
+    def __iter__(self) -> Iterator[SourceItem | Dropped]:
         self.file.seek(0)
         read = 0
         while read < self.count:
@@ -166,28 +168,28 @@ class _Spool:
             yield from chunk
 
 
-def _report(job: _Job, out: Path) -> Report:
+def _report(job: _Job, out: Path) -> PrepReport:
     key = job.source.key
-    return Report(key, out / f"{key}.parquet", job.source.terms, warnings=list(job.warnings))
+    return PrepReport(key, out / f"{key}.parquet", job.source.terms, warnings=list(job.warnings))
 
 
-def _prepare(job: _Job, cache: Path, pool: Workers, report: Report) -> Iterator[int]:
+def _prepare(job: _Job, cache: Path, pool: Workers, report: PrepReport) -> Iterator[int]:
     """Write a dataset's manifest and its list of dropped items, filling in `report`; yields the items done so far."""
     key, path = job.source.key, report.manifest
     copies = path.with_suffix(".audio").resolve() if job.options["convert"] else None
-    rules = Rules(key, job.root, job.source.license, job.options["keep_speech"], copies)
+    rules = ClipRules(key, job.root, job.source.license, job.options["keep_speech"], copies)
     leftovers = [*path.parent.glob(f".{key}.*.tmp"), *(copies.rglob(".*.tmp") if copies else ())]
     for unfinished in leftovers:  # of a run that was killed
         unfinished.unlink(missing_ok=True)
     metadata = {"dataset": key, "root": copies or job.root, "options": job.options}
     with (
-        closing(FactsCache(cache, key, job.root, copies is not None)) as facts,
+        closing(FileIndex(cache, key, job.root, copies is not None)) as facts,
         new_dropped(dropped_file(path)) as drop,
         new_manifest(path, metadata) as manifest,
     ):
         chunks = _chunks(job.items, CHUNK_COPIES if copies else CHUNK)
         tasks = ((chunk, rules, facts.get(_paths(chunk))) for chunk in chunks)
-        for results, learnt in pool.map(examine, tasks):
+        for results, learnt in pool.map(build_clips, tasks):
             facts.put(learnt)
             report.probed += len(learnt)
             for result in results:
@@ -199,7 +201,9 @@ def _prepare(job: _Job, cache: Path, pool: Workers, report: Report) -> Iterator[
             report.failure = f"{key}: no clip is usable ({why}); see {dropped_file(path)}"
 
 
-def _enter(result: Clip | Dropped, manifest: ManifestWriter, drop: Callable[[Dropped], None], report: Report) -> None:
+def _enter(
+    result: Clip | Dropped, manifest: ManifestWriter, drop: Callable[[Dropped], None], report: PrepReport
+) -> None:
     """Write a result down and count it."""
     if isinstance(result, Clip) and result.id in manifest.ids:
         result = Dropped(result.id, result.split, result.path, "duplicate", "another clip has this id")
@@ -213,8 +217,8 @@ def _enter(result: Clip | Dropped, manifest: ManifestWriter, drop: Callable[[Dro
         report.dropped[result.reason] = report.dropped.get(result.reason, 0) + 1
 
 
-def _paths(chunk: Sequence[Item | Dropped]) -> list[str]:
-    return [item.path for item in chunk if isinstance(item, Item) and not item.missing]
+def _paths(chunk: Sequence[SourceItem | Dropped]) -> list[str]:
+    return [item.path for item in chunk if isinstance(item, SourceItem) and not item.missing]
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

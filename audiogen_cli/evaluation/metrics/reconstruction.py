@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from audiogen_cli.data.loudness import NO_SIGNAL
 from audiogen_cli.errors import InputError
 
-SILENT_RMS = 1e-5  # -100 dBFS; a target below it has no signal to compare noise with
 MEL_WINDOWS = (512, 1024, 2048)  # samples, hop a quarter
 N_MELS = 64
 MEL_FLOOR = 1e-5  # of full scale, -100 dB: what lies below it is silence to both sides
@@ -58,7 +58,7 @@ def si_snr(target: np.ndarray, estimate: np.ndarray) -> float:
     g = target.astype(np.float64) - target.mean(dtype=np.float64)
     e = estimate.astype(np.float64) - estimate.mean(dtype=np.float64)
     energy = float(g @ g)
-    if energy <= len(g) * SILENT_RMS**2:
+    if energy <= len(g) * NO_SIGNAL**2:
         return math.nan
     projection = (e @ g) / energy * g
     signal, noise = float(projection @ projection), float(((e - projection) ** 2).sum())
@@ -98,9 +98,9 @@ def visqol(target: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float:
     """
     import soxr
 
-    if np.sqrt(np.mean(np.square(target, dtype=np.float64))) <= SILENT_RMS:
+    if np.sqrt(np.mean(np.square(target, dtype=np.float64))) <= NO_SIGNAL:
         return math.nan
-    if np.sqrt(np.mean(np.square(estimate, dtype=np.float64))) <= SILENT_RMS:
+    if np.sqrt(np.mean(np.square(estimate, dtype=np.float64))) <= NO_SIGNAL:
         return VISQOL_WORST
     sounds = (soxr.resample(wav, sample_rate, VISQOL_RATE) for wav in (target, estimate))
     target, estimate = (np.clip(wav, -VISQOL_PEAK, VISQOL_PEAK) for wav in sounds)

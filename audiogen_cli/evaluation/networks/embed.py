@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from audiogen_cli.data.audio import measure
+from audiogen_cli.data.loudness import measure
 from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.audio_sources import Sound
 from audiogen_cli.evaluation.config import Progress

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from audiogen_cli.data.json_file import read_json
+from audiogen_cli.data.tables import read_json
 from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.report.audio import Budget, Sounds
 from audiogen_cli.evaluation.report.parts import (

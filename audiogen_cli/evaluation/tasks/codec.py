@@ -22,7 +22,7 @@ from audiogen_cli.evaluation.references import (
     limit_clips,
     load_references,
 )
-from audiogen_cli.lm.training.preflight import codec_folder
+from audiogen_cli.model_folder import find_codec
 
 if TYPE_CHECKING:
     from audiogen_cli.codec.model import AudioCodec
@@ -44,7 +44,7 @@ class Reconstructor:
         """Load a codec folder, or the codec of a language model's folder. Raises InputError if it is unusable."""
         from audiogen_cli.codec.model import AudioCodec
 
-        folder, where = codec_folder(model), choose_device(device)
+        folder, where = find_codec(model), choose_device(device)
         return cls(AudioCodec.load(folder, where), str(where))
 
     def __call__(self, recording: Recording) -> tuple[np.ndarray, int]:

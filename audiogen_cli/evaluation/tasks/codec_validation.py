@@ -13,6 +13,7 @@ from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.codec.quantizer import VectorQuantizer
 from audiogen_cli.codec.train import ValidationReport
 from audiogen_cli.data.audio import write_audio
+from audiogen_cli.data.loudness import LOST_OUTPUT_DB, NO_SIGNAL
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.metrics import reconstruction as signal
@@ -27,7 +28,6 @@ COLLAPSED_USAGE = 0.5  # share of a codebook that occurs at all
 ENOUGH_CODES = 10  # codes seen per code of the codebook, before usage means anything
 POINT = 0.02  # spread of a codebook over its vectors' length: below it the latents are one point
 CLOSE = 0.3  # share of the latents' variance that Q loses: below it few codes suffice for them
-SILENT_DB = -30.0  # level of the output beside its original
 SHIFT_GAIN_DB = 1.0  # what alignment may gain before the output counts as shifted
 
 
@@ -80,7 +80,7 @@ def _has_visqol() -> bool:
 def _level(wav: np.ndarray, decoded: np.ndarray) -> float:
     """Level of a reconstruction beside its original in dB; NaN for a silent original."""
     before, after = (float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))) for x in (wav, decoded))
-    return 20 * math.log10(max(after, 1e-10) / before) if before > signal.SILENT_RMS else math.nan
+    return 20 * math.log10(max(after, 1e-10) / before) if before > NO_SIGNAL else math.nan
 
 
 def _explain_collapse(codec: AudioCodec, k: int, used: float, wav: np.ndarray) -> str:
@@ -111,7 +111,7 @@ def _error(codec: AudioCodec, wav: np.ndarray) -> float:
 
 def _explain_output(losses: Losses, level: float, metrics: dict[str, float], usage: signal.CodeUsage) -> list[str]:
     warnings = []
-    if level < SILENT_DB:
+    if level < LOST_OUTPUT_DB:
         same = max(usage.perplexity) < 2
         cause = "all sounds get the same code" if same else "the decoder gives nothing for codes that differ"
         mend = "see the codebooks" if same else "raise losses.mel and losses.time beside the others, or lower lr"

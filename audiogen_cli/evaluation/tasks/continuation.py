@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from audiogen_cli.devices import is_main_process
 from audiogen_cli.errors import AudiogenError
 from audiogen_cli.evaluation.audio_sources import CodecSound, FileSound, PromptedSound, Sound
 from audiogen_cli.evaluation.config import PROMPT_TEXTS, EvalConfig, Findings, Progress, Skipped
@@ -40,8 +41,10 @@ from audiogen_cli.evaluation.tasks.derangement import derangement
 from audiogen_cli.evaluation.tasks.generate_clips import load, make, seed_of, settings_of
 from audiogen_cli.evaluation.tasks.generation import INTERVALS, load_chosen
 from audiogen_cli.evaluation.tasks.score_table import CODEC, SHUFFLED
-from audiogen_cli.lm.generation.requests import Job
-from audiogen_cli.training.launch import is_main_process
+from audiogen_cli.lm.generation.requests import GenerationRequest
+
+if TYPE_CHECKING:
+    from audiogen_cli.lm.generation.generator import Generator
 
 WHOLE, CONTINUATION = "whole", "continuation"
 MIN_LEFT = 0.1  # seconds to generate at least
@@ -78,9 +81,7 @@ def evaluate_continuation(config: EvalConfig, progress: Progress) -> Findings | 
     failed: dict[int, str] = {}
     reused = 0
     for cell in cells:
-        jobs = [
-            _job(cell, index, references, others, generator.sample_rate, config) for index in range(len(references))
-        ]
+        jobs = [_job(cell, index, references, others, generator, config) for index in range(len(references))]
         made = make(jobs, generator, config, progress)
         failed, reused = {**made.failed, **failed}, reused + made.reused
     if not main:
@@ -252,16 +253,21 @@ def _long_enough(references: Sequence[Reference], seconds: float) -> tuple[list[
 
 
 def _job(
-    cell: Cell, index: int, references: Sequence[Reference], others: np.ndarray, sample_rate: int, config: EvalConfig
-) -> Job:
+    cell: Cell,
+    index: int,
+    references: Sequence[Reference],
+    others: np.ndarray,
+    generator: Generator,
+    config: EvalConfig,
+) -> GenerationRequest:
     reference = references[index]
     text = {"src": reference.text, "none": None, "rnd": references[others[index]].text}[cell.text]
-    return Job(
-        output=_path(cell, reference, config),
-        text=text,
-        seed=seed_of(f"{reference.id}/{cell.folder}", config.seed),
-        duration=reference.recording.length,
-        settings=config.settings,
-        prompt_audio=reference.recording.first(cell.prompt_seconds).read(sample_rate),
-        extra={"continues": reference.id, "prompt_seconds": cell.prompt_seconds},
+    return GenerationRequest(
+        text,
+        seed_of(f"{reference.id}/{cell.folder}", config.seed),
+        reference.recording.length,
+        generator.sampling.override(config.sampling),
+        reference.recording.first(cell.prompt_seconds).read(generator.sample_rate),
+        _path(cell, reference, config),
+        {"continues": reference.id, "prompt_seconds": cell.prompt_seconds},
     )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audiogen_cli.evaluation.config import EvalConfig, Progress, Skipped
 from audiogen_cli.evaluation.references import MAX_DURATION, Reference
-from audiogen_cli.lm.generation.requests import Job
+from audiogen_cli.lm.generation.requests import GenerationRequest
 from audiogen_cli.model_folder import find_model
 
 if TYPE_CHECKING:
@@ -56,28 +56,26 @@ def load(config: EvalConfig) -> Generator:
     return load_generator(find_model(config.model), config.device, config.dtype)
 
 
-def make(jobs: Sequence[Job], generator: Generator, config: EvalConfig, progress: Progress) -> Made:
+def make(jobs: Sequence[GenerationRequest], generator: Generator, config: EvalConfig, progress: Progress) -> Made:
     """Generate the jobs whose files are not there yet, in all processes of an accelerate launch.
 
     A file is kept if its sidecar (`<name>.json`) agrees with what is asked for now.
     """
-    from audiogen_cli.lm.generation.writer import agree, find_finished, render_shared
+    from audiogen_cli.lm.generation.writer import RenderOptions, find_finished, write_sounds
 
-    finished = find_finished(jobs, generator.sampling, generator.fingerprint, generator.sample_rate)
-    # Agreed on: another process may already see a file that the first has written.
-    todo = agree([index for index in range(len(jobs)) if index not in finished])
-    failed: dict[int, str] = {}
-    outcomes = render_shared(generator, [jobs[index] for index in todo], config.batch_size, sidecars=True)
-    for done, outcome in enumerate(outcomes, 1):
-        progress(done, len(todo))
-        if outcome.failure is not None:
-            failed[todo[outcome.index]] = outcome.failure
-    return Made(failed, len(jobs) - len(todo))
+    finished = find_finished(jobs, generator.fingerprint, generator.sample_rate)
+    options, failed = RenderOptions(config.batch_size, sidecars=True), dict[int, str]()
+    made = (rendered for rendered in write_sounds(generator, jobs, options, finished) if not rendered.kept)
+    for done, rendered in enumerate(made, 1):
+        progress(done, len(jobs) - len(finished))
+        if rendered.failure is not None:
+            failed[rendered.index] = rendered.failure
+    return Made(failed, len(finished))
 
 
 def settings_of(generator: Generator, config: EvalConfig) -> dict[str, Any]:
     """What generated sounds depend on."""
-    sampling = asdict(config.settings.over(generator.sampling))
+    sampling = generator.sampling.override(config.sampling).describe()
     return {"model_fingerprint": generator.fingerprint, "sampling": sampling}
 
 
@@ -86,12 +84,11 @@ def seed_of(clip_id: str, seed: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{clip_id}".encode()).digest()[:4], "big") >> 1
 
 
-def _job(reference: Reference, generator: Generator, config: EvalConfig) -> Job:
-    limits = (reference.recording.duration, MAX_DURATION, generator.max_duration)
-    return Job(
+def _job(reference: Reference, generator: Generator, config: EvalConfig) -> GenerationRequest:
+    return GenerationRequest(
+        reference.text,
+        seed_of(reference.id, config.seed),
+        min(reference.recording.duration or MAX_DURATION, MAX_DURATION),
+        generator.sampling.override(config.sampling),
         output=config.out / "generated" / f"{reference.name}.wav",
-        text=reference.text,
-        seed=seed_of(reference.id, config.seed),
-        duration=min(limit for limit in limits if limit is not None),
-        settings=config.settings,
     )

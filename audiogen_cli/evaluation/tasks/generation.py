@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from audiogen_cli.data.audio import LOSSLESS_SUFFIXES
+from audiogen_cli.devices import is_main_process
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.evaluation.config import EvalConfig, Findings, Progress, Skipped
 from audiogen_cli.evaluation.metrics.frechet import FEW_CLIPS
@@ -43,7 +45,6 @@ from audiogen_cli.evaluation.tasks.score_table import (
     SILENCE,
     Rows,
 )
-from audiogen_cli.training.launch import is_main_process
 
 Recordings = list[tuple[str, Recording]]  # ids and recordings of the generated clips
 INTERVALS = {
@@ -214,7 +215,7 @@ def _warnings(rows: Rows, references: Sequence[Reference], recordings: Recording
     n, silent = len(rows.generated_ids), rows.near_silent(GENERATED)
     paths = [recording.path for _, recording in recordings]
     rates = sample_rates([*(reference.recording.path for reference in references), *paths])
-    lossy = sum(path.suffix.lower() in (".mp3", ".ogg", ".opus", ".m4a") for path in paths)
+    lossy = sum(path.suffix.lower() not in LOSSLESS_SUFFIXES for path in paths)
     fad, few, windows, dim = rows.networks.embedding, False, 0, 0
     if fad is not None:
         sides = [rows.embeddings(name, fad) for name in (REFERENCE, GENERATED)]

@@ -1,197 +1,193 @@
-"""Decoding on a CPU: samples side by side, each at its own position; where one ends, the next begins."""
+"""Continuous batching: sequences side by side, each at its own position; where one ends, the next begins."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from audiogen_cli.lm.config import LMConfig, Sampling
-from audiogen_cli.lm.decoding.cpu_step import BLOCK, CpuStep, Past
+from audiogen_cli.lm.config import LMConfig
+from audiogen_cli.lm.decoding.backend import Backend
 from audiogen_cli.lm.decoding.requests import (
-    TEXT_BUCKET,
     UNKNOWN,
-    Job,
+    DecodingRequest,
     Window,
-    additive,
+    count_text_columns,
     lay_out,
-    text_columns,
+    list_windows,
+    max_delay,
     window_steps,
-    windows,
 )
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.sampling import SamplingRows, guide, sample
 from audiogen_cli.lm.streams import undelay
-from audiogen_cli.lm.transformer import KVCache, TextMemory, sinusoidal_positions
+from audiogen_cli.lm.transformer import sinusoidal_positions
 
-
-@dataclass
-class _Row:
-    """A sample's way through the model: with its text, or for guidance without."""
-
-    prefix: Tensor  # [L, d], what lies before the audio; L may be 0
-    memories: list[TextMemory | None]  # of every layer
+KV_BUCKET = 512  # recorded steps attend to a multiple of so many positions
 
 
 @dataclass
 class _Slot:
-    """A sample that is being decoded."""
+    """A place in the batch, with the sequence that is being decoded there."""
 
-    number: int  # of its job
-    job: Job
-    rows: list[_Row]
+    number: int  # of its request
+    request: DecodingRequest
+    prefixes: list[Tensor]  # what precedes the audio in each of its rows: [L, d], L may be 0
     windows: list[Window]  # this one and those to come
     at: int  # the step to be read next
 
     @property
-    def local(self) -> int:
-        """The same, counted from the window's start."""
-        return self.at - self.windows[0].start
+    def length(self) -> int:
+        """Positions of its longest row, with the one to be read next."""
+        return max(map(len, self.prefixes)) + self.at - self.windows[0].start + 1
 
 
-class CpuLane:
-    """Up to n samples side by side, in slots: R rows, those with text, then for guidance those without.
+class ContinuousBatch:
+    """n sequences side by side, in slots: R rows, those with text, then for guidance those without (or a negative one).
 
-    Every slot has its own position, and whatever is done for one alone (text, prompt, windows) is done alone: so its
-    numbers are the same bit for bit in any company.
+    Every slot has its own position, and whatever is computed for one alone (text, prompt, windows) is computed alone:
+    so on a CPU its numbers are the same bit for bit whatever is decoded beside it.
     """
 
-    def __init__(self, model: AudioLanguageModel, dtype: torch.dtype, jobs: Sequence[Job], n_slots: int) -> None:
-        """model: packed. dtype: of keys and values. jobs: all guided or none, decoded in this order."""
-        self.model, self.jobs = model, jobs
+    def __init__(
+        self,
+        backend: type[Backend],
+        model: AudioLanguageModel,
+        cache_dtype: torch.dtype,
+        requests: Sequence[DecodingRequest],
+        n_slots: int,
+    ) -> None:
+        """model: as the backend's `load` left it. requests: all guided or none, decoded in this order."""
         config: LMConfig = model.config
-        self.config, self.late = config, max(config.stream_delays)
-        self.n_slots, self.copies = n_slots, 1 + jobs[0].guided
-        self.n_rows, self.n_frames = n_slots * self.copies, max(job.n_frames for job in jobs)
-        n_text = max(map(text_columns, jobs))
-        n_columns = n_text * config.text_prefix + min(window_steps(config), self.n_frames + self.late)
-        self.positions = sinusoidal_positions(torch.arange(n_columns), config.dim)
-        shape = config.n_layers, self.n_rows, config.n_heads
-        size = config.dim // config.n_heads
-        self.past = Past(*shape, n_columns, size, dtype, BLOCK)
-        self.texts = Past(*shape, n_text, size, dtype, TEXT_BUCKET)
-        self.step = CpuStep(model, self.n_rows)
-        self.delays = torch.tensor(config.stream_delays)[:, None]  # [K, 1]
+        self.config, self.model, self.n_slots = config, model, n_slots
+        self.device, self.dtype = model.null_text.device, model.null_text.dtype
+        self.max_delay, self.n_copies = max_delay(config), 1 + requests[0].guided
+        n_steps = max(request.n_frames for request in requests) + self.max_delay
+        n_text = max(map(count_text_columns, requests))
+        n_columns = n_text * config.text_prefix + min(window_steps(config), n_steps)
+        self.n_columns = -(-n_columns // 8) * 8  # GPUs attend faster to a mask of such a length
+        self.backend = backend(model, n_slots * self.n_copies, self.n_columns, n_text, cache_dtype)
+        # On the device, changed in place only: a recorded step goes on reading them.
+        columns = torch.arange(self.n_columns, device=self.device)
+        self.positions = sinusoidal_positions(columns, config.dim).to(self.dtype)
+        self.delays = torch.tensor(config.stream_delays, device=self.device)[:, None]  # [K, 1]
         # An empty slot goes on reading its first step, and nothing of what follows is unknown.
-        self.steps = torch.full((n_slots, config.n_q, 1 + self.n_frames + self.late), config.special_token)
-        self.uniforms = torch.zeros(self.steps.shape)
+        self.steps = torch.full((n_slots, config.n_q, 1 + n_steps), config.special_token, device=self.device)
+        self.uniforms = torch.zeros(self.steps.shape, device=self.device)
+        # Of each slot: the step to be read next, the window's first, and whether it moves on.
+        self.at, self.start, self.active = torch.zeros(3, n_slots, dtype=torch.long, device=self.device)
+        self.n_prefix = torch.zeros(self.n_copies * n_slots, dtype=torch.long, device=self.device)  # of each row
+        self.sampling = SamplingRows.empty(n_slots, self.device)
         self.slots: list[_Slot | None] = [None] * n_slots
-        self.waiting = iter(enumerate(jobs))
-        for slot in range(n_slots):
-            self._start_next(slot)
+        self.waiting = iter(enumerate(requests))
+        for index in range(n_slots):
+            self._start_next(index)
 
     def run(self) -> Iterator[tuple[int, Tensor]]:
-        """Decode all jobs; yields (number of the job, codes [K, T]) as they end."""
+        """Decode all requests; yield (number of the request, codes [K, T]) as they end."""
+        advance = self._record()
         while any(self.slots):
-            self.advance()
+            self._step(advance)
             for index, slot in enumerate(self.slots):
                 if slot is not None and not slot.windows:
-                    yield slot.number, self.codes(0, slot.job.n_frames, index)
+                    yield slot.number, self.read_codes(0, slot.request.n_frames, index)
                     self._start_next(index)
 
-    def decode(self) -> Iterator[int]:
-        """Predict step after step; yields how many of the first job's frames are decided, to its end."""
+    def run_single(self) -> Iterator[int]:
+        """Decode the first request; yield how many of its frames are decided: the prompt's, then after every step."""
         slot = self.slots[0]
         assert slot is not None
-        yield slot.job.n_prompt
+        yield slot.request.n_prompt
+        advance = self._record()
         while slot.windows:
-            self.advance()
-            yield max(slot.job.n_prompt, slot.at - self.late)
+            self._step(advance)
+            yield max(slot.request.n_prompt, slot.at - self.max_delay)
 
-    def codes(self, start: int, end: int, slot: int = 0) -> Tensor:
-        """[K, end - start]: the frames start … end - 1 of the sample in a slot, which must be decided."""
-        steps = self.steps[slot : slot + 1, :, start : 1 + end + self.late]
-        return undelay(steps, self.config.stream_delays)[0]
+    def read_codes(self, start: int, end: int, slot: int = 0) -> Tensor:
+        """Return the decided frames start … end - 1 of a slot's sequence: [K, end - start], on the CPU."""
+        steps = self.steps[slot : slot + 1, :, start : 1 + end + self.max_delay]
+        return undelay(steps, self.config.stream_delays)[0].cpu()
 
-    def advance(self) -> None:
-        """Read a step of every sample, and decide what is unknown of its next one."""
-        at = torch.tensor([slot.at if slot else 0 for slot in self.slots])[:, None, None]
-        local = torch.tensor([slot.local if slot else 0 for slot in self.slots])[:, None, None]
-        at = at.expand(-1, self.config.n_q, -1)  # [n, K, 1]
+    def _record(self) -> Callable[[int], None]:
+        """Return `_advance`, on CUDA as a step to be recorded. Not kept: the batch would outlive its use."""
+        if self.device.type != "cuda":
+            return self._advance
+        from audiogen_cli.lm.decoding.cuda_graphs import RecordedStep
+
+        return RecordedStep(self._advance)
+
+    def _step(self, advance: Callable[[int], None]) -> None:
+        kv_length = max(slot.length for slot in self.slots if slot)
+        if self.device.type == "cuda":
+            kv_length = min(self.n_columns, -(-kv_length // KV_BUCKET) * KV_BUCKET)
+        advance(kv_length)
+        for index, slot in enumerate(self.slots):
+            if slot is None:
+                continue
+            slot.at += 1
+            if slot.at == slot.windows[0].end:
+                slot.windows.pop(0)
+                if slot.windows:
+                    self._enter_window(index, slot)
+
+    def _advance(self, kv_length: int) -> None:
+        """Read a step of every sequence, and decide what is unknown of its next one. kv_length: see `Backend.step`."""
+        at = self.at[:, None, None].expand(-1, self.config.n_q, -1)  # [n, K, 1]
+        local = self.at - self.start
         # Frames before the window are hidden behind the special token, as before the start of a clip.
-        tokens = self.steps.gather(2, at).masked_fill_(local <= self.delays, self.config.special_token)
-        logits = self._read(tokens)
+        hidden = local[:, None, None] <= self.delays
+        tokens = self.steps.gather(2, at).masked_fill_(hidden, self.config.special_token)
+        logits = self._compute_logits(tokens, self.n_prefix + local.repeat(self.n_copies), kv_length)
         at = at + 1
         drawn = sample(logits, self.sampling, self.uniforms.gather(2, at)[..., 0])
         following = self.steps.gather(2, at)
         self.steps.scatter_(2, at, torch.where(following == UNKNOWN, drawn[..., None], following))
-        for index, slot in enumerate(self.slots):
-            if slot is not None:
-                self._move_on(index, slot)
+        self.at += self.active
 
-    def _read(self, tokens: Tensor) -> Tensor:
-        """tokens: [n, K, 1], each sample's present step. Returns guided logits [n, K, V] for the next one."""
-        columns = [0] * self.n_rows
-        for index, slot in enumerate(self.slots):
-            for copy, row in enumerate(slot.rows if slot else ()):
-                columns[copy * self.n_slots + index] = len(row.prefix) + (slot.local if slot else 0)
-        self.past.begin(columns)
-        x = self.model.embedding(tokens)[:, 0].repeat(self.copies, 1) + self.positions[columns]  # [R, d]
-        logits = self.step(x, self.past, self.texts)
-        if self.copies == 1:
+    def _compute_logits(self, tokens: Tensor, positions: Tensor, kv_length: int) -> Tensor:
+        """tokens: [n, K, 1], each sequence's step; positions: [R]. Returns guided logits [n, K, V] for the next one."""
+        x = self.model.embedding(tokens)[:, 0].repeat(self.n_copies, 1) + self.positions[positions]  # [R, d]
+        logits = self.backend.step(x, positions, kv_length)
+        if self.n_copies == 1:
             return logits
         with_text, without = logits.float().chunk(2)
         return guide(with_text, without, self.sampling.guidance)
 
-    def _move_on(self, index: int, slot: _Slot) -> None:
-        slot.at += 1
-        if slot.at == slot.windows[0].end:
-            slot.windows.pop(0)
-            if slot.windows:
-                self._enter_window(index, slot)
-
     def _start_next(self, index: int) -> None:
-        """Put the next job into a slot; with none left the slot stays empty."""
-        number, job = next(self.waiting, (0, None))
+        """Put the next request into a slot; with none left the slot stays empty."""
+        number, request = next(self.waiting, (0, None))
+        rows = [copy * self.n_slots + index for copy in range(self.n_copies)]
         self.slots[index] = None
         self.steps[index] = self.config.special_token
-        for copy in range(self.copies):
-            self.past.clear(copy * self.n_slots + index)
-        if job is not None:
-            steps, numbers = lay_out(self.config, job, job.n_frames)
-            self.steps[index, :, : steps.shape[2]], self.uniforms[index, :, : steps.shape[2]] = steps[0], numbers[0]
-            rows = [self._read_text(text) for text in (job.text, None)[: self.copies]]
-            slot = _Slot(number, job, rows, windows(self.config, job.n_prompt, job.n_frames), 0)
-            self.slots[index] = slot
-            for copy, row in enumerate(rows):
-                layers = [(memory.key[0], memory.value[0]) for memory in row.memories if memory]
-                if layers:
-                    self.texts.fill(copy * self.n_slots + index, layers)
-            self._enter_window(index, slot)
-        settings = [slot.job.sampling if slot else Sampling() for slot in self.slots]
-        self.sampling = SamplingRows.stack(settings, torch.device("cpu"))
-
-    def _read_text(self, text: Tensor | None) -> _Row:
-        """text: [L, D], or None for no text."""
-        vectors = torch.zeros(1, 1, self.config.text_width) if text is None or not len(text) else text[None].float()
-        mask = torch.full(vectors.shape[:2], text is not None and len(text) > 0)
-        vectors, mask = self.model.project_text(vectors, mask)
-        return _Row(vectors[0, : vectors.shape[1] * self.config.text_prefix], self.model.remember_text(vectors, mask))
+        for state in (self.at, self.start, self.active):
+            state[index] = 0
+        self.n_prefix[rows] = 0
+        if request is None:
+            for row in rows:
+                self.backend.clear(row)
+            return
+        steps, numbers = lay_out(self.config, request)
+        self.steps[index, :, : steps.shape[1]], self.uniforms[index, :, : steps.shape[1]] = steps, numbers
+        self.sampling.set(index, request.sampling)
+        self.active[index] = 1
+        texts = (request.vectors, request.negative)[: self.n_copies]
+        prefixes = [self.backend.prepare(row, text) for row, text in zip(rows, texts, strict=True)]
+        self.n_prefix[rows] = torch.tensor([len(prefix) for prefix in prefixes], device=self.device)
+        slot = _Slot(number, request, prefixes, list_windows(self.config, request.n_prompt, request.n_frames), 0)
+        self.slots[index] = slot
+        self._enter_window(index, slot)
 
     def _enter_window(self, index: int, slot: _Slot) -> None:
-        """Read what is known of the slot's first window; its past begins anew."""
+        """Read what is known of the slot's first window; its caches begin anew."""
         window = slot.windows[0]
-        slot.at = window.known
-        inputs = self.steps[index : index + 1, :, window.start : window.known]
-        hidden = torch.arange(slot.local) <= self.delays  # [K, S]
+        slot.at = window.n_prefilled
+        self.at[index], self.start[index] = window.n_prefilled, window.start
+        inputs = self.steps[index : index + 1, :, window.start : window.n_prefilled]
+        hidden = torch.arange(inputs.shape[2], device=self.device) <= self.delays  # [K, S]
         audio = self.model.embedding(inputs.masked_fill(hidden, self.config.special_token))  # [1, S, d]
-        for copy, row in enumerate(slot.rows):
-            x = torch.cat([row.prefix[None], audio], dim=1)
+        for copy, prefix in enumerate(slot.prefixes):
+            x = torch.cat([prefix[None], audio], dim=1)
             if x.shape[1]:
-                self.past.fill(copy * self.n_slots + index, self._prefill(x, row.memories))
-
-    def _prefill(self, x: Tensor, memories: Sequence[TextMemory | None]) -> list[tuple[Tensor, Tensor]]:
-        """x: [1, C, d], embeddings of one row's first C positions. Returns every layer's keys and values, [H, C, E]."""
-        n_columns, dim = x.shape[1:]
-        column = torch.arange(n_columns)
-        mask = additive(column[:, None] >= column, x.dtype)
-        x = x + self.positions[:n_columns]
-        shape = 1, self.config.n_heads, n_columns, dim // self.config.n_heads
-        layers = []
-        for block, memory in zip(self.model.blocks, memories, strict=True):
-            cache = KVCache(x.new_empty(shape), x.new_empty(shape))
-            x = block(x, memory, cache, 0, mask)
-            layers.append((cache.key[0], cache.value[0]))
-        return layers
+                self.backend.prefill(copy * self.n_slots + index, x + self.positions[: x.shape[1]])

@@ -7,25 +7,25 @@ from collections.abc import Callable
 import torch
 
 
-class Replay:
-    """Runs step(reach); on CUDA it is recorded once for each reach and then replayed, without the CPU in between.
+class RecordedStep:
+    """Runs step(kv_length); recorded once for each kv_length and then replayed, without the CPU in between.
 
-    step's shapes may depend on `reach` only, and it must read and write the same tensors every time.
+    The step's shapes may depend on kv_length only, and it must read and write the same tensors every time.
     """
 
-    def __init__(self, step: Callable[[int], None], device: torch.device) -> None:
-        self.step, self.device = step, device
-        self.reach = -1
-        self.graph: torch.cuda.CUDAGraph | None = None
+    def __init__(self, step: Callable[[int], None]) -> None:
+        self.step = step
+        self.graphs: dict[int, torch.cuda.CUDAGraph | None] = {}  # None: has run once, plainly
 
-    def __call__(self, reach: int) -> None:
+    def __call__(self, kv_length: int) -> None:
         """Run one step."""
-        if self.device.type != "cuda" or reach != self.reach:  # the first one plainly: libraries set themselves up
-            self.graph, self.reach = None, reach
-            self.step(reach)
+        if kv_length not in self.graphs:  # the first time plainly: libraries set themselves up
+            self.graphs[kv_length] = None
+            self.step(kv_length)
             return
-        if self.graph is None:
-            self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):  # records, runs nothing
-                self.step(reach)
-        self.graph.replay()
+        graph = self.graphs[kv_length]
+        if graph is None:
+            graph = self.graphs[kv_length] = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):  # records, runs nothing
+                self.step(kv_length)
+        graph.replay()

@@ -1,4 +1,4 @@
-"""What the lanes decode: a sample's job, how its steps are laid out, and the windows they are read in."""
+"""What a batch decodes: a request for a sequence of codes, its steps, and the windows in which they are read."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from audiogen_cli.lm.config import LMConfig, Sampling
 from audiogen_cli.lm.sampling import uniforms
 from audiogen_cli.lm.streams import delay
 
-TEXT_BUCKET = 16  # texts are padded to a multiple of so many positions
+TEXT_BUCKET = 16  # text caches hold a multiple of so many positions
 UNKNOWN = -1  # a code still to be predicted
 
 
 @dataclass(frozen=True)
-class Job:
-    """One sample to decode."""
+class DecodingRequest:
+    """One sequence of codes to decode."""
 
-    text: Tensor | None  # [L, D], the encoder's vectors; None: without text
+    vectors: Tensor | None  # [L, D], the text's; None: without text
     n_frames: int  # T, with the prompt's
     seed: int
     sampling: Sampling = field(default_factory=Sampling)
-    prompt: Tensor | None = None  # [K, P] codes to go on from, P < T
+    prompt: Tensor | None = None  # [K, P] codes to continue, P < T
+    negative: Tensor | None = None  # [L, D], the vectors that guidance steers away from; None: no text
 
     @property
     def n_prompt(self) -> int:
@@ -32,69 +33,68 @@ class Job:
 
     @property
     def guided(self) -> bool:
-        """Whether a row without text is needed beside the one with it."""
-        return self.text is not None and self.sampling.guidance != 1
+        """True if guidance needs a second row: one without text, or with the negative one."""
+        return self.sampling.guidance != 1 and not (self.vectors is None and self.negative is None)
 
 
 @dataclass(frozen=True)
 class Window:
-    """Steps that are decoded with one cache: known + 1 … end, from start on as if the clip began there."""
+    """Steps that are decoded with one KV cache: n_prefilled + 1 … end, as if the clip began at `start`."""
 
     start: int
-    known: int  # steps start … known are read at once
+    n_prefilled: int  # steps start … n_prefilled are read at once
     end: int
 
 
+def max_delay(config: LMConfig) -> int:
+    """Return how many steps the latest stream comes late."""
+    return max(config.stream_delays)
+
+
 def window_steps(config: LMConfig) -> int:
-    """The most steps read before the cache is rebuilt: the longest window of the training."""
-    return config.max_frames + max(config.stream_delays)
+    """Return the most steps read before the cache is rebuilt: the longest window of the training."""
+    return config.max_frames + max_delay(config)
 
 
-def windows(config: LMConfig, n_prompt: int, n_frames: int) -> list[Window]:
-    """How a sample of n_frames, n_prompt of them given, is decoded.
+def list_windows(config: LMConfig, n_prompt: int, n_frames: int) -> list[Window]:
+    """List the windows in which a sequence of n_frames, n_prompt of them given, is decoded.
 
-    ours: beyond the trained window, its younger half is read again, all at once, as the past of the next one: keys
-    hold positions, so those of the old cache are of no use. The rule looks at no duration, so that a sample decodes
+    # ours: beyond the trained window, its younger half is read again, all at once, as the past of the next one: keys
+    hold positions, so those of the old cache are of no use. The rule looks at no duration, so that a sequence decodes
     the same beside longer ones.
     """
-    last = n_frames + max(config.stream_delays)
+    last = n_frames + max_delay(config)
     found = []
-    start, known = 0, n_prompt  # steps up to `known` hold all they can before decoding
-    while known < last:
-        if known - start >= window_steps(config):
-            start = known - max(1, config.max_frames // 2)
+    start, n_prefilled = 0, n_prompt  # steps up to n_prefilled hold all they can before decoding
+    while n_prefilled < last:
+        if n_prefilled - start >= window_steps(config):
+            start = n_prefilled - max(1, config.max_frames // 2)
         end = min(last, start + window_steps(config))
-        found.append(Window(start, known, end))
-        known = end
+        found.append(Window(start, n_prefilled, end))
+        n_prefilled = end
     return found
 
 
 def count_frames(config: LMConfig, n_prompt: int, n_frames: int) -> tuple[int, int]:
-    """What decoding such a sample costs: (steps decoded one by one, frames read again where the window slides)."""
-    found = windows(config, n_prompt, n_frames)
-    return sum(each.end - each.known for each in found), sum(each.known - each.start for each in found[1:])
+    """Count the work of a sequence: (steps decoded one by one, frames read again where the window slides)."""
+    found = list_windows(config, n_prompt, n_frames)
+    return sum(each.end - each.n_prefilled for each in found), sum(each.n_prefilled - each.start for each in found[1:])
 
 
-def text_columns(job: Job) -> int:
-    """Columns that a job's text is padded to."""
-    n_text = 1 if job.text is None else max(1, len(job.text))
+def count_text_columns(request: DecodingRequest) -> int:
+    """Return the positions that a text cache holds for a request's texts."""
+    n_text = max([1, *(len(each) for each in (request.vectors, request.negative) if each is not None)])
     return -(-n_text // TEXT_BUCKET) * TEXT_BUCKET
 
 
-def lay_out(config: LMConfig, job: Job, n_frames: int) -> tuple[Tensor, Tensor]:
-    """A sample's steps and its random numbers, each at the step that it decides: [1, K, 1 + n_frames + late] both.
+def lay_out(config: LMConfig, request: DecodingRequest) -> tuple[Tensor, Tensor]:
+    """Lay out a sequence's steps and its random numbers, each at the step that it decides: [K, 1 + T + max_delay] both.
 
     The steps hold the prompt, UNKNOWN where a code is to be predicted, and the special token elsewhere.
     """
-    codes = torch.full((1, config.n_q, n_frames), config.special_token)
-    codes[..., : job.n_frames] = UNKNOWN
-    if job.prompt is not None:
-        codes[..., : job.n_prompt] = job.prompt
-    numbers = uniforms(job.seed, n_frames, config.n_q).T[None]
+    codes = torch.full((1, config.n_q, request.n_frames), UNKNOWN)
+    if request.prompt is not None:
+        codes[..., : request.n_prompt] = request.prompt
+    numbers = uniforms(request.seed, request.n_frames, config.n_q).T[None]
     delays = config.stream_delays
-    return delay(codes, delays, config.special_token), delay(numbers, delays, 0)
-
-
-def additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
-    """A mask to add to attention scores: 0 where visible, -inf elsewhere."""
-    return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(~visible, -torch.inf)
+    return delay(codes, delays, config.special_token)[0], delay(numbers, delays, 0)[0]

@@ -1,0 +1,11 @@
+"""Generation: from prompts and flags to sound files (sec. 3.2, 4.1).
+
+A prompt passes through `Prompt` → `GenerationRequest` → `Prepared` → codes → `Rendered`.
+
+requests   a sound to generate, and planning: seeds, durations, settings, file names
+prompts    prompt files: .txt, .csv, .jsonl
+generator  the models of a folder: read a request's text, decode its codes, stream it
+rerank     # ours: several candidates for one sound, the best of which is kept
+mixdown    # ours: the sounds of one prompt generated apart and mixed
+writer     audio files and their sidecars, for generate, continue, eval and training previews
+"""

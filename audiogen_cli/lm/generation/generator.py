@@ -1,14 +1,13 @@
-"""The one entry for generating: a language model, its codec and its text encoder, from texts to sound."""
+"""From requests to sounds: a language model, its codec and its text encoder (sec. 3)."""
 
 from __future__ import annotations
 
 import logging
 import math
 import time
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import chain, islice
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,57 +16,73 @@ from torch import Tensor
 
 from audiogen_cli import model_folder
 from audiogen_cli.codec.model import AudioCodec
-from audiogen_cli.data.audio import measure
-from audiogen_cli.data.captions import split_caption
+from audiogen_cli.data.captions import process_caption, split_caption
 from audiogen_cli.devices import choose_device
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.lm.config import LMConfig, Sampling
 from audiogen_cli.lm.decoding.engine import CPU_BATCH, GPU_BATCH, Engine
-from audiogen_cli.lm.decoding.requests import Job, count_frames
-from audiogen_cli.lm.generation.mixdown import Layer, lay, place_layers
-from audiogen_cli.lm.generation.requests import model_text
-from audiogen_cli.lm.generation.rerank import derive_seed, fit, takes
+from audiogen_cli.lm.decoding.requests import DecodingRequest, count_frames
+from audiogen_cli.lm.generation.mixdown import Track, generate_mixed, place_tracks
+from audiogen_cli.lm.generation.requests import GenerationRequest
+from audiogen_cli.lm.generation.rerank import derive_seed, generate_best
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.probe import Probe
 from audiogen_cli.lm.text.encoders import TextEncoder, load_text_encoder
 from audiogen_cli.oom import is_out_of_memory
 
-FADE_SECONDS = 0.02  # after a prompt's end, see `join`
+FADE_SECONDS = 0.02  # after the end of prompt audio, see `join`
 FIRST_BLOCK = 0.25  # seconds of sound decoded first, so that a stream begins soon
-TIMED_FRAMES = 24  # decoded, and read, to estimate what a longer sound takes
-BLOCK_RATIO = 4  # all further blocks are so many times as long, which is cheaper
+BLOCK_RATIO = 4  # later blocks are so many times as long: fewer passes through the codec
+TIMED_FRAMES = 24  # decoded, and read, to estimate the time of longer sounds
 
-logger = logging.getLogger(__name__)  # unless told otherwise, Python prints its warnings on stderr
+Progress = Callable[[float], object]
+
+logger = logging.getLogger(__name__)  # without a handler, Python prints its warnings on stderr
 
 
 @dataclass(frozen=True)
-class Request:
-    """One sound to generate. prompt: None is without text. duration: seconds of the whole result."""
+class Prepared:
+    """A request whose text has been read and whose prompt audio has been encoded.
 
-    prompt: str | None
-    seed: int
-    duration: float
-    sampling: Sampling = field(default_factory=Sampling)
-    prompt_audio: np.ndarray | None = None  # [n] samples at the model's rate, which the result begins with
+    texts: what the model reads in place of the prompt (sec. 4.1), one a track; () without text. tracks: what there is
+    to generate; () if the prompt audio is the whole result. n_skipped: samples of the prompt audio that the model does
+    not read.
+    """
+
+    request: GenerationRequest
+    n_samples: int
+    texts: tuple[str, ...] = ()
+    tracks: tuple[Track, ...] = ()
+    n_skipped: int = 0
+
+    @property
+    def prompt(self) -> np.ndarray:
+        """The prompt audio: [n] float32, n = 0 without any."""
+        audio = self.request.prompt_audio
+        return np.zeros(0, np.float32) if audio is None else audio.astype(np.float32, copy=False)
 
 
 class Generator:
-    """Generates sounds from a model folder.
+    """Generates sounds with a model folder.
 
     On a CPU the same request gives the same samples bit for bit, whatever else is generated beside it.
     """
 
-    max_duration: float | None = None  # none: beyond the trained window the engine slides it
-
     def __init__(
-        self, folder: Path, lm: AudioLanguageModel, codec: AudioCodec, encoder: TextEncoder, dtype: str = "auto"
+        self,
+        lm: AudioLanguageModel,
+        codec: AudioCodec,
+        encoder: TextEncoder,
+        dtype: str = "auto",
+        folder: Path | None = None,
     ) -> None:
+        """lm: prepared here for decoding and of no other use afterwards. folder: with probe, license and weights."""
         self.folder, self.config = folder, lm.config
         self.codec, self.encoder, self.engine = codec, encoder, Engine(lm, dtype)
-        self.probe = Probe.load(folder)
         self.device, self.dtype = lm.null_text.device, self.engine.dtype
-        self.licence = model_folder.read_licence(folder)
-        self.fingerprint = model_folder.fingerprint(folder)
+        self.probe = Probe.load(folder) if folder else None
+        self.license = model_folder.read_license(folder) if folder else ""
+        self.fingerprint = model_folder.fingerprint(folder) if folder else ""
 
     @classmethod
     def load(cls, model: str | Path | None = None, device: str = "auto", dtype: str = "auto") -> Generator:
@@ -88,12 +103,12 @@ class Generator:
         encoder = load_text_encoder(config.text, where)
         if (encoder.width, encoder.fingerprint) != (config.text_width, config.text_fingerprint):
             raise InputError(
-                f"{folder}: the language model was trained with other word vectors or another text encoder "
-                f"({config.text_fingerprint or config.text_width} is wanted, {encoder.fingerprint or encoder.width} is "
-                "here); give it the one it knows"
+                f"{folder}: the language model was trained with other word vectors or another text encoder: "
+                f"{config.text_fingerprint or config.text_width}, not {encoder.fingerprint or encoder.width}; "
+                "put the one it was trained with in its place"
             )
         lm = AudioLanguageModel.load(folder, where).requires_grad_(False)
-        return cls(folder, lm, codec, encoder, dtype)
+        return cls(lm, codec, encoder, dtype, folder)
 
     @property
     def sample_rate(self) -> int:
@@ -105,93 +120,130 @@ class Generator:
         """The model's own default settings."""
         return self.config.sampling
 
-    def read(self, request: Request) -> list[str]:
-        """What the model reads in place of a request's prompt (sec. 4.1), for each of its layers; [] without a prompt.
+    def knows(self, prompt: str) -> bool:
+        """Return whether the model knows a word of a prompt."""
+        return len(self._encode([prompt])[1][0]) > 0
 
-        A prompt of which a part would hold no word that the model knows is read as a whole, and so is one that goes on
-        from a sound.
-        """
-        if request.prompt is None:
-            return []
-        layers = request.sampling.layers if request.prompt_audio is None else 1
-        texts = [model_text(part, self.config) for part in split_caption(request.prompt, layers)]
-        known = len(texts) == 1 or all(len(vectors) for vectors in self.encoder.encode(texts))
-        return texts if known else [model_text(request.prompt, self.config)]
-
-    def count_takes(self, request: Request) -> int:
-        """How many sounds are drawn for one: the takes of each layer."""
-        texts = self.read(request)
-        return len(texts) * request.sampling.candidates if texts else 1
+    def prepare(self, request: GenerationRequest) -> Prepared:
+        """Read a request's text and encode its prompt audio. Raises InputError if the request cannot be met."""
+        n_samples, n_prompt = self._count_samples(request)
+        if n_samples == n_prompt:
+            return Prepared(request, n_samples)
+        codes, n_skipped = self._encode_prompt(request.prompt_audio)
+        texts, vectors = self._read_text(request)
+        negative = self._read_negative(request.sampling.negative)
+        places = place_tracks(len(vectors), n_samples - n_skipped, self.sample_rate)
+        tracks = []
+        for number, (each, (begin, length)) in enumerate(zip(vectors, places, strict=True)):
+            seed = derive_seed(request.seed, f"layer {number}") if number else request.seed
+            n_frames = math.ceil(length / self.codec.hop_length)
+            decoding = DecodingRequest(each, n_frames, seed, request.sampling, codes, negative)
+            tracks.append(Track(decoding, begin, length, n_prompt - n_skipped))
+        return Prepared(request, n_samples, texts, tuple(tracks), n_skipped)
 
     def generate(
         self,
-        requests: Sequence[Request],
+        requests: Sequence[GenerationRequest | Prepared],
         batch_size: int | None = None,
-        progress: Callable[[float], object] = lambda seconds: None,
+        progress: Progress = lambda seconds: None,
     ) -> Iterator[tuple[int, np.ndarray]]:
-        """Generate all requests; yields (index, samples [n] float32), n = round(duration · sample_rate), when ready.
+        """Generate all sounds; yield (index, samples [n] float32), n = round(duration · sample_rate), when ready.
 
-        batch_size: most sounds computed at once; halved whenever memory runs out, which changes no sound. progress:
-        called with the seconds of new sound made so far, all together.
+        batch_size: most sounds decoded at once; halved whenever memory runs out, which changes no sound. progress:
+        called with the seconds of new sound generated so far, all together.
         Raises InputError, before anything is generated, if a request cannot be met; AudiogenError, after all others
         are done, if a sound is too long for the memory by itself.
         """
-        plans = [self._plan(request) for request in requests]
-        for index, plan in enumerate(plans):
-            if not plan.jobs:
-                yield index, plan.prompt
-        jobs = [(index, place, job) for index, plan in enumerate(plans) for place, job in enumerate(plan.jobs)]
-        made: dict[int, dict[int, np.ndarray]] = defaultdict(dict)
+        prepared = [each if isinstance(each, Prepared) else self.prepare(each) for each in requests]
+        for index, each in enumerate(prepared):
+            if not each.tracks:
+                yield index, each.prompt
+
+        def generate_codes(requests: Sequence[DecodingRequest]) -> Iterator[tuple[int, Tensor]]:
+            return self.generate_codes(requests, batch_size, progress)
+
+        def generate_tracks(tracks: Sequence[Track]) -> Iterator[tuple[int, np.ndarray]]:
+            return generate_best(tracks, generate_codes, self.decode, self._score if self.probe else None)
+
         seconds = 0.0
-        for number, ranked in self._ranked_codes([job for _, _, job in jobs], batch_size, progress):
-            index, place, _ = jobs[number]
-            plan, sounds = plans[index], made[index]
-            sounds[place] = self._audible(plan, plan.layers[place].n_samples, ranked)
-            if len(sounds) == len(plan.jobs):
-                seconds += (plan.n_samples - len(plan.prompt)) / self.sample_rate
-                progress(seconds)
-                yield index, self._finish(plan, [sounds[place] for place in sorted(made.pop(index))])
+        for index, wav in generate_mixed([each.tracks for each in prepared], generate_tracks, self.sample_rate):
+            prompt, n_skipped = prepared[index].prompt, prepared[index].n_skipped
+            seconds += (prepared[index].n_samples - len(prompt)) / self.sample_rate
+            progress(seconds)
+            joined = join(prompt[n_skipped:], wav, round(FADE_SECONDS * self.sample_rate))
+            yield index, np.concatenate([prompt[:n_skipped], joined])
 
-    def estimate(self, durations: Sequence[float], batch_size: int | None = None) -> float:
-        """About how many seconds of computing so many seconds of new sound take, windows that slide included.
+    def generate_codes(
+        self, requests: Sequence[DecodingRequest], batch_size: int | None, progress: Progress
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Yield (index, codes [K, T]) when ready; out of memory, the rest goes on in batches half as large."""
+        left, failed = dict.fromkeys(range(len(requests))), 0
+        while left:
+            some = list(left)
+            if batch_size == 1:  # one at a time, so that one too many fails alone
+                some = some[:1]
+            try:
+                for number, codes in self._decode_together([requests[i] for i in some], batch_size, progress):
+                    del left[some[number]]
+                    yield some[number], codes
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            if not left.keys().isdisjoint(some):  # not in the except clause, where the failed batch is still held
+                torch.cuda.empty_cache()
+                if batch_size == 1:
+                    del left[some[0]]
+                    failed += 1
+                    continue
+                batch_size = max(1, min(batch_size or self._default_batch, len(some)) // 2)
+                logger.warning("out of memory: going on with at most %d sounds at once", batch_size)
+        if failed:
+            raise AudiogenError("out of memory: even alone this is too long; lower --duration")
 
-        Times the first steps of as many sounds as are made at once and, where windows slide, the reading of frames.
+    def decode(self, codes: Tensor) -> np.ndarray:
+        """Codes [K, T] → samples [T · hop] float32."""
+        # Alone: a decoder's bits, too, may depend on what is decoded beside a sound. In the blocks of a stream, whose
+        # samples are to be the same.
+        return np.concatenate(list(self._decode_blocks(codes.split(self._first_block, dim=1))))
+
+    def stream(self, prepared: Prepared) -> Iterator[np.ndarray]:
+        """Generate one sound; yield its samples [n] float32 block by block, as soon as they are decided.
+
+        Together they are what `generate` yields for it with one candidate: on a CPU bit for bit. Raises ValueError if
+        it has prompt audio or several tracks, which cannot be mixed before they are known whole.
+        """
+        if prepared.request.prompt_audio is not None or len(prepared.tracks) != 1:
+            raise ValueError("a stream takes one track and no prompt audio")
+        left = prepared.n_samples
+        for wav in self._decode_blocks(self.engine.stream(prepared.tracks[0].decoding, self._first_block)):
+            yield wav[:left]
+            left -= len(wav[:left])
+
+    def estimate_seconds(self, durations: Sequence[float], batch_size: int | None = None) -> float:
+        """Estimate the seconds of computing for sounds of these durations, sliding windows included.
+
+        Times the first steps of as many sounds as are decoded at once and, where windows slide, the reading of frames.
         """
         together = min(batch_size or self._default_batch, max(1, len(durations)))
         if self.engine.exact:
             together = min(together, self.engine.most_rows // 2)
-        text = torch.zeros(1, self.config.text_width)  # any: it makes the sound a guided one
+        vectors = torch.zeros(1, self.config.text_width)  # any: they make the sound a guided one
         counts = [count_frames(self.config, 0, math.ceil(each * self.config.frame_rate)) for each in durations]
-        per_step = self._time(Job(text, TIMED_FRAMES, 0, self.sampling), together) / TIMED_FRAMES
+        per_step = self._time(DecodingRequest(vectors, TIMED_FRAMES, 0, self.sampling), together) / TIMED_FRAMES
         per_read = 0.0
         if any(n_read for _, n_read in counts):
             nothing = torch.zeros(self.config.n_q, TIMED_FRAMES, dtype=torch.long)
-            prompted = self._time(Job(text, TIMED_FRAMES + 1, 0, self.sampling, nothing), together)
-            per_read = max(0.0, prompted - per_step) / TIMED_FRAMES
+            prompted = DecodingRequest(vectors, TIMED_FRAMES + 1, 0, self.sampling, nothing)
+            per_read = max(0.0, self._time(prompted, together) - per_step) / TIMED_FRAMES
         seconds = [per_step * n_steps + per_read * n_read for n_steps, n_read in counts]
         return max(sum(seconds) / together, max(seconds, default=0.0))
 
-    def _time(self, job: Job, n: int) -> float:
-        """Seconds of decoding it n times side by side."""
+    def _time(self, request: DecodingRequest, n: int) -> float:
+        """Measure the seconds of decoding a request n times side by side."""
         begun = time.perf_counter()
-        for _ in self.engine.generate([job] * n, n):
+        for _ in self.engine.generate([request] * n, n):
             pass
         return time.perf_counter() - begun
-
-    def stream(self, request: Request) -> Iterator[np.ndarray]:
-        """Generate one sound; yields its samples [n] float32 block by block, as soon as they are decided.
-
-        Together they are what `generate` returns for the request with one candidate and one layer, as there is no
-        choosing and no levelling before the end: on a CPU bit for bit, because both decode the same blocks. Raises
-        InputError as `generate` does, ValueError if the request has a prompt to go on from.
-        """
-        if request.prompt_audio is not None:
-            raise ValueError("only sounds that begin at their beginning can be streamed")
-        plan = self._plan(replace(request, sampling=replace(request.sampling, layers=1)))
-        (job,), left = plan.jobs, plan.n_samples
-        for wav in self._decode(self.engine.stream(job, self._first_block)):
-            yield wav[:left]
-            left -= len(wav[:left])
 
     @property
     def _default_batch(self) -> int:
@@ -203,147 +255,92 @@ class Generator:
         return max(1, round(FIRST_BLOCK * self.config.frame_rate))
 
     @torch.inference_mode()
-    def _decode(self, blocks: Iterable[Tensor]) -> Iterator[np.ndarray]:
-        """codes [K, t] block by block → samples [n] float32 block by block, in the memory of a block."""
+    def _decode_blocks(self, blocks: Iterable[Tensor]) -> Iterator[np.ndarray]:
+        """Codes [K, t] block by block → samples [n] float32 block by block, in the memory of a block."""
         batches = (block[None].to(self.device) for block in _regroup(blocks))
         for wav in self.codec.decode_chunks(batches):
             yield wav[0, 0].float().cpu().numpy()
 
-    def _audible(self, plan: _Plan, n_samples: int, ranked: Sequence[Tensor]) -> np.ndarray:
-        """The first take [n_samples], of codes [K, T], whose new part is no near-silence; if all are, the first."""
-        n_known = len(plan.prompt) - plan.skipped
-        # One by one: a decoder's bits, too, may depend on what is decoded beside a sample.
-        blocks = (codes.split(self._first_block, dim=1) for codes in ranked)
-        sounds = (np.concatenate(list(self._decode(each)))[:n_samples] for each in blocks)
-        first = next(sounds)
-        return next((sound for sound in chain([first], sounds) if not measure(sound[n_known:]).near_silent), first)
-
-    def _finish(self, plan: _Plan, sounds: Sequence[np.ndarray]) -> np.ndarray:
-        """The request's samples, from the layers' or, with a prompt, from the one there is."""
-        whole = lay(sounds, plan.layers, self.sample_rate) if len(sounds) > 1 else sounds[0]
-        return np.concatenate([plan.prompt[: plan.skipped], join(plan.prompt[plan.skipped :], whole, self._n_fade)])
-
-    def _ranked_codes(
-        self, jobs: Sequence[Job], batch_size: int | None, progress: Callable[[float], object]
-    ) -> Iterator[tuple[int, list[Tensor]]]:
-        """Every job's codes: as many takes as it asks for, the one that fits its text best before the others."""
-        drawn = [(number, take) for number, job in enumerate(jobs) for take in takes(job)]
-        n_takes = Counter(number for number, _ in drawn)
-        ranked: dict[int, list[tuple[float, int, Tensor]]] = defaultdict(list)
-        for index, codes in self._codes([take for _, take in drawn], batch_size, progress):
-            number, take = drawn[index]
-            score = 0.0
-            if take.text is not None and n_takes[number] > 1:
-                score = fit(self.engine.model, self.probe, codes, take.text)
-            ranked[number].append((-score, index, codes))
-            if len(ranked[number]) == n_takes[number]:
-                yield number, [codes for _, _, codes in sorted(ranked.pop(number), key=lambda take: take[:2])]
-
-    def _codes(
-        self, jobs: Sequence[Job], batch_size: int | None, progress: Callable[[float], object]
+    def _decode_together(
+        self, requests: Sequence[DecodingRequest], batch_size: int | None, progress: Progress
     ) -> Iterator[tuple[int, Tensor]]:
-        """Every job's codes as the engine gives them; out of memory, the rest goes on in batches half as large."""
-        left, failed = dict.fromkeys(range(len(jobs))), 0
-        while left:
-            some = list(left)
-            if batch_size == 1:  # one at a time, so that one too many fails alone
-                some = some[:1]
-            try:
-                for number, codes in self._run([jobs[index] for index in some], batch_size, progress):
-                    del left[some[number]]
-                    yield some[number], codes
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-            if not left.keys().isdisjoint(some):  # not here but below, where nothing of the failed batch is held
-                torch.cuda.empty_cache()
-                if batch_size == 1:
-                    del left[some[0]]
-                    failed += 1
-                    continue
-                batch_size = max(1, min(batch_size or self._default_batch, len(some)) // 2)
-                logger.warning("out of memory: going on with at most %d sounds at once", batch_size)
-        if failed:
-            raise AudiogenError("out of memory: even alone this is too long; lower --duration")
-
-    def _run(
-        self, jobs: Sequence[Job], batch_size: int | None, progress: Callable[[float], object]
-    ) -> Iterator[tuple[int, Tensor]]:
-        """The engine's `generate`; a sound by itself comes through its stream, which tells how far it is."""
-        if len(jobs) > 1:
-            yield from self.engine.generate(jobs, batch_size)
+        """The engine's `generate`; a single sound goes through its stream, which allows to report progress."""
+        if len(requests) > 1:
+            yield from self.engine.generate(requests, batch_size)
             return
-        blocks, n_frames = [], -jobs[0].n_prompt
-        for block in self.engine.stream(jobs[0], self._first_block):
+        blocks, n_frames = [], -requests[0].n_prompt
+        for block in self.engine.stream(requests[0], self._first_block):
             blocks.append(block)
             n_frames += block.shape[1]
             progress(max(0, n_frames) / self.config.frame_rate)
         yield 0, torch.cat(blocks, dim=1)
 
-    @property
-    def _n_fade(self) -> int:
-        return round(FADE_SECONDS * self.sample_rate)
+    def _score(self, codes: Tensor, vectors: Tensor) -> float:
+        assert self.probe is not None
+        return self.probe.score(self.engine.model, codes, vectors)
 
-    def _plan(self, request: Request) -> _Plan:
+    def _count_samples(self, request: GenerationRequest) -> tuple[int, int]:
+        """Count the samples of the whole result and of its prompt audio."""
         n_samples = round(request.duration * self.sample_rate)
-        prompt = np.zeros(0, np.float32) if request.prompt_audio is None else request.prompt_audio.astype(np.float32)
+        n_prompt = 0 if request.prompt_audio is None else len(request.prompt_audio)
         if n_samples < 1:
-            raise InputError(f"duration {request.duration} s is no sound; ask for at least 1/{self.sample_rate} s")
-        if n_samples < len(prompt):
+            raise InputError(f"duration {request.duration} s: ask for at least 1/{self.sample_rate} s")
+        if n_samples < n_prompt:
             raise InputError(
-                f"duration {request.duration} s is shorter than the {len(prompt) / self.sample_rate:.2f} s to "
-                "continue: the duration is that of the whole result"
+                f"duration {request.duration} s is shorter than the {n_prompt / self.sample_rate:.2f} s to continue: "
+                "it is the length of the whole result"
             )
-        if n_samples == len(prompt):
-            return _Plan(n_samples, prompt, 0, (), ())
+        return n_samples, n_prompt
+
+    @torch.inference_mode()
+    def _encode_prompt(self, audio: np.ndarray | None) -> tuple[Tensor | None, int]:
+        """Encode the whole frames of prompt audio: codes [K, P], and how many samples before them are left out.
+
+        What remains after the last whole frame overlaps the first new one.
+        """
         hop = self.codec.hop_length
-        n_known = len(prompt) // hop  # whole frames; what is left of the prompt lies over the first new frame
-        skipped = 0
-        if n_known >= self.config.max_frames:  # ours: the engine would forget the beginning anyway; do not encode it
-            skipped = (n_known - max(1, self.config.max_frames // 2)) * hop
-        codes = None
-        if n_known:
-            wav = torch.from_numpy(prompt[skipped:])[None, None].to(self.device)
-            with torch.inference_mode():
-                codes = self.codec.encode(wav)[0, :, : n_known - skipped // hop].cpu()
-        texts = self._encode(request)
-        layers = place_layers(len(texts), n_samples - skipped, self.sample_rate)
-        jobs = tuple(
-            Job(
-                text,
-                math.ceil(layer.n_samples / hop),
-                derive_seed(request.seed, f"layer {number}") if number else request.seed,
-                request.sampling,
-                codes,
-            )
-            for number, (text, layer) in enumerate(zip(texts, layers, strict=True))
-        )
-        return _Plan(n_samples, prompt, skipped, jobs, tuple(layers))
+        n_frames, n_skipped = 0 if audio is None else len(audio) // hop, 0
+        if audio is None or not n_frames:
+            return None, 0
+        if n_frames >= self.config.max_frames:  # ours: beyond the window the engine would forget the beginning anyway
+            n_skipped = (n_frames - max(1, self.config.max_frames // 2)) * hop
+        wav = torch.from_numpy(audio.astype(np.float32)[n_skipped:])[None, None].to(self.device)
+        return self.codec.encode(wav)[0, :, : n_frames - n_skipped // hop].cpu(), n_skipped
 
-    def _encode(self, request: Request) -> list[Tensor | None]:
-        """The vectors [L, D] that each layer is conditioned on."""
-        texts = self.read(request)
-        if not texts:
-            return [None]
-        vectors = self.encoder.encode(texts)
+    def _read_text(self, request: GenerationRequest) -> tuple[tuple[str, ...], list[Tensor | None]]:
+        """Process and encode the prompt, in up to `layers` parts: the texts and their vectors [L, D].
+
+        A prompt of which a part would hold no word that the model knows is read as a whole, and so is one that
+        continues a sound. Without a prompt: no text, and None as vectors.
+        """
+        if request.text is None:
+            return (), [None]
+        parts = split_caption(request.text, request.sampling.layers if request.prompt_audio is None else 1)
+        texts, vectors = self._encode(parts)
+        if len(parts) > 1 and not all(map(len, vectors)):
+            texts, vectors = self._encode([request.text])
         if not len(vectors[0]):
-            raise InputError(f"prompt '{request.prompt}' holds no word that the model knows; name a sound")
-        return list(vectors)
+            raise InputError(f"prompt '{request.text}' holds no word that the model knows; name a sound")
+        return texts, [*vectors]
 
+    def _read_negative(self, text: str) -> Tensor | None:
+        """Encode the text that guidance steers away from; None if there is none."""
+        if not text.strip():
+            return None
+        vectors = self._encode([text])[1][0]
+        if not len(vectors):
+            raise InputError(f"negative prompt '{text}' holds no word that the model knows; leave it out")
+        return vectors
 
-@dataclass(frozen=True)
-class _Plan:
-    """A request, worked out. skipped: samples of the prompt that the model does not see; jobs: none if none is due."""
-
-    n_samples: int
-    prompt: np.ndarray
-    skipped: int
-    jobs: tuple[Job, ...]
-    layers: tuple[Layer, ...]  # where each job's sound lies in what comes after `skipped`
+    def _encode(self, prompts: Sequence[str]) -> tuple[tuple[str, ...], list[Tensor]]:
+        """Return what the model reads in place of the prompts (sec. 4.1), and the vectors of that."""
+        as_written = self.config.text_processing == "none"
+        texts = tuple(prompt if as_written else process_caption(prompt) for prompt in prompts)
+        return texts, self.encoder.encode(texts)
 
 
 def join(prompt: np.ndarray, decoded: np.ndarray, n_fade: int) -> np.ndarray:
-    """The prompt [p] exactly, then what was decoded [n] from sample p on, without a click between them.
+    """Join the prompt [p], exactly, and what was decoded [n] from sample p on, without a click between them.
 
     The codec does not return the prompt exactly. So its error just before the seam goes on after it, mirrored in
     time (hence continuous) and faded out over n_fade samples.
@@ -357,7 +354,7 @@ def join(prompt: np.ndarray, decoded: np.ndarray, n_fade: int) -> np.ndarray:
 
 
 def _regroup(blocks: Iterable[Tensor]) -> Iterator[Tensor]:
-    """The first block [K, t], then BLOCK_RATIO of them at a time as one."""
+    """Yield the first block [K, t], then BLOCK_RATIO of them at a time as one."""
     blocks = iter(blocks)
     yield from islice(blocks, 1)
     while group := list(islice(blocks, BLOCK_RATIO)):

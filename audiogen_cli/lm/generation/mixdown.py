@@ -1,68 +1,95 @@
-"""A prompt's sounds made apart and laid over each other: where each lies, and their sum.
+"""Mixdown: the sounds of one prompt generated apart, as tracks, and mixed after decoding.
 
-# ours: the paper's model says all sounds of a prompt at once, as any model here does with `layers: 1`. A codec of few
-bits a second has no room for two: through the embedded model's, a fifth of real mixes keep both of their sounds. Laid
-over each other after decoding, each has all the bits to itself.
+# ours: the paper's model generates all sounds of a prompt at once, as any model here does with `layers: 1`. A codec of
+few bits a second has no room for two: through the embedded model's, a fifth of real mixes keep both of their sounds.
+Mixed after decoding, each sound has all the bits to itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from audiogen_cli.data.audio import measure
-from audiogen_cli.data.mixing import SILENT_RMS
+from audiogen_cli.data.loudness import UNMIXABLE_RMS, measure
+from audiogen_cli.lm.decoding.requests import DecodingRequest
 
-LEAD = 2.0  # seconds from the beginning of the first sound to that of the last, and from end to end …
+LEAD = 2.0  # seconds from the beginning of the first track to that of the last, and from end to end …
 MAX_LEAD = 0.4  # … or this share of the whole, if that is less
-FADE = 0.25  # seconds, where a sound comes and goes within the whole
-CEILING = 0.99  # of full scale; what reaches it would count as clipped
+FADE = 0.25  # seconds, where a track begins or ends inside the whole
+CEILING = 0.99  # of full scale; a sample at full scale would count as clipped
 
 
 @dataclass(frozen=True)
-class Layer:
-    """Where one sound lies in the whole, in samples."""
+class Track:
+    """One of the sounds that are mixed, or the only one; in samples.
 
+    begin: where it begins in the whole. n_known: how many samples at its beginning are the prompt audio's.
+    """
+
+    decoding: DecodingRequest
     begin: int
     n_samples: int
+    n_known: int = 0
 
 
-def place_layers(n: int, n_samples: int, sample_rate: int) -> list[Layer]:
-    """n layers, equally long, of n_samples in all: one after the other begins, and in the same order they end.
+def generate_mixed(
+    requests: Sequence[Sequence[Track]],
+    generate: Callable[[Sequence[Track]], Iterator[tuple[int, np.ndarray]]],
+    sample_rate: int,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Generate the tracks of all requests together; yield (index, samples [N]) of each mix, when ready.
 
-    So the first is alone at the beginning and the last at the end, as in the mixes of training (sec. 4.1), which
-    have a temporal offset too. In between all are heard.
+    requests: the tracks of each. generate: yields (index, samples [track.n_samples]) of tracks.
+    """
+    owners = [index for index, tracks in enumerate(requests) for _ in tracks]
+    sounds: dict[int, dict[int, np.ndarray]] = defaultdict(dict)
+    for number, sound in generate([track for tracks in requests for track in tracks]):
+        index = owners[number]
+        sounds[index][number] = sound
+        if len(sounds[index]) == len(requests[index]):
+            in_order = [sound for _, sound in sorted(sounds.pop(index).items())]
+            yield index, mix_tracks(in_order, [track.begin for track in requests[index]], sample_rate)
+
+
+def place_tracks(n: int, n_samples: int, sample_rate: int) -> list[tuple[int, int]]:
+    """Place n tracks of equal length in n_samples: (begin, length) of each, in samples.
+
+    They begin one after the other, and end in the same order. So the first is alone at the beginning and the last at
+    the end, as in the mixes of training (sec. 4.1), which have a temporal offset too; in between all sound together.
     """
     lead = round(min(LEAD * sample_rate, MAX_LEAD * n_samples)) if n > 1 else 0
-    return [Layer(lead * i // max(1, n - 1), n_samples - lead) for i in range(n)]
+    return [(lead * i // max(1, n - 1), n_samples - lead) for i in range(n)]
 
 
-def lay(sounds: Sequence[np.ndarray], layers: Sequence[Layer], sample_rate: int) -> np.ndarray:
-    """Sum of sounds [layer.n_samples] float32 at their places → [N] float32.
+def mix_tracks(sounds: Sequence[np.ndarray], begins: Sequence[int], sample_rate: int) -> np.ndarray:
+    """Sum sounds [n] float32, each from its sample of `begins` on → [N] float32; a single one stays as it is.
 
-    All but silence get the power of the most powerful; they fade where they come and go. A sum that passes CEILING is
-    scaled down as a whole.
+    All but silence get the power of the most powerful one; they fade where they begin and end inside the whole. A sum
+    that passes CEILING is scaled down as a whole.
     """
-    n_samples = max(layer.begin + layer.n_samples for layer in layers)
+    if len(sounds) == 1:
+        return sounds[0]
+    n_samples = max(begin + len(sound) for begin, sound in zip(begins, sounds, strict=True))
     levels = [measure(sound).rms for sound in sounds]
     whole = np.zeros(n_samples, np.float32)
-    for sound, layer, level in zip(sounds, layers, levels, strict=True):
-        gain = max(levels) / level if level > SILENT_RMS else 1.0
-        end = layer.begin + layer.n_samples
-        faded = sound * _envelope(layer, n_samples, round(FADE * sample_rate))
-        whole[layer.begin : end] += np.float32(gain) * faded
+    for sound, begin, level in zip(sounds, begins, levels, strict=True):
+        gain = max(levels) / level if level > UNMIXABLE_RMS else 1.0
+        end = begin + len(sound)
+        envelope = _envelope(len(sound), begin > 0, end < n_samples, round(FADE * sample_rate))
+        whole[begin:end] += np.float32(gain) * (sound * envelope)
     return whole * np.float32(CEILING / max(CEILING, float(np.abs(whole).max())))
 
 
-def _envelope(layer: Layer, n_samples: int, n_fade: int) -> np.ndarray:
-    """[layer.n_samples] float32: 1 but for the fades, which the beginning and the end of the whole have none of."""
-    n_fade = min(n_fade, layer.n_samples // 2)
+def _envelope(n_samples: int, fade_in: bool, fade_out: bool, n_fade: int) -> np.ndarray:
+    """Return gains [n_samples] float32: 1 outside the fades asked for."""
+    n_fade = min(n_fade, n_samples // 2)
     ramp = np.linspace(0.0, 1.0, n_fade, dtype=np.float32)
-    envelope = np.ones(layer.n_samples, np.float32)
-    if layer.begin > 0:
+    envelope = np.ones(n_samples, np.float32)
+    if fade_in:
         envelope[:n_fade] = ramp
-    if layer.begin + layer.n_samples < n_samples:
-        envelope[layer.n_samples - n_fade :] = ramp[::-1]
+    if fade_out:
+        envelope[n_samples - n_fade :] = ramp[::-1]
     return envelope

@@ -1,4 +1,5 @@
-"""From prompts and flags to a list of files to make: seeds, durations, settings and names, all checked beforehand."""
+"""From prompts and flags to a list of sounds to generate: seeds, durations, settings and file names, checked before a
+model is loaded."""
 
 from __future__ import annotations
 
@@ -6,12 +7,11 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audiogen_cli.data.audio import FORMATS, check_output, probe, read_audio
-from audiogen_cli.data.prompts import MAX_SEED, Prompt
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import LMConfig, Sampling
 from audiogen_cli.model_folder import find_model, load_config
@@ -19,93 +19,84 @@ from audiogen_cli.model_folder import find_model, load_config
 if TYPE_CHECKING:
     import numpy as np
 
+MAX_SEED = 2**53  # what every JSON reader keeps exact
 MIN_DURATION = 1e-3  # seconds
 CONTINUE_SECONDS = 5.0
-READ_SECONDS = 300
+READ_SECONDS = 300  # of a sound to continue read at once: hours at its own rate and channels would fill the memory
 SLUG_LENGTH = 40
 STDOUT = "-"  # the output that is no file; only a stream can go there
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Sampling settings as given; None leaves one to the model (`Sampling` says what each means)."""
+class Prompt:
+    """A sound to generate as a user describes it; None leaves a value to the command's flags.
 
-    guidance: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    temperature: float | None = None
-    candidates: int | None = None
-    layers: int | None = None
+    text: None generates without text. duration: seconds. name: file stem or file name in the output folder.
+    overrides: sampling settings. extra: a file's other columns, as found, for the sidecar. where: names the prompt in
+    error messages.
+    """
 
-    def over(self, own: Sampling) -> Sampling:
-        """The model's `own` settings with the given ones in their place. Raises ValueError if one is out of range."""
-        given = {name: value for name, value in asdict(self).items() if value is not None}
-        for name, value in given.items():
-            if not math.isfinite(value):
-                raise ValueError(f"{name} must be a finite number, got {value}")
-        return replace(own, **given)
+    text: str | None
+    seed: int | None = None
+    duration: float | None = None
+    name: str | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    where: str = "prompt"
 
 
 @dataclass(frozen=True)
-class Job:
-    """One file to make.
+class GenerationRequest:
+    """One sound to generate.
 
-    text: the prompt as written; None: without text. duration: seconds of the whole result. prompt_audio: samples
-    [n] at the model's rate that the result begins with. extra: further entries for its sidecar.
+    text: the prompt as written; None: without text. duration: seconds of the whole result. prompt_audio: [n] samples
+    at the model's rate, which the result begins with. output: the file to write. extra: more entries of its sidecar.
+    seed_drawn: nobody asked for this seed, so a finished sound with any other will do.
     """
 
-    output: Path
     text: str | None
     seed: int
     duration: float
-    settings: Settings = field(default_factory=Settings)
+    sampling: Sampling = field(default_factory=Sampling)
     prompt_audio: np.ndarray | None = None
+    output: Path = Path()
     extra: Mapping[str, Any] = field(default_factory=dict)
-    seed_drawn: bool = False  # nobody asked for just this seed
+    seed_drawn: bool = False
 
     def new_seconds(self, sample_rate: int) -> float:
-        """The part of the result that is generated."""
+        """Length of the part that is generated."""
         return self.duration - (0.0 if self.prompt_audio is None else len(self.prompt_audio) / sample_rate)
 
 
-@dataclass(frozen=True)
-class Defaults:
-    """What the flags say for prompts that do not say otherwise. seed_drawn: no flag gave the seed."""
+def plan_requests(
+    prompts: Sequence[Prompt], defaults: GenerationRequest, n_samples: int, output: Path | None, folder: Path | None
+) -> list[GenerationRequest]:
+    """List the sounds to generate, `n_samples` for each prompt, in order.
 
-    seed: int
-    duration: float
-    settings: Settings = field(default_factory=Settings)
-    seed_drawn: bool = False
-
-
-def plan(
-    prompts: Sequence[Prompt], defaults: Defaults, n_samples: int, output: Path | None, folder: Path | None
-) -> list[Job]:
-    """List the files to make, `n_samples` for each prompt, in order.
-
-    Seeds: the i-th file of a prompt (from 0) gets the prompt's seed + i; a text that comes up again without a seed of
-    its own goes on counting, so that no two files are alike. Names in `folder`: the prompt's name, else its number
-    and first words; with several samples `-1`, `-2` … follow.
+    defaults: whatever a prompt leaves open. Seeds: the i-th sound of a prompt (from 0) gets the prompt's seed + i; a
+    repeated text without a seed of its own goes on counting, so that no two sounds are alike. Names in `folder`: the
+    prompt's name, else its number and first words; with several samples `-1`, `-2` … follow.
     Raises InputError for anything that would fail later: values out of range, names that collide, output that cannot
-    be written, several files for one `output`.
+    be written, several sounds for one `output`.
     """
     if output and len(prompts) * n_samples > 1:
         raise InputError(f"-o {output}: {len(prompts) * n_samples} sounds cannot go into one file; use --out-dir")
-    jobs: list[Job] = []
-    taken: Counter[str | None] = Counter()
+    requests: list[GenerationRequest] = []
+    used_seeds: Counter[str | None] = Counter()
     for number, prompt in enumerate(prompts, 1):
-        first_seed = defaults.seed + taken[prompt.text] if prompt.seed is None else prompt.seed
-        taken[prompt.text] += n_samples if prompt.seed is None else 0
-        names = _names(prompt, number, n_samples)
-        for index in range(n_samples):
-            path = output or (folder or Path()) / names[index]
-            jobs.append(_job(prompt, defaults, first_seed + index, path))
-    _check_outputs(jobs)
-    return jobs
+        first_seed = defaults.seed + used_seeds[prompt.text] if prompt.seed is None else prompt.seed
+        used_seeds[prompt.text] += n_samples if prompt.seed is None else 0
+        for index, name in enumerate(_names(prompt, number, n_samples)):
+            path = output or (folder or Path()) / name
+            requests.append(_request(prompt, defaults, first_seed + index, path))
+    _check_outputs(requests)
+    return requests
 
 
-def plan_continuation(prompt: Prompt, audio: Path, prompt_seconds: float | None, output: Path, sample_rate: int) -> Job:
-    """The job that goes on from a sound.
+def plan_continuation(
+    prompt: Prompt, sampling: Sampling, audio: Path, prompt_seconds: float | None, output: Path, sample_rate: int
+) -> GenerationRequest:
+    """Return the request to continue a sound.
 
     prompt: its seed must be set; its duration is that of the whole result, by default CONTINUE_SECONDS more than
     what is kept. prompt_seconds: how much of `audio` to keep, by default all. sample_rate: the model's.
@@ -118,71 +109,70 @@ def plan_continuation(prompt: Prompt, audio: Path, prompt_seconds: float | None,
         raise InputError(f"--prompt-seconds must be a number of seconds above 0, got {kept:g}")
     if kept > available:
         raise InputError(f"--prompt-seconds {kept:g}: {audio} lasts only {available:g} s")
-    job = _job(prompt, Defaults(0, kept + CONTINUE_SECONDS), prompt.seed or 0, output)
+    defaults = GenerationRequest(None, 0, kept + CONTINUE_SECONDS, sampling)
+    request = _request(prompt, defaults, prompt.seed or 0, output)
     wav = _read_long(audio, sample_rate, kept)
-    if round(job.duration * sample_rate) <= len(wav):
+    if round(request.duration * sample_rate) <= len(wav):
         raise InputError(
-            f"--duration {job.duration:g} is the length of the whole result: more than the {kept:g} s kept of {audio}"
+            f"--duration {request.duration:g} is the length of the whole result: it must be more than the {kept:g} s "
+            f"kept of {audio}"
         )
     facts = {"prompt_audio": str(audio), "prompt_seconds": len(wav) / sample_rate}
-    return replace(job, prompt_audio=wav, extra=facts)
+    return replace(request, prompt_audio=wav, extra=facts)
+
+
+def find_language_model(name: str | None) -> tuple[Path, LMConfig]:
+    """Find a language model's folder and read its configuration, without torch. Raises InputError if it is none."""
+    folder = find_model(name)
+    return folder, load_config(folder, "lm", LMConfig)
+
+
+def override(sampling: Sampling, given: Mapping[str, Any], where: str = "") -> Sampling:
+    """`Sampling.override` that raises InputError, with `where` in front, if a setting is out of range."""
+    try:
+        return sampling.override(given)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}" if where else str(error)) from None
+
+
+def check_duration(duration: float, where: str) -> None:
+    """Raise InputError unless `duration` is a positive number of seconds, long enough for a sample."""
+    if not math.isfinite(duration) or duration < MIN_DURATION:
+        raise InputError(f"{where}: duration must be a number of seconds above 0, got {duration:g}")
+
+
+def slug(text: str) -> str:
+    """The first words of a text, for a file name: lower case, joined by hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:SLUG_LENGTH].strip("-") or "sound"
+
+
+def _request(prompt: Prompt, defaults: GenerationRequest, seed: int, output: Path) -> GenerationRequest:
+    duration = defaults.duration if prompt.duration is None else prompt.duration
+    check_duration(duration, prompt.where)
+    if not 0 <= seed <= MAX_SEED:
+        raise InputError(f"{prompt.where}: seed {seed} is not between 0 and {MAX_SEED}")
+    return GenerationRequest(
+        prompt.text,
+        seed,
+        duration,
+        override(defaults.sampling, prompt.overrides, prompt.where),
+        output=output,
+        extra=prompt.extra,
+        seed_drawn=defaults.seed_drawn and prompt.seed is None,
+    )
 
 
 def _read_long(audio: Path, sample_rate: int, duration: float) -> np.ndarray:
-    """`read_audio` from the start, in pieces: decoded at their own rate and channels, hours would fill the memory."""
+    """`read_audio` from the start, READ_SECONDS at a time."""
     import numpy as np
 
     starts = range(0, math.ceil(duration), READ_SECONDS)
     return np.concatenate([read_audio(audio, sample_rate, s, min(READ_SECONDS, duration - s)) for s in starts])
 
 
-def find_language_model(name: str | None) -> tuple[Path, LMConfig]:
-    """A language model's folder and configuration, found without torch. Raises InputError if it is none."""
-    folder = find_model(name)
-    return folder, load_config(folder, "lm", LMConfig)
-
-
-def check_texts(jobs: Sequence[Job], config: LMConfig) -> None:
-    """Raises InputError if nothing of a job's text would reach the model."""
-    for job in jobs:
-        if job.text is not None and not model_text(job.text, config):
-            raise InputError(f"prompt '{job.text}' holds no word; name a sound")
-
-
-def model_text(text: str, config: LMConfig) -> str:
-    """A prompt as the model reads it (sec. 4.1)."""
-    if config.text_processing == "none":
-        return text
-    from audiogen_cli.data.captions import process_caption
-
-    return process_caption(text)
-
-
-def _job(prompt: Prompt, defaults: Defaults, seed: int, output: Path) -> Job:
-    given = {name: getattr(prompt, name) for name in Settings.__dataclass_fields__}
-    settings = replace(defaults.settings, **{name: value for name, value in given.items() if value is not None})
-    duration = defaults.duration if prompt.duration is None else prompt.duration
-    check_duration(duration, prompt.where)
-    try:
-        settings.over(Sampling())
-    except ValueError as error:
-        raise InputError(f"{prompt.where}: {error}") from None
-    if not 0 <= seed <= MAX_SEED:
-        raise InputError(f"{prompt.where}: seed {seed} is not between 0 and {MAX_SEED}")
-    drawn = defaults.seed_drawn and prompt.seed is None
-    return Job(output, prompt.text, seed, duration, settings, extra=prompt.extra, seed_drawn=drawn)
-
-
-def check_duration(duration: float, where: str) -> None:
-    """Raises InputError unless `duration` is a positive number of seconds, long enough for a sample."""
-    if not math.isfinite(duration) or duration < MIN_DURATION:
-        raise InputError(f"{where}: duration must be a number of seconds above 0, got {duration:g}")
-
-
 def _names(prompt: Prompt, number: int, n_samples: int) -> list[str]:
     if prompt.name is None:
-        words = re.sub(r"[^a-z0-9]+", "-", (prompt.text or "no text").lower()).strip("-")[:SLUG_LENGTH].strip("-")
-        stem, suffix = f"{number:04d}-{words or 'sound'}", ".wav"
+        stem, suffix = f"{number:04d}-{slug(prompt.text or 'no text')}", ".wav"
     else:
         given = Path(prompt.name)
         known = given.suffix.lower() in FORMATS
@@ -193,16 +183,18 @@ def _names(prompt: Prompt, number: int, n_samples: int) -> list[str]:
 def _check_output(path: Path) -> None:
     try:
         check_output(path)
-    except OSError as error:  # a name that the file system does not take
+    except OSError as error:  # a name that the file system refuses
         raise InputError(f"{path}: {error.strerror or error}") from None
 
 
-def _check_outputs(jobs: Sequence[Job]) -> None:
-    seen: dict[Path, Job] = {}
-    for job in jobs:
-        if str(job.output) != STDOUT:
-            _check_output(job.output)
+def _check_outputs(requests: Sequence[GenerationRequest]) -> None:
+    seen: dict[Path, GenerationRequest] = {}
+    for request in requests:
+        if str(request.output) != STDOUT:
+            _check_output(request.output)
         # Without the suffix: two formats of one name would share a sidecar.
-        other = seen.setdefault(job.output.with_suffix(""), job)
-        if other is not job:
-            raise InputError(f"'{other.text}' and '{job.text}' would both be written to {job.output}; change a name")
+        other = seen.setdefault(request.output.with_suffix(""), request)
+        if other is not request:
+            raise InputError(
+                f"'{other.text}' and '{request.text}' would both be written to {request.output}; change a name"
+            )

@@ -1,56 +1,70 @@
-"""Several takes of one sound, and the language model's own judgement which of them fits its text best.
+"""Reranking: several candidates for one sound, of which the one that fits its text best is kept.
 
-# ours: the paper takes what it draws. Guidance makes every step likely given the text, but a draw may still lead astray
-and the rest then follows it. The model's probe tells (`lm.probe`); models without one, such as imported ones, tell by
-how much likelier the whole is with the text than without. On a CPU, whose steps have room for several rows, a few
-takes cost little more than one.
+# ours: the paper keeps what it draws. Guidance makes every step likely given the text, but an unlucky token leads all
+that follow it astray. The model's probe (`lm.probe`) judges the finished candidates. On a CPU, whose steps have room
+for several rows, a few candidates cost little more than one.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-import torch
+import numpy as np
 from torch import Tensor
 
-from audiogen_cli.lm.decoding.requests import Job
-from audiogen_cli.lm.model import AudioLanguageModel
-from audiogen_cli.lm.probe import Probe
+from audiogen_cli.data.loudness import measure
+from audiogen_cli.lm.decoding.requests import DecodingRequest
+from audiogen_cli.lm.generation.mixdown import Track
+
+Generate = Callable[[Sequence[DecodingRequest]], Iterator[tuple[int, Tensor]]]
+Score = Callable[[Tensor, Tensor], float]
 
 
-def takes(job: Job) -> list[Job]:
-    """The job once for each candidate, with seeds that follow from its own; the first is the job itself.
+def generate_best(
+    tracks: Sequence[Track], generate: Generate, decode: Callable[[Tensor], np.ndarray], score: Score | None
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Generate each track's candidates; yield (index, samples [track.n_samples]) of the best one, when ready.
+
+    generate: yields (index, codes [K, T]) of decoding requests. decode: codes [K, T] → samples [n]. score: codes and
+    vectors [L, D] → how well they fit; None leaves the candidates in the order drawn. The best one is decoded first,
+    and kept unless its generated part is near-silent; then the next one follows. If all are, the best is kept.
+    """
+    drawn = [(index, candidate) for index, track in enumerate(tracks) for candidate in list_candidates(track.decoding)]
+    n_drawn = Counter(index for index, _ in drawn)
+    ranked: dict[int, list[tuple[float, int, Tensor]]] = defaultdict(list)
+    for number, codes in generate([candidate for _, candidate in drawn]):
+        index, candidate = drawn[number]
+        judged = score is not None and candidate.vectors is not None and n_drawn[index] > 1
+        value = score(codes, candidate.vectors) if judged else 0.0  # type: ignore[misc, arg-type]
+        ranked[index].append((-value, number, codes))
+        if len(ranked[index]) == n_drawn[index]:
+            best_first = sorted(ranked.pop(index), key=lambda each: each[:2])
+            yield index, _first_audible(tracks[index], (decode(codes) for *_, codes in best_first))
+
+
+def list_candidates(request: DecodingRequest) -> list[DecodingRequest]:
+    """Return the request once for each candidate, with seeds derived from its own; the first is the request itself.
 
     Without a text there is nothing to fit, so one.
     """
-    others = range(1, 1 if job.text is None else job.sampling.candidates)
-    return [job, *(replace(job, seed=derive_seed(job.seed, str(take))) for take in others)]
-
-
-def fit(model: AudioLanguageModel, probe: Probe | None, codes: Tensor, text: Tensor) -> float:
-    """How well codes [K, T] fit a text [L, D]; comparable among takes of one sound only."""
-    return probe.fit(model, codes, text) if probe else likelihood_gain(model, codes, text)
-
-
-@torch.inference_mode()
-def likelihood_gain(model: AudioLanguageModel, codes: Tensor, text: Tensor) -> float:
-    """log p(codes | text) - log p(codes), per frame, in nats: the mutual information of this sound and this text.
-
-    codes: [K, T] int64; text: [L, D], the encoder's vectors. Beyond the trained window, that of consecutive windows.
-    """
-    weight = model.null_text
-    texts = torch.stack([text, torch.zeros_like(text)]).to(weight.device, weight.dtype)
-    mask = torch.tensor([[True], [False]], device=weight.device).expand(2, len(text))
-    total = 0.0
-    for window in codes.to(weight.device).split(model.config.max_frames, dim=1):
-        both = window.expand(2, -1, -1)
-        likely = model(both, texts, mask).logits.float().log_softmax(-1).gather(-1, both[..., None])
-        with_text, without = likely.double().sum((1, 2, 3)).tolist()
-        total += with_text - without
-    return total / codes.shape[1]
+    others = range(1, 1 if request.vectors is None else request.sampling.candidates)
+    return [request, *(replace(request, seed=derive_seed(request.seed, str(number))) for number in others)]
 
 
 def derive_seed(seed: int, part: str) -> int:
-    """The seed of a part of a sound: far from the seeds next to `seed`, which other sounds have."""
+    """Return the seed of a part of a sound; it is not near `seed`, whose neighbors other sounds have."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{part}".encode()).digest()[:6], "big")
+
+
+def _first_audible(track: Track, sounds: Iterator[np.ndarray]) -> np.ndarray:
+    first = None
+    for sound in sounds:
+        sound = sound[: track.n_samples]
+        if not measure(sound[track.n_known :]).near_silent:
+            return sound
+        first = sound if first is None else first
+    assert first is not None
+    return first

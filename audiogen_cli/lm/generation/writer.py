@@ -1,13 +1,15 @@
-"""Runs jobs through a generator: writes sounds and sidecars, survives failures, shares work between processes."""
+"""Writing sounds: from requests to audio files and their sidecars. generate, continue, eval and training previews share
+it; a failure costs one sound, and the processes of an accelerate launch divide the work."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import secrets
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -15,116 +17,139 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from audiogen_cli.data.audio import measure, probe, write_audio
-from audiogen_cli.data.loudness import gain_to, loudness
-from audiogen_cli.data.wav_stream import Sink
+from audiogen_cli.data.audio import probe, write_audio
+from audiogen_cli.data.loudness import gain_to, loudness, measure
+from audiogen_cli.devices import count_processes, is_main_process
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.files import write_text
-from audiogen_cli.lm.config import Sampling
-from audiogen_cli.lm.generation.requests import Job
-from audiogen_cli.model_folder import licence_line
+from audiogen_cli.lm.generation.requests import STDOUT, GenerationRequest
+from audiogen_cli.lm.sampling_config import Sampling
+from audiogen_cli.model_folder import license_line
 from audiogen_cli.oom import is_out_of_memory
 
 if TYPE_CHECKING:
     from accelerate import PartialState
 
-    from audiogen_cli.lm.generation.generator import Generator, Request
+    from audiogen_cli.lm.generation.generator import Generator, Prepared
 
 NORMAL_LUFS = -23.0  # where `normalize` brings a sound: EBU R 128's loudness …
 NORMAL_PEAK = 10 ** (-1 / 20)  # … but no further than until its peak reaches -1 dBFS
+LONG_SECONDS = 120.0  # of sound, candidates included, from which on the time is estimated
+LONG_WAIT = 10.0  # seconds of computing from which on the estimate is shown
 
-Progress = Callable[[int, int], None]  # (seconds of sound done, of how many)
+Progress = Callable[[int, int], object]  # (seconds of sound done, of how many)
+Say = Callable[[str], object]  # shows the user a line
 Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a job. index: its place in the list; record: its sidecar's content; failure: why there is none."""
+class RenderOptions:
+    """Options of writing. batch_size: most sounds decoded at once. sidecars: write `<name>.json` beside each sound.
+    normalize: bring each to NORMAL_LUFS (see `normalize_loudness`)."""
+
+    batch_size: int | None = None
+    sidecars: bool = False
+    normalize: bool = False
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """The result of a request. index: its place in the list; record: its sidecar's content; failure: the reason why
+    there is none; kept: an earlier run had finished it."""
 
     index: int
     record: dict[str, Any] | None = None
     failure: str | None = None
+    kept: bool = False
 
 
-def render(
-    generator: Generator,
-    jobs: Sequence[Job],
-    batch_size: int | None = None,
-    sidecars: bool = False,
-    normalize: bool = False,
+def write_sounds(
+    generator: Generator | None,
+    requests: Sequence[GenerationRequest],
+    options: RenderOptions = RenderOptions(),
+    finished: Mapping[int, dict[str, Any]] | None = None,
     progress: Progress | None = None,
-) -> Iterator[Outcome]:
-    """Generate and write every job; yields outcomes in the order of `jobs`, each as soon as it can.
+    say: Say = lambda line: None,
+) -> Iterator[Rendered]:
+    """Generate and write every request that is not `finished` (see `find_finished`); yield all results in order.
 
-    Files are written when their sound is ready, which may be out of order. One that cannot be written, or jobs left
-    over when the device runs out of memory, become failures. InputError from the generator is passed on.
-    normalize: bring every sound to NORMAL_LUFS (see `normalise`).
+    With one process a result comes as soon as it can; with several, which divide the requests and each yield every
+    result, all come at the end. A sound that cannot be written is a failure, and so are those left when the device
+    runs out of memory. generator: None if all are finished. say: called with notes for the user.
+    Raises InputError, before anything is generated, if a request cannot be met.
     """
-    waiting: dict[int, Outcome] = {}
-    following = 0
-    for outcome in _outcomes(generator, jobs, batch_size, sidecars, normalize, progress):
-        waiting[outcome.index] = outcome
-        while following in waiting:
-            yield waiting.pop(following)
-            following += 1
+    finished = finished or {}
+    todo = [index for index in range(len(requests)) if index not in finished]
+    if count_processes() == 1:
+        results = _in_order(_render(generator, requests, todo, options, progress, say), todo)
+    else:
+        from accelerate.utils import gather_object
+
+        own = todo[_processes().process_index :: count_processes()]
+        shares = gather_object(list(_render(generator, requests, own, options, progress, say)))
+        results = iter(sorted(shares, key=lambda rendered: rendered.index))
+    for index in range(len(requests)):
+        yield Rendered(index, finished[index], kept=True) if index in finished else next(results)
 
 
-def render_shared(
+def write_stream(
     generator: Generator,
-    jobs: Sequence[Job],
-    batch_size: int | None = None,
-    sidecars: bool = False,
-    normalize: bool = False,
-    progress: Progress | None = None,
-) -> Iterator[Outcome]:
-    """`render`, dealing the jobs out among the processes of an accelerate launch; each yields every outcome, in order.
+    request: GenerationRequest,
+    options: RenderOptions = RenderOptions(),
+    say: Say = lambda _: None,
+) -> dict[str, Any]:
+    """Generate one sound into its file block by block, or as raw 16-bit samples to stdout if the output is `-`.
 
-    With one process an outcome comes as soon as it can; with several, all come at the end.
+    The file has its final name and a valid header from the first block on, for players that follow it; it is removed
+    if generating fails. One candidate and one layer, whatever the request says. Returns the record, which also has
+    `first_sound`, the seconds until the first samples were written.
     """
-    if _n_processes() == 1:
-        yield from render(generator, jobs, batch_size, sidecars, normalize, progress)
-        return
-    from accelerate.utils import gather_object
+    from audiogen_cli.data.wav_stream import RawPipe, StreamingWavWriter
 
-    own = range(_processes().process_index, len(jobs), _n_processes())
-    outcomes = render(generator, [jobs[index] for index in own], batch_size, sidecars, normalize, progress)
-    gathered = gather_object([replace(outcome, index=own[outcome.index]) for outcome in outcomes])
-    yield from sorted(gathered, key=lambda outcome: outcome.index)
-
-
-def render_stream(generator: Generator, job: Job, sink: Sink) -> dict[str, Any]:
-    """Generate one job into `sink`, block by block as it is made; returns its record.
-
-    The record also has `first_sound`, the seconds from here until the first samples were handed on.
-    """
+    request = replace(request, sampling=replace(request.sampling, candidates=1, layers=1))
+    prepared = generator.prepare(request)
+    _announce(generator, [prepared], options, say)
+    to_stdout = str(request.output) == STDOUT
+    if to_stdout:
+        say(f"writing 16-bit mono samples at {generator.sample_rate} Hz, no header")
+    else:
+        _drop_sidecar(request.output)
     begun, first, blocks = time.monotonic(), 0.0, []
     try:
-        for wav in generator.stream(request_of(job, generator)):
-            sink.write(wav)
-            first = first or time.monotonic() - begun
-            blocks.append(wav)
+        with (
+            nullcontext(RawPipe(sys.stdout.buffer))
+            if to_stdout
+            else StreamingWavWriter(request.output, generator.sample_rate) as sink
+        ):
+            for wav in generator.stream(prepared):
+                sink.write(wav)
+                first = first or time.monotonic() - begun
+                blocks.append(wav)
     except (MemoryError, RuntimeError) as error:
-        raise AudiogenError(f"{job.output}: {_reason(error)}") if is_out_of_memory(error) else error from None
-    return {**_record(generator, job, np.concatenate(blocks), 1.0), "first_sound": first}
+        raise AudiogenError(f"{request.output}: {_reason(error)}") if is_out_of_memory(error) else error from None
+    record = {**_record(generator, prepared, np.concatenate(blocks), 1.0), "first_sound": first}
+    if options.sidecars and not to_stdout:
+        write_sidecar(request.output, record)
+    return record
 
 
 def load_generator(folder: Path, device: str, dtype: str) -> Generator:
     """`Generator.load`; in an accelerate launch `auto` is this process's own device."""
     from audiogen_cli.lm.generation.generator import Generator
 
-    if _n_processes() > 1 and (processes := _processes()) and device == "auto":
+    if count_processes() > 1 and (processes := _processes()) and device == "auto":
         device = str(processes.device)
     return Generator.load(folder, device=device, dtype=dtype)
 
 
 def choose_seed() -> int:
-    """A random seed, the same in every process of an accelerate launch."""
+    """Draw a random seed, the same in every process of an accelerate launch."""
     return agree(secrets.randbelow(2**31))
 
 
 def agree(value: Value) -> Value:
-    """The main process's value, in every process of an accelerate launch: nobody goes on before it has come here."""
-    if _n_processes() == 1:
+    """Return the main process's value in every process of an accelerate launch, once all have called this."""
+    if count_processes() == 1:
         return value
     from accelerate.utils import broadcast_object_list
 
@@ -135,32 +160,33 @@ def agree(value: Value) -> Value:
 
 
 def find_finished(
-    jobs: Sequence[Job], own: Sampling, fingerprint: str, sample_rate: int, normalize: bool = False
+    requests: Sequence[GenerationRequest], fingerprint: str, sample_rate: int, normalize: bool = False
 ) -> dict[int, dict[str, Any]]:
-    """Index → record of the jobs that an earlier run has finished: sound and sidecar are there and agree with the job.
+    """Return index → record of the requests that an earlier run has finished; in a launch, what the main process finds.
 
-    own: the model's settings. A job whose seed was drawn takes any: it would be as good as the new one.
+    Finished: sound and sidecar are there and agree with the request. A drawn seed agrees with any other.
     """
-    finished = {}
-    for index, job in enumerate(jobs):
+    found = {}
+    for index, request in enumerate(requests if is_main_process() else ()):
         wanted = {
-            **job.extra,
-            "prompt": job.text,
-            "duration": round(job.duration * sample_rate) / sample_rate,
-            **asdict(job.settings.over(own)),
+            **request.extra,
+            "prompt": request.text,
+            "duration": round(request.duration * sample_rate) / sample_rate,
+            **vars(request.sampling),
             "model_fingerprint": fingerprint,
             "normalized": normalize,
         }
-        if not job.seed_drawn:
-            wanted["seed"] = job.seed
-        record = _read_sidecar(job.output)
-        if all(record.get(key) == value for key, value in wanted.items() if key != "path") and _is_sound(job.output):
-            finished[index] = {**record, "path": str(job.output)}
-    return finished
+        if not request.seed_drawn:
+            wanted["seed"] = request.seed
+        wanted.pop("path", None)
+        record = {**vars(Sampling()), **_read_sidecar(request.output)}  # a sidecar may lack a setting
+        if all(record.get(key) == value for key, value in wanted.items()) and _is_sound(request.output):
+            found[index] = {**_read_sidecar(request.output), "path": str(request.output)}
+    return agree(found)
 
 
-def normalise(wav: np.ndarray, sample_rate: int) -> tuple[np.ndarray, float]:
-    """Bring samples [n] to NORMAL_LUFS, or as near as NORMAL_PEAK lets them; near-silence is left as it is.
+def normalize_loudness(wav: np.ndarray, sample_rate: int) -> tuple[np.ndarray, float]:
+    """Bring samples [n] to NORMAL_LUFS, or as near as NORMAL_PEAK allows; near-silence stays as it is.
 
     Returns the samples and the factor they were multiplied with.
     """
@@ -171,89 +197,119 @@ def normalise(wav: np.ndarray, sample_rate: int) -> tuple[np.ndarray, float]:
     return wav * np.float32(gain), gain
 
 
-def sidecar_path(output: Path) -> Path:
-    """Where the facts about an output file lie: the same name with `.json`."""
-    return output.with_suffix(".json")
+def write_sidecar(output: Path, record: Mapping[str, Any]) -> None:
+    """Write the record of an output file beside it, under the same name with `.json`."""
+    write_text(output.with_suffix(".json"), json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
-def _n_processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
+def format_seconds(seconds: float) -> str:
+    """Format a duration as a person says it: 0.8 s, 45 s, 3 min 20 s, 2 h 5 min."""
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _processes() -> PartialState:
-    """The processes of an accelerate launch, connected: on CPUs, too, which accelerate does only when told."""
+    """Connect the processes of an accelerate launch. On CPUs accelerate does so only when asked."""
     import torch
     from accelerate import PartialState
 
     return PartialState(cpu=not torch.cuda.is_available())
 
 
-def request_of(job: Job, generator: Generator) -> Request:
-    """What to ask the generator for."""
-    from audiogen_cli.lm.generation.generator import Request
-
-    return Request(job.text, job.seed, job.duration, job.settings.over(generator.sampling), job.prompt_audio)
-
-
-def _outcomes(
-    generator: Generator,
-    jobs: Sequence[Job],
-    batch_size: int | None,
-    sidecars: bool,
-    normalize: bool,
+def _render(
+    generator: Generator | None,
+    requests: Sequence[GenerationRequest],
+    chosen: Sequence[int],
+    options: RenderOptions,
     progress: Progress | None,
-) -> Iterator[Outcome]:
-    requests = [request_of(job, generator) for job in jobs]
-    total = sum(job.new_seconds(generator.sample_rate) for job in jobs)
+    say: Say,
+) -> Iterator[Rendered]:
+    """Generate and write the requests with the numbers `chosen`, in any order."""
+    if generator is None or not chosen:
+        return
+    prepared = [generator.prepare(requests[index]) for index in chosen]
+    _announce(generator, prepared, options, say)
+    total = sum(requests[index].new_seconds(generator.sample_rate) for index in chosen)
     report = [lambda seconds: progress(int(seconds), math.ceil(total))] if progress else []
-    left = dict.fromkeys(range(len(jobs)))
+    left = dict.fromkeys(range(len(prepared)))
     try:
-        for index, wav in generator.generate(requests, batch_size, *report):
-            del left[index]
-            yield _write(generator, jobs[index], index, wav, sidecars, normalize)
-    except InputError:
-        raise
+        for number, wav in generator.generate(prepared, options.batch_size, *report):
+            del left[number]
+            yield _write(generator, prepared[number], chosen[number], wav, options)
     except (AudiogenError, MemoryError, RuntimeError) as error:
         if not isinstance(error, AudiogenError) and not is_out_of_memory(error):
             raise
-        for index in left:
-            yield Outcome(index, failure=f"{jobs[index].output}: {_reason(error)}")
+        for number in left:
+            yield Rendered(chosen[number], failure=f"{requests[chosen[number]].output}: {_reason(error)}")
+
+
+def _in_order(results: Iterator[Rendered], order: Sequence[int]) -> Iterator[Rendered]:
+    waiting: dict[int, Rendered] = {}
+    for index in order:
+        while index not in waiting:
+            rendered = next(results)
+            waiting[rendered.index] = rendered
+        yield waiting.pop(index)
+
+
+def _announce(generator: Generator, prepared: Sequence[Prepared], options: RenderOptions, say: Say) -> None:
+    """Say what is worth knowing before long work, and what happens beyond the trained window."""
+    from audiogen_cli.lm.generation.rerank import list_candidates
+
+    requests, rate = [each.request for each in prepared], generator.sample_rate
+    window = generator.config.max_frames / generator.config.frame_rate
+    if max(request.duration for request in requests) > window + 0.5:
+        say(
+            f"note: trained on {window:g} s; what comes later is generated from the last {window / 2:g} to {window:g} s"
+        )
+    drawn = [
+        (track.n_samples - track.n_known) / rate
+        for each in prepared
+        for track in each.tracks
+        for _ in list_candidates(track.decoding)
+    ]
+    if len(drawn) > sum(len(each.tracks) for each in prepared) and generator.probe is None:
+        say("note: this model has no probe to rank candidates with; the first that is not near-silent is kept")
+    if sum(drawn) >= LONG_SECONDS:
+        seconds = generator.estimate_seconds(drawn, options.batch_size)
+        if seconds >= LONG_WAIT:
+            total = sum(request.new_seconds(rate) for request in requests)
+            say(f"{format_seconds(total)} of sound, about {format_seconds(seconds)} of computing on {generator.device}")
 
 
 def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, AudiogenError) else "out of memory; lower --duration"
 
 
-def _write(generator: Generator, job: Job, index: int, wav: np.ndarray, sidecar: bool, normalize: bool) -> Outcome:
-    gain = 1.0
-    if normalize:
-        wav, gain = normalise(wav, generator.sample_rate)
+def _write(generator: Generator, prepared: Prepared, index: int, wav: np.ndarray, options: RenderOptions) -> Rendered:
+    gain, output = 1.0, prepared.request.output
+    if options.normalize:
+        wav, gain = normalize_loudness(wav, generator.sample_rate)
     try:
-        drop_sidecar(job.output)
-        write_audio(job.output, wav, generator.sample_rate)
-        record = {**_record(generator, job, wav, gain), "normalized": normalize}
-        if sidecar:
-            write_sidecar(job.output, record)
+        _drop_sidecar(output)
+        write_audio(output, wav, generator.sample_rate)
+        record = {**_record(generator, prepared, wav, gain), "normalized": options.normalize}
+        if options.sidecars:
+            write_sidecar(output, record)
     except (AudiogenError, OSError) as error:
-        return Outcome(index, failure=str(error))
-    return Outcome(index, record)
+        return Rendered(index, failure=str(error))
+    return Rendered(index, record)
 
 
-def write_sidecar(output: Path, record: Mapping[str, Any]) -> None:
-    """Write the facts about an output file beside it."""
-    write_text(sidecar_path(output), json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-
-
-def drop_sidecar(output: Path) -> None:
-    """Remove the sidecar of an output file that is about to change: it vouches for the old sound."""
+def _drop_sidecar(output: Path) -> None:
+    """Remove the sidecar of an output file that is about to change: it describes the old sound."""
     if _read_sidecar(output):
-        sidecar_path(output).unlink(missing_ok=True)
+        output.with_suffix(".json").unlink(missing_ok=True)
 
 
 def _read_sidecar(output: Path) -> dict[str, Any]:
-    """The sidecar of an output file; {} if there is none, or none of ours."""
+    """Read the sidecar of an output file; {} if there is none, or none of ours."""
     try:
-        record = json.loads(sidecar_path(output).read_text("utf-8"))
+        record = json.loads(output.with_suffix(".json").read_text("utf-8"))
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) and "model_fingerprint" in record else {}
@@ -266,27 +322,25 @@ def _is_sound(path: Path) -> bool:
         return False
 
 
-def _record(generator: Generator, job: Job, wav: np.ndarray, gain: float) -> dict[str, Any]:
-    """Everything that made this sound, and what it is like (`measure`); plain values.
+def _record(generator: Generator, prepared: Prepared, wav: np.ndarray, gain: float) -> dict[str, Any]:
+    """Describe what made a sound, and how it came out (`measure`), in plain values.
 
-    text: what the model read, with ` + ` between layers. loudness: LUFS (ITU-R BS.1770), None below its gate at -70.
-    gain_db: what was done to the level afterwards.
+    text: what the model read, with ` + ` between tracks. loudness: LUFS (ITU-R BS.1770), None below its gate at -70.
+    gain_db: by how much the level was changed afterwards.
     """
-    request = request_of(job, generator)
-    texts = generator.read(request)
-    lufs = loudness(wav, generator.sample_rate)
+    request, lufs = prepared.request, loudness(wav, generator.sample_rate)
     return {
-        **job.extra,
-        "path": str(job.output),
-        "prompt": job.text,
-        "text": " + ".join(texts) if texts else None,
-        "seed": job.seed,
+        **request.extra,
+        "path": str(request.output),
+        "prompt": request.text,
+        "text": " + ".join(prepared.texts) if prepared.texts else None,
+        "seed": request.seed,
         "duration": len(wav) / generator.sample_rate,
         "sample_rate": generator.sample_rate,
-        **asdict(request.sampling),
+        **request.sampling.describe(),
         "model": str(generator.folder),
         "model_fingerprint": generator.fingerprint,
-        "licence": licence_line(generator.licence),
+        "licence": license_line(generator.license),
         "device": str(generator.device),
         "dtype": generator.dtype,
         "audiogen_version": version("audiogen-cli"),

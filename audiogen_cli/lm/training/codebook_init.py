@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from audiogen_cli.training.sharding import overwrite
+from audiogen_cli.training.sharding import copy_into
 
 if TYPE_CHECKING:
     from audiogen_cli.codec.model import AudioCodec
@@ -86,7 +86,7 @@ def write_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
         if isinstance(module, _Mapped):
             module.maps.zero_()
     parameters = _own_parameters(model)
-    overwrite(list(parameters.values()), [weights[name] for name in parameters])
+    copy_into(list(parameters.values()), [weights[name] for name in parameters])
 
 
 def _own_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

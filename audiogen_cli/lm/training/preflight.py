@@ -1,4 +1,4 @@
-"""What a language model's training reads, checked before torch is loaded: shards and the codec that made them."""
+"""What `train-lm` checks before torch is loaded: the shards or manifests, and the codec that goes with them."""
 
 from __future__ import annotations
 
@@ -10,33 +10,45 @@ from audiogen_cli.data.manifest import manifest_files
 from audiogen_cli.data.shards import ShardMeta, read_meta
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import LMConfig
-from audiogen_cli.model_folder import CODEC_FOLDER, find_model, fingerprint, load_config
+from audiogen_cli.model_folder import CODEC_FOLDER, find_codec, fingerprint, load_config
 
 CHANGEABLE = frozenset({"sampling", "dropout", "max_frames"})  # between a run's model and the one it begins with
 
 
-def check_streams(tokens: Path, streams: int | None) -> ShardMeta:
-    """Read the shards' description; InputError if they have no training rows or not so many streams."""
+def check_data(tokens: Path, manifests: Path | None, codec: Path | None) -> tuple[Path, CodecConfig]:
+    """Return the folder and the configuration of the codec that goes with the training data.
+
+    manifests: instead of `tokens`; their recordings are encoded by `codec`. codec: as `find_codec` takes it; None: the
+    copy beside the shards. Raises InputError if there is no data, no codec, or another one than made the shards.
+    """
+    if manifests is None:
+        check_shards(tokens)
+        folder = codec_of_shards(tokens, codec)
+    else:
+        manifest_files(manifests)
+        if codec is None:
+            raise InputError("--manifests: give --codec, which is to encode the recordings")
+        folder = find_codec(codec)
+    return folder, load_config(folder, "codec", CodecConfig)
+
+
+def check_shards(tokens: Path) -> ShardMeta:
+    """Read the shards' description. Raises InputError if they hold no training rows."""
     meta = read_meta(tokens)
     if not meta.counts.get("train"):
         raise InputError(f"{tokens}: no rows of split train; tokenize a training split")
-    if streams is not None and streams != meta.n_q:
-        raise InputError(
-            f"{tokens} holds codes of {meta.n_q} streams, not {streams}: tokenize with a codec of {streams}, "
-            "or leave --streams out"
-        )
     return meta
 
 
-def find_codec(tokens: Path, codec: Path | None = None) -> Path:
-    """The folder of the codec that made the shards: `codec`, or the copy that `audiogen tokenize` left beside them.
+def codec_of_shards(tokens: Path, codec: Path | None = None) -> Path:
+    """Return the folder of the codec that made the shards: `codec`, or the copy that `tokenize` left beside them.
 
     Raises InputError naming both fingerprints if that is another codec, or if there is none.
     """
     wanted = read_meta(tokens).codec_fingerprint
     if codec is None and not (tokens / CODEC_FOLDER).is_dir():
         raise InputError(f"the codec {wanted[:12]} that made {tokens} is not in {tokens / CODEC_FOLDER}: give --codec")
-    folder = codec_folder(codec or tokens / CODEC_FOLDER)
+    folder = find_codec(codec or tokens / CODEC_FOLDER)
     if (found := fingerprint(folder)) != wanted:
         raise InputError(
             f"{tokens} was made by the codec {wanted[:12]}, but {folder} is {found[:12]}: "
@@ -46,7 +58,7 @@ def find_codec(tokens: Path, codec: Path | None = None) -> Path:
 
 
 def check_start(folder: Path, wanted: LMConfig) -> None:
-    """InputError if a run for the `wanted` model cannot begin with the weights of the one in `folder`.
+    """Raise InputError if a run for the `wanted` model cannot begin with the weights of the one in `folder`.
 
     What no weight depends on may differ: the sampling, the dropout, the window.
     """
@@ -54,32 +66,3 @@ def check_start(folder: Path, wanted: LMConfig) -> None:
     for name, value in asdict(wanted).items():
         if name not in CHANGEABLE and found[name] != value:
             raise InputError(f"{folder} cannot be begun with: its {name} is {found[name]}, the run's is {value}")
-
-
-def check_sounds(manifests: Path, codec: Path | None, streams: int | None) -> Path:
-    """The codec's folder for training on recordings. Raises InputError if there are none, or not so many streams."""
-    manifest_files(manifests)
-    if codec is None:
-        raise InputError("--manifests: give --codec, which is to encode the recordings")
-    folder = codec_folder(codec)
-    n_q = load_config(folder, "codec", CodecConfig).n_q
-    if streams is not None and streams != n_q:
-        raise InputError(f"{folder} makes {n_q} streams, not {streams}: give another --codec, or leave --streams out")
-    return folder
-
-
-def codec_folder(codec: str | Path | None) -> Path:
-    """A codec's folder, given as `find_model` takes it, or a language model's. Raises InputError if it is none."""
-    folder = find_model(codec)
-    folder = folder / CODEC_FOLDER if (folder / CODEC_FOLDER).is_dir() else folder
-    if not _is_codec(folder):
-        raise InputError(f"{codec or folder} holds no codec: give a codec's model folder, run or checkpoint")
-    return folder
-
-
-def _is_codec(folder: Path) -> bool:
-    try:
-        load_config(folder, "codec", CodecConfig)
-    except InputError:
-        return False
-    return (folder / "model.safetensors").is_file()

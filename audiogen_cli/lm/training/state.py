@@ -18,8 +18,9 @@ from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import LMConfig, TrainConfig
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.training.codebook_init import learn_through, named_weights, write_weights
+from audiogen_cli.lm.training.cpu_kernels import use_cpu_kernels
 from audiogen_cli.training.checkpoint import load_state, save_checkpoint
-from audiogen_cli.training.sharding import is_sharded, like, overwrite, reshard, shard, whole
+from audiogen_cli.training.sharding import copy_into, gather_full, is_sharded, reshard, shard, shard_like
 
 
 @dataclass
@@ -47,7 +48,7 @@ class State:
             yield self.model
         finally:
             reshard(self.model)
-            overwrite(self.parameters, latest)
+            copy_into(self.parameters, latest)
 
 
 def build_state(
@@ -64,6 +65,8 @@ def build_state(
     """
     optim, device = config.optim, accelerator.device
     model = AudioLanguageModel(lm_config).to(device)
+    if device.type == "cpu":
+        use_cpu_kernels(model)
     if config.codebooks:
         assert codec is not None, "codebooks are those of a codec"
         learn_through(model, AudioCodec.load(codec, device))
@@ -82,7 +85,7 @@ def build_state(
     vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
     groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
     fused = device.type in ("cpu", "cuda")
-    optimizer = torch.optim.AdamW(groups, optim.lr, optim.betas, optim.eps, optim.weight_decay, fused=fused)
+    optimizer = torch.optim.AdamW(groups, optim.lr, optim.betas, weight_decay=optim.weight_decay, fused=fused)
     average = {name: weight.clone() for name, weight in named_weights(model).items()} if config.ema_decay else None
     return State(model, network, optimizer, average)
 
@@ -99,7 +102,7 @@ def clip_gradients(state: State, limit: float) -> Tensor:
         state.optimizer.grad_scale = scale  # type: ignore[attr-defined]
     elif limit:
         nn.utils.clip_grads_with_norm_(state.parameters, limit, norm)
-    return whole(norm)
+    return gather_full(norm)
 
 
 def update_average(state: State, decay: float) -> None:
@@ -113,9 +116,9 @@ def save(state: State, config: TrainConfig, codec: Path, out: Path, accelerator:
     """Write a checkpoint: a complete model folder with what resuming needs. Every process must call it."""
     keep = accelerator.is_main_process
     best = best_weights(state, keep)
-    document: dict[str, Any] = {"optimizer": whole(state.optimizer.state_dict(), keep)}
+    document: dict[str, Any] = {"optimizer": gather_full(state.optimizer.state_dict(), keep)}
     if state.average is not None or config.codebooks:
-        document["model"] = whole(dict(state.model.named_parameters()), keep)
+        document["model"] = gather_full(dict(state.model.named_parameters()), keep)
     if keep:
         save_checkpoint(
             out,
@@ -145,9 +148,9 @@ def resume(state: State, checkpoint: Path) -> None:
 
 
 def best_weights(state: State, keep: bool = True) -> dict[str, Tensor]:
-    """The weights to save, whole and on the CPU; see `whole` for `keep`."""
+    """The weights to save, whole and on the CPU; see `gather_full` for `keep`."""
     weights = state.average if state.average is not None else named_weights(state.model)
-    return {name: whole(weight, keep) for name, weight in weights.items()}
+    return {name: gather_full(weight, keep) for name, weight in weights.items()}
 
 
 def write_model(
@@ -161,18 +164,18 @@ def write_model(
     """Write a language model's folder, its codec inside."""
     model_folder.copy_model(codec, folder / model_folder.CODEC_FOLDER)
     cast_ = {name: tensor.to(dtype) for name, tensor in weights.items()}
-    model_folder.save_model(folder, "lm", lm_config, cast_, config.licence or model_folder.UNLICENSED)
+    model_folder.save_model(folder, "lm", lm_config, cast_, config.license or model_folder.UNLICENSED)
 
 
 def _write(sources: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> None:
-    overwrite(list(targets.values()), [sources[name] for name in targets])
+    copy_into(list(targets.values()), [sources[name] for name in targets])
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, document: dict[str, Any]) -> None:
     parameters = [parameter for group in optimizer.param_groups for parameter in cast("list[Tensor]", group["params"])]
     state = {
         number: {
-            name: like(value, parameters[number]) if value.shape == parameters[number].shape else value
+            name: shard_like(value, parameters[number]) if value.shape == parameters[number].shape else value
             for name, value in entry.items()
         }
         for number, entry in document["state"].items()

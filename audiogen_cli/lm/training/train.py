@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +24,13 @@ from audiogen_cli.errors import AudiogenError, InputError, Interrupted
 from audiogen_cli.lm.config import LMConfig, TrainConfig
 from audiogen_cli.lm.flops import training_flops
 from audiogen_cli.lm.model import AudioLanguageModel, LMOutput
-from audiogen_cli.lm.probe import train_probe
 from audiogen_cli.lm.text.cache import CachedTexts
 from audiogen_cli.lm.text.encoders import TextEncoder, load_text_encoder
 from audiogen_cli.lm.training.datasets import Batch, Deal, Samples, ShareSampler, TokenSamples, collate, step_batches
 from audiogen_cli.lm.training.on_the_fly import SoundSamples
-from audiogen_cli.lm.training.preflight import check_start, check_streams, find_codec
+from audiogen_cli.lm.training.preflight import check_shards, check_start, codec_of_shards
 from audiogen_cli.lm.training.previews import generate_samples
+from audiogen_cli.lm.training.probe import train_probe
 from audiogen_cli.lm.training.state import (
     State,
     best_weights,
@@ -43,11 +43,13 @@ from audiogen_cli.lm.training.state import (
 )
 from audiogen_cli.malloc import reuse_memory
 from audiogen_cli.training.checkpoint import list_checkpoints
-from audiogen_cli.training.launch import StopSignal, check_trackers
+from audiogen_cli.training.launch import StopSignal
 from audiogen_cli.training.log import RunLog, Track, record_run
-from audiogen_cli.training.meter import Meter
 from audiogen_cli.training.prefetch import prefetch
 from audiogen_cli.training.schedule import learning_rate
+from audiogen_cli.training.throughput import Throughput
+
+GRAD_CLIP = 1.0  # largest gradient norm; ours: GPT-3's
 
 
 @dataclass
@@ -66,6 +68,7 @@ def train(
     out: Path,
     manifests: Path | None = None,
     start_from: Path | None = None,
+    trackers: Sequence[str] = (),
 ) -> Path:
     """Train a language model on token shards and write its model folder to `out`.
 
@@ -75,10 +78,9 @@ def train(
     InputError if data, codec, the model to begin with or an earlier run in `out` do not fit, AudiogenError if the loss
     stops being a number or the disk is full.
     """
-    check_trackers(config.trackers)
     if manifests is None:
-        codec = find_codec(_given(tokens), codec)
-    accelerator = Accelerator(mixed_precision=config.precision, log_with=list(config.trackers) or None, project_dir=out)
+        codec = codec_of_shards(_given(tokens), codec)
+    accelerator = Accelerator(mixed_precision=config.precision, log_with=list(trackers) or None, project_dir=out)
     if accelerator.device.type == "cpu":
         reuse_memory()
     _check_processes(config, accelerator)
@@ -104,32 +106,32 @@ def train(
     deal = Deal(data.train, config.optim.batch_size, config.bucket_steps, config.seed)
     steps = range(state.step, config.max_steps)
     share = (config.optim.micro_batch, accelerator.process_index, accelerator.num_processes)
-    meter = Meter(accelerator.device, _flops_per_token(config, lm_config), accelerator.num_processes)
-    log = RunLog(out, state.step, config.max_steps, accelerator.is_main_process, _tracker(config, accelerator))
+    throughput = Throughput(accelerator.device, _flops_per_token(config, lm_config), accelerator.num_processes)
+    log = RunLog(out, state.step, config.max_steps, accelerator.is_main_process, _tracker(trackers, accelerator))
     stopped = False
     batches = prefetch(step_batches(ShareSampler(deal, *share, steps), config.workers))
     with log, StopSignal() as stop, closing(batches):
         if data.validation is None:
             log.say("no rows of split val: there will be no validation loss")
         while state.step < config.max_steps:
-            with meter.waiting():
+            with throughput.waiting():
                 micro_batches = next(batches)
             frames = deal.n_frames(state.step)
             metrics = train_step(state, micro_batches, frames, encoder, config, accelerator)
             if not all(math.isfinite(value) for value in metrics.values()):
                 raise AudiogenError(_diverged(state.step, micro_batches, out))
             state.step += 1
-            meter.add(frames * lm_config.n_q)
+            throughput.add(frames * lm_config.n_q)
             log.advance(state.step)
             for failure in (failure for batch in micro_batches for failure in batch.failed):
                 log.say(f"left out of step {state.step}: {failure}")
             if state.step % config.log_every == 0:
-                log.write(state.step, {**metrics, **meter.read()})
+                log.write(state.step, {**metrics, **throughput.read()})
             last = state.step == config.max_steps
-            with meter.paused():
+            with throughput.paused():
                 if data.validation is not None and (state.step % config.validate_every == 0 or last):
                     log.write(state.step, validate(state, data.validation, encoder, config, accelerator), "val")
-                if config.samples.every and state.step % config.samples.every == 0:
+                if config.previews.every and state.step % config.previews.every == 0:
                     listen(state, config, codec, encoder, out, accelerator)
                 stopped = stop.agreed(accelerator)
                 if state.step % config.save_every == 0 or last or stopped:
@@ -143,7 +145,7 @@ def train(
         write_model(weights, lm_config, config, codec, out, getattr(torch, config.weights_dtype))
         write_probe(config, data.train, encoder, out, accelerator.device, log.say)
     accelerator.wait_for_everyone()
-    if config.trackers:
+    if trackers:
         accelerator.end_training()
     return out
 
@@ -170,7 +172,7 @@ def write_probe(
 def build_config(config: TrainConfig, meta: ShardMeta, encoder: TextEncoder) -> LMConfig:
     """The model's configuration: the recipe's shape, and what the codec and the text encoder fix."""
     return LMConfig(
-        **asdict(config.model),
+        **config.model.settings(),
         n_q=meta.n_q,
         codebook_size=meta.codebook_size,
         frame_rate=meta.frame_rate,
@@ -218,7 +220,7 @@ def train_step(
             # The mean over streams and frames; DDP and FSDP divide by the processes, hence the factor.
             accelerator.backward(losses.mean() * (accelerator.num_processes / n_frames))
         sums += losses.detach()
-    norm = clip_gradients(state, optim.grad_clip)
+    norm = clip_gradients(state, GRAD_CLIP)
     if bool(norm.isfinite()):  # else the caller stops, with the weights of the step before
         for group in state.optimizer.param_groups:
             group["lr"] = rate
@@ -257,7 +259,7 @@ def listen(
     if accelerator.is_main_process:
         folder = out / "samples" / f"step-{state.step:06d}"
         decoder = AudioCodec.load(codec, accelerator.device)
-        generate_samples(weights, state.model.config, decoder, encoder, config.samples, folder)
+        generate_samples(weights, state.model.config, decoder, encoder, config.previews, folder)
 
 
 def swap_codes(codes: Tensor, share: float) -> Tensor:
@@ -311,7 +313,7 @@ def _means(streams: Tensor) -> dict[str, float]:
 
 
 def _shards(config: TrainConfig, tokens: Path) -> Data:
-    meta = check_streams(tokens, None)
+    meta = check_shards(tokens)
 
     def samples(split: str) -> Samples:
         rows = load_shards(tokens, splits=[split])
@@ -357,8 +359,8 @@ def _given(tokens: Path | None) -> Path:
     return tokens
 
 
-def _tracker(config: TrainConfig, accelerator: Accelerator) -> Track | None:
-    if not config.trackers:
+def _tracker(trackers: Sequence[str], accelerator: Accelerator) -> Track | None:
+    if not trackers:
         return None
     accelerator.init_trackers("audiogen")
     return lambda numbers, step: accelerator.log(dict(numbers), step=step)

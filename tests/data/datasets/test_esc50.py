@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from audiogen_cli.data.datasets.dataset_folder import Item, scan
+from audiogen_cli.data.datasets.dataset_folder import SourceItem, scan_folder
 from audiogen_cli.data.datasets.esc50 import Esc50
 from audiogen_cli.errors import InputError
 
@@ -25,8 +25,8 @@ def published(folder: Path, rows: list[str], newline: str = "\n", suffix: str = 
     return folder
 
 
-def items_of(folder: Path) -> list[Item]:
-    return [item for item in Esc50().items(scan(folder)) if isinstance(item, Item)]
+def items_of(folder: Path) -> list[SourceItem]:
+    return [item for item in Esc50().items(scan_folder(folder)) if isinstance(item, SourceItem)]
 
 
 @pytest.mark.parametrize("inside", ["", "ESC-50-master/", "download/ESC-50-master/"])
@@ -43,9 +43,9 @@ def test_a_folder_without_esc50_says_what_is_expected(tmp_path: Path) -> None:
 def test_rows_become_items(tmp_path: Path) -> None:
     items = items_of(published(tmp_path / "x", ROWS))
     assert items == [
-        Item("1-100032-A-0", "train", "audio/1-100032-A-0.wav", tags=("dog",), license="CC BY 3.0"),
-        Item("4-100038-A-14", "val", "audio/4-100038-A-14.wav", tags=("chirping birds",), license="CC BY-NC 3.0"),
-        Item("5-9032-A-0", "test", "audio/5-9032-A-0.wav", tags=("dog",), license="CC BY 3.0", missing=True),
+        SourceItem("1-100032-A-0", "train", "audio/1-100032-A-0.wav", tags=("dog",), license="CC BY 3.0"),
+        SourceItem("4-100038-A-14", "val", "audio/4-100038-A-14.wav", tags=("chirping birds",), license="CC BY-NC 3.0"),
+        SourceItem("5-9032-A-0", "test", "audio/5-9032-A-0.wav", tags=("dog",), license="CC BY 3.0", missing=True),
     ]
 
 

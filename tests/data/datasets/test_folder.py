@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from audiogen_cli.data.datasets.dataset_folder import Item, scan
+from audiogen_cli.data.datasets.dataset_folder import SourceItem, scan_folder
 from audiogen_cli.data.datasets.folder import Folder
 from audiogen_cli.errors import InputError
 
 
-def items_of(folder: Path) -> list[Item]:
-    return list(Folder("mine").items(scan(folder)))
+def items_of(folder: Path) -> list[SourceItem]:
+    return list(Folder("mine").items(scan_folder(folder)))
 
 
 def test_texts_and_splits_come_from_the_paths(tmp_path: Path) -> None:

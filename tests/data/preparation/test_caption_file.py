@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from audiogen_cli.data.datasets.dataset_folder import Item
+from audiogen_cli.data.datasets.dataset_folder import SourceItem
 from audiogen_cli.data.manifest import Dropped
 from audiogen_cli.data.preparation.caption_file import read_caption_file
 from audiogen_cli.errors import InputError
 
 ITEMS = [
-    Item("a", "train", "dogs/a.wav", captions=("guessed",), tags=("dog",)),
-    Item("b", "train", "dogs/b.wav", captions=("guessed",), tags=("dog",)),
-    Item("a2", "train", "cats/a.wav", captions=("guessed",), tags=("chirping birds",)),
+    SourceItem("a", "train", "dogs/a.wav", captions=("guessed",), tags=("dog",)),
+    SourceItem("b", "train", "dogs/b.wav", captions=("guessed",), tags=("dog",)),
+    SourceItem("a2", "train", "cats/a.wav", captions=("guessed",), tags=("chirping birds",)),
 ]
 
 
@@ -27,7 +27,7 @@ def test_captions_of_files(tmp_path: Path) -> None:
     )
     dropped = Dropped("x", "train", "x", "missing")
     a, b, a2, same = captions.attach([*ITEMS, dropped], replacing=True)
-    assert isinstance(a, Item) and isinstance(b, Item)
+    assert isinstance(a, SourceItem) and isinstance(b, SourceItem)
     assert (a.captions, a.split) == (("A dog barks", "Barking"), "test")
     assert (b.captions, b.split) == (("Howling",), "train")
     assert a2 == ITEMS[2] and same is dropped
@@ -37,7 +37,7 @@ def test_captions_of_files(tmp_path: Path) -> None:
 def test_captions_are_added_where_the_dataset_has_its_own(tmp_path: Path) -> None:
     captions = read_caption_file(write(tmp_path, "file,caption\nb,Howling\n"))
     items = captions.attach(ITEMS, replacing=False)
-    assert [item.captions for item in items if isinstance(item, Item)][1] == ("guessed", "Howling")
+    assert [item.captions for item in items if isinstance(item, SourceItem)][1] == ("guessed", "Howling")
 
 
 def test_a_name_that_two_files_have_means_neither(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_captions_of_tags(tmp_path: Path) -> None:
     captions = read_caption_file(
         write(tmp_path, "tag,caption\nChirping_Birds,Birds sing\ndog,Barking\ndog,Woof\ncow,Moo\n")
     )
-    items = [item for item in captions.attach(ITEMS, replacing=True) if isinstance(item, Item)]
+    items = [item for item in captions.attach(ITEMS, replacing=True) if isinstance(item, SourceItem)]
     assert [item.captions for item in items] == [
         ("guessed", "Barking", "Woof"),
         ("guessed", "Barking", "Woof"),
@@ -66,9 +66,13 @@ def test_captions_of_tags(tmp_path: Path) -> None:
         ("file,tag,caption\na,b,c\n", "the header must be file,caption"),
         ("file,text\na,b\n", "lacks the column 'caption'"),
         ("file,caption\n", "holds no captions"),
-        ("file,caption\na.wav,\n", "row 1: both cells must be filled"),
-        ("file,caption,split\na.wav,x,dev\n", "row 1: split 'dev' is none of train, val, test"),
-        ("file,caption,split\na.wav,x,val\na.wav,y,test\n", "row 2: 'a.wav' is in split val and in test"),
+        (
+            "file,caption\na.wav,dog\n02.flac,rain, heavy\n",
+            "line 3: more cells than the 2 columns",
+        ),
+        ("file,caption\na.wav,\n", "line 2: both cells must be filled"),
+        ("file,caption,split\na.wav,x,dev\n", "line 2: split 'dev' is none of train, val, test"),
+        ("file,caption,split\na.wav,x,val\na.wav,y,test\n", "line 3: 'a.wav' is in split val and in test"),
     ],
 )
 def test_bad_files_say_what_is_wrong(tmp_path: Path, text: str, reason: str) -> None:

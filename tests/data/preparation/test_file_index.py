@@ -9,7 +9,7 @@ import soundfile
 
 from audiogen_cli.data.audio import probe, read_audio, write_audio
 from audiogen_cli.data.preparation import file_index as module
-from audiogen_cli.data.preparation.file_index import Facts, FactsCache, convert, find_facts
+from audiogen_cli.data.preparation.file_index import FileIndex, IndexedFile, convert, index_file
 from audiogen_cli.errors import AudiogenError, InputError
 
 
@@ -22,27 +22,27 @@ def tone(tmp_path: Path) -> Path:
 
 
 def test_known_facts_are_taken_until_the_file_changes(tone: Path) -> None:
-    known = find_facts(tone, None, embedded=False, copy=None)
+    known = index_file(tone, None, embedded=False, copy=None)
     assert (known.sample_rate, known.channels, known.duration) == (44_100, 2, 1.5)
-    assert find_facts(tone, known, embedded=False, copy=None) is known
+    assert index_file(tone, known, embedded=False, copy=None) is known
     os.utime(tone, ns=(0, known.mtime + 1))
-    again = find_facts(tone, known, embedded=False, copy=None)
+    again = index_file(tone, known, embedded=False, copy=None)
     assert again is not known and again.mtime == known.mtime + 1
     with pytest.raises(InputError, match="no such file"):
-        find_facts(tone.with_name("b.wav"), known, embedded=False, copy=None)
+        index_file(tone.with_name("b.wav"), known, embedded=False, copy=None)
 
 
 def test_a_copy_is_made_once(tone: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copies" / "deep" / "a.wav.flac"
-    known = find_facts(tone, None, embedded=False, copy=copy)
+    known = index_file(tone, None, embedded=False, copy=copy)
     assert (known.sample_rate, known.channels, known.n_samples) == (16_000, 1, 24_000)
     info = soundfile.info(copy)
     assert (info.samplerate, info.channels, info.frames, info.subtype) == (16_000, 1, 24_000, "PCM_16")
     np.testing.assert_allclose(read_audio(copy), read_audio(tone), atol=1 / 32768)
     written = copy.stat().st_mtime_ns
-    assert find_facts(tone, known, embedded=False, copy=copy) is known and copy.stat().st_mtime_ns == written
+    assert index_file(tone, known, embedded=False, copy=copy) is known and copy.stat().st_mtime_ns == written
     copy.unlink()
-    assert find_facts(tone, known, embedded=False, copy=copy) == known and copy.is_file()
+    assert index_file(tone, known, embedded=False, copy=copy) == known and copy.is_file()
 
 
 @pytest.mark.parametrize("longest", [0.5, 0.4, 1.5])
@@ -59,34 +59,34 @@ def test_a_file_damaged_within_gives_no_copy(tone: Path, tmp_path: Path) -> None
     (tmp_path / "b.flac").write_bytes((tmp_path / "b.flac").read_bytes()[:9_000])
     assert probe(tmp_path / "b.flac").n_samples == 16_000  # the header promises more than there is
     with pytest.raises(InputError, match="damaged"):
-        find_facts(tmp_path / "b.flac", None, embedded=False, copy=tmp_path / "copy.flac")
+        index_file(tmp_path / "b.flac", None, embedded=False, copy=tmp_path / "copy.flac")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.wav", "b.flac"]
 
 
 def test_a_cache_remembers_by_root_and_kind(tmp_path: Path) -> None:
-    facts = {f"{number}.wav": Facts(1, 2, 8_000, 1, 3, "a 'dog'", ("x", "y;z")) for number in range(100)}
-    cache = FactsCache(tmp_path / "cache", "x", Path("/raw"), copies=False)
+    facts = {f"{number}.wav": IndexedFile(1, 2, 8_000, 1, 3, "a 'dog'", ("x", "y;z")) for number in range(100)}
+    cache = FileIndex(tmp_path / "cache", "x", Path("/raw"), copies=False)
     cache.put(facts)
     cache.close()
-    cache = FactsCache(tmp_path / "cache", "x", Path("/raw"), copies=False)
+    cache = FileIndex(tmp_path / "cache", "x", Path("/raw"), copies=False)
     assert cache.get(["5.wav", "absent.wav"]) == {"5.wav": facts["5.wav"]}
     assert cache.get(list(facts)) == facts and cache.get([]) == {}
     cache.close()
     for root, copies in (("/other", False), ("/raw", True)):
-        other = FactsCache(tmp_path / "cache", "x", Path(root), copies)
+        other = FileIndex(tmp_path / "cache", "x", Path(root), copies)
         assert other.get(["5.wav"]) == {}
         other.close()
 
 
 def test_a_damaged_cache_is_made_anew_and_a_used_one_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = FactsCache(tmp_path, "x", Path("/raw"), copies=False)
-    cache.put({"a": Facts(1, 2, 3, 4, 5)})
+    cache = FileIndex(tmp_path, "x", Path("/raw"), copies=False)
+    cache.put({"a": IndexedFile(1, 2, 3, 4, 5)})
     monkeypatch.setattr(module, "WAIT", 0.01)
-    other = FactsCache(tmp_path, "x", Path("/raw"), copies=False)
+    other = FileIndex(tmp_path, "x", Path("/raw"), copies=False)
     with pytest.raises(AudiogenError, match="is another audiogen prep at work"):
-        other.put({"b": Facts(1, 2, 3, 4, 5)})
+        other.put({"b": IndexedFile(1, 2, 3, 4, 5)})
     cache.close()
     cache.path.write_bytes(b"no database" * 100)
-    cache = FactsCache(tmp_path, "x", Path("/raw"), copies=False)
+    cache = FileIndex(tmp_path, "x", Path("/raw"), copies=False)
     assert cache.get(["a"]) == {}
     cache.close()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiogen_cli.data.preparation.file_metadata import Embedded, read_embedded
+from audiogen_cli.data.preparation.file_metadata import FileMetadata, read_file_metadata
 
 
 def chunk(name: bytes, body: bytes) -> bytes:
@@ -42,13 +42,13 @@ def comm(text: bytes, version: int = 3, encoding: int = 0) -> bytes:
 @pytest.mark.parametrize(
     "chunks, found",
     [
-        ([], Embedded()),
-        ([bext(b"book paper shelves")], Embedded("book paper shelves")),
-        ([bext(b"sSPEED=025.000-ND\r\nsTAKE=01\r\nsNOTE=book paper shelves\r\n")], Embedded("book paper shelves")),
-        ([bext(b"sSPEED=025.000-ND\r\nsTAKE=01\r\n")], Embedded()),
-        ([bext("Café noise".encode("cp1252"))], Embedded("Café noise")),
-        ([bext("Café noise".encode())], Embedded("Café noise")),
-        ([bext(b"rumble, " * 31 + b"vibration")], Embedded(("rumble, " * 31).rstrip(", "))),
+        ([], FileMetadata()),
+        ([bext(b"book paper shelves")], FileMetadata("book paper shelves")),
+        ([bext(b"sSPEED=025.000-ND\r\nsTAKE=01\r\nsNOTE=book paper shelves\r\n")], FileMetadata("book paper shelves")),
+        ([bext(b"sSPEED=025.000-ND\r\nsTAKE=01\r\n")], FileMetadata()),
+        ([bext("Café noise".encode("cp1252"))], FileMetadata("Café noise")),
+        ([bext("Café noise".encode())], FileMetadata("Café noise")),
+        ([bext(b"rumble, " * 31 + b"vibration")], FileMetadata(("rumble, " * 31).rstrip(", "))),
         (
             [
                 chunk(
@@ -56,32 +56,32 @@ def comm(text: bytes, version: int = 3, encoding: int = 0) -> bytes:
                     b"INFO" + chunk(b"INAM", b"x\0") + chunk(b"ICMT", b"a dog\0") + chunk(b"IKEY", b"dog; bark;"),
                 )
             ],
-            Embedded("a dog", ("dog", "bark")),
+            FileMetadata("a dog", ("dog", "bark")),
         ),
-        ([chunk(b"LIST", b"adtl" + chunk(b"labl", b"....mark")), bext(b"a dog")], Embedded("a dog")),
+        ([chunk(b"LIST", b"adtl" + chunk(b"labl", b"....mark")), bext(b"a dog")], FileMetadata("a dog")),
         (
             [chunk(b"iXML", b"<BWFXML><BEXT><BWF_DESCRIPTION>a &amp; b</BWF_DESCRIPTION></BEXT>\0\0")],
-            Embedded("a & b"),
+            FileMetadata("a & b"),
         ),
-        ([chunk(b"id3 ", comm(b"TAGS: x DESCRIPTION: A dog barks. METADATA: y"))], Embedded("A dog barks.")),
-        ([chunk(b"ID3 ", comm("Café".encode("utf-16-le"), 4, 1))], Embedded("Café")),
+        ([chunk(b"id3 ", comm(b"TAGS: x DESCRIPTION: A dog barks. METADATA: y"))], FileMetadata("A dog barks.")),
+        ([chunk(b"ID3 ", comm("Café".encode("utf-16-le"), 4, 1))], FileMetadata("Café")),
     ],
 )
-def test_wav_chunks_after_the_samples(tmp_path: Path, chunks: list[bytes], found: Embedded) -> None:
+def test_wav_chunks_after_the_samples(tmp_path: Path, chunks: list[bytes], found: FileMetadata) -> None:
     path = wav(tmp_path / "a.wav", *chunks)
     assert soundfile.info(path).frames == 100
-    assert read_embedded(path) == found
-    assert read_embedded(wav(tmp_path / "b.wav", before=b"".join(chunks))) == found
+    assert read_file_metadata(path) == found
+    assert read_file_metadata(wav(tmp_path / "b.wav", before=b"".join(chunks))) == found
 
 
 def test_files_beyond_4_gb_and_broken_sizes(tmp_path: Path) -> None:
     sizes = chunk(b"ds64", struct.pack("<QQQI", 0, 200, 100, 0))
-    assert read_embedded(wav(tmp_path / "a.wav", bext(b"dog"), before=sizes, form=b"RF64", data_size=2**32 - 1)) == (
-        Embedded("dog")
-    )
-    assert read_embedded(wav(tmp_path / "b.wav", bext(b"dog"), data_size=2**32 - 1)) == Embedded()
-    assert read_embedded(wav(tmp_path / "c.wav", bext(b"dog"), data_size=2**31)) == Embedded()
-    assert read_embedded(wav(tmp_path / "d.wav", bext(b"dog"), data_size=0)) == Embedded()
+    assert read_file_metadata(
+        wav(tmp_path / "a.wav", bext(b"dog"), before=sizes, form=b"RF64", data_size=2**32 - 1)
+    ) == (FileMetadata("dog"))
+    assert read_file_metadata(wav(tmp_path / "b.wav", bext(b"dog"), data_size=2**32 - 1)) == FileMetadata()
+    assert read_file_metadata(wav(tmp_path / "c.wav", bext(b"dog"), data_size=2**31)) == FileMetadata()
+    assert read_file_metadata(wav(tmp_path / "d.wav", bext(b"dog"), data_size=0)) == FileMetadata()
 
 
 def test_other_formats(tmp_path: Path) -> None:
@@ -89,9 +89,9 @@ def test_other_formats(tmp_path: Path) -> None:
         with soundfile.SoundFile(tmp_path / name, "w", 8_000, 1) as file:
             file.comment = "a dog"
             file.write(np.zeros(100))
-        assert read_embedded(tmp_path / name) == Embedded("a dog")
+        assert read_file_metadata(tmp_path / name) == FileMetadata("a dog")
     (tmp_path / "a.mp3").write_bytes(comm(b"a dog") + b"\0" * 100)
-    assert read_embedded(tmp_path / "a.mp3") == Embedded("a dog")
+    assert read_file_metadata(tmp_path / "a.mp3") == FileMetadata("a dog")
 
 
 @pytest.mark.parametrize(
@@ -99,4 +99,4 @@ def test_other_formats(tmp_path: Path) -> None:
 )
 def test_damaged_files_say_nothing(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.wav").write_bytes(content)
-    assert read_embedded(tmp_path / "a.wav") == Embedded()
+    assert read_file_metadata(tmp_path / "a.wav") == FileMetadata()

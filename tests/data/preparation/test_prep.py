@@ -7,10 +7,10 @@ import pytest
 import soundfile
 
 from audiogen_cli.data.audio import read_audio, write_audio
-from audiogen_cli.data.datasets.dataset_folder import Item
+from audiogen_cli.data.datasets.dataset_folder import SourceItem
 from audiogen_cli.data.manifest import Clip, Dropped, dropped_file, read_dropped, read_manifest
-from audiogen_cli.data.preparation.build_clip import Rules, examine
-from audiogen_cli.data.preparation.prep import Report, prepare
+from audiogen_cli.data.preparation.build_clip import ClipRules, build_clips
+from audiogen_cli.data.preparation.prep import PrepReport, prepare
 from audiogen_cli.errors import InputError
 
 
@@ -54,12 +54,12 @@ def test_speech_may_be_kept(sounds: Path, tmp_path: Path) -> None:
 def test_speech_is_dropped_from_training_only(tmp_path: Path) -> None:
     write_audio(tmp_path / "a.wav", np.zeros(1_600))
     items = [
-        Item("1", "train", "a.wav", captions=("A dog", "a Speech")),
-        Item("2", "test", "a.wav", captions=("A dog", "a Speech")),
-        Item("3", "train", "a.wav", tags=("Male_speech_and_man_speaking",)),
-        Item("4", "train", "a.wav", captions=("a speechless dog",)),
+        SourceItem("1", "train", "a.wav", captions=("A dog", "a Speech")),
+        SourceItem("2", "test", "a.wav", captions=("A dog", "a Speech")),
+        SourceItem("3", "train", "a.wav", tags=("Male_speech_and_man_speaking",)),
+        SourceItem("4", "train", "a.wav", captions=("a speechless dog",)),
     ]
-    results, _ = examine(items, Rules("x", tmp_path), {})
+    results, _ = build_clips(items, ClipRules("x", tmp_path), {})
     assert [type(result) for result in results] == [Dropped, Clip, Dropped, Clip]
     assert all(result.reason == "speech" for result in results if isinstance(result, Dropped))
 
@@ -67,13 +67,13 @@ def test_speech_is_dropped_from_training_only(tmp_path: Path) -> None:
 def test_windows_are_cut_to_what_the_file_holds(tmp_path: Path) -> None:
     write_audio(tmp_path / "a.wav", np.zeros(16_000))
     items = [
-        Item("1", "test", "a.wav", tags=("dog",), start=0.25, duration=0.5),
-        Item("2", "test", "a.wav", tags=("dog",), start=0.75, duration=10.0),
-        Item("3", "test", "a.wav", tags=("dog",), start=1.0, duration=10.0),
-        Item("4", "test", "a.wav", tags=("!",)),
-        Item("5", "test", "b.wav", tags=("dog",), missing=True),
+        SourceItem("1", "test", "a.wav", tags=("dog",), start=0.25, duration=0.5),
+        SourceItem("2", "test", "a.wav", tags=("dog",), start=0.75, duration=10.0),
+        SourceItem("3", "test", "a.wav", tags=("dog",), start=1.0, duration=10.0),
+        SourceItem("4", "test", "a.wav", tags=("!",)),
+        SourceItem("5", "test", "b.wav", tags=("dog",), missing=True),
     ]
-    results, _ = examine(items, Rules("x", tmp_path), {})
+    results, _ = build_clips(items, ClipRules("x", tmp_path), {})
     assert [(clip.start, clip.duration) for clip in results if isinstance(clip, Clip)] == [(0.25, 0.5), (0.75, 0.25)]
     assert [item.reason for item in results if isinstance(item, Dropped)] == ["too short", "no text", "missing"]
 
@@ -108,7 +108,7 @@ def test_a_process_pool_gives_the_same_manifest(sounds: Path, tmp_path: Path) ->
 
 
 def test_a_second_run_opens_only_new_and_changed_files(sounds: Path, tmp_path: Path) -> None:
-    def run() -> Report:
+    def run() -> PrepReport:
         (report,) = prepare([], tmp_path, tmp_path / "out", folder=sounds, name="mine", workers=1)
         return report
 

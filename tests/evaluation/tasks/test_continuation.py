@@ -71,11 +71,11 @@ def test_texts_prompts_and_partners(
     assert all(one != other and texts[one] != texts[other] for one, other in pairs.items())
     by_cell = [generator.requests[12 * i : 12 * (i + 1)] for i in range(6)]
     ids = sorted(texts, key=lambda name: int(name.split("-")[1]))
-    assert [request.prompt for request in by_cell[0]] == [texts[name] for name in ids]
-    assert [request.prompt for request in by_cell[1]] == [None] * 12
+    assert [request.text for request in by_cell[0]] == [texts[name] for name in ids]
+    assert [request.text for request in by_cell[1]] == [None] * 12
     for first, later in ((by_cell[2], by_cell[5]),):  # the partner is the same in every cell
-        assert [request.prompt for request in first] == [request.prompt for request in later]
-        assert [request.prompt for request in first] == [texts[pairs[name]] for name in ids]
+        assert [request.text for request in first] == [request.text for request in later]
+        assert [request.text for request in first] == [texts[pairs[name]] for name in ids]
     real = read_audio(manifests.parent / "raw" / "5-0-A-0.wav")
     assert (by_cell[3][0].prompt_audio == real[:4800]).all()
     assert {request.duration for request in generator.requests} == {0.5}

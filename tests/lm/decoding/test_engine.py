@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from helpers.zoo import CONFIG, make_model
@@ -9,9 +11,12 @@ from torch import Tensor
 
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import Sampling
-from audiogen_cli.lm.decoding.continuous_batch import CpuLane
+from audiogen_cli.lm.decoding.backend import TorchBackend
+from audiogen_cli.lm.decoding.continuous_batch import ContinuousBatch
+from audiogen_cli.lm.decoding.cpu_backend import CpuBackend
+from audiogen_cli.lm.decoding.cuda_graphs import RecordedStep
 from audiogen_cli.lm.decoding.engine import Engine, choose_dtype
-from audiogen_cli.lm.decoding.requests import Job, Window, count_frames, windows
+from audiogen_cli.lm.decoding.requests import DecodingRequest, Window, count_frames, list_windows
 from audiogen_cli.lm.model import AudioLanguageModel
 
 
@@ -19,26 +24,29 @@ def make_text(length: int, seed: int = 0) -> Tensor:
     return torch.randn(length, CONFIG.text_width, generator=torch.Generator().manual_seed(seed))
 
 
-def run(engine: Engine, jobs: list[Job], batch_size: int | None = None) -> list[Tensor]:
-    return [codes for _, codes in sorted(engine.generate(jobs, batch_size), key=lambda pair: pair[0])]
+def run(engine: Engine, requests: list[DecodingRequest], batch_size: int | None = None) -> list[Tensor]:
+    return [codes for _, codes in sorted(engine.generate(requests, batch_size), key=lambda pair: pair[0])]
 
 
 @torch.inference_mode()
-def greedy_by_full_forwards(model: AudioLanguageModel, job: Job) -> Tensor:
+def greedy_by_full_forwards(model: AudioLanguageModel, request: DecodingRequest) -> Tensor:
     """The same decoding without cache or engine: after every step the whole sequence is computed anew."""
-    config, guidance = model.config, job.sampling.guidance
+    config, guidance = model.config, request.sampling.guidance
     late = config.stream_delays
-    codes = torch.zeros(1, config.n_q, job.n_frames, dtype=torch.long)
-    known = job.n_prompt
-    if job.prompt is not None:
-        codes[0, :, :known] = job.prompt
+    codes = torch.zeros(1, config.n_q, request.n_frames, dtype=torch.long)
+    known = request.n_prompt
+    if request.prompt is not None:
+        codes[0, :, :known] = request.prompt
     nothing = torch.zeros(1, 1, config.text_width), torch.zeros(1, 1, dtype=torch.bool)
-    some = nothing if job.text is None else (job.text[None], torch.ones(1, len(job.text), dtype=torch.bool))
-    for step in range(known + 1, 1 + job.n_frames + max(late)):
-        with_text, without = (model(codes, *text).logits.log_softmax(-1) for text in (some, nothing))
+    some, other = (
+        nothing if vectors is None else (vectors[None], torch.ones(1, len(vectors), dtype=torch.bool))
+        for vectors in (request.vectors, request.negative)
+    )
+    for step in range(known + 1, 1 + request.n_frames + max(late)):
+        with_text, without = (model(codes, *text).logits.log_softmax(-1) for text in (some, other))
         best = (guidance * with_text + (1 - guidance) * without).argmax(-1)
         for k in range(config.n_q):
-            if known <= step - 1 - late[k] < job.n_frames:
+            if known <= step - 1 - late[k] < request.n_frames:
                 codes[0, k, step - 1 - late[k]] = best[0, k, step - 1 - late[k]]
     return codes[0]
 
@@ -48,43 +56,49 @@ def greedy_by_full_forwards(model: AudioLanguageModel, job: Job) -> Tensor:
 def test_cached_decoding_is_the_full_forward(changes: dict[str, object], prompt_frames: int) -> None:
     model = make_model(**changes)
     prompt = torch.randint(CONFIG.codebook_size, (3, prompt_frames)) if prompt_frames else None
-    for text in (None, make_text(4)):
-        job = Job(text, 11, seed=1, sampling=Sampling(temperature=0), prompt=prompt)
-        expected = greedy_by_full_forwards(model, job)
-        assert torch.equal(run(Engine(model), [job])[0], expected)
+    loud = 5 * make_text(2, 1)
+    texts = [(None, None), (make_text(4), None), (make_text(4), loud), (None, loud)]
+    requests = [DecodingRequest(text, 11, 1, Sampling(temperature=0), prompt, negative) for text, negative in texts]
+    expected = [greedy_by_full_forwards(model, request) for request in requests]
+    for backend in (TorchBackend, CpuBackend):
+        for request, codes in zip(requests, expected, strict=True):
+            assert torch.equal(run(Engine(model, backend=backend), [request])[0], codes)
+    if "cross_attention" not in changes:  # a prefix alone moves this model too little
+        assert len({codes.numpy().tobytes() for codes in expected}) == len(texts)
 
 
 @pytest.mark.parametrize("changes", [{}, {"pattern": "parallel", "n_q": 1}, {"text_prefix": False, "bias": False}])
 def test_a_sample_is_the_same_alone_and_in_any_company(changes: dict[str, object]) -> None:
     engine = Engine(make_model(max_frames=8, **changes))
-    jobs = [
-        Job(
+    requests = [
+        DecodingRequest(
             None if i % 7 == 3 else make_text(1 + (5 * i) % 23, i),
-            n_frames=5 + (i * 11) % 19,  # most beyond the trained window of 8
+            n_frames=5 + (i * 11) % 13,  # many beyond the trained window of 8
             seed=i,
             sampling=Sampling(guidance=[3.0, 1.0, 2.0][i % 3], top_p=0.9),
             prompt=torch.full((engine.config.n_q, 3), i % CONFIG.codebook_size) if i % 5 == 0 else None,
+            negative=make_text(1 + (7 * i) % 23, 100 + i) if i % 3 == 2 else None,
         )
-        for i in range(16)
+        for i in range(11)
     ]
-    alone = [run(engine, [job])[0] for job in jobs]
-    together = run(engine, jobs)
-    backwards = run(engine, jobs[::-1], batch_size=3)[::-1]
-    for job, one, two, three in zip(jobs, alone, together, backwards, strict=True):
-        assert one.shape == (engine.config.n_q, job.n_frames)
+    alone = [run(engine, [request])[0] for request in requests]
+    together = run(engine, requests)
+    backwards = run(engine, requests[::-1], batch_size=3)[::-1]
+    for request, one, two, three in zip(requests, alone, together, backwards, strict=True):
+        assert one.shape == (engine.config.n_q, request.n_frames)
         assert torch.equal(one, two) and torch.equal(one, three)
 
 
 def record_logits(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """A list that every step's guided logits, [n, K, V], are added to."""
     seen: list[Tensor] = []
-    inner = CpuLane._read
+    inner = ContinuousBatch._compute_logits
 
-    def read(lane: CpuLane, tokens: Tensor) -> Tensor:
-        seen.append(inner(lane, tokens).clone())
+    def compute(batch: ContinuousBatch, tokens: Tensor, positions: Tensor, kv_length: int) -> Tensor:
+        seen.append(inner(batch, tokens, positions, kv_length).clone())
         return seen[-1]
 
-    monkeypatch.setattr(CpuLane, "_read", read)
+    monkeypatch.setattr(ContinuousBatch, "_compute_logits", compute)
     return seen
 
 
@@ -92,36 +106,36 @@ def record_logits(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
 def test_logits_do_not_depend_on_company(monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
     """Codes could agree by luck: compare the numbers behind them bit for bit, at positions far apart."""
     engine, seen = Engine(make_model(max_frames=150), dtype), record_logits(monkeypatch)
-    jobs = [
-        Job(make_text(40, 0), 200, seed=0, prompt=torch.full((3, 70), 2)),  # slides at its 153rd step
-        Job(make_text(2, 1), 90, seed=1),
-        Job(make_text(1, 2), 30, seed=2),  # the fourth follows in its place
-        Job(make_text(17, 3), 20, seed=3),
+    requests = [
+        DecodingRequest(make_text(40, 0), 110, seed=0, prompt=torch.full((3, 50), 2)),  # slides at its 93rd step
+        DecodingRequest(make_text(2, 1), 50, seed=1),
+        DecodingRequest(make_text(1, 2), 20, seed=2),  # the fourth follows in its place
+        DecodingRequest(make_text(17, 3), 15, seed=3),
     ]
     alone = []
-    for job in jobs:
+    for request in requests:
         seen.clear()
-        run(engine, [job])
+        run(engine, [request])
         alone.append(torch.cat(seen))
     seen.clear()
-    run(engine, jobs, batch_size=3)
-    assert len(seen) == 200 - 70 + 2
-    for slot, first, numbers in ((0, 0, alone[0]), (1, 0, alone[1]), (2, 0, alone[2]), (2, 32, alone[3])):
+    run(engine, requests, batch_size=3)
+    assert len(seen) == 110 - 50 + 2
+    for slot, first, numbers in ((0, 0, alone[0]), (1, 0, alone[1]), (2, 0, alone[2]), (2, 22, alone[3])):
         together = torch.stack([step[slot] for step in seen[first : first + len(numbers)]])
         assert torch.equal(together, numbers)
 
 
 def test_a_longer_sample_begins_like_a_shorter_one() -> None:
     engine = Engine(make_model())
-    short, long = run(engine, [Job(make_text(3), n, seed=5) for n in (10, 17)])
+    short, long = run(engine, [DecodingRequest(make_text(3), n, seed=5) for n in (10, 17)])
     assert torch.equal(long[0, :10], short[0])  # stream 0 comes first; the others end with other neighbours
 
 
 def test_prompt_is_kept_and_seeds_differ() -> None:
     engine = Engine(make_model())
     prompt = torch.randint(CONFIG.codebook_size, (3, 6))
-    jobs = [Job(make_text(3), 16, seed, Sampling(top_p=1.0, guidance=1.0), prompt) for seed in range(2)]
-    one, two = run(engine, jobs)
+    requests = [DecodingRequest(make_text(3), 16, seed, Sampling(top_p=1.0, guidance=1.0), prompt) for seed in range(2)]
+    one, two = run(engine, requests)
     assert torch.equal(one[:, :6], prompt) and torch.equal(two[:, :6], prompt)
     assert not torch.equal(one, two)
     assert int(one.max()) < CONFIG.codebook_size and int(one.min()) >= 0
@@ -132,77 +146,89 @@ def test_prompt_is_kept_and_seeds_differ() -> None:
 def test_a_stream_is_what_generate_returns(changes: dict[str, object], prompt_frames: int, block_frames: int) -> None:
     engine = Engine(make_model(max_frames=8, **changes))
     prompt = torch.randint(CONFIG.codebook_size, (3, prompt_frames)) if prompt_frames else None
-    job = Job(make_text(3), 21, seed=5, sampling=Sampling(top_p=0.9), prompt=prompt)
-    blocks = list(engine.stream(job, block_frames))
+    request = DecodingRequest(make_text(3), 21, seed=5, sampling=Sampling(top_p=0.9), prompt=prompt)
+    blocks = list(engine.stream(request, block_frames))
     assert all(block.shape == (3, block_frames) for block in blocks[:-1])
-    assert torch.equal(torch.cat(blocks, dim=1), run(engine, [job])[0])
+    assert torch.equal(torch.cat(blocks, dim=1), run(engine, [request])[0])
 
 
 def test_a_stream_speaks_as_soon_as_a_block_is_decided(monkeypatch: pytest.MonkeyPatch) -> None:
     engine, steps = Engine(make_model()), record_logits(monkeypatch)
-    seen = [len(steps) for _ in engine.stream(Job(make_text(3), 12, seed=5), 4)]
+    seen = [len(steps) for _ in engine.stream(DecodingRequest(make_text(3), 12, seed=5), 4)]
     assert seen == [4 + 2, 8 + 2, 12 + 2]  # the last of three streams comes two steps late
     with pytest.raises(ValueError, match="block_frames"):
-        next(engine.stream(Job(None, 3, seed=0), 0))
+        next(engine.stream(DecodingRequest(None, 3, seed=0), 0))
 
 
-@pytest.mark.parametrize("changes", [{}, {"text_prefix": False}])
-def test_steps_of_fixed_shapes_are_the_same_steps(monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]) -> None:
-    """What CUDA graphs record, run plainly: attention looks at masked columns beyond the present one."""
-    monkeypatch.setattr("audiogen_cli.lm.decoding.static_batch.REACH", 8)
-    engine = Engine(make_model(**changes))
-    jobs = [Job(make_text(3, i), 31 + i, i, Sampling(temperature=0), torch.full((3, 2), i)) for i in range(3)]
-    plain = run(engine, jobs)
-    engine.static = True
-    for one, two in zip(plain, run(engine, jobs), strict=True):
+@pytest.mark.parametrize("changes", [{}, {"text_prefix": False}, {"cross_attention": False, "max_frames": 11}])
+def test_both_backends_decode_the_same(monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]) -> None:
+    cold = Sampling(temperature=0)
+    requests = [DecodingRequest(make_text(3 + 9 * i, i), 31 - i, i, cold, torch.full((3, 2), i)) for i in range(4)]
+    expected = run(Engine(make_model(**changes)), requests, 3)
+    for one, two in zip(expected, run(Engine(make_model(**changes), backend=TorchBackend), requests, 3), strict=True):
         assert torch.equal(one, two)
+    # As on a GPU: attention also looks at masked positions, up to a multiple of so many.
+    advance = ContinuousBatch._advance
+    longer = lambda batch, kv_length: advance(batch, min(batch.n_columns, -(-kv_length // 8) * 8))  # noqa: E731
+    monkeypatch.setattr(ContinuousBatch, "_advance", longer)
+    for one, two in zip(expected, run(Engine(make_model(**changes), backend=TorchBackend), requests, 3), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_steps_are_recorded_once_for_each_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    class Graph:
+        def replay(self) -> None:
+            calls.append("replay")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph: nullcontext())
+    step = RecordedStep(lambda kv_length: calls.append(f"step {kv_length}"))
+    for kv_length in (8, 8, 8, 16, 8, 16):
+        step(kv_length)
+    assert calls == ["step 8", "step 8", "replay", "replay", "step 16", "replay", "step 16", "replay"]
 
 
 def test_windows_and_what_they_cost() -> None:
     config = make_model(max_frames=8, pattern="parallel").config
-    assert windows(config, 2, 7) == [Window(0, 2, 7)]
-    assert windows(config, 0, 14) == [Window(0, 0, 8), Window(4, 8, 12), Window(8, 12, 14)]
+    assert list_windows(config, 2, 7) == [Window(0, 2, 7)]
+    assert list_windows(config, 0, 14) == [Window(0, 0, 8), Window(4, 8, 12), Window(8, 12, 14)]
     assert count_frames(config, 2, 7) == (5, 0)
     assert count_frames(config, 0, 14) == (14, 8)
 
 
-def test_on_a_cpu_jobs_follow_each_other_in_one_lane(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_follow_each_other_in_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     engine, steps = Engine(make_model(pattern="parallel")), record_logits(monkeypatch)
     frames = [4, 9, 3, 20, 1, 12, 7]
-    jobs = [Job(make_text(1 + 9 * i), n, seed=i, prompt=torch.zeros(3, n // 2)) for i, n in enumerate(frames)]
+    requests = [
+        DecodingRequest(make_text(1 + 9 * i), n, seed=i, prompt=torch.zeros(3, n // 2)) for i, n in enumerate(frames)
+    ]
     whole = sum(n - n // 2 for n in frames)
     for size in (1, 2, 3):
         steps.clear()
-        run(engine, jobs, size)
+        run(engine, requests, size)
         assert whole <= size * len(steps) < whole + size * 10  # at the end some slots stay empty
         assert all(len(step) == size for step in steps)
 
 
-def test_recorded_lanes_hold_equal_shapes() -> None:
-    engine = Engine(make_model())
-    engine.static = True
-    jobs = [Job(make_text(3 + 16 * (i % 2)), 5 + i, seed=i) for i in range(9)]
-    assert engine._lanes(jobs, None) == [[8, 6, 4, 2, 0], [7, 5, 3, 1]]
-    assert [len(lane) for lane in engine._lanes(jobs, 2)] == [2, 2, 1, 2, 2]
-
-
-def test_lanes_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(make_model(pattern="parallel"))
-    jobs = [Job(make_text(3), 5, seed=i) for i in range(5)]
+    requests = [DecodingRequest(make_text(3), 5, seed=i) for i in range(5)]
     row = 2 * (16 + 5) * CONFIG.dim * 4 * CONFIG.n_layers  # bytes of keys and values
     for rows, size in ((100, 5), (5, 2), (1, 1)):
         monkeypatch.setattr("audiogen_cli.lm.decoding.engine.physical_memory", lambda rows=rows: 2 * rows * row)
-        assert engine._n_slots(jobs, 8) == size
-    assert engine._n_slots(jobs, 3) == 1
+        assert engine.count_slots(requests, 8) == size
+    assert engine.count_slots(requests, 3) == 1
 
 
 def test_the_number_format_is_chosen_by_device_and_size(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model()
-    monkeypatch.setattr("audiogen_cli.lm.decoding.engine._native_bfloat16", lambda: True)
+    monkeypatch.setattr("audiogen_cli.lm.decoding.engine.has_native_bfloat16", lambda: True)
     assert choose_dtype("auto", model) == "float32" and choose_dtype("int8", model) == "int8"
     monkeypatch.setattr("audiogen_cli.lm.decoding.engine.CACHED_WEIGHTS", 1000)
     assert choose_dtype("auto", model) == "bfloat16"
-    monkeypatch.setattr("audiogen_cli.lm.decoding.engine._native_bfloat16", lambda: False)
+    monkeypatch.setattr("audiogen_cli.lm.decoding.engine.has_native_bfloat16", lambda: False)
     assert choose_dtype("auto", model) == "float32"
     with pytest.raises(InputError, match="int8"):
         choose_dtype("int8", make_model().to("meta"))
@@ -211,17 +237,19 @@ def test_the_number_format_is_chosen_by_device_and_size(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_in_small_formats_sixteen_together_are_sixteen_alone(dtype: str) -> None:
     engine = Engine(make_model(), dtype)
-    jobs = [Job(make_text(1 + i % 3, i), 9, seed=i, sampling=Sampling(top_p=0.9)) for i in range(16)]
-    together = run(engine, jobs, batch_size=16)
-    for job, codes in zip(jobs, together, strict=True):
-        assert torch.equal(run(engine, [job])[0], codes)
+    requests = [DecodingRequest(make_text(1 + i % 3, i), 4, seed=i, sampling=Sampling(top_p=0.9)) for i in range(16)]
+    together = run(engine, requests, batch_size=16)
+    for request, codes in zip(requests, together, strict=True):
+        assert torch.equal(run(engine, [request])[0], codes)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_decodes_what_a_cpu_decodes() -> None:
-    jobs = [Job(make_text(3, i), 30, i, Sampling(temperature=0), torch.full((3, 2), i)) for i in range(6)]
-    on_cpu = run(Engine(make_model()), jobs)
-    on_gpu = run(Engine(make_model().cuda()), jobs)
+    requests = [
+        DecodingRequest(make_text(3, i), 30, i, Sampling(temperature=0), torch.full((3, 2), i)) for i in range(6)
+    ]
+    on_cpu = run(Engine(make_model()), requests)
+    on_gpu = run(Engine(make_model().cuda()), requests)
     agreement = [float((one == two).float().mean()) for one, two in zip(on_cpu, on_gpu, strict=True)]
     assert min(agreement) > 0.9  # a near tie may fall otherwise, and what follows it then differs

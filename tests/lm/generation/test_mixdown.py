@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audiogen_cli.data.audio import measure
+from audiogen_cli.data.loudness import measure
 from audiogen_cli.lm.config import Sampling
-from audiogen_cli.lm.generation.generator import Generator, Request
-from audiogen_cli.lm.generation.mixdown import FADE, Layer, lay, place_layers
+from audiogen_cli.lm.generation.generator import Generator
+from audiogen_cli.lm.generation.mixdown import FADE, mix_tracks, place_tracks
+from audiogen_cli.lm.generation.requests import GenerationRequest
 from audiogen_cli.lm.generation.rerank import derive_seed
 
 RATE = 16_000
@@ -21,26 +21,25 @@ FREE = Sampling(guidance=2.0, top_p=0.95)
 
 
 @given(n=st.integers(1, 8), n_samples=st.integers(1, 2_000_000))
-def test_layers_fill_the_whole_one_after_the_other(n: int, n_samples: int) -> None:
-    layers = place_layers(n, n_samples, RATE)
-    begins, ends = [layer.begin for layer in layers], [layer.begin + layer.n_samples for layer in layers]
-    assert begins[0] == 0 and ends[-1] == n_samples and len(layers) == n
+def test_tracks_fill_the_whole_one_after_the_other(n: int, n_samples: int) -> None:
+    tracks = place_tracks(n, n_samples, RATE)
+    begins, ends = [begin for begin, _ in tracks], [begin + length for begin, length in tracks]
+    assert begins[0] == 0 and ends[-1] == n_samples and len(tracks) == n
     assert begins == sorted(begins) and ends == sorted(ends)
     assert begins[-1] <= min(2 * RATE, 0.4 * n_samples + 1)
-    assert len({layer.n_samples for layer in layers}) == 1 and layers[0].n_samples >= 1
+    assert len({length for _, length in tracks}) == 1 and tracks[0][1] >= 1
 
 
 def test_in_five_seconds_each_of_two_is_alone_for_two_seconds() -> None:
-    assert place_layers(2, 5 * RATE, RATE) == [Layer(0, 48_000), Layer(32_000, 48_000)]
-    assert [layer.begin for layer in place_layers(3, 60 * RATE, RATE)] == [0, 16_000, 32_000]
-    assert place_layers(1, 777, RATE) == [Layer(0, 777)]
+    assert place_tracks(2, 5 * RATE, RATE) == [(0, 48_000), (32_000, 48_000)]
+    assert [begin for begin, _ in place_tracks(3, 60 * RATE, RATE)] == [0, 16_000, 32_000]
+    assert place_tracks(1, 777, RATE) == [(0, 777)]
 
 
 def test_the_sum_has_all_at_one_level_and_fades_inside_only() -> None:
-    layers = place_layers(2, 5 * RATE, RATE)
-    t = np.arange(layers[0].n_samples) / RATE
+    t = np.arange(48_000) / RATE
     loud, faint = (a * np.sin(2 * np.pi * f * t).astype(np.float32) for a, f in ((0.3, 440), (0.02, 1000)))
-    whole = lay([loud, faint], layers, RATE)
+    whole = mix_tracks([loud, faint], [0, 32_000], RATE)
     assert whole.shape == (80_000,) and whole.dtype == np.float32
     n_fade = round(FADE * RATE)
     np.testing.assert_array_equal(whole[:32_000], loud[:32_000])
@@ -53,12 +52,13 @@ def test_the_sum_has_all_at_one_level_and_fades_inside_only() -> None:
 
 def test_a_sum_past_full_scale_is_scaled_down_and_silence_is_not_raised() -> None:
     ones = np.ones(100, np.float32)
-    whole = lay([ones, 0.5 * ones], [Layer(0, 100), Layer(0, 100)], RATE)
+    whole = mix_tracks([ones, 0.5 * ones], [0, 0], RATE)
     np.testing.assert_allclose(whole, 0.99 * ones, rtol=1e-6)
     assert not measure(whole).clipped_samples
     nothing = np.full(100, 1e-9, np.float32)
-    np.testing.assert_array_equal(lay([nothing, nothing], [Layer(0, 100), Layer(0, 100)], RATE), 2 * nothing)
-    np.testing.assert_allclose(lay([0.5 * ones, nothing], [Layer(0, 100), Layer(0, 100)], RATE), 0.5 * ones, atol=1e-8)
+    np.testing.assert_array_equal(mix_tracks([nothing, nothing], [0, 0], RATE), 2 * nothing)
+    np.testing.assert_allclose(mix_tracks([0.5 * ones, nothing], [0, 0], RATE), 0.5 * ones, atol=1e-8)
+    assert mix_tracks([ones], [0], RATE) is ones
 
 
 @pytest.fixture(scope="module")
@@ -66,34 +66,34 @@ def generator(delayed_generator: Generator) -> Generator:
     return delayed_generator
 
 
-def _one(generator: Generator, request: Request) -> np.ndarray:
+def _one(generator: Generator, request: GenerationRequest) -> np.ndarray:
     ((_, wav),) = generator.generate([request])
     return wav
 
 
 def test_a_generator_lays_what_it_makes_apart(generator: Generator) -> None:
-    layered = Request("a dog barks while it rains", 7, 1.0, replace(FREE, layers=2))
-    layers = place_layers(2, RATE, RATE)
-    seconds = layers[0].n_samples / RATE
+    layered = GenerationRequest("a dog barks while it rains", 7, 1.0, replace(FREE, layers=2))
+    tracks = place_tracks(2, RATE, RATE)
+    seconds = tracks[0][1] / RATE
     parts = [
-        _one(generator, Request("a dog barks", 7, seconds, FREE)),
-        _one(generator, Request("it rains", derive_seed(7, "layer 1"), seconds, FREE)),
+        _one(generator, GenerationRequest("a dog barks", 7, seconds, FREE)),
+        _one(generator, GenerationRequest("it rains", derive_seed(7, "layer 1"), seconds, FREE)),
     ]
-    assert np.array_equal(_one(generator, layered), lay(parts, layers, RATE))
-    assert generator.read(layered) == ["dog bark", "rain"] and generator.count_takes(layered) == 2
-    assert generator.read(replace(layered, sampling=FREE)) == ["dog bark rain"]
-    assert generator.read(replace(layered, prompt=None)) == []
+    assert np.array_equal(_one(generator, layered), mix_tracks(parts, [begin for begin, _ in tracks], RATE))
+    assert generator.prepare(layered).texts == ("dog bark", "rain")
+    assert generator.prepare(replace(layered, sampling=FREE)).texts == ("dog bark rain",)
+    assert generator.prepare(replace(layered, text=None)).texts == ()
 
 
 def test_layers_come_in_any_company(generator: Generator) -> None:
     sampling = replace(FREE, candidates=5, layers=2)
     requests = [
-        Request("a dog barks and rain", 1, 0.5, sampling),
-        Request("dog", 2, 0.4, sampling),
-        Request("rain and a dog", 3, 0.5, replace(sampling, candidates=1)),
-        Request(None, 4, 0.3, sampling),
+        GenerationRequest("a dog barks and rain", 1, 0.5, sampling),
+        GenerationRequest("dog", 2, 0.4, sampling),
+        GenerationRequest("rain and a dog", 3, 0.5, replace(sampling, candidates=1)),
+        GenerationRequest(None, 4, 0.3, sampling),
     ]
-    assert [generator.count_takes(request) for request in requests] == [10, 5, 2, 1]
+    assert [len(generator.prepare(request).tracks) for request in requests] == [2, 1, 2, 1]
     together = dict(generator.generate(requests))
     assert len(together) == 4
     for index, request in enumerate(requests):
@@ -101,28 +101,28 @@ def test_layers_come_in_any_company(generator: Generator) -> None:
     assert np.array_equal(together[1], _one(generator, replace(requests[1], sampling=replace(sampling, layers=1))))
 
 
-def test_what_goes_on_from_a_sound_or_is_streamed_has_no_layers(generator: Generator) -> None:
+def test_a_continuation_has_no_layers_and_a_stream_takes_none(generator: Generator) -> None:
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, 3000).astype(np.float32)
-    layered = Request("a dog barks while it rains", 7, 0.7, replace(FREE, layers=2))
+    layered = GenerationRequest("a dog barks while it rains", 7, 0.7, replace(FREE, layers=2))
     plain = replace(layered, sampling=FREE)
     assert not np.array_equal(_one(generator, layered), _one(generator, plain))
-    assert np.array_equal(np.concatenate(list(generator.stream(layered))), _one(generator, plain))
+    with pytest.raises(ValueError, match="one track"):
+        next(generator.stream(generator.prepare(layered)))
     continued, as_well = (_one(generator, replace(each, prompt_audio=noise)) for each in (layered, plain))
     assert np.array_equal(continued, as_well)
 
 
-def test_a_part_without_a_known_word_is_no_layer(tmp_path: Path, generator: Generator) -> None:
+def test_a_part_without_a_known_word_is_no_track(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     encode, texts = generator.encoder.encode, []
 
-    class Knows:
+    class Encoder:
         def encode(self, given: list[str]) -> list[object]:
-            texts.append(given)
+            texts.append(tuple(given))
             return [
-                vectors[: 0 if "frog" in text else None] for vectors, text in zip(encode(given), given, strict=True)
+                vectors[: 0 if text == "frog" else None] for vectors, text in zip(encode(given), given, strict=True)
             ]
 
-    knows = Generator.load(generator.folder, device="cpu")
-    knows.encoder = Knows()  # type: ignore[assignment]
-    request = Request("a dog and a frog", 0, 1.0, replace(FREE, layers=2))
-    assert knows.read(request) == ["dog frog"] and texts == [["dog", "frog"]]
-    assert knows.read(replace(request, prompt="a dog and rain")) == ["dog", "rain"]
+    monkeypatch.setattr(generator, "encoder", Encoder())
+    request = GenerationRequest("a dog and a frog", 0, 1.0, replace(FREE, layers=2))
+    assert generator.prepare(request).texts == ("dog frog",) and texts == [("dog", "frog"), ("dog frog",)]
+    assert generator.prepare(replace(request, text="a dog and rain")).texts == ("dog", "rain")

@@ -8,23 +8,23 @@ import numpy as np
 import pytest
 
 from audiogen_cli.data.audio import read_audio, write_audio
-from audiogen_cli.data.prompts import Prompt
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import Sampling
-from audiogen_cli.lm.generation.requests import Defaults, Settings, plan, plan_continuation
+from audiogen_cli.lm.generation.requests import GenerationRequest, Prompt, plan_continuation, plan_requests
 
-DEFAULTS = Defaults(seed=10, duration=5.0)
+LOOSE = Sampling(top_p=0.9)
+DEFAULTS = GenerationRequest(None, seed=10, duration=5.0)
 
 
 def test_samples_count_seeds_up_and_a_repeated_text_goes_on_counting(tmp_path: Path) -> None:
     prompts = [Prompt("dog"), Prompt("rain"), Prompt("dog"), Prompt("dog", seed=3)]
-    jobs = plan(prompts, DEFAULTS, 2, None, tmp_path)
-    assert [job.seed for job in jobs] == [10, 11, 10, 11, 12, 13, 3, 4]
+    requests = plan_requests(prompts, DEFAULTS, 2, None, tmp_path)
+    assert [request.seed for request in requests] == [10, 11, 10, 11, 12, 13, 3, 4]
 
 
 def test_a_prompts_seed_does_not_depend_on_the_prompts_before_it(tmp_path: Path) -> None:
-    alone = plan([Prompt("rain")], DEFAULTS, 1, None, tmp_path)[0]
-    later = plan([Prompt("dog"), Prompt("rain")], DEFAULTS, 1, None, tmp_path)[1]
+    alone = plan_requests([Prompt("rain")], DEFAULTS, 1, None, tmp_path)[0]
+    later = plan_requests([Prompt("dog"), Prompt("rain")], DEFAULTS, 1, None, tmp_path)[1]
     assert alone.seed == later.seed
 
 
@@ -36,22 +36,25 @@ def test_names_come_from_the_prompt_or_its_number_and_words(tmp_path: Path) -> N
         Prompt("x", name="bark.flac"),
         Prompt("y", name="a.b"),
     ]
-    names = [job.output.name for job in plan(prompts, DEFAULTS, 1, None, tmp_path)]
+    names = [request.output.name for request in plan_requests(prompts, DEFAULTS, 1, None, tmp_path)]
     assert names == ["0001-a-dog-barks.wav", "0002-no-text.wav", "0003-sound.wav", "bark.flac", "a.b.wav"]
-    twice = plan([Prompt("x", name="bark.ogg")], DEFAULTS, 2, None, tmp_path)
-    assert [job.output.name for job in twice] == ["bark-1.ogg", "bark-2.ogg"]
+    twice = plan_requests([Prompt("x", name="bark.ogg")], DEFAULTS, 2, None, tmp_path)
+    assert [request.output.name for request in twice] == ["bark-1.ogg", "bark-2.ogg"]
 
 
 def test_a_lines_own_values_win_over_the_flags(tmp_path: Path) -> None:
-    defaults = Defaults(0, 5.0, Settings(guidance=1.0, top_p=0.5))
-    job = plan([Prompt("dog", guidance=2.0, duration=1.5)], defaults, 1, tmp_path / "x.wav", None)[0]
-    assert (job.settings, job.duration) == (Settings(guidance=2.0, top_p=0.5), 1.5)
+    defaults = GenerationRequest(None, 0, 5.0, Sampling(guidance=1.0, top_p=0.5))
+    prompt = Prompt("dog", duration=1.5, overrides={"guidance": 2.0})
+    (request,) = plan_requests([prompt], defaults, 1, tmp_path / "x.wav", None)
+    assert (request.sampling, request.duration) == (Sampling(guidance=2.0, top_p=0.5), 1.5)
 
 
 def test_settings_lie_over_the_models_own() -> None:
     own = Sampling(guidance=1.5, top_p=0.9, top_k=7, temperature=0.8)
-    assert Settings(top_k=0).over(own) == Sampling(1.5, 0.9, 0, 0.8)
-    assert Settings().over(own) == own
+    assert own.override({"top_k": 0, "top_p": None}) == Sampling(1.5, 0.9, 0, 0.8)
+    assert own.override({}) == own
+    with pytest.raises(TypeError, match="volume"):
+        own.override({"volume": 11})
 
 
 @pytest.mark.parametrize(
@@ -59,29 +62,29 @@ def test_settings_lie_over_the_models_own() -> None:
     [
         (Prompt("x", duration=0.0), "duration"),
         (Prompt("x", duration=float("inf")), "duration"),
-        (Prompt("x", top_p=1.5), "top_p"),
-        (Prompt("x", guidance=float("nan")), "guidance"),
-        (Prompt("x", top_k=-1), "top_k"),
-        (Prompt("x", temperature=-0.1), "temperature"),
-        (Prompt("x", candidates=0), "candidates"),
-        (Prompt("x", layers=9), "layers"),
+        (Prompt("x", overrides={"top_p": 1.5}), "top_p"),
+        (Prompt("x", overrides={"guidance": float("nan")}), "guidance"),
+        (Prompt("x", overrides={"top_k": -1}), "top_k"),
+        (Prompt("x", overrides={"temperature": -0.1}), "temperature"),
+        (Prompt("x", overrides={"candidates": 0}), "candidates"),
+        (Prompt("x", overrides={"layers": 9}), "layers"),
         (Prompt("x", seed=-1), "seed"),
     ],
 )
 def test_values_out_of_range_are_refused_by_name(tmp_path: Path, prompt: Prompt, message: str) -> None:
     with pytest.raises(InputError, match=f"prompt: {message}"):
-        plan([prompt], DEFAULTS, 1, None, tmp_path)
+        plan_requests([prompt], DEFAULTS, 1, None, tmp_path)
 
 
 def test_outputs_that_cannot_be_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="2 sounds cannot go into one file"):
-        plan([Prompt("dog")], DEFAULTS, 2, tmp_path / "x.wav", None)
+        plan_requests([Prompt("dog")], DEFAULTS, 2, tmp_path / "x.wav", None)
     with pytest.raises(InputError, match=r"\.mp3"):
-        plan([Prompt("dog")], DEFAULTS, 1, tmp_path / "x.mp3", None)
+        plan_requests([Prompt("dog")], DEFAULTS, 1, tmp_path / "x.mp3", None)
     with pytest.raises(InputError, match="too long"):
-        plan([Prompt("dog", name="x" * 300)], DEFAULTS, 1, None, tmp_path)
+        plan_requests([Prompt("dog", name="x" * 300)], DEFAULTS, 1, None, tmp_path)
     with pytest.raises(InputError, match="'dog' and 'cat' would both be written"):
-        plan([Prompt("dog", name="x.wav"), Prompt("cat", name="x.flac")], DEFAULTS, 1, None, tmp_path)
+        plan_requests([Prompt("dog", name="x.wav"), Prompt("cat", name="x.flac")], DEFAULTS, 1, None, tmp_path)
 
 
 @pytest.fixture
@@ -93,17 +96,17 @@ def second_of_noise(tmp_path: Path) -> Path:
 
 
 def test_a_continuation_keeps_the_file_and_adds_five_seconds(second_of_noise: Path, tmp_path: Path) -> None:
-    job = plan_continuation(Prompt("rain", seed=4), second_of_noise, None, tmp_path / "out.wav", 16_000)
-    assert (job.text, job.seed, job.duration) == ("rain", 4, 6.0)
-    np.testing.assert_array_equal(job.prompt_audio, read_audio(second_of_noise, 16_000))
-    assert job.extra == {"prompt_audio": str(second_of_noise), "prompt_seconds": 1.0}
+    request = plan_continuation(Prompt("rain", seed=4), LOOSE, second_of_noise, None, tmp_path / "out.wav", 16_000)
+    assert (request.text, request.seed, request.duration, request.sampling) == ("rain", 4, 6.0, LOOSE)
+    np.testing.assert_array_equal(request.prompt_audio, read_audio(second_of_noise, 16_000))
+    assert request.extra == {"prompt_audio": str(second_of_noise), "prompt_seconds": 1.0}
 
 
 def test_a_continuation_may_keep_a_part_at_another_rate(second_of_noise: Path, tmp_path: Path) -> None:
     prompt = Prompt(None, seed=0, duration=2.0)
-    job = plan_continuation(prompt, second_of_noise, 0.5, tmp_path / "out.wav", 8_000)
-    assert job.prompt_audio is not None and len(job.prompt_audio) == 4_000
-    assert job.duration == 2.0
+    request = plan_continuation(prompt, LOOSE, second_of_noise, 0.5, tmp_path / "out.wav", 8_000)
+    assert request.prompt_audio is not None and len(request.prompt_audio) == 4_000
+    assert request.duration == 2.0
 
 
 @pytest.mark.parametrize(
@@ -121,4 +124,4 @@ def test_impossible_continuations_are_refused(
 ) -> None:
     prompt = Prompt(None, seed=0, duration=duration)
     with pytest.raises(InputError, match=message):
-        plan_continuation(prompt, second_of_noise, prompt_seconds, tmp_path / "out.wav", 16_000)
+        plan_continuation(prompt, LOOSE, second_of_noise, prompt_seconds, tmp_path / "out.wav", 16_000)

@@ -1,9 +1,9 @@
-"""Candidates: their seeds, what fits a text best, and that the best one is kept in any company."""
+"""Candidates: their seeds, their order, and that the best one is kept in any company."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,101 +11,86 @@ import numpy as np
 import pytest
 import torch
 from helpers.zoo import make_probe
+from torch import Tensor
 
 from audiogen_cli.lm.config import Sampling
-from audiogen_cli.lm.decoding.engine import Engine
-from audiogen_cli.lm.decoding.requests import Job
-from audiogen_cli.lm.generation.generator import Generator, Request
-from audiogen_cli.lm.generation.rerank import fit, likelihood_gain, takes
+from audiogen_cli.lm.decoding.requests import DecodingRequest
+from audiogen_cli.lm.generation.generator import Generator
+from audiogen_cli.lm.generation.mixdown import Track
+from audiogen_cli.lm.generation.requests import GenerationRequest
+from audiogen_cli.lm.generation.rerank import generate_best, list_candidates
 from audiogen_cli.lm.model import AudioLanguageModel
 
 FREE = Sampling(guidance=2.0, top_p=1.0)
 
 
-@pytest.fixture(scope="module")
-def folder(delayed_lm: Path) -> Path:
-    return delayed_lm
+def test_candidates_have_seeds_of_their_own() -> None:
+    request = DecodingRequest(torch.zeros(1, 6), 5, seed=7, sampling=replace(FREE, candidates=5))
+    drawn = list_candidates(request)
+    assert drawn[0] is request and len({each.seed for each in drawn}) == 5
+    neighbors = {each.seed for seed in range(3, 12) for each in list_candidates(replace(request, seed=seed))}
+    assert len(neighbors) == 9 * 5
+    assert list_candidates(replace(request, vectors=None)) == [replace(request, vectors=None)]
 
 
-def test_takes_have_seeds_of_their_own() -> None:
-    job = Job(torch.zeros(1, 6), 5, seed=7, sampling=replace(FREE, candidates=5))
-    drawn = takes(job)
-    assert drawn[0] is job and len({take.seed for take in drawn}) == 5
-    neighbours = {take.seed for seed in range(3, 12) for take in takes(replace(job, seed=seed))}
-    assert len(neighbours) == 9 * 5
-    assert takes(replace(job, text=None)) == [replace(job, text=None)]
+SCORES = (0.1, 0.4, 0.3, 0.2)  # of the first track's candidates, as drawn
+BEST_FIRST = (1, 2, 3, 0)
 
 
-def test_gain_in_likelihood_is_per_frame(folder: Path) -> None:
-    model = AudioLanguageModel.load(folder)
-    generator = torch.Generator().manual_seed(0)
-    n_frames = model.config.max_frames + 3  # the last three make a window of their own
-    codes = torch.randint(model.config.codebook_size, (model.config.n_q, n_frames), generator=generator)
-    text = torch.randn(3, model.config.text_width, generator=generator)
-    expected = 0.0
-    for window in (codes[:, :-3], codes[:, -3:]):
-        for sign, words in ((1, text[None]), (-1, torch.zeros(1, 1, model.config.text_width))):
-            mask = torch.full(words.shape[:2], sign > 0)
-            probabilities = model(window[None], words, mask).logits.double().softmax(-1)[0]
-            for stream, row in enumerate(window):
-                for frame, code in enumerate(row):
-                    expected += sign * float(probabilities[stream, frame, code].log().detach())
-    assert likelihood_gain(model, codes, text) == pytest.approx(expected / n_frames, abs=1e-4)
-    packed = Engine(AudioLanguageModel.load(folder)).model  # as generating has it
-    assert likelihood_gain(packed, codes, text) == pytest.approx(expected / n_frames, abs=1e-4)
+class Drawn:
+    """Pretends to generate: the codes of a candidate are its number; some decode to near silence."""
+
+    def __init__(self, n_silent: int, order: Sequence[int]) -> None:
+        self.silent, self.decoded = order[:n_silent], list[int]()
+
+    def generate(self, requests: Sequence[DecodingRequest]) -> Iterator[tuple[int, Tensor]]:
+        yield from ((number, torch.full((1, 3), number)) for number in reversed(range(len(requests))))
+
+    def decode(self, codes: Tensor) -> np.ndarray:
+        number = int(codes[0, 0])
+        self.decoded.append(number)
+        sound = np.full(1_000, (number + 1) / 10, np.float32)
+        sound[100 if number in self.silent else 1_000 : 900] = 0  # loud only where the prompt is, and past the end
+        return sound
 
 
-@pytest.mark.parametrize("probed", [False, True])
-def test_the_best_of_the_candidates_is_kept_in_any_company(folder: Path, tmp_path: Path, probed: bool) -> None:
-    folder = Path(shutil.copytree(folder, tmp_path / "lm"))
-    if probed:
-        make_probe(AudioLanguageModel.load(folder)).save(folder)
+@pytest.mark.parametrize("n_silent", range(5))
+@pytest.mark.parametrize("scored", [True, False])
+def test_the_best_that_is_audible_is_kept_and_no_more_are_decoded(n_silent: int, scored: bool) -> None:
+    request = DecodingRequest(torch.zeros(1, 6), 3, seed=0, sampling=replace(FREE, candidates=4))
+    single = Track(replace(request, vectors=None), 0, 900)
+    order = BEST_FIRST if scored else (0, 1, 2, 3)
+    drawn = Drawn(n_silent, order)
+    score = (lambda codes, vectors: SCORES[int(codes[0, 0])]) if scored else None
+    tracks = [Track(request, 0, 900, n_known=100), single]
+    results = dict(generate_best(tracks, drawn.generate, drawn.decode, score))
+    kept = order[n_silent if n_silent < 4 else 0]
+    assert results[0][0] == np.float32((kept + 1) / 10) and len(results[0]) == 900
+    assert drawn.decoded == [4, *order[: n_silent + 1]]
+    assert results[1][0] == np.float32(0.5)
+
+
+def test_the_probe_chooses_the_same_in_any_company(delayed_lm: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(delayed_lm, tmp_path / "lm"))
+    make_probe(AudioLanguageModel.load(folder)).save(folder)
     generator = Generator.load(folder, device="cpu")
-    assert bool(generator.probe) == probed
     requests = [
-        Request("dog", 1, 0.3, replace(FREE, candidates=4)),
-        Request("rain bark", 2, 0.5, replace(FREE, candidates=3)),
-        Request(None, 3, 0.3, replace(FREE, candidates=4)),
-        Request("dog", 1, 0.3, FREE),
+        GenerationRequest("dog", 1, 0.3, replace(FREE, candidates=4)),
+        GenerationRequest("rain bark", 2, 0.5, replace(FREE, candidates=3)),
+        GenerationRequest(None, 3, 0.3, replace(FREE, candidates=4)),
+        GenerationRequest("dog", 1, 0.3, FREE),
     ]
     together = dict(generator.generate(requests))
     for index, request in enumerate(requests):
         ((_, alone),) = generator.generate([request])
         assert np.array_equal(alone, together[index])
     for index, request in enumerate(requests[:2]):
-        plan = generator._plan(request)
-        (job,) = plan.jobs
-        assert job.text is not None
-        texts = job.text
+        (track,) = generator.prepare(request).tracks
         scores, sounds = [], []
-        for take in takes(job):
-            ((_, codes),) = generator.engine.generate([take])
-            scores.append(fit(generator.engine.model, generator.probe, codes, texts))
-            single = replace(request, seed=take.seed, sampling=FREE)
-            sounds.append(next(wav for _, wav in generator.generate([single])))
+        for candidate in list_candidates(track.decoding):
+            ((_, codes),) = generator.engine.generate([candidate])
+            scores.append(generator.probe.score(generator.engine.model, codes, track.decoding.vectors))
+            ((_, wav),) = generator.generate([replace(request, seed=candidate.seed, sampling=FREE)])
+            sounds.append(wav)
         assert len(set(scores)) == len(scores)
         assert np.array_equal(sounds[int(np.argmax(scores))], together[index])
-
-
-def test_a_take_near_silence_is_passed_over(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    generator = Generator.load(folder, device="cpu")
-    request = Request("dog", 1, 0.3, replace(FREE, candidates=4))
-    ((_, ranked),) = generator._ranked_codes(list(generator._plan(request).jobs), None, lambda seconds: None)
-    decode, silent = generator._decode, 0
-    tried: list[int] = []
-
-    def faint(blocks: Iterable[torch.Tensor]) -> Iterator[np.ndarray]:
-        codes = torch.cat(list(blocks), dim=1)
-        place = next(place for place, each in enumerate(ranked) if torch.equal(each, codes))
-        tried.append(place)
-        for wav in decode([codes]):
-            yield wav * np.float32(place >= silent)
-
-    monkeypatch.setattr(generator, "_decode", faint)
-    sounds = []
-    for silent in range(5):  # so many of the four takes are nothing, the best ones first
-        tried.clear()
-        sounds.append(next(wav for _, wav in generator.generate([request])))
-        assert tried == list(range(min(silent, 3) + 1))
-    assert all(sound.any() for sound in sounds[:4]) and len({sound.tobytes() for sound in sounds[:4]}) == 4
-    assert not sounds[4].any() and len(sounds[4]) == 4800

@@ -14,9 +14,9 @@ from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.codec.tokenize import describe
 from audiogen_cli.data.audio import read_audio
 from audiogen_cli.data.shards import ShardWriter, TokenRow
-from audiogen_cli.lm.config import PRESETS, Sampling, TrainConfig
+from audiogen_cli.lm.config import Sampling, TrainConfig
 from audiogen_cli.lm.decoding.engine import Engine
-from audiogen_cli.lm.decoding.requests import Job
+from audiogen_cli.lm.decoding.requests import DecodingRequest
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.text.encoders import load_text_encoder
 from audiogen_cli.lm.training.train import train
@@ -62,7 +62,7 @@ def test_tiny_learns_64_real_clips_by_heart(esc50: Path, tmp_path: Path) -> None
     writer.write(0, rows)
     writer.finish()
     steps = os.environ.get("AUDIOGEN_OVERFIT_STEPS", "300")
-    config = load_recipe(TrainConfig, None, [*SETTINGS, f"max_steps={steps}"], PRESETS["tiny"])
+    config = load_recipe(TrainConfig, "lm-tiny", [*SETTINGS, f"max_steps={steps}"])
     out = train(config, folder / "tokens", EMBEDDED_MODEL / "codec", folder / "run")
     losses = [json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     print(f"cross-entropy {losses[0]:.3f} -> {losses[-1]:.4f} nats a code")
@@ -72,7 +72,7 @@ def test_tiny_learns_64_real_clips_by_heart(esc50: Path, tmp_path: Path) -> None
     encoder = load_text_encoder(lm.config.text)
     greedy = Sampling(guidance=1, temperature=0)
     chosen = rows[:: CLIPS // 8]
-    jobs = [Job(encoder.encode(row.texts)[0], row.codes.shape[1], 0, greedy) for row in chosen]
+    jobs = [DecodingRequest(encoder.encode(row.texts)[0], row.codes.shape[1], 0, greedy) for row in chosen]
     equal = {i: float((codes.numpy() == chosen[i].codes).mean()) for i, codes in Engine(lm).generate(jobs)}
     print("share of codes reproduced greedily:", {chosen[i].texts[0]: round(share, 3) for i, share in equal.items()})
     assert max(equal.values()) == 1.0

@@ -8,7 +8,7 @@ import pytest
 from helpers.zoo import make_codec, make_rows, make_shards
 
 from audiogen_cli.errors import InputError
-from audiogen_cli.lm.training.preflight import check_streams, find_codec
+from audiogen_cli.lm.training.preflight import check_data, codec_of_shards
 from audiogen_cli.model_folder import copy_model, fingerprint
 
 
@@ -23,13 +23,13 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_codec_that_is_nowhere_must_be_given(place: Path) -> None:
     with pytest.raises(InputError, match="give --codec"):
-        find_codec(place / "tokens")
-    assert find_codec(place / "tokens", place / "elsewhere" / "codec") == place / "elsewhere" / "codec"
+        codec_of_shards(place / "tokens")
+    assert codec_of_shards(place / "tokens", place / "elsewhere" / "codec") == place / "elsewhere" / "codec"
 
 
 def test_the_copy_beside_the_shards_is_taken(place: Path) -> None:
     copy_model(place / "elsewhere" / "codec", place / "tokens" / "codec")
-    assert find_codec(place / "tokens") == place / "tokens" / "codec"
+    assert codec_of_shards(place / "tokens") == place / "tokens" / "codec"
 
 
 def test_a_wrong_codec_is_named_with_the_right_one(place: Path) -> None:
@@ -37,14 +37,19 @@ def test_a_wrong_codec_is_named_with_the_right_one(place: Path) -> None:
     with pytest.raises(
         InputError, match=f"{fingerprint(place / 'elsewhere' / 'codec')[:12]}.*{fingerprint(other)[:12]}"
     ):
-        find_codec(place / "tokens", other)
+        codec_of_shards(place / "tokens", other)
     with pytest.raises(InputError, match="holds no codec"):
         (place / "no").mkdir()
         (place / "no" / "config.json").write_text("{}")
-        find_codec(place / "tokens", place / "no")
+        codec_of_shards(place / "tokens", place / "no")
 
 
-def test_streams(place: Path) -> None:
-    assert check_streams(place / "tokens", 2).n_q == check_streams(place / "tokens", None).n_q == 2
-    with pytest.raises(InputError, match="2 streams, not 4"):
-        check_streams(place / "tokens", 4)
+def test_recordings_need_a_codec(place: Path) -> None:
+    (place / "manifests").mkdir()
+    (place / "manifests" / "t.parquet").touch()
+    with pytest.raises(InputError, match="give --codec"):
+        check_data(place / "tokens", place / "manifests", None)
+    folder, config = check_data(place / "tokens", place / "manifests", place / "elsewhere" / "codec")
+    assert folder == place / "elsewhere" / "codec" and config.n_q == 2
+    with pytest.raises(InputError, match="no manifests"):
+        check_data(place / "tokens", place / "elsewhere", folder)

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from audiogen_cli.errors import InputError
-from audiogen_cli.lm.config import PRESETS, LMConfig, Sampling, TextConfig, TrainConfig
+from audiogen_cli.files import RECIPES
+from audiogen_cli.lm.config import SIZES, LMConfig, Sampling, TextConfig, TrainConfig
 from audiogen_cli.training.recipe import load_recipe
 
-RECIPES = Path(__file__).parents[2] / "recipes"
 
-
-@pytest.mark.parametrize("size", PRESETS)
-def test_recipe_is_the_packaged_size(size: str) -> None:
-    assert load_recipe(TrainConfig, RECIPES / f"lm-{size}.yaml") == load_recipe(TrainConfig, None, (), PRESETS[size])
-
-
-@pytest.mark.parametrize("size", PRESETS)
+@pytest.mark.parametrize("size", SIZES)
 def test_every_number_of_a_recipe_names_its_source(size: str) -> None:
     for line in (RECIPES / f"lm-{size}.yaml").read_text("utf-8").splitlines():
         setting, _, comment = line.partition("#")
@@ -29,7 +22,7 @@ def test_every_number_of_a_recipe_names_its_source(size: str) -> None:
 
 def test_paper_settings() -> None:
     for size, shape in (("base", (768, 24, 16)), ("large", (1280, 36, 20))):
-        recipe = load_recipe(TrainConfig, RECIPES / f"lm-{size}.yaml")
+        recipe = load_recipe(TrainConfig, f"lm-{size}")
         assert (recipe.model.dim, recipe.model.n_layers, recipe.model.n_heads) == shape
         optim = recipe.optim
         assert (optim.lr, optim.batch_size, optim.warmup_steps, optim.schedule) == (5e-4, 256, 3000, "inverse_sqrt")
@@ -37,10 +30,9 @@ def test_paper_settings() -> None:
         assert recipe.sampling == Sampling(3.0, 0.25, 0, 1.0)
 
 
-def test_overrides_reach_nested_settings_and_presets_stay_whole() -> None:
-    recipe = load_recipe(TrainConfig, None, ["optim.lr=3e-4", "text.name=/my/vectors"], PRESETS["tiny"])
+def test_overrides_reach_nested_settings() -> None:
+    recipe = load_recipe(TrainConfig, "lm-tiny", ["optim.lr=3e-4", "text.name=/my/vectors"])
     assert recipe.optim.lr == 3e-4 and recipe.text == TextConfig("static", "/my/vectors")
-    assert PRESETS["tiny"]["optim"]["lr"] == 1e-3 and "name" not in PRESETS["tiny"]["text"]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +46,14 @@ def test_overrides_reach_nested_settings_and_presets_stay_whole() -> None:
 )
 def test_bad_settings_are_named(override: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        load_recipe(TrainConfig, None, [override], PRESETS["tiny"])
+        load_recipe(TrainConfig, "lm-tiny", [override])
+
+
+def test_delays_of_each_stream_are_a_pattern() -> None:
+    given = load_recipe(TrainConfig, "lm-tiny", ["model.pattern=[0, 2, 1]"]).model.settings()
+    assert (given["pattern"], given["delays"]) == ("delay", (0, 2, 1))
+    plain = load_recipe(TrainConfig, "lm-tiny").model.settings()
+    assert (plain["pattern"], plain["delays"]) == ("delay", ())
 
 
 def make_config(**changes: object) -> LMConfig:
@@ -87,4 +86,4 @@ def test_cluster_script_parses_and_names_the_papers_gpus() -> None:
     text = script.read_text("utf-8")
     for nodes, size, gpus in ((8, "base", 64), (16, "large", 128)):
         assert f"--nodes={nodes}" in text and f"--size {size}" in text and nodes * 8 == gpus
-        assert load_recipe(TrainConfig, RECIPES / f"lm-{size}.yaml").optim.batch_size % gpus == 0
+        assert load_recipe(TrainConfig, f"lm-{size}").optim.batch_size % gpus == 0

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from audiogen_cli.data.datasets.dataset_folder import Item, Shelf, Tree, expected, stem
-from audiogen_cli.data.json_file import read_json
+from audiogen_cli.data.datasets.dataset_folder import AudioIndex, DatasetFolder, SourceItem, not_found, stem
 from audiogen_cli.data.manifest import Dropped
-from audiogen_cli.data.tables import first_row, read_csv
+from audiogen_cli.data.tables import first_row, read_json, stream_rows
 from audiogen_cli.errors import InputError
 
 COLUMNS = ("location", "description", "secs", "category", "CDNumber", "CDName", "tracknum")
@@ -24,25 +23,25 @@ class Bbc:
     """
 
     key = "bbc"
-    guessed = False
+    captions_guessed = False
     license = "RemArc: non-commercial"
     terms = "the RemArc licence: personal, educational or research use, not commercial; the files must not be shared."
 
-    def items(self, tree: Tree) -> Iterator[Item | Dropped]:
+    def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
         """One item per described sound, then one per numbered file beyond those."""
         descriptions = _descriptions(tree)
         if not descriptions and not any(_number(path) for path in tree.audio):
-            raise expected(tree, "BBCSoundEffects.csv and <number>.wav files, or <description>.<number>.wav files")
-        shelf = Shelf(self.key, tree.audio, _number)
+            raise not_found(tree, "BBCSoundEffects.csv and <number>.wav files, or <description>.<number>.wav files")
+        index = AudioIndex(self.key, tree.audio, _number)
         for number, text in descriptions.items():
-            audio = shelf.claim(number)
+            audio = index.match(number)
             captions = (text,) if text else ()
-            yield Item(number, "train", audio or f"{number}.wav", captions, missing=audio is None)
+            yield SourceItem(number, "train", audio or f"{number}.wav", captions, missing=audio is None)
         for path in tree.audio:
             unlisted = _number(path)
-            if unlisted and unlisted not in descriptions and (audio := shelf.claim(unlisted)):
-                yield Item(unlisted, "train", audio, _name_captions(audio), embedded=True)
-        yield from shelf.rest()
+            if unlisted and unlisted not in descriptions and (audio := index.match(unlisted)):
+                yield SourceItem(unlisted, "train", audio, _name_captions(audio), embedded=True)
+        yield from index.unmatched()
 
 
 def _number(path: str) -> str | None:
@@ -57,7 +56,7 @@ def _name_captions(path: str) -> tuple[str, ...]:
     return (text,) if text else ()
 
 
-def _descriptions(tree: Tree) -> dict[str, str]:
+def _descriptions(tree: DatasetFolder) -> dict[str, str]:
     """Number → description, from every list in the tree."""
     found: dict[str, str] = {}
     for path in tree.other:
@@ -72,18 +71,18 @@ def _descriptions(tree: Tree) -> dict[str, str]:
     return found
 
 
-def _csv_pairs(tree: Tree, path: str) -> Iterator[tuple[str, str]]:
+def _csv_pairs(tree: DatasetFolder, path: str) -> Iterator[tuple[str, str]]:
     first = first_row(tree.root / path)
     if first[:2] == ["location", "description"]:
-        rows = read_csv(tree.root / path)
+        rows = stream_rows(tree.root / path)
     elif first and first[0].casefold().endswith(".wav"):  # copies without the header are about
-        rows = read_csv(tree.root / path, header=COLUMNS)
+        rows = stream_rows(tree.root / path, header=COLUMNS)
     else:
         return
     yield from ((stem(row["location"]), row["description"]) for row in rows)
 
 
-def _json_pairs(tree: Tree, path: str) -> Iterator[tuple[str, str]]:
+def _json_pairs(tree: DatasetFolder, path: str) -> Iterator[tuple[str, str]]:
     """A list of objects with `id` and `description`, or an object that holds one (the BBC's search API, WavCaps)."""
     try:
         document = read_json(tree.root / path)

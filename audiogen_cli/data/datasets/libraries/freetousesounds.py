@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from audiogen_cli.data.datasets.dataset_folder import Item, Tree, expected, stem
+from audiogen_cli.data.datasets.dataset_folder import DatasetFolder, SourceItem, not_found, stem
 from audiogen_cli.data.datasets.libraries.sound_library import captioned, library_files
 from audiogen_cli.data.manifest import Dropped
 
@@ -18,16 +18,16 @@ class FreeToUseSounds:
     """Every sound below the folder; the UCS category and the folder are tags, the rest of the name the caption."""
 
     key = "freetousesounds"
-    guessed = True
+    captions_guessed = True
     license = "Free To Use Sounds: royalty-free, no redistribution"
     terms = (
         "the seller's royalty-free licence; read freetousesounds.com/license-agreement on training before you do it."
     )
 
-    def items(self, tree: Tree) -> Iterator[Item | Dropped]:
+    def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
         """One item per file. Raises InputError if there is no sound."""
         if not tree.audio:
-            raise expected(tree, "the unpacked folders of the Free To Use Sounds bundle, with sound files in them")
+            raise not_found(tree, "the unpacked folders of the Free To Use Sounds bundle, with sound files in them")
         for path in library_files(self.key, tree):
             if isinstance(path, Dropped):
                 yield path

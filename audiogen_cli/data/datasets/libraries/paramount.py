@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from audiogen_cli.data.datasets.dataset_folder import Item, Tree, expected, stem
+from audiogen_cli.data.datasets.dataset_folder import DatasetFolder, SourceItem, not_found, stem
 from audiogen_cli.data.datasets.libraries.sound_library import library_files, tagged
 from audiogen_cli.data.manifest import Dropped
 
@@ -18,14 +18,14 @@ class Paramount:
     """Sounds below `ODEON Sound Effects/<Category>/`, at any depth: category, further folders and name are tags."""
 
     key = "paramount"
-    guessed = True
+    captions_guessed = True
     license = "Paramount Motion: commercial"
     terms = "a bought, commercial licence; read in it whether you may train on these sounds."
 
-    def items(self, tree: Tree) -> Iterator[Item | Dropped]:
+    def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
         """One item per file. Raises InputError if the folder `ODEON Sound Effects` is not there."""
         if not any(_folders(path) is not None for path in tree.audio):
-            raise expected(tree, "a folder 'ODEON Sound Effects' with a folder per category (Absorb, Braaaam, …)")
+            raise not_found(tree, "a folder 'ODEON Sound Effects' with a folder per category (Absorb, Braaaam, …)")
         for path in library_files(self.key, tree):
             if isinstance(path, Dropped):
                 yield path

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from audiogen_cli.data.datasets.dataset_folder import Item, Tree, expected, stem
+from audiogen_cli.data.datasets.dataset_folder import DatasetFolder, SourceItem, not_found, stem
 from audiogen_cli.data.datasets.libraries.sound_library import library_files, tagged
 from audiogen_cli.data.manifest import Dropped
 
@@ -18,17 +18,17 @@ class Sonniss:
     """Every sound below the folder, which holds `<Supplier> - <Library>/` folders: library and name are tags."""
 
     key = "sonniss"
-    guessed = True
+    captions_guessed = True
     license = "Sonniss #GameAudioGDC: no AI training"
     terms = (
         "the present #GameAudioGDC licence FORBIDS training AI on these sounds without Sonniss' written permission"
         " (the terms of early bundles may differ): obtain it, or leave them out."
     )
 
-    def items(self, tree: Tree) -> Iterator[Item | Dropped]:
+    def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
         """One item per file. Raises InputError if no folder is called like a supplier's library."""
         if not any(_library(path) for path in tree.audio):
-            raise expected(tree, "unpacked #GameAudioGDC bundles: '<Supplier> - <Library>' folders with sound files")
+            raise not_found(tree, "unpacked #GameAudioGDC bundles: '<Supplier> - <Library>' folders with sound files")
         for path in library_files(self.key, tree):
             yield path if isinstance(path, Dropped) else tagged(path, stem(path), _library(path))
 

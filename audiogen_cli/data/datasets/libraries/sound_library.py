@@ -9,37 +9,36 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
-from audiogen_cli.data.datasets.dataset_folder import Item, Tree
+from audiogen_cli.data.audio import SOUND_SUFFIXES
+from audiogen_cli.data.datasets.dataset_folder import DatasetFolder, SourceItem
 from audiogen_cli.data.manifest import Dropped
 from audiogen_cli.data.preparation.filename_words import name_words, ucs_parts
 
-_SUFFIXES = frozenset((".wav", ".wave", ".aif", ".aiff", ".flac", ".mp3", ".ogg"))  # no video: manuals are films
 
-
-def library_files(dataset: str, tree: Tree) -> Iterator[str | Dropped]:
+def library_files(dataset: str, tree: DatasetFolder) -> Iterator[str | Dropped]:
     """The sounds of a library by path; films and other media that come with it are dropped."""
     for path in tree.audio:
-        if os.path.splitext(path)[1].lower() in _SUFFIXES:  # noqa: PTH122
+        if os.path.splitext(path)[1].lower() in SOUND_SUFFIXES:  # noqa: PTH122
             yield path
         else:
             yield Dropped(f"{dataset}/{path}", "", path, "unlisted", "no sound file: libraries come with films, too")
 
 
-def tagged(path: str, name: str, folders: Sequence[str]) -> Item:
+def tagged(path: str, name: str, folders: Sequence[str]) -> SourceItem:
     """An item of a tag dataset: UCS category, folders and name are its tags, embedded text becomes its caption."""
     category, words = ucs_parts(name) or ("", name_words(name))
     tags = unrepeated([category, *map(name_words, folders), words])
-    return Item(path, "train", path, tags=tags, embedded=True)
+    return SourceItem(path, "train", path, tags=tags, embedded=True)
 
 
-def captioned(path: str, name: str, folders: Sequence[str]) -> Item:
+def captioned(path: str, name: str, folders: Sequence[str]) -> SourceItem:
     """An item of a caption dataset: UCS category and folders are its tags, embedded text or else its name the caption.
 
     A name of nothing but counters leaves the caption to the embedded text and the folders.
     """
     category, words = ucs_parts(name) or ("", name_words(name))
     tags = unrepeated([category, *map(name_words, folders)])
-    return Item(path, "train", path, captions=(words,) if words else (), tags=tags, embedded=True)
+    return SourceItem(path, "train", path, captions=(words,) if words else (), tags=tags, embedded=True)
 
 
 def unrepeated(tags: Sequence[str]) -> tuple[str, ...]:

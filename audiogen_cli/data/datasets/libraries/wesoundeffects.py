@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from audiogen_cli.data.datasets.dataset_folder import Item, Tree, expected, stem
+from audiogen_cli.data.datasets.dataset_folder import DatasetFolder, SourceItem, not_found, stem
 from audiogen_cli.data.datasets.libraries.sound_library import library_files, tagged
 from audiogen_cli.data.manifest import Dropped
 
@@ -14,13 +14,13 @@ class WeSoundEffects:
     """Every sound below the folder; the folder it lies in and its name are tags."""
 
     key = "wesoundeffects"
-    guessed = True
+    captions_guessed = True
     license = "We Sound Effects: the seller's"
     terms = "the seller's licence, which came with the bundle; read in it whether you may train on these sounds."
 
-    def items(self, tree: Tree) -> Iterator[Item | Dropped]:
+    def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
         """One item per file. Raises InputError if there is no sound."""
         if not tree.audio:
-            raise expected(tree, "the unpacked We Sound Effects Bundle 2020, with sound files in it")
+            raise not_found(tree, "the unpacked We Sound Effects Bundle 2020, with sound files in it")
         for path in library_files(self.key, tree):
             yield path if isinstance(path, Dropped) else tagged(path, stem(path), PurePosixPath(path).parts[-2:-1])

@@ -16,7 +16,7 @@ PEAKS = {
 }
 
 
-class Meter:
+class Throughput:
     """Counts since the last reading.
 
     flops_per_token: floating-point operations that a step spends for each token, backward pass included; None: not

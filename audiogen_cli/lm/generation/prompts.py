@@ -1,4 +1,4 @@
-"""Prompt files: what to generate, one sound a line, as plain text, CSV or JSON lines."""
+"""Prompt files: one sound a line, as plain text, CSV or JSON lines."""
 
 from __future__ import annotations
 
@@ -7,62 +7,32 @@ import io
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from audiogen_cli.errors import InputError
+from audiogen_cli.lm.generation.requests import Prompt
+from audiogen_cli.lm.sampling_config import SETTINGS
 
-MAX_SEED = 2**53  # what every JSON reader keeps exact
-NUMBERS = {
-    "duration": float,
-    "guidance": float,
-    "top_p": float,
-    "top_k": int,
-    "temperature": float,
-    "candidates": int,
-    "layers": int,
-    "seed": int,
-}
+OVERRIDES = {setting.name: type(setting.default) for setting in SETTINGS}  # column → type
+COLUMNS = {"seed": int, "duration": float, **OVERRIDES}
 SUFFIXES = {".txt": "txt", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
-
-@dataclass(frozen=True)
-class Prompt:
-    """One thing to generate; None leaves a value to the command's flags or the model.
-
-    text: None generates without text. duration: seconds. name: file stem or file name in the output folder.
-    extra: a file's other columns, as found; they travel into the sidecar unless it has an entry of that name.
-    where: what to call it in an error message.
-    """
-
-    text: str | None
-    seed: int | None = None
-    duration: float | None = None
-    guidance: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    temperature: float | None = None
-    candidates: int | None = None
-    layers: int | None = None
-    name: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    where: str = "prompt"
+Rows = Iterator[tuple[int, dict[str, Any]]]  # numbers of lines, and what they hold
 
 
 def read_prompts(source: Path) -> list[Prompt]:
     """Read a prompt file; `-` is stdin.
 
-    .txt: a prompt a line. .csv: a header with `prompt` and, if wanted, `seed`, `duration`, `guidance`, `top_p`,
-    `top_k`, `temperature`, `candidates`, `layers`, `name`. .jsonl: an object with those keys, or a string, a line.
-    For stdin and other suffixes the first line tells. Blank lines are passed over.
-    Raises InputError naming the line at fault, or if there is no prompt at all.
+    .txt: a prompt a line. .csv: a header with `prompt` and, if wanted, the columns in COLUMNS and `name`. .jsonl: a
+    string or an object with those keys a line. For stdin and other suffixes the first line decides. Blank lines are
+    skipped. Raises InputError naming the line at fault, or if there is no prompt at all.
     """
     text, where = _read(source), "stdin" if str(source) == "-" else str(source)
-    kind = SUFFIXES.get(source.suffix.lower()) or _guess(text)
-    rows = {"txt": _text_rows, "csv": _csv_rows, "jsonl": _json_rows}[kind](text, where)
-    prompts = [_prompt(values, f"{where} line {line}") for line, values in rows]
+    kind = SUFFIXES.get(source.suffix.lower()) or _guess_format(text)
+    readers: dict[str, Callable[[str, str], Rows]] = {"txt": _text_rows, "csv": _csv_rows, "jsonl": _json_rows}
+    prompts = [_prompt(values, f"{where} line {line}") for line, values in readers[kind](text, where)]
     if not prompts:
         raise InputError(f"{where} holds no prompts")
     return prompts
@@ -78,7 +48,7 @@ def _read(source: Path) -> str:
         raise InputError(f"--prompts {source}: not UTF-8 text") from None
 
 
-def _guess(text: str) -> str:
+def _guess_format(text: str) -> str:
     first = next((line for _, line in _lines(text)), "")
     if first.startswith("{"):
         return "jsonl"
@@ -86,18 +56,18 @@ def _guess(text: str) -> str:
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
-    """Numbered lines that hold something. Not splitlines(): JSON may hold U+2028, which that takes for an end."""
+    """Yield the numbered lines that hold something. No splitlines(): it would break JSON at U+2028."""
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             yield number, line.strip()
 
 
-def _text_rows(text: str, where: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _text_rows(text: str, where: str) -> Rows:
     for number, line in _lines(text):
         yield number, {"prompt": line}
 
 
-def _csv_rows(text: str, where: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _csv_rows(text: str, where: str) -> Rows:
     reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
     try:
         if "prompt" not in (reader.fieldnames or ()):
@@ -113,7 +83,7 @@ def _csv_rows(text: str, where: str) -> Iterator[tuple[int, dict[str, Any]]]:
         raise InputError(f"{where} line {reader.line_num}: not valid CSV: {error}") from None
 
 
-def _json_rows(text: str, where: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_rows(text: str, where: str) -> Rows:
     for number, line in _lines(text):
         try:
             value = json.loads(line)
@@ -126,25 +96,36 @@ def _json_rows(text: str, where: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _prompt(values: Mapping[str, Any], where: str) -> Prompt:
-    numbers = {name: _number(name, values[name], where) for name in NUMBERS if name in values}
+    found = {name: _convert(name, values[name], where) for name in COLUMNS if name in values}
     text, name = values["prompt"], values.get("name")
     if text is not None and (not isinstance(text, str) or not text.strip()):
         raise InputError(f"{where}: the prompt is empty or no text")
     if name is not None:
         _check_name(name, where)
-    extra = {key: value for key, value in values.items() if key not in {"prompt", "name", *NUMBERS}}
-    return Prompt(text and text.strip(), name=name, extra=extra, where=where, **numbers)
+    return Prompt(
+        text and text.strip(),
+        found.get("seed"),
+        found.get("duration"),
+        name,
+        overrides={key: value for key, value in found.items() if key in OVERRIDES},
+        extra={key: value for key, value in values.items() if key not in {"prompt", "name", *COLUMNS}},
+        where=where,
+    )
 
 
-def _number(name: str, value: Any, where: str) -> Any:
-    """`value`, from CSV a str, as the number that `name` wants."""
+def _convert(name: str, value: Any, where: str) -> Any:
+    """Convert `value`, a str where it comes from CSV, to the type of the column `name`."""
+    if COLUMNS[name] is str:
+        if not isinstance(value, str):
+            raise InputError(f"{where}: {name} must be a text, not {value!r}")
+        return value.strip()
     try:
         number = float(value)
-        if isinstance(value, bool) or not math.isfinite(number) or (NUMBERS[name] is int and number % 1):
+        if isinstance(value, bool) or not math.isfinite(number) or (COLUMNS[name] is int and number % 1):
             raise ValueError
-        return int(value) if NUMBERS[name] is int else number
+        return int(value) if COLUMNS[name] is int else number
     except (TypeError, ValueError):
-        kind = "a whole number" if NUMBERS[name] is int else "a number"
+        kind = "a whole number" if COLUMNS[name] is int else "a number"
         raise InputError(f"{where}: {name} must be {kind}, not {value!r}") from None
 
 

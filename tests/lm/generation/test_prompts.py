@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from audiogen_cli.data.prompts import Prompt, read_prompts
 from audiogen_cli.errors import InputError
+from audiogen_cli.lm.generation.prompts import read_prompts
+from audiogen_cli.lm.generation.requests import Prompt
 
 
 def _write(folder: Path, name: str, text: str) -> Path:
@@ -25,14 +26,16 @@ def test_a_text_file_holds_a_prompt_a_line(tmp_path: Path) -> None:
 
 
 def test_csv_columns_override_and_others_travel_along(tmp_path: Path) -> None:
-    text = '\ufeffprompt,seed,duration,top_k,name,tag\n"a dog, far away",7,2.5,40,dog,animal\nrain,,,,,\n'
+    text = (
+        '\ufeffprompt,seed,duration,top_k,negative,name,tag\n"a dog, far away",7,2.5,40,speech,dog,animal\nrain,,,,,,\n'
+    )
     first, second = read_prompts(_write(tmp_path, "p.csv", text))
     assert first == Prompt(
         "a dog, far away",
         seed=7,
         duration=2.5,
-        top_k=40,
         name="dog",
+        overrides={"top_k": 40, "negative": "speech"},
         extra={"tag": "animal"},
         where=f"{tmp_path / 'p.csv'} line 2",
     )
@@ -42,7 +45,7 @@ def test_csv_columns_override_and_others_travel_along(tmp_path: Path) -> None:
 def test_json_lines_hold_objects_or_strings_and_null_means_no_text(tmp_path: Path) -> None:
     text = '{"prompt": "a dog", "guidance": 2, "temperature": null}\n"rain\u2028fall"\n{"prompt": null, "seed": 3}\n'
     first, second, third = read_prompts(_write(tmp_path, "p.jsonl", text))
-    assert (first.guidance, first.temperature) == (2.0, None)
+    assert first.overrides == {"guidance": 2.0}
     assert second.text == "rain\u2028fall"
     assert (third.text, third.seed) == (None, 3)
 
@@ -76,6 +79,7 @@ def test_the_first_line_of_stdin_tells_its_format(monkeypatch: pytest.MonkeyPatc
         ("p.jsonl", '{"prompt": "a dog"}\n{"prompt": \n', "line 2: not valid JSON"),
         ("p.jsonl", "[1]\n", "line 1: expected a string or an object"),
         ("p.jsonl", '{"prompt": "a dog", "seed": true}\n', "line 1: seed must be a whole number"),
+        ("p.jsonl", '{"prompt": "a dog", "negative": 3}\n', "line 1: negative must be a text"),
         ("p.jsonl", '{"prompt": 5}\n', "line 1: the prompt is empty or no text"),
     ],
 )

@@ -8,8 +8,8 @@ import torch
 from audiogen_cli.bench.train_step import projected_days
 from audiogen_cli.lm.config import LMConfig, TextConfig, TrainConfig
 from audiogen_cli.lm.flops import training_flops
-from audiogen_cli.training import meter as meters
-from audiogen_cli.training.meter import Meter
+from audiogen_cli.training import throughput as throughputs
+from audiogen_cli.training.throughput import Throughput
 
 CPU = torch.device("cpu")
 
@@ -17,25 +17,25 @@ CPU = torch.device("cpu")
 def test_pauses_do_not_count_and_waiting_does(monkeypatch):
     clock = iter([0.0, 1.0, 2.0, 3.0, 7.0, 8.0, 8.0])
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-    meter = Meter(CPU, 100.0)  # at 0
-    with meter.waiting():  # 1 to 2
+    throughput = Throughput(CPU, 100.0)  # at 0
+    with throughput.waiting():  # 1 to 2
         pass
-    with meter.paused():  # 3 to 7
+    with throughput.paused():  # 3 to 7
         pass
-    meter.add(10)
-    meter.add(30)
-    numbers = meter.read()  # at 8: 4 seconds of training
+    throughput.add(10)
+    throughput.add(30)
+    numbers = throughput.read()  # at 8: 4 seconds of training
     assert (numbers["tokens_per_s"], numbers["step_seconds"], numbers["data_wait"]) == (10.0, 2.0, 0.25)
     assert numbers["mfu"] is None and numbers["memory_gb"] > 0
 
 
 def test_utilisation_is_that_of_one_gpu(monkeypatch):
-    monkeypatch.setattr(meters, "peak_flops", lambda device: 1e12)
+    monkeypatch.setattr(throughputs, "peak_flops", lambda device: 1e12)
     clock = iter([0.0, 2.0, 2.0])
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-    meter = Meter(CPU, 1e9, processes=4)
-    meter.add(4000)  # 2000 tokens a second, 500 on each
-    assert meter.read()["mfu"] == pytest.approx(0.5)
+    throughput = Throughput(CPU, 1e9, processes=4)
+    throughput.add(4000)  # 2000 tokens a second, 500 on each
+    assert throughput.read()["mfu"] == pytest.approx(0.5)
 
 
 def test_operations_are_six_for_each_weight_and_token_and_attentions():

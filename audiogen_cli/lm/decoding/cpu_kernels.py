@@ -1,0 +1,209 @@
+"""Linear layers packed for decoding: their weights are laid out as a CPU reads them fastest.
+
+A decoding step multiplies few rows by every weight, so it takes as long as reading the weights does. oneDNN's own
+layouts are read 2 to 3 times as fast as `F.linear` reads [out, in]; bfloat16 halves the bytes, int8 quarters them.
+Activations outside the products stay float32: they are few, and a CPU's attention is slower in anything else.
+
+A row's result must not depend on the rows beside it (seeds promise that). oneDNN's kernels for two rows and more
+round a row alike; a trial at packing finds out whether that holds here, and otherwise few rows are always filled up
+to FILLED_ROWS. int8 products are integers, hence exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from audiogen_cli.errors import InputError
+from audiogen_cli.lm import cpu_ops
+from audiogen_cli.lm.model import AudioLanguageModel
+
+FILLED_ROWS = 8  # rows of every product where the trial failed
+MAX_ROWS = 32  # the most rows of a decoding step, and of the trial
+LAYOUT_ROWS = {torch.float32: 2, torch.bfloat16: 8}  # rows that oneDNN optimizes for: measured, best for 2 to 16
+INT8_LEVELS = 127  # the largest int8 weight …
+SAFE_LEVELS = 63  # … and where a processor adds products of two pairs in 16 bits: 2 · 255 · 63 still fits
+UNSIGNED_ZERO = 128  # int8 activations are kept as uint8 around it, as every oneDNN kernel accepts them
+
+
+class PackedWeight(Protocol):
+    """A weight prepared for decoding."""
+
+    least_rows: int  # fewer rows are filled up to so many
+    n_bytes: int  # read by every product
+
+    def __call__(self, x: Tensor, activation: str, added: Tensor | None) -> Tensor:
+        """x: [..., in], at least least_rows; activation: "none" or "gelu"; added: [..., out] float32, never with gelu.
+
+        Returns [..., out]: float32, or without `added` the dtype of the product.
+        """
+
+
+Product = Callable[[Tensor, str, Tensor | None], Tensor]  # as PackedWeight's call, for any number of rows
+
+
+class PackedLinear(nn.Module):
+    """Replaces an `nn.Linear`, and the exact GELU after it, for decoding: no gradients, no saving."""
+
+    def __init__(self, layer: nn.Linear, dtype: str, activation: str = "none") -> None:
+        """dtype: of the weights: float32, bfloat16, float16 or int8. activation: "none", or "gelu" for both in one.
+
+        Raises InputError if this torch has no int8 kernels.
+        """
+        super().__init__()
+        self.in_features, self.out_features, self.activation = layer.in_features, layer.out_features, activation
+        weight, bias = layer.weight.detach().float(), None if layer.bias is None else layer.bias.detach().float()
+        self.packed = Int8Weight(weight, bias) if dtype == "int8" else _pack_float(weight, bias, getattr(torch, dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [..., in]. Returns [..., out]: float32, or with GELU the dtype of the product, for the next layer."""
+        y = self.multiply(x, self.activation)
+        return y if self.activation == "gelu" else y.float()
+
+    def product(self, n_rows: int) -> Product:
+        """Return what multiplies n_rows rows, to be looked up once for many steps."""
+        return self.packed if n_rows >= self.packed.least_rows else self.multiply
+
+    def multiply(self, x: Tensor, activation: str, added: Tensor | None = None) -> Tensor:
+        """PackedWeight's call, for any number of rows."""
+        packed, n_rows = self.packed, x.numel() // self.in_features
+        if n_rows >= packed.least_rows:
+            return packed(x, activation, added)
+        filled = torch.arange(packed.least_rows) % n_rows  # with copies
+        if added is not None:
+            added = added.reshape(n_rows, self.out_features)[filled]
+        y = packed(x.reshape(n_rows, self.in_features)[filled], activation, added)
+        return y[:n_rows].view(*x.shape[:-1], self.out_features)
+
+
+class OneDNNWeight:
+    """float32 or bfloat16 weights in oneDNN's layout; products are summed up in float32."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
+        self.dtype, self.n_bytes = dtype, weight.numel() * dtype.itemsize
+        self.bias = None if bias is None else bias.to(dtype)
+        self.weight = cpu_ops.reorder_weight(weight.to(dtype), LAYOUT_ROWS[dtype])
+        self.least_rows = _least_rows(weight.shape, dtype)
+        self._linear, self._linear_add = cpu_ops.linear, cpu_ops.linear_add
+
+    def __call__(self, x: Tensor, activation: str, added: Tensor | None) -> Tensor:
+        if added is not None and self.dtype == torch.float32:
+            return self._linear_add(x, added, self.weight, self.bias, "add")
+        y = self._linear(x.to(self.dtype), self.weight, self.bias, activation, [], "none")
+        return y if added is None else added + y
+
+
+class PlainWeight:
+    """Any weights through `F.linear`, where oneDNN has no kernel."""
+
+    least_rows = FILLED_ROWS
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
+        self.weight, self.bias = weight.to(dtype), None if bias is None else bias.to(dtype)
+        self.n_bytes = self.weight.nbytes
+
+    def __call__(self, x: Tensor, activation: str, added: Tensor | None) -> Tensor:
+        y = F.linear(x.to(self.weight.dtype), self.weight, self.bias).float()
+        y = F.gelu(y) if activation == "gelu" else y
+        return y if added is None else added + y
+
+
+class Int8Weight:
+    """int8 weights with one scale per output; every row of activations is rounded to 8 bits with a scale of its own."""
+
+    least_rows = 1
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self.scale = weight.abs().amax(1).clamp_(min=1e-12)
+        self.zero = torch.zeros(len(weight), dtype=torch.int32)
+        self.bias, self.n_bytes = bias, weight.numel()
+        refusal = InputError("--dtype int8: this torch has no int8 kernels for this CPU; use bfloat16")
+        if not (cpu_ops.prepack_int8 and cpu_ops.linear_int8):
+            raise refusal
+        try:
+            self.scale /= INT8_LEVELS if _sums_exactly() else SAFE_LEVELS
+            rounded = (weight / self.scale[:, None]).round_().to(torch.int8)
+            self.weight = cpu_ops.prepack_int8(rounded, [FILLED_ROWS, weight.shape[1]])
+            self(weight.new_ones(1, weight.shape[1]), "none", None)
+        except (RuntimeError, NotImplementedError):
+            raise refusal from None
+
+    def __call__(self, x: Tensor, activation: str, added: Tensor | None) -> Tensor:
+        x = x.float()
+        scale = torch.linalg.vector_norm(x, torch.inf, dim=-1, keepdim=True).clamp_(min=1e-12).div_(127)  # [..., 1]
+        rounded = (x / scale).add_(UNSIGNED_ZERO + 0.5).to(torch.uint8)  # cut off: rounded, as all are positive
+        arguments = (rounded, 1.0, UNSIGNED_ZERO, self.weight, self.scale, self.zero, None, 1.0, 0, torch.float32)
+        y: Tensor = cpu_ops.linear_int8(*arguments, "none", [], "").mul_(scale)
+        if self.bias is not None:
+            y += self.bias
+        if added is not None:
+            y += added
+        return F.gelu(y) if activation == "gelu" else y
+
+
+def pack_model(model: AudioLanguageModel, dtype: str) -> None:
+    """Replace the linear layers of blocks and heads by packed ones, once; the original weights are let go."""
+    for block in model.blocks:
+        if isinstance(block.up, nn.Linear):
+            block.up, block.gelu = PackedLinear(block.up, dtype, "gelu"), nn.Identity()
+    for module in (*model.blocks.modules(), model.heads):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.Linear):
+                setattr(module, name, PackedLinear(child, dtype))
+
+
+def count_rows(model: AudioLanguageModel) -> int:
+    """Return the most rows of a step for which this packed model's rows round alike."""
+    layers = [module for module in model.modules() if isinstance(module, PackedLinear)]
+    return FILLED_ROWS if any(layer.packed.least_rows == FILLED_ROWS for layer in layers) else MAX_ROWS
+
+
+def _pack_float(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> PackedWeight:
+    if dtype in LAYOUT_ROWS and cpu_ops.reorder_weight and cpu_ops.linear and cpu_ops.linear_add:
+        try:
+            packed = OneDNNWeight(weight, bias, dtype)
+            packed(weight.new_zeros(packed.least_rows, weight.shape[1]), "gelu", None)
+            return packed
+        except (RuntimeError, NotImplementedError):  # this CPU has no such kernel
+            pass
+    return PlainWeight(weight, bias, dtype)
+
+
+@cache
+def _sums_exactly() -> bool:
+    """Return whether this processor's int8 products never saturate: those without VNNI add pairs in 16 bits."""
+    weight = torch.full((16, 64), INT8_LEVELS, dtype=torch.int8)
+    ones, nothing = torch.ones(16), torch.zeros(16, dtype=torch.int32)
+    packed = cpu_ops.prepack_int8(weight, [FILLED_ROWS, 64])
+    x = torch.full((FILLED_ROWS, 64), 255, dtype=torch.uint8)
+    y = cpu_ops.linear_int8(x, 1.0, 0, packed, ones, nothing, None, 1.0, 0, torch.float32, "none", [], "")
+    return bool((y == 64 * 255 * INT8_LEVELS).all())
+
+
+@cache
+def _least_rows(shape: tuple[int, int], dtype: torch.dtype) -> int:
+    """Find from how many rows on oneDNN rounds a row the same whatever the rows beside it: 2, or FILLED_ROWS.
+
+    A trial with random numbers: sums taken in another order would differ in some of so many results.
+    """
+    numbers = torch.Generator().manual_seed(0)
+    weight = cpu_ops.reorder_weight(torch.randn(shape, generator=numbers).to(dtype), LAYOUT_ROWS[dtype])
+    x = torch.randn(MAX_ROWS, shape[1], generator=numbers).to(dtype)
+    added = torch.randn(MAX_ROWS, shape[0], generator=numbers).to(dtype)
+
+    def multiply(n: int) -> tuple[Tensor, Tensor]:
+        product = cpu_ops.linear(x[-n:], weight, None, "gelu", [], "none")
+        return product, cpu_ops.linear_add(x[-n:], added[-n:], weight, None, "add")
+
+    whole = multiply(MAX_ROWS)
+    agree = all(
+        torch.equal(few, all_rows[-n:])
+        for n in (*range(2, 9), 10, 12, 16, 24)
+        for few, all_rows in zip(multiply(n), whole, strict=True)
+    )
+    return 2 if agree else FILLED_ROWS

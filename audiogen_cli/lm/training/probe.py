@@ -1,0 +1,49 @@
+"""Training of the probe (`lm.probe`): ridge regression from features of sounds to the vectors of their texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from audiogen_cli.lm.model import AudioLanguageModel
+from audiogen_cli.lm.probe import Probe, features, text_vector
+from audiogen_cli.lm.text.encoders import TextEncoder
+from audiogen_cli.lm.training.datasets import Batch, Samples
+
+RIDGE = 0.05  # of the number of samples: what is added to the variances, which are all 1
+
+
+@torch.inference_mode()
+def train_probe(
+    model: AudioLanguageModel, samples: Samples, encoder: TextEncoder, n_samples: int, micro_batch: int
+) -> Probe | None:
+    """Fit a probe, in closed form, to the first `n_samples` samples; None if fewer than two have a text."""
+    sounds, vectors = [], []
+    for batch in _batches(samples, n_samples, micro_batch):
+        texts = encoder.encode([text or "" for text in batch.texts])
+        rows = [row for row, text in enumerate(texts) if len(text) and batch.frames_mask[row].any()]
+        if rows:
+            codes, mask = (each[rows].to(model.null_text.device) for each in (batch.codes, batch.frames_mask))
+            sounds.append(features(model, codes, mask).cpu())
+            vectors += [text_vector(texts[row]) for row in rows]
+    return regress(torch.cat(sounds), torch.stack(vectors)) if len(vectors) > 1 else None
+
+
+def regress(sounds: Tensor, vectors: Tensor) -> Probe:
+    """Return the ridge regression from features [n, F], each first brought to variance 1, to unit vectors [n, D]."""
+    x_mean, x_scale = sounds.double().mean(0), sounds.double().std(0, correction=0).clamp(min=1e-6)
+    x = (sounds - x_mean) / x_scale
+    y_mean = vectors.double().mean(0)
+    normal = x.T @ x + RIDGE * len(x) * torch.eye(x.shape[1], dtype=x.dtype)
+    weight = torch.linalg.solve(normal, x.T @ (vectors - y_mean)).T / x_scale  # [D, F]
+    return Probe(weight.float(), (-weight @ x_mean).float(), y_mean.float())
+
+
+def _batches(samples: Samples, n_samples: int, size: int) -> Iterator[Batch]:
+    """Yield the first samples of a training, up to one epoch, `size` at a time."""
+    numbers = range(min(n_samples, len(samples)))
+    for start in range(0, len(numbers), size):
+        read: Sequence[object] = [samples[number] for number in numbers[start : start + size]]
+        yield samples.finish(samples.gather(read))
