@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from audiogen_cli.errors import InputError
@@ -29,6 +29,14 @@ class Removed:
     hint: str = "leave it out"
 
 
+def _within(group: str, changes: Mapping[str, Renamed | Removed]) -> dict[str, Renamed | Removed]:
+    """Return the changes of a config that is a group of another."""
+    return {
+        f"{group}.{old}": replace(change, name=f"{group}.{change.name}") if isinstance(change, Renamed) else change
+        for old, change in changes.items()
+    }
+
+
 _CODEC: Mapping[str, Renamed | Removed] = {
     "network.kernel_size": Removed(7),
     "network.last_kernel_size": Removed(7),
@@ -43,7 +51,7 @@ _CODEC: Mapping[str, Renamed | Removed] = {
 OLD_SETTINGS: Mapping[str, Mapping[str, Renamed | Removed]] = {
     "CodecConfig": _CODEC,
     "CodecTrainConfig": {
-        **{f"codec.{name}": change for name, change in _CODEC.items()},
+        **_within("codec", _CODEC),
         "codec.network.start_crops": Renamed("pca_crops"),  # a step of the training, no part of the codec
         "quantizer.split": Removed(False),
         "discriminator.windows": Removed([2048, 1024, 512, 256, 128]),
@@ -92,7 +100,7 @@ def update_settings(config_class: type, settings: Any, where: str) -> Any:
             if value != change.unless:
                 *parents, last = change.name.split(".")
                 group = _group(settings, parents)
-                assert group is not None, "a setting moves within its group"
+                assert group is not None, "the group of the new name exists wherever the old name does"
                 group[last] = value
         elif change.value is not ANY_VALUE and value != change.value:
             raise InputError(f"{where}: {old}: no longer a setting, always {change.value}: {change.hint}")

@@ -2,17 +2,15 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from audiogen_cli.codec.config import MEL_WINDOWS, CodecConfig, CodecTrainConfig, SEANetConfig
 from audiogen_cli.codec.discriminators import WINDOWS
 from audiogen_cli.errors import InputError
+from audiogen_cli.files import RECIPES
 from audiogen_cli.model_folder import EMBEDDED_MODEL, load_config
 from audiogen_cli.training.recipe import load_recipe, validate
-
-RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 def test_no_recipe_is_the_x32_recipe_in_every_number():
