@@ -245,7 +245,8 @@ def _check_values(batch: pyarrow.RecordBatch, path: Path, first_row: int) -> Non
 
 
 def _clip(row: dict[str, Any], root: Path) -> Clip:
-    return Clip(**{name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}, root=root)
+    lists = {name: tuple(value) for name, value in row.items() if isinstance(value, list)}
+    return Clip(**{**row, **lists}, root=root)
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
