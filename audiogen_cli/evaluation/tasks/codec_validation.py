@@ -11,7 +11,7 @@ import torch
 
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.codec.quantizer import VectorQuantizer
-from audiogen_cli.codec.train import Report
+from audiogen_cli.codec.train import ValidationReport
 from audiogen_cli.data.audio import write_audio
 from audiogen_cli.data.loudness import LOST_OUTPUT_DB, NO_SIGNAL
 from audiogen_cli.data.manifest import Clip
@@ -33,7 +33,7 @@ CLOSE = 0.3  # share of the latents' variance that Q loses: below it few codes s
 SHIFT_GAIN_DB = 1.0  # gain of SI-SNR by alignment: above it the output counts as shifted
 
 
-def validate_codec(codec: AudioCodec, clips: Sequence[Clip], folder: Path) -> Report:
+def validate_codec(codec: AudioCodec, clips: Sequence[Clip], folder: Path) -> ValidationReport:
     """Reconstruct clips; write a few pairs into `folder` as WAV: `<clip>.wav` beside `<clip>-original.wav`.
 
     The metrics: SI-SNR plain and at the best lag (dB), mel distance (dB), the output's level relative to the original
@@ -43,7 +43,7 @@ def validate_codec(codec: AudioCodec, clips: Sequence[Clip], folder: Path) -> Re
     if not codec.quantizer.started:
         learning, seen = codec.quantizer.learning, int(codec.quantizer.passes)
         wanted = f"{learning.kmeans_vectors:g} vectors per code and quantizer.start_step = {learning.start_step}"
-        return Report({}, [f"the codebooks have not started after {seen} steps: k-means wants {wanted}"])
+        return ValidationReport({}, [f"the codebooks have not started after {seen} steps: k-means wants {wanted}"])
     reconstructor = Reconstructor(codec, str(next(codec.parameters()).device))
     scores = ReconstructionScores([CODEC[name] for name in _metrics()], codec.sample_rate)
     counts, levels = np.zeros((codec.n_q, codec.codebook_size), np.int64), []
@@ -69,7 +69,7 @@ def validate_codec(codec: AudioCodec, clips: Sequence[Clip], folder: Path) -> Re
     enough = counts[0].sum() >= ENOUGH_CODES * codec.codebook_size
     collapsed = [k for k in range(codec.n_q) if enough and usage.used[k] < COLLAPSED_USAGE]
     warnings = [_explain_collapse(codec, k, usage.used[k], wav) for k in collapsed]
-    return Report(metrics, warnings + _explain_output(scores.lag or 0, level, metrics, usage))
+    return ValidationReport(metrics, warnings + _explain_output(scores.lag or 0, level, metrics, usage))
 
 
 def _metrics() -> list[str]:
