@@ -43,6 +43,14 @@ def hash_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def cache_folder() -> Path:
+    """Return AUDIOGEN_CACHE, else audiogen/ in XDG_CACHE_HOME, else ~/.cache/audiogen; users may delete it."""
+    if given := os.environ.get("AUDIOGEN_CACHE"):
+        return Path(given).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "audiogen"
+
+
 def check_folder(folder: Path) -> None:
     """Raise InputError if a folder cannot be written to, or cannot be created because the one above it cannot."""
     while not folder.exists():

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from audiogen_cli.codec.config import CodecConfig, SEANetConfig
 from audiogen_cli.codec.model import AudioCodec
+from audiogen_cli.codec.seanet import COMPRESS, KERNEL_SIZE, RESIDUAL_KERNEL_SIZE
 
 CLIP_SECONDS = 10.0
 BATCH_SIZES = (1, 8)
@@ -43,10 +44,10 @@ def build_peer(codec: AudioCodec) -> Any:
         normalize=False,
         num_filters=network.channels,
         upsampling_ratios=list(reversed(network.strides)),
-        kernel_size=network.kernel_size,
-        last_kernel_size=network.last_kernel_size,
-        residual_kernel_size=network.residual_kernel_size,
-        compress=network.compress,
+        kernel_size=KERNEL_SIZE,
+        last_kernel_size=KERNEL_SIZE,
+        residual_kernel_size=RESIDUAL_KERNEL_SIZE,
+        compress=COMPRESS,
         num_lstm_layers=network.lstm_layers,
         use_causal_conv=network.causal,
         pad_mode=network.pad_mode,

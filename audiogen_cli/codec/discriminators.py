@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,8 +11,8 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from audiogen_cli.codec.config import DiscriminatorConfig
 
+WINDOWS = (2048, 1024, 512, 256, 128)  # samples (sec. 3.1)
 SLOPE = 0.2  # of the leaky ReLU, as in EnCodec
-FAINT = 1e-8  # squared magnitude that counts as nothing where magnitudes are compressed
 
 
 def _normed(conv: nn.Conv2d) -> nn.Module:
@@ -38,9 +40,9 @@ class STFTDiscriminator(nn.Module):
 
     stft_window: Tensor
 
-    def __init__(self, window: int, channels: int, power: float) -> None:
+    def __init__(self, window: int, channels: int) -> None:
         super().__init__()
-        self.n_fft, self.power = window, power
+        self.n_fft = window
         self.register_buffer("stft_window", torch.hann_window(window), persistent=False)
         self.layers = nn.ModuleList(
             [
@@ -61,8 +63,6 @@ class STFTDiscriminator(nn.Module):
             return_complex=True,
         )
         x = torch.stack([spectrum.real, spectrum.imag], 1).transpose(2, 3)  # [B, 2, time, frequency]
-        if self.power != 1:
-            x = x * (x.square().sum(1, keepdim=True) + FAINT) ** ((self.power - 1) / 2)
         x = x.contiguous(memory_format=torch.channels_last)  # up to a tenth faster on a CPU
         features = []
         for layer in self.layers:
@@ -74,11 +74,9 @@ class STFTDiscriminator(nn.Module):
 class MultiScaleSTFTDiscriminator(nn.Module):
     """All D_k: wav [B, 1, N] → for each scale its logits and its feature maps."""
 
-    def __init__(self, config: DiscriminatorConfig) -> None:
+    def __init__(self, config: DiscriminatorConfig, windows: Sequence[int] = WINDOWS) -> None:
         super().__init__()
-        self.scales = nn.ModuleList(
-            STFTDiscriminator(window, config.channels, config.power) for window in config.windows
-        )
+        self.scales = nn.ModuleList(STFTDiscriminator(window, config.channels) for window in windows)
 
     def forward(self, wav: Tensor) -> list[tuple[Tensor, list[Tensor]]]:
         return [scale(wav) for scale in self.scales]

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiogen_cli.codec.config import LossConfig
+from audiogen_cli.codec.config import MEL_WINDOWS
+
+MEL_BINS = 64  # eq. 1
 
 Judgement = list[tuple[Tensor, list[Tensor]]]  # per scale: logits, feature maps
 
@@ -23,17 +25,15 @@ class MelLoss(nn.Module):
     averaged after it, so that a batch in parts (processes, micro-batches) has the loss of the whole.
     """
 
-    def __init__(self, config: LossConfig, sample_rate: int) -> None:
+    def __init__(self, sample_rate: int) -> None:
         super().__init__()
-        self.log = config.mel_log
-        self.windows = [2**i for i in range(config.mel_scales[0], config.mel_scales[1] + 1)]
-        for window in self.windows:
+        for window in MEL_WINDOWS:
             self.register_buffer(f"window_{window}", torch.hann_window(window), persistent=False)
-            filters = mel_filters(window, config.mel_bins, sample_rate)
+            filters = mel_filters(window, MEL_BINS, sample_rate)
             self.register_buffer(f"filters_{window}", filters, persistent=False)
 
     def spectrogram(self, wav: Tensor, window: int) -> Tensor:
-        """wav [B, 1, N] → mel magnitudes [B, bins, frames], in natural logarithms if the config says so."""
+        """wav [B, 1, N] → mel magnitudes [B, bins, frames]."""
         spectrum = torch.stft(
             wav[:, 0].float(),
             window,
@@ -44,15 +44,15 @@ class MelLoss(nn.Module):
         )
         # Not .abs(): its gradient at a bin of exact zero is undefined, and digital silence has such bins.
         magnitude = (spectrum.real.square() + spectrum.imag.square() + 1e-12).sqrt()
-        mel = getattr(self, f"filters_{window}") @ magnitude
-        return (mel + 1e-4).log() if self.log else mel
+        mel: Tensor = getattr(self, f"filters_{window}") @ magnitude
+        return mel
 
     def forward(self, wav: Tensor, decoded: Tensor) -> Tensor:
         loss = wav.new_zeros(())
-        for window in self.windows:
+        for window in MEL_WINDOWS:
             difference = self.spectrogram(decoded, window) - self.spectrogram(wav, window)
             loss = loss + difference.abs().mean() + (difference.square().mean((1, 2)) + 1e-12).sqrt().mean()
-        return loss / len(self.windows)
+        return loss / len(MEL_WINDOWS)
 
 
 def adversarial_loss(judgement: Judgement) -> Tensor:

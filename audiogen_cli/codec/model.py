@@ -25,10 +25,9 @@ BLOCK = 1 << 20  # samples of a batch that go through a network at once
 class CodecOutput:
     """A training pass through the codec."""
 
-    decoded: Tensor | None  # [B, 1, N]; None from spectral networks, which learn from `spectrum` alone
+    decoded: Tensor  # [B, 1, N]
     codes: Tensor  # [B, K, T]
     commitment: Tensor  # scalar
-    spectrum: Tensor | None = None  # scalar: the spectral networks' own loss
 
 
 class AudioCodec(nn.Module):
@@ -165,28 +164,20 @@ class AudioCodec(nn.Module):
         self.load_state_dict({**own, **weights})
         self.quantizer.settle()
 
-    def start(self, batches: Iterable[Tensor]) -> None:
-        """Prepare fresh networks for training on data such as these batches of wav [B, 1, N]."""
-        if isinstance(self.encoder, spectral.Encoder) and isinstance(self.decoder, spectral.Decoder):
-            spectral.start(self.encoder, self.decoder, batches)
-
     def forward(self, wav: Tensor) -> CodecOutput:
         """Encode, quantize and decode wav [B, 1, N] for training."""
         _check_wav(wav)
-        output = self.quantizer(self.encoder(wav))
-        decoded = spectrum = None
-        if isinstance(self.decoder, spectral.Decoder):
-            spectrum = self.decoder.loss(output.quantized, wav)
-        else:
-            decoded = self.decoder(output.quantized)[..., : wav.shape[-1]]
-        return CodecOutput(decoded, output.codes, output.commitment, spectrum)
+        latent = self.encoder(wav)
+        output = self.quantizer(latent)
+        decoded = self.decoder(output.quantized)
+        return CodecOutput(decoded[..., : wav.shape[-1]], output.codes, output.commitment)
 
 
 def _build_networks(config: CodecConfig) -> tuple[nn.Module, nn.Module]:
     if isinstance(config.network, SEANetConfig):
         return seanet.Encoder(config.network, config.latent_dim), seanet.Decoder(config.network, config.latent_dim)
     parts = (config.network, config.latent_dim, config.sample_rate)
-    return spectral.Encoder(*parts), spectral.Decoder(*parts)
+    return spectral.SpectralEncoder(*parts), spectral.SpectralDecoder(*parts)
 
 
 def _is_for_stages(x: Tensor, n_samples: int) -> bool:

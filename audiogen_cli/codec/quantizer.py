@@ -8,7 +8,6 @@ stay equal without being sent around, and a batch in parts teaches what the whol
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
@@ -187,43 +186,12 @@ class ResidualVectorQuantizer(nn.Module):
         self.pool = torch.cat([self.pool, vectors])[-enough:]
         if len(self.pool) < enough or self.passes <= self.learning.start_step:
             return
-        residual, size = self.pool, len(next(iter(self)).codebook)
-        shares = [range(residual.shape[1])] * len(self.streams)
-        if self.learning.split:
-            shares = share_dimensions(residual.var(0), len(shares), math.log2(size))
-        for own, stream in zip(shares, self, strict=True):
-            coded = torch.zeros_like(residual)
-            coded[:, own] = residual[:, own]
-            stream.start(coded, self.learning.kmeans_iterations)
+        residual = self.pool
+        for stream in self:
+            stream.start(residual, self.learning.kmeans_iterations)
             residual = residual - stream.codebook[stream.nearest(residual)]
         self.pool = self.pool[:0]
         self.started.fill_(True)
-
-
-def share_dimensions(variances: Tensor, n_shares: int, bits: float) -> list[range]:
-    """Cut D dimensions of these variances [D] into consecutive shares that `bits` bits each code equally well.
-
-    A dimension is worth half the binary logarithm of its variance over the distortion, which is the same everywhere
-    (reverse water-filling: Cover and Thomas, sec. 10.3.3); what is fainter than that is worth nothing and falls to the
-    last share. Raises ValueError if there are fewer dimensions than shares.
-    """
-    if len(variances) < n_shares:
-        raise ValueError(f"{len(variances)} dimensions of the latent cannot be split among {n_shares} streams")
-    loudness = variances.double().clamp(min=1e-12).log2()
-    low, high = float(loudness.min()) - 2 * bits * n_shares, float(loudness.max())
-    for _ in range(100):  # bisection, of the distortion's logarithm
-        distortion = (low + high) / 2
-        worth = (loudness - distortion).clamp(min=0) / 2
-        low, high = (distortion, high) if worth.sum() > bits * n_shares else (low, distortion)
-    middles = (worth.cumsum(0) - worth / 2).tolist()
-    shares, start = [], 0
-    for share in range(n_shares):
-        stop, latest = start + 1, len(variances) - (n_shares - share - 1)  # one at least is left for each to come
-        while stop < latest and (share == n_shares - 1 or middles[stop] < bits * (share + 1)):
-            stop += 1
-        shares.append(range(start, stop))
-        start = stop
-    return shares
 
 
 @torch.no_grad()

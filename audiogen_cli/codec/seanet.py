@@ -8,6 +8,10 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from audiogen_cli.codec.config import SEANetConfig
 
+KERNEL_SIZE = 7  # sec. 3.1 for E's last convolution; EnCodec's for E's first and for G's two
+RESIDUAL_KERNEL_SIZE = 3  # EnCodec's
+COMPRESS = 2  # EnCodec's: a residual unit's hidden channels are its channels / COMPRESS
+
 
 class ChannelNorm(nn.LayerNorm):
     """LayerNorm over the channels of [B, C, T]."""
@@ -76,10 +80,10 @@ class ResidualUnit(nn.Module):
 
     def __init__(self, channels: int, config: SEANetConfig) -> None:
         super().__init__()
-        hidden = channels // config.compress
+        hidden = channels // COMPRESS
         self.block = nn.Sequential(
             nn.ELU(),
-            Conv1d(channels, hidden, config.residual_kernel_size, config),
+            Conv1d(channels, hidden, RESIDUAL_KERNEL_SIZE, config),
             nn.ELU(),
             Conv1d(hidden, channels, 1, config),
         )
@@ -106,7 +110,7 @@ class Encoder(nn.Module):
     def __init__(self, config: SEANetConfig, latent_dim: int) -> None:
         super().__init__()
         channels = config.channels
-        layers: list[nn.Module] = [Conv1d(1, channels, config.kernel_size, config)]
+        layers: list[nn.Module] = [Conv1d(1, channels, KERNEL_SIZE, config)]
         for stride in config.strides:
             layers += [
                 ResidualUnit(channels, config),
@@ -119,7 +123,7 @@ class Encoder(nn.Module):
         # ours: the last convolution is not layer-normalised, in G because one channel would become a constant,
         # in E because the quantizer should see latents of free length.
         last_norm = "none" if config.norm == "layer" else config.norm
-        layers += [nn.ELU(), Conv1d(channels, latent_dim, config.last_kernel_size, config, norm=last_norm)]
+        layers += [nn.ELU(), Conv1d(channels, latent_dim, KERNEL_SIZE, config, norm=last_norm)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, wav: Tensor) -> Tensor:
@@ -133,7 +137,7 @@ class Decoder(nn.Module):
     def __init__(self, config: SEANetConfig, latent_dim: int) -> None:
         super().__init__()
         channels = config.channels * 2 ** len(config.strides)
-        layers: list[nn.Module] = [Conv1d(latent_dim, channels, config.kernel_size, config)]
+        layers: list[nn.Module] = [Conv1d(latent_dim, channels, KERNEL_SIZE, config)]
         if config.lstm_layers:
             layers.append(ResidualLSTM(channels, config.lstm_layers))
         for stride in reversed(config.strides):
@@ -144,7 +148,7 @@ class Decoder(nn.Module):
             ]
             channels //= 2
         last_norm = "none" if config.norm == "layer" else config.norm
-        layers += [nn.ELU(), Conv1d(channels, 1, config.last_kernel_size, config, norm=last_norm)]
+        layers += [nn.ELU(), Conv1d(channels, 1, KERNEL_SIZE, config, norm=last_norm)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, latent: Tensor) -> Tensor:

@@ -211,9 +211,9 @@ def _one_layer(lstm: nn.LSTM, number: int) -> nn.LSTM:
 
 
 class SpectralEncoder(Stage):
-    """`spectral.Encoder`, which looks half a window ahead: run on new patches with a margin of old ones."""
+    """`spectral.SpectralEncoder`, which looks half a window ahead: run on new patches with a margin of old ones."""
 
-    def __init__(self, encoder: spectral.Encoder) -> None:
+    def __init__(self, encoder: spectral.SpectralEncoder) -> None:
         self.encoder, self.hop_length = encoder, encoder.loudness.hop_length
         self.margin = -(-encoder.loudness.frames.margin // self.hop_length)  # patches
 
@@ -232,7 +232,7 @@ class SpectralEncoder(Stage):
 class Drawing(Stage):
     """`spectral.Drawing`: latents [B, T, D] → patches."""
 
-    def __init__(self, decoder: spectral.Decoder) -> None:
+    def __init__(self, decoder: spectral.SpectralDecoder) -> None:
         self.decoder = decoder
 
     def __call__(self, x: Tensor, memory: Memory, last: bool) -> Tensor:
@@ -268,9 +268,9 @@ class Synthesis(Stage):
 @torch.no_grad()
 def prepare(network: nn.Module, hop_length: int) -> Stage:
     """A codec's encoder (wav [B, N, 1] → latent [B, T, D]) or decoder as a stage, right until its weights change."""
-    if isinstance(network, spectral.Encoder):
+    if isinstance(network, spectral.SpectralEncoder):
         return SpectralEncoder(network)
-    if isinstance(network, spectral.Decoder):
+    if isinstance(network, spectral.SpectralDecoder):
         return Chain([Drawing(network), Synthesis(network.loudness)])
     assert isinstance(network, (seanet.Encoder, seanet.Decoder))
     stages = [stage for layer in network.layers for stage in _stages(layer)]

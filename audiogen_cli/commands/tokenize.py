@@ -64,6 +64,7 @@ def tokenize(
     import json
 
     from audiogen_cli.commands.terminal.progress import progress_bar
+    from audiogen_cli.data.augment import AugmentConfig
     from audiogen_cli.data.manifest import load_manifests
     from audiogen_cli.devices import check_device
     from audiogen_cli.errors import AudiogenError, InputError
@@ -87,7 +88,7 @@ def tokenize(
     where = state.device if device == "auto" else device
     model = AudioCodec.load(folder, where)
     with progress_bar("tokenizing") as progress:
-        result = run(clips, model, out, mix, batch_size, seed, progress, state, fill, copies, vary)
+        result = run(clips, model, out, mix, batch_size, seed, progress, state, AugmentConfig(0, vary, fill), copies)
     if not state.is_main_process:
         return
     copy_model(folder, out / CODEC_FOLDER)

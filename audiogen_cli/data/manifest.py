@@ -7,22 +7,21 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from itertools import accumulate, chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args, overload
 
 import numpy as np
 
+from audiogen_cli.data.mapped_parquet import map_parquet
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.files import replacing
 
 if TYPE_CHECKING:
+    import datasets
     import pyarrow
     import pyarrow.parquet
 
@@ -30,6 +29,7 @@ FORMAT_VERSION = 1
 GROUP_ROWS = 8192  # clips that wait in memory
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+_AGAIN = "make it again with audiogen prep"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,18 +170,17 @@ def read_manifest(path: Path) -> Manifest:
     metadata, _, stream = stream_manifest(path)
     clips = list(stream)
     if len({clip.id for clip in clips}) < len(clips):
-        raise InputError(f"{path}: two clips have one id; make it again with audiogen prep")
+        raise InputError(f"{path}: two clips have one id; {_AGAIN}")
     return Manifest(clips, Path(metadata["root"]), metadata)
 
 
 def stream_manifest(path: Path) -> tuple[dict[str, Any], int, Iterator[Clip]]:
-    """A manifest's metadata, its number of clips, and these one after the other: two million need no memory.
+    """Return a manifest's metadata, its number of clips and an iterator over them that reads as it goes.
 
     Raises InputError if it is absent, damaged or no manifest.
     """
     file, metadata = _open(path)
-    root = Path(metadata["root"])
-    clips = chain.from_iterable(_rows(batch, path, root) for batch in _batches(file, path))
+    clips = (_clip(row, Path(metadata["root"])) for batch in _batches(file, path) for row in batch.to_pylist())
     return metadata, file.metadata.num_rows, clips
 
 
@@ -195,30 +194,59 @@ def _open(path: Path) -> tuple[pyarrow.parquet.ParquetFile, dict[str, Any]]:
         file = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(path, error) from None
-    metadata = _metadata(file.schema_arrow, path)
-    if file.schema_arrow.names != columns().names:
-        wrong = sorted(set(file.schema_arrow.names) ^ set(columns().names))
+    found, expected = file.schema_arrow, columns()
+    metadata = _metadata(found, path)
+    if found.names != expected.names:
+        wrong = sorted(set(found.names) ^ set(expected.names))
         raise InputError(f"{path}: not a manifest: its columns differ in {', '.join(wrong) or 'their order'}")
+    for field_ in expected:
+        if (type_ := found.field(field_.name).type) != field_.type:
+            raise InputError(f"{path}: column '{field_.name}' holds {type_}, not {field_.type}; {_AGAIN}")
     return file, metadata
 
 
 def _batches(file: pyarrow.parquet.ParquetFile, path: Path) -> Iterator[pyarrow.RecordBatch]:
+    """Read and check row groups one after the other."""
     import pyarrow as pa
 
+    row = 0
     try:
-        yield from file.iter_batches(GROUP_ROWS)
+        for batch in file.iter_batches(GROUP_ROWS):
+            _check_values(batch, path, row)
+            row += batch.num_rows
+            yield batch
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(path, error) from None
 
 
-def _rows(batch: pyarrow.RecordBatch, path: Path, root: Path) -> Iterator[Clip]:
-    for row in batch.to_pylist():
-        clip = Clip(**_tuples(row), root=root)
-        try:
-            _check(clip)
-        except ValueError as error:
-            raise InputError(f"{path}: {error}; make it again with audiogen prep") from None
-        yield clip
+def _check_values(batch: pyarrow.RecordBatch, path: Path, first_row: int) -> None:
+    """Raise InputError with file, row and column for the first value that no manifest of ours can hold."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    def refuse(column: str, wrong: pyarrow.Array, what: str) -> None:
+        if (index := pc.index(wrong, True).as_py()) >= 0:
+            raise InputError(f"{path}: row {first_row + index + 1}: column '{column}' {what}; {_AGAIN}")
+
+    for field_ in columns():
+        values = batch[field_.name]
+        refuse(field_.name, values.is_null(), "is empty")
+        if pa.types.is_list(field_.type):
+            rows = pc.list_parent_indices(values)
+            blank = pc.fill_null(pc.equal(pc.list_flatten(values), ""), True)
+            refuse(field_.name, pc.is_in(pa.array(range(len(values))), rows.filter(blank)), "holds an empty text")
+    for column, lowest in (("start", 0.0), ("duration", 0.0), ("sample_rate", 1), ("channels", 1)):
+        values = pc.cast(batch[column], pa.float64())
+        good = pc.and_(pc.is_finite(values), pc.greater_equal(values, lowest))
+        refuse(column, pc.invert(good), "holds a number out of range")
+    refuse("duration", pc.equal(batch["duration"], 0.0), "is 0")
+    refuse("texts", pc.equal(pc.list_value_length(batch["texts"]), 0), "is empty")
+    refuse("split", pc.invert(pc.is_in(batch["split"], pa.array(SPLITS))), f"is none of {', '.join(SPLITS)}")
+
+
+def _clip(row: dict[str, Any], root: Path) -> Clip:
+    lists = {name: tuple(value) for name, value in row.items() if isinstance(value, list)}
+    return Clip(**{**row, **lists}, root=root)
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
@@ -226,14 +254,16 @@ def _unreadable(path: Path, error: Exception) -> InputError:
 
 
 class Clips(Sequence[Clip]):
-    """Clips mapped from a temporary file: two million of them take disk, not memory. `load_manifests` makes it."""
+    """Clips of manifests that `datasets` maps from disk: two million of them need no memory. Made by `load_manifests`.
 
-    def __init__(self, batches: Sequence[pyarrow.RecordBatch], roots: Sequence[Path], source: Path) -> None:
-        self._batches, self._roots, self._source = batches, roots, source  # roots: one per batch
-        self._ends = list(accumulate(batch.num_rows for batch in batches))
+    rows: of all manifests. chosen: numbers of the rows that are clips here. ends: of each manifest, in rows.
+    """
+
+    def __init__(self, rows: datasets.Dataset, chosen: np.ndarray, ends: Sequence[int], roots: Sequence[Path]) -> None:
+        self._rows, self._chosen, self._ends, self._roots = rows, chosen, ends, roots
 
     def __len__(self) -> int:
-        return self._ends[-1] if self._ends else 0
+        return len(self._chosen)
 
     @overload
     def __getitem__(self, index: int) -> Clip: ...
@@ -242,78 +272,56 @@ class Clips(Sequence[Clip]):
     def __getitem__(self, index: int | slice) -> Clip | list[Clip]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        index = range(len(self))[index]  # IndexError, negative numbers
-        number = bisect_right(self._ends, index)
-        first = self._ends[number] - self._batches[number].num_rows
-        return next(_rows(self._batches[number].slice(index - first, 1), self._source, self._roots[number]))
+        number = int(self._chosen[index])  # IndexError, negative numbers
+        (row,) = self._rows.data.fast_slice(number, 1).to_pylist()
+        return _clip(row, self._root(number))
 
     def __iter__(self) -> Iterator[Clip]:
-        for batch, root in zip(self._batches, self._roots, strict=True):
-            yield from _rows(batch, self._source, root)
+        for begin in range(0, len(self._rows), GROUP_ROWS):
+            rows = self._rows.data.fast_slice(begin, GROUP_ROWS).to_pylist()
+            first, last = np.searchsorted(self._chosen, (begin, begin + GROUP_ROWS))
+            yield from (_clip(rows[number - begin], self._root(number)) for number in self._chosen[first:last])
+
+    def _root(self, number: int) -> Path:
+        return self._roots[bisect_right(self._ends, number)]
 
 
 def load_manifests(
     source: Path, datasets: Collection[str] | None = None, splits: Collection[str] | None = None
 ) -> Clips:
-    """All clips of the given datasets and splits (None: all), in the order of dataset names and manifest rows.
+    """Load all clips of the given datasets and splits (None: all), in the order of dataset names and manifest rows.
 
     source: a folder of manifests, or one manifest.
-    Raises InputError if there is no manifest, a dataset has none, no clip is left, two have one id, or the audio's
-    root is gone.
+    Raises InputError if there is no manifest, a dataset has none, no clip is left, two have one id, a value is out of
+    range, or the audio's root is gone.
     """
-    unknown = sorted(set(splits or ()) - set(SPLITS))
-    if unknown:
-        raise InputError(f"unknown split '{unknown[0]}': choose from {', '.join(SPLITS)}")
-    with tempfile.TemporaryDirectory(prefix="audiogen-") as folder:
-        spool = Path(folder) / "clips.arrow"
-        roots, ids = _copy_rows(manifest_files(source, datasets), spool, {"dataset": datasets, "split": splits})
-        if not ids:
-            raise InputError(f"{source}: no clips in split {', '.join(splits or SPLITS)}; see audiogen info {source}")
-        batches = _map(spool)  # which outlives the file's name
-    if len(np.unique(np.frombuffer(ids, np.int64))) < len(ids):
-        raise InputError(f"{source}: two clips have one id; make the manifests again with audiogen prep")
-    return Clips(batches, roots, source)
-
-
-def _copy_rows(
-    manifests: Sequence[Path], spool: Path, wanted: Mapping[str, Collection[str] | None]
-) -> tuple[list[Path], array[int]]:
-    """Copy the rows whose columns hold a wanted value (None: any); returns each batch's root and hashes of all ids."""
-    import pyarrow as pa
-
-    roots: list[Path] = []
-    ids = array("q")
-    with pa.OSFile(str(spool), "wb") as sink, pa.ipc.new_file(sink, columns()) as writer:
-        for path in manifests:
-            file, metadata = _open(path)
-            root = Path(metadata["root"])
-            for batch in _batches(file, path):
-                chosen = _choose(batch, wanted)
-                if not chosen.num_rows:
-                    continue
-                if not root.is_dir():
-                    raise InputError(f"{path}: its recordings' folder {root} is gone; run audiogen prep again")
-                writer.write_batch(chosen.replace_schema_metadata(None))
-                roots.append(root)
-                ids.extend(map(hash, chosen["id"].to_pylist()))
-    return roots, ids
-
-
-def _choose(batch: pyarrow.RecordBatch, wanted: Mapping[str, Collection[str] | None]) -> pyarrow.RecordBatch:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    for column, values in wanted.items():
-        if values:
-            batch = batch.filter(pc.is_in(batch[column], pa.array(sorted(values))))
-    return batch
-
-
-def _map(path: Path) -> list[pyarrow.RecordBatch]:
-    import pyarrow as pa
-
-    file = pa.ipc.open_file(pa.memory_map(str(path)))
-    return [file.get_batch(number) for number in range(file.num_record_batches)]
+    unknown = sorted(set(splits or ()) - set(SPLITS))
+    if unknown:
+        raise InputError(f"unknown split '{unknown[0]}': choose from {', '.join(SPLITS)}")
+    paths = manifest_files(source, datasets)
+    roots, ends = [], [0]
+    for path in paths:
+        file, metadata = _open(path)
+        roots.append(Path(metadata["root"]))
+        ends.append(ends[-1] + sum(batch.num_rows for batch in _batches(file, path)))
+    rows = map_parquet(paths, paths[0].parent, GROUP_ROWS)
+    table = rows.data.table
+    mask = pc.and_(
+        pc.is_in(table["split"], pa.array(sorted(splits or SPLITS))),
+        pc.is_in(table["dataset"], pa.array(sorted(datasets))) if datasets else True,
+    )
+    chosen = np.flatnonzero(mask.to_numpy())
+    if not len(chosen):
+        raise InputError(f"{source}: no clips in split {', '.join(splits or SPLITS)}; see audiogen info {source}")
+    for path, root, begin, end in zip(paths, roots, ends, ends[1:], strict=False):
+        if not root.is_dir() and np.any((chosen >= begin) & (chosen < end)):
+            raise InputError(f"{path}: its recordings' folder {root} is gone; run audiogen prep again")
+    if pc.count_distinct(table["id"].filter(mask)).as_py() < len(chosen):
+        raise InputError(f"{source}: two clips have one id; make the manifests again with audiogen prep")
+    return Clips(rows, chosen, ends[1:], roots)
 
 
 def manifest_files(source: Path, datasets: Collection[str] | None = None) -> list[Path]:
@@ -373,10 +381,6 @@ def _metadata(schema: pyarrow.Schema, path: Path) -> dict[str, Any]:
         "root": texts["root"],
         "options": json.loads(texts["options"]),
     }
-
-
-def _tuples(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
 
 
 def _check(clip: Clip) -> None:

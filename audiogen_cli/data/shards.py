@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from audiogen_cli.data.mapped_parquet import map_parquet
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.files import replacing, write_text
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 META_FILE = "meta.json"
-CACHE = ".cache"
 READ_ROWS = 1024
 
 
@@ -175,11 +173,8 @@ def load_shards(
     """All rows of the given splits and datasets (None: all), memory-mapped, in shard order.
 
     Columns as in `columns()`; with_format("numpy") gives codes as integers [n_q · n_frames], in C order.
-    The Arrow files that Hugging Face `datasets` maps lie in `<folder>/.cache` (or the temporary folder, if that is
-    read-only); they are made anew when a shard changes. Raises InputError if there are no shards or no such rows.
+    Raises InputError if there are no shards or no such rows.
     """
-    import datasets as hf_datasets
-
     meta = read_meta(folder)
     files = shard_files(folder)
     if len(files) != meta.counts["shards"]:
@@ -188,12 +183,7 @@ def load_shards(
         )
     if not meta.counts["rows"]:
         raise InputError(f"{folder}: its shards hold no rows")
-    hf_datasets.disable_progress_bars()
-    rows = hf_datasets.Dataset.from_parquet(
-        [str(path) for path in files],
-        cache_dir=str(_cache(folder)),
-        batch_size=READ_ROWS,  # said, because the size it would choose for an empty shard is 0, which it then refuses
-    )
+    rows = map_parquet(files, folder, READ_ROWS)
     chosen = np.ones(len(rows), dtype=bool)
     for column, wanted in (("split", splits), ("dataset", datasets)):
         if wanted:
@@ -202,10 +192,6 @@ def load_shards(
         asked = ", ".join([*(datasets or ()), *(splits or ())]) or "anything"
         raise InputError(f"{folder}: no rows of {asked}; see audiogen info {folder}")
     return rows if chosen.all() else rows.select(np.flatnonzero(chosen), keep_in_memory=True)
-
-
-def _cache(folder: Path) -> Path:
-    return folder / CACHE if os.access(folder, os.W_OK) else Path(tempfile.gettempdir()) / "audiogen-shards"
 
 
 def _table(rows: Sequence[TokenRow], meta: ShardMeta) -> pyarrow.Table:

@@ -61,7 +61,7 @@ class WindowTable:
     def same_clip(self, number: int) -> range:
         """Return the numbers of all windows of window `number`'s clip."""
         clip = self.clip_of[number]
-        return range(*(int(np.searchsorted(self.clip_of, clip, side)) for side in ("left", "right")))  # type: ignore[call-overload]
+        return range(*(int(np.searchsorted(self.clip_of, clip, side)) for side in ("left", "right")))
 
 
 def cut_windows(

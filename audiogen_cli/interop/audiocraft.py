@@ -67,6 +67,10 @@ def read_codec(folder: Path) -> Part:
             "encodec.renormalize": False,
             "seanet.n_residual_layers": 1,
             "seanet.true_skip": True,
+            "seanet.kernel_size": 7,
+            "seanet.last_kernel_size": 7,
+            "seanet.residual_kernel_size": 3,
+            "seanet.compress": 2,
             "seanet.activation": "ELU",
             "seanet.activation_params.alpha": 1.0,
             "seanet.disable_norm_outer_blocks": 0,
@@ -84,10 +88,6 @@ def read_codec(folder: Path) -> Part:
             "kind": "seanet",
             "channels": settings.get("seanet.n_filters", 32),
             "strides": list(reversed(strides)),  # theirs are in the decoder's order
-            "kernel_size": settings.get("seanet.kernel_size", 7),
-            "last_kernel_size": settings.get("seanet.last_kernel_size", 7),
-            "residual_kernel_size": settings.get("seanet.residual_kernel_size", 3),
-            "compress": settings.get("seanet.compress", 2),
             "lstm_layers": settings.get("seanet.lstm", 2),
             "norm": "none",  # folded into the weights
             "pad_mode": settings.get("seanet.pad_mode", "constant"),

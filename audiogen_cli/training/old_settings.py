@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from audiogen_cli.errors import InputError
@@ -18,6 +18,9 @@ class Renamed:
     unless: Any = None
 
 
+ANY_VALUE = object()  # of a setting that changed no result
+
+
 @dataclass(frozen=True)
 class Removed:
     """The setting is gone; only `value`, which always holds now, is still accepted. hint: what to do instead."""
@@ -26,8 +29,43 @@ class Removed:
     hint: str = "leave it out"
 
 
+def _within(group: str, changes: Mapping[str, Renamed | Removed]) -> dict[str, Renamed | Removed]:
+    """Return the changes of a config that is a group of another."""
+    return {
+        f"{group}.{old}": replace(change, name=f"{group}.{change.name}") if isinstance(change, Renamed) else change
+        for old, change in changes.items()
+    }
+
+
+_CODEC: Mapping[str, Renamed | Removed] = {
+    "network.kernel_size": Removed(7),
+    "network.last_kernel_size": Removed(7),
+    "network.residual_kernel_size": Removed(3),
+    "network.compress": Removed(2),
+    "network.roughness": Renamed("network.noise_power"),
+    "network.phase_rounds": Removed(4),
+    "network.start_crops": Removed(ANY_VALUE),
+}
+
 # config class → old dotted name → what became of it. Entries apply in order: a later one sees the names of the earlier.
 OLD_SETTINGS: Mapping[str, Mapping[str, Renamed | Removed]] = {
+    "CodecConfig": _CODEC,
+    "CodecTrainConfig": {
+        **_within("codec", _CODEC),
+        "codec.network.start_crops": Renamed("pca_crops"),  # a step of the training, no part of the codec
+        "quantizer.split": Removed(False),
+        "discriminator.windows": Removed([2048, 1024, 512, 256, 128]),
+        "discriminator.power": Removed(1.0),
+        "losses.balance": Removed(False),
+        "losses.spectrum": Removed(1.0),
+        "losses.mel_scales": Removed([5, 11]),
+        "losses.mel_bins": Removed(64),
+        "losses.mel_log": Removed(False),
+        "adversary_every": Removed(1),
+        "compile": Removed(ANY_VALUE),
+        "keep_checkpoints": Removed(ANY_VALUE),
+        "licence": Renamed("license"),
+    },
     "LMConfig": {"positions": Removed("sinusoidal")},
     "TrainConfig": {
         "samples": Renamed("previews"),
@@ -62,9 +100,9 @@ def update_settings(config_class: type, settings: Any, where: str) -> Any:
             if value != change.unless:
                 *parents, last = change.name.split(".")
                 group = _group(settings, parents)
-                assert group is not None, "a setting moves within its group"
+                assert group is not None, "the group of the new name exists wherever the old name does"
                 group[last] = value
-        elif value != change.value:
+        elif change.value is not ANY_VALUE and value != change.value:
             raise InputError(f"{where}: {old}: no longer a setting, always {change.value}: {change.hint}")
     return settings
 

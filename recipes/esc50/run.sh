@@ -25,11 +25,12 @@ if [ "$setting" = small ]; then
         'BEGIN { stride = rows > 40 ? int(rows / 40) : 1 } NR == 1 || (NR - 2) % stride == 0' \
         "$source/meta/esc50.csv" >"$raw/esc50/meta/esc50.csv"
     codec_options=(--max-steps "$steps" --set batch_size=8 --set validate_every="$steps" --set save_every="$steps"
-        --set crop_seconds=1.6 --set codec.network.start_crops=64
+        --set crop_seconds=1.6 --set pca_crops=64
         --set quantizer.kmeans_vectors=0.25)
     flow_options=(--max-steps "$steps" --set batch_size=2 --set crop_seconds=0.64 --set validate_every="$steps"
         --set save_every="$steps" --set workers=0)
-    lm_options=(--max-steps "$steps" --set optim.batch_size=8 --set validate_every="$steps" --set save_every="$steps")
+    lm_options=(--max-steps "$steps" --set optim.batch_size=8 --set validate_every="$steps" --set save_every="$steps"
+        --set validate_samples=8 --set probe_samples=64)
 fi
 
 stage() { printf '\n== audiogen %s\n' "$*" >&2; audiogen "$@"; }

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from audiogen_cli.codec.config import DiscriminatorConfig, LossConfig
+from audiogen_cli.codec.config import DiscriminatorConfig
 from audiogen_cli.codec.discriminators import MultiScaleSTFTDiscriminator, STFTDiscriminator
 from audiogen_cli.codec.losses import (
     MelLoss,
@@ -33,7 +33,7 @@ def test_mel_loss_is_equation_1():
     for i in range(5, 12):
         difference = reference_mel(decoded[0, 0], 2**i) - reference_mel(wav[0, 0], 2**i)
         expected += (np.abs(difference).mean() + np.sqrt((difference**2).mean())) / 7
-    loss = MelLoss(LossConfig(), 16_000)(torch.from_numpy(wav).float(), torch.from_numpy(decoded).float())
+    loss = MelLoss(16_000)(torch.from_numpy(wav).float(), torch.from_numpy(decoded).float())
     assert float(loss) == pytest.approx(expected, rel=1e-4)
 
 
@@ -41,35 +41,23 @@ def test_a_batch_in_parts_has_the_mel_loss_of_the_whole():
     rng = np.random.default_rng(0)
     levels = np.array([0.3, 0.1, 0.01, 0.001])[:, None, None]  # the L2 term of a whole batch would be the loud one's
     wav, decoded = (torch.from_numpy(levels * rng.standard_normal((4, 1, 4000))).float() for _ in range(2))
-    loss = MelLoss(LossConfig(), 16_000)
+    loss = MelLoss(16_000)
     parts = 0.75 * loss(wav[:3], decoded[:3]) + 0.25 * loss(wav[3:], decoded[3:])
     assert float(loss(wav, decoded)) == pytest.approx(float(parts), rel=1e-5)
 
 
 def test_mel_loss_of_silence_has_a_finite_gradient():
     decoded = torch.zeros(1, 1, 4000, requires_grad=True)
-    MelLoss(LossConfig(mel_log=True), 16_000)(torch.zeros(1, 1, 4000), decoded).backward()
+    MelLoss(16_000)(torch.zeros(1, 1, 4000), decoded).backward()
     assert torch.isfinite(decoded.grad).all()
 
 
 def test_signals_keep_their_size_through_a_fresh_discriminator():
     torch.manual_seed(0)
     with torch.no_grad():
-        _, features = STFTDiscriminator(512, 32, power=0.4)(0.1 * torch.randn(2, 1, 8000))
+        _, features = STFTDiscriminator(512, 32)(0.1 * torch.randn(2, 1, 8000))
     sizes = [float(each.std()) for each in features]
     assert max(sizes) < 2 * min(sizes)
-
-
-def test_compressed_discriminators_hear_what_is_faint_beside_what_is_loud():
-    torch.manual_seed(0)
-    loud, faint = (torch.sin(hz * torch.arange(8000.0))[None, None] for hz in (0.5, 1.5))
-
-    def difference(power: float) -> float:
-        judge = STFTDiscriminator(512, 8, power).requires_grad_(False)
-        (_, (without, *_)), (_, (with_it, *_)) = judge(loud), judge(loud + 0.003 * faint)
-        return float((with_it - without).norm() / without.norm())
-
-    assert difference(0.4) > 5 * difference(1.0)
 
 
 @pytest.mark.parametrize("n_fft", [32, 256, 2048])
@@ -140,7 +128,7 @@ def reference_judgement(scale: STFTDiscriminator, wav: np.ndarray) -> tuple[np.n
 
 def test_discriminators_losses_and_features_equal_float64():
     torch.manual_seed(0)
-    discriminator = MultiScaleSTFTDiscriminator(DiscriminatorConfig(windows=(64, 128), channels=3))
+    discriminator = MultiScaleSTFTDiscriminator(DiscriminatorConfig(channels=3), windows=(64, 128))
     wavs = 0.3 * np.random.default_rng(0).standard_normal((2, 1, 1, 600))
     with torch.no_grad():
         real, decoded = (discriminator(torch.from_numpy(wav).float()) for wav in wavs)

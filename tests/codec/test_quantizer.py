@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audiogen_cli.codec.config import QuantizerConfig
-from audiogen_cli.codec.quantizer import ResidualVectorQuantizer, kmeans, share_dimensions
+from audiogen_cli.codec.quantizer import ResidualVectorQuantizer, kmeans
 
 
 def test_codes_are_the_nearest_vectors():
@@ -153,54 +153,3 @@ def test_kmeans_gives_no_centre_to_equal_vectors_twice():
     centres = kmeans(vectors, 32, iterations=10)
     nearest = torch.cdist(vectors, centres).argmin(1)
     assert len(nearest.unique()) >= 31  # a random start alone leaves three in four at zero
-
-
-@given(
-    st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=40),
-    st.integers(1, 12),
-    st.integers(1, 10),
-)
-@settings(max_examples=60, deadline=None)
-def test_dimensions_are_shared_out_whole_and_in_order(variances, n_shares, bits):
-    if len(variances) < n_shares:
-        with pytest.raises(ValueError, match="cannot be split"):
-            share_dimensions(torch.tensor(variances), n_shares, bits)
-        return
-    shares = share_dimensions(torch.tensor(variances), n_shares, bits)
-    assert len(shares) == n_shares and all(shares)
-    assert [dimension for share in shares for dimension in share] == list(range(len(variances)))
-
-
-def test_shares_are_worth_equally_many_bits():
-    # 6 bits for variances 4^3, 4^2, 4, 1 and 4^-9: at a distortion of 1 they are worth 3, 2, 1, 0 and 0.
-    variances = torch.tensor([4.0**n for n in (3, 2, 1, 0, -9)])
-    assert share_dimensions(variances, 2, 3) == [range(0, 1), range(1, 5)]
-    assert share_dimensions(variances.log().add(100).exp(), 2, 3) == [range(0, 1), range(1, 5)]
-
-
-def test_split_streams_code_dimensions_of_their_own():
-    torch.manual_seed(0)
-    quantizer = ResidualVectorQuantizer(3, 8, 6)
-    quantizer.learning = QuantizerConfig(decay=1.0, dead_below=0.0, kmeans_vectors=20, split=True)
-    latent = torch.randn(2, 6, 200) * torch.tensor([9.0, 5.0, 3.0, 2.0, 1.0, 0.5])[:, None]
-    quantizer.train()(latent)
-    quantizer.learn()
-    pooled = latent.transpose(1, 2).reshape(-1, 6)[-160:]
-    shares = share_dimensions(pooled.var(0), 3, 3.0)
-    codes = quantizer.eval().encode(latent)
-    for k, (own, stream) in enumerate(zip(shares, quantizer, strict=True)):
-        others = [dimension for dimension in range(6) if dimension not in own]
-        assert not stream.codebook[:, others].any() and stream.codebook[:, own].any()
-        distances = torch.cdist(latent.transpose(1, 2)[..., own], stream.codebook[None, :, own])
-        assert (distances.argmin(-1) == codes[:, k]).float().mean() > 0.999
-    assert (quantizer.decode(codes) - latent).square().mean() < 0.2 * latent.square().mean()
-
-
-def test_split_streams_stay_where_they_are():
-    with pytest.raises(ValueError, match="decay: 1"):
-        QuantizerConfig(split=True)
-
-
-def test_many_streams_share_what_is_far_below_a_bit_of_theirs():
-    shares = share_dimensions(torch.linspace(1, 0, 128), 64, 11.0)
-    assert len(shares) == 64 and shares[-1].stop == 128

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from audiogen_cli.codec import model
 from audiogen_cli.codec import streaming as stages
 from audiogen_cli.codec.batch_encoder import RowEncoder
-from audiogen_cli.codec.config import CodecConfig, FlowConfig, SEANetConfig, SpectralConfig
+from audiogen_cli.codec.config import CodecConfig, SEANetConfig
 from audiogen_cli.codec.light import spectral
-from audiogen_cli.codec.light.spectral import Decoder
+from audiogen_cli.codec.light.config import FlowConfig, SpectralConfig
+from audiogen_cli.codec.light.spectral import SpectralDecoder
 from audiogen_cli.codec.model import AudioCodec
 
 WAVEFORM = {"channels": 8, "strides": (2, 3, 2, 4)}
@@ -24,7 +25,7 @@ NETWORKS = [
         for norm, pad_mode, causal in itertools.product(("layer", "weight"), ("constant", "reflect"), (False, True))
     ),
     SpectralConfig(n_fft=64, stft_hop=16, frames_per_code=3),
-    SpectralConfig(n_fft=50, stft_hop=10, frames_per_code=2, phase_rounds=0),
+    SpectralConfig(n_fft=50, stft_hop=10, frames_per_code=2),
     SpectralConfig(
         n_fft=64, stft_hop=16, n_mels=8, frames_per_code=8, flow=FlowConfig((8, 8, 8), dim=8, code_blocks=1, steps=2)
     ),
@@ -34,7 +35,7 @@ NETWORKS = [
 def small_codec(network: SEANetConfig | SpectralConfig) -> AudioCodec:
     torch.manual_seed(0)
     codec = AudioCodec(CodecConfig(network=network, latent_dim=16, codebook_size=32, n_q=2))
-    if isinstance(codec.decoder, Decoder) and codec.decoder.flow:
+    if isinstance(codec.decoder, SpectralDecoder) and codec.decoder.flow:
         torch.nn.init.normal_(codec.decoder.flow.leave.weight)  # a fresh flow stands still
     return codec.eval().requires_grad_(False)
 

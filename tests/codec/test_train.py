@@ -14,26 +14,25 @@ import soundfile
 import torch
 from accelerate import Accelerator
 
-from audiogen_cli.codec import train as training
 from audiogen_cli.codec.config import (
     CodecConfig,
     CodecTrainConfig,
     DiscriminatorConfig,
-    FlowConfig,
     LossConfig,
     QuantizerConfig,
     SEANetConfig,
-    SpectralConfig,
 )
-from audiogen_cli.codec.losses import MelLoss
+from audiogen_cli.codec.light.config import FlowConfig, SpectralConfig
+from audiogen_cli.codec.losses import adversarial_loss, discriminator_loss, feature_loss, time_loss
 from audiogen_cli.codec.model import AudioCodec
-from audiogen_cli.codec.train import Report, balance, build_state, gradient_shares, train, train_step
+from audiogen_cli.codec.train import ValidationReport, train
+from audiogen_cli.codec.train_step import AdversarialTrainer
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.model_folder import find_model
 from audiogen_cli.training.checkpoint import list_checkpoints
 
-SPECTRAL = SpectralConfig(start_crops=4)
+SPECTRAL = SpectralConfig()
 
 
 SEANET = SEANetConfig(channels=4, lstm_layers=1)
@@ -42,8 +41,9 @@ SEANET = SEANetConfig(channels=4, lstm_layers=1)
 def recipe(**changes) -> CodecTrainConfig:
     settings = {
         "codec": CodecConfig(network=SEANET, latent_dim=8, n_q=2, codebook_size=16),
-        "discriminator": DiscriminatorConfig(windows=(256,), channels=2),
-        "losses": LossConfig(mel_scales=(6, 8)),
+        "discriminator": DiscriminatorConfig(channels=2),
+        "pca_crops": 4,
+        "precision": "no",
         "max_steps": 6,
         "batch_size": 4,
         "crop_seconds": 0.2,
@@ -91,9 +91,9 @@ def losses(run: Path) -> list[float]:
 def test_learns_and_leaves_a_usable_folder(clips, tmp_path):
     heard = []
 
-    def listen(codec: AudioCodec, chosen: list[Clip], folder: Path) -> Report:
+    def listen(codec: AudioCodec, chosen: list[Clip], folder: Path) -> ValidationReport:
         heard.append((codec.training, [clip.id for clip in chosen], folder.relative_to(tmp_path)))
-        return Report({"si_snr": 1.0}, ["too quiet"])
+        return ValidationReport({"si_snr": 1.0}, ["too quiet"])
 
     config = recipe(max_steps=60, adversary_start=99, lr=1e-2, validate_every=60, validate_clips=3)
     out = train(config, clips, clips, tmp_path / "run", listen)
@@ -123,7 +123,9 @@ def test_a_codec_gets_a_flow_and_keeps_its_codes(clips, tmp_path):
     first = train(recipe(codec=plain, **still), clips, [], tmp_path / "first")
     flow = FlowConfig((8, 8, 8), dim=8, code_blocks=1, steps=1)
     config = recipe(codec=replace(plain, network=replace(SPECTRAL, flow=flow)), lr=1e-2, mix=0.5, fill=0.5, **still)
-    whole = train(config, clips, clips[:1], tmp_path / "whole", lambda codec, heard, folder: Report({}), first)
+    whole = train(
+        config, clips, clips[:1], tmp_path / "whole", lambda codec, heard, folder: ValidationReport({}), first
+    )
     train(replace(config, max_steps=3), clips, clips[:1], tmp_path / "parts", None, first)
     assert_equal_runs(train(config, clips, clips[:1], tmp_path / "parts", None, first), whole, 1e-5)
     wav = 0.1 * torch.randn(1, 1, 16_000)
@@ -132,14 +134,6 @@ def test_a_codec_gets_a_flow_and_keeps_its_codes(clips, tmp_path):
     assert all(torch.equal(outlines[0][name], outlines[1][name]) for name in outlines[0])
     assert torch.equal(AudioCodec.load(whole).encode(wav), codes)
     assert not torch.equal(AudioCodec.load(whole).decode(codes), AudioCodec.load(first).decode(codes))
-
-
-def test_balanced_runs_mix_and_resume(clips, tmp_path):
-    config = recipe(losses=LossConfig(mel_scales=(6, 8), time=0.0, balance=True), mix=0.5)
-    whole = train(config, clips, clips[:1], tmp_path / "whole", lambda codec, heard, folder: Report({}))
-    train(replace(config, max_steps=3), clips, clips[:1], tmp_path / "parts")
-    assert_equal_runs(train(config, clips, clips[:1], tmp_path / "parts"), whole, 1e-5)
-    assert {"adversarial", "feature", "mel"} <= set(logged(whole)[-2])
 
 
 def test_refuses_to_start_from_another_kind_of_codec(clips, tmp_path):
@@ -163,15 +157,15 @@ def assert_equal_runs(run: Path, other: Path, tolerance: float) -> None:
 def test_a_run_killed_among_adversaries_goes_on_as_if_undisturbed(clips, tmp_path, monkeypatch):
     config = recipe(adversary_start=1, save_every=2)
     whole = train(config, clips, [], tmp_path / "whole")
-    step = training.train_step
+    step = AdversarialTrainer.train_step
 
-    def killed(state, *arguments):
-        if state.step == 5:  # past the checkpoint of step 4: a step that was logged is lost
+    def killed(self, wav):
+        if self.step == 5:  # past the checkpoint of step 4: a step that was logged is lost
             raise MemoryError
-        return step(state, *arguments)
+        return step(self, wav)
 
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr(training, "train_step", killed)
+        patch.setattr(AdversarialTrainer, "train_step", killed)
         train(config, clips, [], tmp_path / "killed")
     assert_equal_runs(train(config, clips, [], tmp_path / "killed"), whole, 1e-6)
     assert {"discriminator", "adversarial", "feature"} <= set(logged(whole)[-1])
@@ -201,25 +195,39 @@ def test_two_processes_with_half_the_batch_learn_what_one_learns(clips, tmp_path
 
 
 def test_checkpoints_are_models_and_only_the_newest_stay(clips, tmp_path):
-    run = train(recipe(save_every=1, keep_checkpoints=2), clips, [], tmp_path / "run")
+    run = train(recipe(save_every=1), clips, [], tmp_path / "run")
     assert [path.name for path in list_checkpoints(run)] == ["step-000005", "step-000006"]
     assert AudioCodec.load(list_checkpoints(run)[0]).n_q == 2
 
 
-def test_each_player_moves_only_itself(clips):
-    config = recipe(adversary_start=0)
-    accelerator = Accelerator()
-    state = build_state(config, accelerator.device)
-    wav = 0.1 * torch.randn(2, 1, 3200)
-    mel = MelLoss(config.losses, 16_000)
-    before = {name: value.clone() for name, value in state.discriminator.state_dict().items()}
-    train_step(state, wav, mel, recipe(adversary_start=0, adversary_every=2), accelerator)  # step 0: both play
-    assert any(not torch.equal(value, before[name]) for name, value in state.discriminator.state_dict().items())
-    before = {name: value.clone() for name, value in state.discriminator.state_dict().items()}
-    state.step = 1
-    metrics = train_step(state, wav, mel, recipe(adversary_start=0, adversary_every=2), accelerator)  # G alone
-    assert all(torch.equal(value, before[name]) for name, value in state.discriminator.state_dict().items())
-    assert "adversarial" in metrics and "discriminator" not in metrics
+def make_trainer(**changes) -> AdversarialTrainer:
+    return AdversarialTrainer(recipe(**changes), Accelerator())
+
+
+def test_each_player_gets_the_gradient_of_its_own_loss_alone(monkeypatch):
+    # Codebooks not yet in use: they would move within the step.
+    trainer = make_trainer(codec=SMOOTH, adversary_start=1, quantizer=QuantizerConfig(start_step=9))
+    codec, discriminator, wav = trainer.codec, trainer.discriminator, 0.1 * torch.randn(2, 1, 3200)
+    gradients = {}
+
+    def keep(network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> torch.Tensor:
+        gradients[network] = [parameter.grad for parameter in network.parameters()]
+        optimizer.zero_grad()
+        return torch.zeros(())
+
+    monkeypatch.setattr(trainer, "update", keep)
+    assert not {"discriminator", "adversarial"} & set(trainer.train_step(wav)) and set(gradients) == {codec}
+    trainer.step = 1
+    assert {"discriminator", "adversarial", "feature"} <= set(trainer.train_step(wav))
+    decoded, weights = codec(wav).decoded, trainer.config.losses
+    real, fake = discriminator(wav), discriminator(decoded)
+    losses = {"time": time_loss(wav, decoded), "mel": trainer.mel_loss(wav, decoded)}
+    losses |= {"adversarial": adversarial_loss(fake), "feature": feature_loss(real, fake)}
+    generator_loss = sum(getattr(weights, name) * loss for name, loss in losses.items())
+    for network, loss in ((codec, generator_loss), (discriminator, discriminator_loss(real, fake))):
+        expected = torch.autograd.grad(loss, list(network.parameters()), retain_graph=True)
+        for found, wanted in zip(gradients[network], expected, strict=True):
+            assert torch.allclose(found, wanted, rtol=1e-4, atol=1e-6)
 
 
 def test_refuses_to_resume_with_other_settings(clips, tmp_path):
@@ -238,11 +246,9 @@ def test_no_clips_is_an_input_error(tmp_path):
         train(recipe(), [], [], tmp_path / "run")
 
 
-def test_a_fresh_codec_hears_quiet_sounds_and_begins_near_silence():
+def test_a_fresh_codec_passes_quiet_sounds_on_and_begins_near_silence():
     torch.manual_seed(0)
-    codec = build_state(
-        recipe(codec=CodecConfig(network=SEANetConfig(channels=8), latent_dim=16)), torch.device("cpu")
-    ).codec
+    codec = make_trainer(codec=CodecConfig(network=SEANetConfig(channels=8), latent_dim=16)).codec
     wav = 0.02 * torch.randn(4, 1, 3200)
     with torch.no_grad():
         latent = codec.encoder(wav)
@@ -250,29 +256,17 @@ def test_a_fresh_codec_hears_quiet_sounds_and_begins_near_silence():
         assert codec.decoder(latent).std() < 0.1
 
 
-def test_gradient_shares_of_the_adversaries_count_once_they_play(clips):
-    config, accelerator = recipe(adversary_start=1), Accelerator()
-    state = build_state(config, accelerator.device)
-    wav, mel = 0.1 * torch.randn(2, 1, 3200), MelLoss(config.losses, 16_000)
-    assert set(gradient_shares(state, wav, mel, config, accelerator)) == {"share_time", "share_mel"}
-    state.step = 1
-    shares = gradient_shares(state, wav, mel, config, accelerator)
+def test_gradient_shares_count_the_adversarial_losses_once_there_are_any():
+    trainer = make_trainer(adversary_start=1)
+    wav = 0.1 * torch.randn(2, 1, 3200)
+    assert set(trainer.gradient_shares(wav)) == {"share_time", "share_mel"}
+    trainer.step = 1
+    shares = trainer.gradient_shares(wav)
     assert set(shares) == {"share_time", "share_mel", "share_adversarial", "share_feature"}
     assert sum(shares.values()) == pytest.approx(1)
-    only = replace(config, losses=replace(config.losses, mel=0.0, adversarial=0.0, feature=0.0))
-    assert gradient_shares(state, wav, mel, only, accelerator)["share_time"] == pytest.approx(1)
-    assert all(parameter.grad is None for parameter in state.discriminator.parameters())
-
-
-def test_balanced_losses_pull_by_their_shares_whatever_their_size():
-    decoded = torch.randn(2, 1, 50, requires_grad=True)
-    losses = {"mel": 1e6 * decoded[..., :25].sum(), "adversarial": 1e-6 * decoded[..., 25:].square().sum()}
-    pull = balance(losses, LossConfig(mel=1.0, adversarial=3.0), decoded)
-    assert float(pull[..., :25].norm()) == pytest.approx(0.25)
-    assert float(pull[..., 25:].norm()) == pytest.approx(0.75)
-    assert torch.allclose(pull[..., 25:] / pull[..., 25:].norm(), decoded[..., 25:] / decoded[..., 25:].norm())
-    mute = {"mel": losses["mel"], "adversarial": 0.0 * decoded.sum()}  # discriminators that are quite taken in
-    assert float(balance(mute, LossConfig(mel=1.0, adversarial=3.0), decoded).norm()) == pytest.approx(0.25)
+    assert all(parameter.grad is None for parameter in trainer.discriminator.parameters())
+    only = make_trainer(adversary_start=0, losses=LossConfig(mel=0.0, adversarial=0.0, feature=0.0))
+    assert only.gradient_shares(wav)["share_time"] == pytest.approx(1)
 
 
 if __name__ == "__main__":  # one of the two processes; half its two crops at a time

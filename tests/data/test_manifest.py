@@ -181,3 +181,44 @@ def test_dropped_items_are_one_object_a_line(tmp_path: Path) -> None:
     assert path.name == "dogs.dropped.jsonl"
     assert [json.loads(line)["reason"] for line in path.read_text().splitlines()] == ["missing", "x"]
     assert list(read_dropped(path)) == dropped
+
+
+@pytest.mark.parametrize(
+    "column, values, what",
+    [
+        ("duration", pa.array([1.0, float("nan")]), "row 2: column 'duration' holds a number out of range"),
+        ("duration", pa.array([1.0, None]), "row 2: column 'duration' is empty"),
+        ("duration", pa.array([0.0, 1.0]), "row 1: column 'duration' is 0"),
+        ("start", pa.array([-1.0, float("inf")]), "row 1: column 'start' holds a number out of range"),
+        ("start", pa.array(["0", "0"]), "column 'start' holds string, not double"),
+        ("split", pa.array(["dev", "train"]), "row 1: column 'split' is none of train, val, test"),
+        ("captions", pa.array(["a", "b"]), "column 'captions' holds string, not list"),
+        ("texts", pa.array([["a"], []], pa.list_(pa.string())), "row 2: column 'texts' is empty"),
+        ("texts", pa.array([["a"], ["b", None]], pa.list_(pa.string())), "row 2: column 'texts' holds an empty text"),
+        ("texts", pa.array([[1], [2]]), "column 'texts' holds list<element: int64>, not list"),
+    ],
+)
+def test_values_that_no_manifest_holds_are_refused_with_row_and_column(
+    tmp_path: Path, column: str, values: pa.Array, what: str
+) -> None:
+    path = tmp_path / "dogs.parquet"
+    write_manifest(path, [clip("a"), clip("b")], metadata(tmp_path))
+    table = pq.read_table(path)
+    names = table.schema.names
+    pq.write_table(table.set_column(names.index(column), column, values), path)
+    for read in (read_manifest, load_manifests):
+        with pytest.raises(InputError) as caught:
+            read(path)
+        assert what in str(caught.value)
+
+
+def test_a_new_manifest_is_seen_and_a_read_only_folder_has_its_cache_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDIOGEN_CACHE", str(tmp_path / "user"))
+    path = tmp_path / "m" / "dogs.parquet"
+    write_manifest(path, [clip("a")], metadata(tmp_path))
+    assert [item.id for item in load_manifests(path)] == ["dogs/a"] and (tmp_path / "m" / ".cache").is_dir()
+    monkeypatch.setattr("os.access", lambda *_: False)
+    write_manifest(path, [clip("b")], metadata(tmp_path))
+    assert [item.id for item in load_manifests(path)] == ["dogs/b"] and (tmp_path / "user" / "mapped").is_dir()

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiogen_cli.codec.config import FlowConfig
+from audiogen_cli.codec.light.config import FlowConfig
 
 CENTRE, SPREAD = -4.0, 2.0  # about those of log magnitudes
 DETAIL = 0.5  # about the standard deviation of what an outline leaves out, nats

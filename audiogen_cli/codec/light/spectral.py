@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiogen_cli.codec.config import SpectralConfig
+from audiogen_cli.codec.light.config import SpectralConfig
 from audiogen_cli.codec.light.flow import Flow
 
 FLOOR = 3e-4  # added to magnitudes before the logarithm: about -85 dB of a full-scale sine's
@@ -24,6 +24,7 @@ FAINT = 0.01  # of the magnitude wanted: what is fainter tells no phase
 KNEE, CEILING = 0.7, 0.99  # of full scale, see `soft_limit`
 NOISE_BLOCK = 1 << 14  # samples drawn at once
 BLOCK, CONTEXT = 64, 16  # frames of codes that a flow draws at once, and sees to either side of them
+GRIFFIN_LIM_ITERS = 4  # Griffin and Lim 1984
 DETAIL_SEED = 1  # of the noise that detail is made of
 MAX_LOG_MAGNITUDE = 4.0  # e^4 is above any bin of full-scale audio at these window lengths
 
@@ -72,7 +73,7 @@ class Loudness(nn.Module):
     def __init__(self, config: SpectralConfig, sample_rate: int) -> None:
         super().__init__()
         self.hop_length, self.step = config.hop_length, config.frames_per_code
-        self.roughness, self.phase_rounds = config.roughness, config.phase_rounds
+        self.noise_power, self.griffin_lim_iters = config.noise_power, GRIFFIN_LIM_ITERS
         self.frames = Frames(config.n_fft, config.stft_hop)
         bands, centres = mel_bands(config.n_mels, config.n_bins, sample_rate)
         self.register_buffer("bands", bands, persistent=False)  # [M, bins], rows that sum to 1
@@ -88,7 +89,7 @@ class Loudness(nn.Module):
     @property
     def reach(self) -> int:
         """Frames to either side of a sample that `to_wav` makes it of."""
-        return 1 + 2 * self.frames.overlap * (1 + self.phase_rounds)
+        return 1 + 2 * self.frames.overlap * (1 + self.griffin_lim_iters)
 
     def to_frames(self, patches: Tensor) -> Tensor:
         """Patches [B, T, frames_per_code · n_mels] → the log magnitudes of the bands [B, F, M]."""
@@ -112,9 +113,9 @@ class Loudness(nn.Module):
         """
         excitation = self.excitation(noise)
         magnitude = (self.to_bins(self.to_frames(patches)).exp() - FLOOR).clamp(min=0.0)
-        magnitude = magnitude * excitation.abs() ** self.roughness
+        magnitude = magnitude * excitation.abs() ** self.noise_power
         spectrum = magnitude * _phases(excitation, 0.0)
-        for _ in range(self.phase_rounds):
+        for _ in range(self.griffin_lim_iters):
             heard = self.frames.analyse(self.frames.synthesise(spectrum))
             spectrum = magnitude * _phases(heard, FAINT * magnitude)
         return soft_limit(self.frames.synthesise(spectrum)[:, None])
@@ -178,7 +179,7 @@ def soft_limit(wav: Tensor) -> Tensor:
     return torch.where(wav.abs() > KNEE, bent * wav.sign(), wav)
 
 
-class Encoder(nn.Module):
+class SpectralEncoder(nn.Module):
     """wav [B, 1, N] → latent [B, D, ceil(N / hop_length)]."""
 
     def __init__(self, config: SpectralConfig, latent_dim: int, sample_rate: int) -> None:
@@ -195,7 +196,7 @@ class Encoder(nn.Module):
         return latent.transpose(1, 2)
 
 
-class Decoder(nn.Module):
+class SpectralDecoder(nn.Module):
     """Quantized latent [B, D, T] → wav [B, 1, T · hop_length]."""
 
     def __init__(self, config: SpectralConfig, latent_dim: int, sample_rate: int) -> None:
@@ -248,7 +249,7 @@ class Drawing:
     sees CONTEXT more to either side.
     """
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: SpectralDecoder) -> None:
         self.decoder, self.noise = decoder, WhiteNoise(DETAIL_SEED)
         self.held: Tensor | None = None  # [B, D, T]
         self.shape = decoder.loudness.step, len(decoder.loudness.bands)  # of a frame's detail
@@ -274,7 +275,7 @@ class Drawing:
 
 
 @torch.no_grad()
-def start(encoder: Encoder, decoder: Decoder, batches: Iterable[Tensor]) -> None:
+def init_from_pca(encoder: SpectralEncoder, decoder: SpectralDecoder, batches: Iterable[Tensor]) -> None:
     """Set both linear maps to the principal components of the patches of some batches of wav [B, 1, N]."""
     patches = torch.cat([encoder.loudness(wav).flatten(0, 1) for wav in batches])
     centre = patches.mean(0)

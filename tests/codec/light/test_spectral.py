@@ -8,22 +8,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiogen_cli.codec.config import CodecConfig, SpectralConfig
+from audiogen_cli.codec.config import CodecConfig
+from audiogen_cli.codec.light.config import SpectralConfig
 from audiogen_cli.codec.light.spectral import (
     CEILING,
     KNEE,
-    Decoder,
-    Encoder,
     Frames,
     Loudness,
     WhiteNoise,
     between,
+    init_from_pca,
     mel_bands,
     soft_limit,
 )
 from audiogen_cli.codec.model import AudioCodec
 
-CONFIG = SpectralConfig(frames_per_code=4, roughness=0.0, phase_rounds=0)
+CONFIG = SpectralConfig(n_fft=640, frames_per_code=4, noise_power=0.0)
 RATE = 16_000
 
 
@@ -60,23 +60,29 @@ def test_mel_bands_average_and_ascend(n_mels, half, rate):
     assert torch.allclose((weights @ centres)[inside], torch.arange(half + 1.0)[inside], atol=0.51)
 
 
-@pytest.mark.parametrize(("phase_rounds", "roughness"), [(0, 0.0), (4, 0.0), (0, 1.0), (4, 1.0)])
-def test_noise_comes_back_as_noise_of_the_same_colour_and_level(phase_rounds, roughness):
+def make_log_mel(noise_power: float = 0.0, griffin_lim_iters: int = 0) -> Loudness:
+    log_mel = Loudness(replace(CONFIG, noise_power=noise_power), RATE)
+    log_mel.griffin_lim_iters = griffin_lim_iters
+    return log_mel
+
+
+@pytest.mark.parametrize(("griffin_lim_iters", "noise_power"), [(0, 0.0), (4, 0.0), (0, 1.0), (4, 1.0)])
+def test_noise_comes_back_as_noise_of_the_same_color_and_level(griffin_lim_iters, noise_power):
     generator = torch.Generator().manual_seed(1)
     wav = 0.1 * torch.randn(1, 1, RATE, generator=generator)
     wav[..., RATE // 2 :] *= 0.1
-    loudness = Loudness(replace(CONFIG, roughness=roughness, phase_rounds=phase_rounds), RATE)
+    loudness = make_log_mel(noise_power, griffin_lim_iters)
     back = loudness.to_wav(loudness(wav), WhiteNoise().take(RATE))
     for part in (slice(1000, 7000), slice(9000, 15_000)):
         assert 0.7 < float(back[..., part].std() / wav[..., part].std()) < 1.5
 
 
-def test_phase_rounds_bring_the_spectrum_nearer_to_the_magnitudes():
+def test_griffin_lim_iterations_bring_the_spectrum_nearer_to_the_magnitudes():
     t = torch.arange(RATE) / RATE
     wav = 0.3 * torch.sin(2 * torch.pi * (300 * t + 400 * t**2))[None, None]
 
-    def error(phase_rounds: int) -> float:
-        loudness = Loudness(replace(CONFIG, phase_rounds=phase_rounds), RATE)
+    def error(griffin_lim_iters: int) -> float:
+        loudness = make_log_mel(griffin_lim_iters=griffin_lim_iters)
         wanted = loudness(wav)
         return float((loudness(loudness.to_wav(wanted, WhiteNoise().take(RATE))) - wanted).square().mean())
 
@@ -84,12 +90,12 @@ def test_phase_rounds_bring_the_spectrum_nearer_to_the_magnitudes():
     assert errors[0] > errors[1] > errors[2]
 
 
-@pytest.mark.parametrize("phase_rounds", [0, 4])
-def test_roughness_is_how_much_an_even_sound_wavers(phase_rounds):
+@pytest.mark.parametrize("griffin_lim_iters", [0, 4])
+def test_noise_power_is_how_much_an_even_sound_wavers(griffin_lim_iters):
     steady = torch.full((1, RATE // CONFIG.hop_length, CONFIG.frames_per_code * CONFIG.n_mels), -2.0)
 
-    def wavering(roughness: float) -> float:
-        loudness = Loudness(replace(CONFIG, roughness=roughness, phase_rounds=phase_rounds), RATE)
+    def wavering(noise_power: float) -> float:
+        loudness = make_log_mel(noise_power, griffin_lim_iters)
         heard = loudness(loudness.to_wav(steady, WhiteNoise().take(RATE)))
         return float(heard.unflatten(2, (CONFIG.frames_per_code, -1))[0, 2:-2].std(0).mean())
 
@@ -97,7 +103,7 @@ def test_roughness_is_how_much_an_even_sound_wavers(phase_rounds):
 
 
 def test_silence_stays_silent():
-    loudness = Loudness(CONFIG, RATE)
+    loudness = make_log_mel()
     assert float(loudness.to_wav(loudness(torch.zeros(1, 1, 3200)), WhiteNoise().take(3200)).abs().max()) < 1e-4
 
 
@@ -115,9 +121,8 @@ def test_starts_from_principal_components():
     torch.manual_seed(0)
     codec = AudioCodec(CodecConfig(network=CONFIG, latent_dim=6, codebook_size=8)).eval()
     batches = [torch.randn(2, 1, 6400) * 10.0 ** -(i % 4) for i in range(6)]
-    codec.start(batches)
     encoder, decoder = codec.encoder, codec.decoder
-    assert isinstance(encoder, Encoder) and isinstance(decoder, Decoder)
+    init_from_pca(encoder, decoder, batches)
     with torch.no_grad():
         patches = torch.cat([encoder.loudness(wav).flatten(0, 1) for wav in batches]).double().numpy()
         decoded = torch.cat([decoder.outline(encoder(wav)).flatten(0, 1) for wav in batches]).double().numpy()
@@ -135,7 +140,8 @@ def test_decoding_does_not_depend_on_the_batch():
 
 def test_training_leaves_the_encoder_at_its_principal_components():
     codec = AudioCodec(CodecConfig(network=CONFIG, latent_dim=6, codebook_size=8))
-    codec.start([torch.randn(2, 1, 6400)])
-    codec.train()(torch.randn(2, 1, 6400)).spectrum.backward()
+    wav = torch.randn(2, 1, 6400)
+    init_from_pca(codec.encoder, codec.decoder, [wav])
+    codec.decoder.loss(codec.encoder(wav), wav).backward()
     assert all(parameter.grad is None for parameter in codec.encoder.parameters())
     assert codec.decoder.expand.weight.grad.abs().sum() > 0

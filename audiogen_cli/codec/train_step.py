@@ -1,0 +1,227 @@
+"""One step of the codec's training (sec. 3.1): L_D for the discriminators, L_G for encoder, quantizer and decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from audiogen_cli import model_folder
+from audiogen_cli.codec.config import CodecTrainConfig, LossConfig, SEANetConfig
+from audiogen_cli.codec.dataset import CropDataset
+from audiogen_cli.codec.discriminators import MultiScaleSTFTDiscriminator
+from audiogen_cli.codec.losses import (
+    Judgement,
+    MelLoss,
+    adversarial_loss,
+    discriminator_loss,
+    feature_loss,
+    time_loss,
+)
+from audiogen_cli.codec.model import AudioCodec
+from audiogen_cli.training.checkpoint import load_state, save_checkpoint
+from audiogen_cli.training.schedule import learning_rate
+
+QUIET = 0.1  # scale of the last convolution's weights in a fresh decoder
+
+
+class Trainer:
+    """A codec in training: everything that a step changes, and the step."""
+
+    def __init__(self, config: CodecTrainConfig, accelerator: Accelerator) -> None:
+        self.config, self.accelerator = config, accelerator
+        self.codec = AudioCodec(config.codec).to(accelerator.device)
+        self.codec.quantizer.learning = config.quantizer
+        self.codec_optimizer = torch.optim.Adam(self.codec.parameters(), config.lr, config.betas)
+        self.step = 0
+
+    def train_step(self, wav: Tensor) -> dict[str, float]:
+        """Update once on wav [B, 1, N], this process's share of the batch; return what to log, means over processes."""
+        raise NotImplementedError
+
+    def initialize(self, crops: CropDataset) -> None:
+        """Fit a fresh codec to training data, before its first step."""
+
+    def gradient_shares(self, wav: Tensor) -> dict[str, float]:
+        """Compare how strongly the weighted losses on decoded audio pull, for wav [B, 1, N]; for validation."""
+        return {}
+
+    def save(self, run: Path) -> Path:
+        """Write a checkpoint: a codec model folder with what resuming needs."""
+        license = self.config.license or model_folder.UNLICENSED
+        return save_checkpoint(run, self.step, lambda folder: self.codec.save(folder, license), self.state_dict())
+
+    def resume(self, checkpoint: Path) -> None:
+        """Read everything that a step changes from a checkpoint."""
+        model_folder.load_into(self.codec, checkpoint)
+        self.load_state_dict(load_state(checkpoint, self.accelerator.device))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what resuming needs besides the codec's weights."""
+        return {
+            "codec_optimizer": self.codec_optimizer.state_dict(),
+            "quantizer": self.codec.quantizer.learning_state(),
+        }
+
+    def load_state_dict(self, document: Mapping[str, Any]) -> None:
+        """Read what `state_dict` returned, and the checkpoint's step."""
+        self.codec_optimizer.load_state_dict(document["codec_optimizer"])
+        self.codec.quantizer.load_learning_state(document["quantizer"])
+        self.step = document["step"]
+
+    def begin_step(self) -> None:
+        """Set the codec to training, the learning rate, and the seed of what the step draws."""
+        self.codec.train()
+        # By the step's number, so that a resumed run draws (a flow's noise) what an undisturbed one draws.
+        torch.manual_seed((self.config.seed << 40) + (self.accelerator.process_index << 32) + self.step)
+
+    def update(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> Tensor:
+        """Step an optimizer on the gradients, averaged over processes. Returns their norm before clipping.
+
+        Averaged by hand rather than by DDP: its hooks assume one forward and one backward a step, a GAN has more.
+        """
+        gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+        if self.accelerator.num_processes > 1:
+            mean = self.accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
+            for gradient, part in zip(gradients, mean.split([gradient.numel() for gradient in gradients]), strict=True):
+                gradient.copy_(part.view_as(gradient))
+        norm = clip_grad_norm_(network.parameters(), self.config.grad_clip)
+        for group in optimizer.param_groups:
+            group["lr"] = self.learning_rate
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    @property
+    def learning_rate(self) -> float:
+        """Return this step's learning rate."""
+        config = self.config
+        return learning_rate(self.step, config.lr, config.schedule, config.warmup_steps, config.max_steps)
+
+    def to_log(self, metrics: Mapping[str, Tensor]) -> dict[str, float]:
+        """Average scalars over processes; add the learning rate."""
+        means = self.accelerator.reduce(torch.stack([value.float() for value in metrics.values()]), "mean")
+        return {**dict(zip(metrics, means.tolist(), strict=True)), "lr": self.learning_rate}
+
+
+class AdversarialTrainer(Trainer):
+    """The paper's training: the codec against the STFT discriminators."""
+
+    def __init__(self, config: CodecTrainConfig, accelerator: Accelerator) -> None:
+        super().__init__(config, accelerator)
+        start_quietly(self.codec)
+        self.discriminator = MultiScaleSTFTDiscriminator(config.discriminator).to(accelerator.device)
+        self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), config.lr, config.betas)
+        self.mel_loss = MelLoss(config.codec.sample_rate).to(accelerator.device)
+
+    def train_step(self, wav: Tensor) -> dict[str, float]:
+        """Update D and the codec on wav [B, 1, N], this process's share; return what to log, means over processes.
+
+        # ours: both move at once, each against the other as it was before the step. D then judges a batch once for
+        both losses, 7 passes through it where turns cost 9, and micro-batches need no second pass through G.
+        """
+        config, codec, discriminator = self.config, self.codec, self.discriminator
+        adversarial = self.step >= config.adversary_start
+        self.begin_step()
+        metrics: dict[str, Tensor] = {}
+        for part in wav.split(config.micro_batch or len(wav)):
+            share = len(part) / len(wav)  # losses are means over clips
+            with self.accelerator.autocast():
+                output = codec(part)
+            decoded = output.decoded.float()
+            losses = {"commitment": output.commitment}
+
+            # Discriminators. The gradient stops at their parameters; the graph stays for l_g and l_feat.
+            judged = self.judge(part, decoded) if adversarial else None
+            if judged:
+                losses["discriminator"] = discriminator_loss(*judged)
+                (share * losses["discriminator"]).backward(inputs=list(discriminator.parameters()), retain_graph=True)
+
+            # Generator: E, Q and G.
+            losses |= waveform_losses(part, decoded, self.mel_loss, judged)
+            losses["loss"] = torch.stack(list(weigh(losses, config.losses).values())).sum()
+            (share * losses["loss"]).backward(inputs=list(codec.parameters()))
+            add_share(metrics, losses, share)
+        codec.quantizer.learn()
+        if adversarial:
+            self.update(discriminator, self.discriminator_optimizer)
+        metrics["grad_norm"] = self.update(codec, self.codec_optimizer)
+        return self.to_log(metrics)
+
+    def judge(self, wav: Tensor, decoded: Tensor) -> tuple[Judgement, Judgement]:
+        """Run D on real and on decoded audio, both [B, 1, N]."""
+        with self.accelerator.autocast():
+            return self.discriminator(wav), self.discriminator(decoded)
+
+    def gradient_shares(self, wav: Tensor) -> dict[str, float]:
+        """Divide the norm of each weighted loss's gradient at the decoder's output by the sum of all norms.
+
+        The commitment is left out: its gradient does not pass the decoder.
+        """
+        part = wav[: self.config.micro_batch or len(wav)]
+        with torch.no_grad(), self.accelerator.autocast():
+            decoded = self.codec.eval()(part).decoded.float()
+        decoded.requires_grad_()
+        judged = self.judge(part, decoded) if self.step >= self.config.adversary_start else None
+        losses = weigh(waveform_losses(part, decoded, self.mel_loss, judged), self.config.losses)
+        norms = {name: torch.autograd.grad(loss, decoded, retain_graph=True)[0].norm() for name, loss in losses.items()}
+        total = torch.stack(list(norms.values())).sum().clamp(min=1e-20)
+        return {f"share_{name}": float(norm / total) for name, norm in norms.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what resuming needs besides the codec's weights."""
+        return {
+            "discriminator": self.discriminator.state_dict(),
+            "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
+            **super().state_dict(),
+        }
+
+    def load_state_dict(self, document: Mapping[str, Any]) -> None:
+        """Read what `state_dict` returned, and the checkpoint's step."""
+        self.discriminator.load_state_dict(document["discriminator"])
+        self.discriminator_optimizer.load_state_dict(document["discriminator_optimizer"])
+        super().load_state_dict(document)
+
+
+def start_quietly(codec: AudioCodec) -> None:
+    """Initialize SEANet networks so that quiet sounds reach the latents and the decoder begins near silence.
+
+    # ours: a LayerNorm over channels divides by what the convolution's random bias gave, beside which a sound of -30 dB
+    is nothing; and a decoder that begins at full level teaches the encoder, first of all, to be still. Either way the
+    latents shrink to a point within a hundred steps and a handful of codes is left.
+    """
+    network = codec.config.network
+    assert isinstance(network, SEANetConfig)
+    layers = [layer for layer in codec.modules() if isinstance(layer, nn.Conv1d | nn.ConvTranspose1d)]
+    for layer in layers:
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+    if network.norm == "layer":
+        with torch.no_grad():
+            layers[-1].weight.mul_(QUIET)
+
+
+def waveform_losses(
+    wav: Tensor, decoded: Tensor, mel_loss: MelLoss, judged: tuple[Judgement, Judgement] | None
+) -> dict[str, Tensor]:
+    """Compute the parts of L_G on decoded audio [B, 1, N], unweighted: l_t and l_f; if judged, l_g and l_feat, too."""
+    losses = {"time": time_loss(wav, decoded), "mel": mel_loss(wav, decoded)}
+    if judged:
+        losses |= {"adversarial": adversarial_loss(judged[1]), "feature": feature_loss(*judged)}
+    return losses
+
+
+def weigh(losses: Mapping[str, Tensor], weights: LossConfig) -> dict[str, Tensor]:
+    """Compute the terms of L_G: each loss that has a weight λ, times it."""
+    return {name: getattr(weights, name) * value for name, value in losses.items() if hasattr(weights, name)}
+
+
+def add_share(metrics: dict[str, Tensor], losses: Mapping[str, Tensor], share: float) -> None:
+    """Add a micro-batch's losses to those of the batch, of which it is such a share."""
+    for name, value in losses.items():
+        metrics[name] = metrics.get(name, 0.0) + share * value.detach()
