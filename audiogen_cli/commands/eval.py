@@ -183,9 +183,9 @@ def eval_(
 
 def _metrics(names: str | None) -> tuple[str, ...]:
     """The metrics of a comma-separated list, by their short names or as results.json has them (`fad_yamnet`)."""
-    from audiogen_cli.evaluation.networks.base import BACKENDS
+    from audiogen_cli.evaluation.networks.registry import NETWORKS
 
-    endings = sorted((f"_{name.replace('-', '_')}" for name in BACKENDS), key=len, reverse=True)
+    endings = sorted((f"_{name.replace('-', '_')}" for name in NETWORKS), key=len, reverse=True)
     found = []
     for word in split_names(names or ""):
         name = word.replace("-", "_")

@@ -1,48 +1,43 @@
-"""What one evaluation is asked for, and what it finds; imports nothing heavy."""
+"""The options of one evaluation; imports nothing heavy."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from audiogen_cli.devices import check_device
 from audiogen_cli.errors import InputError
-from audiogen_cli.evaluation.networks.base import BACKENDS, CLASSIFIERS
+from audiogen_cli.evaluation.metrics import registry as metrics
+from audiogen_cli.evaluation.networks.base import WeightSource
+from audiogen_cli.evaluation.networks.registry import AUTO, CLASSIFIERS, NETWORKS
 from audiogen_cli.lm.config import Sampling
 
-Progress = Callable[[int, int], None]  # told (done, total) as the clips go by; a new total begins a new pass
-
-# Task → its metrics, the default ones first; the number says how many of them are the default.
-METRICS = {
-    "generation": ("fad", "kl", "fad_infinity", "kl_reverse", "kl_exact", "kl_sigmoid", "is", "clap", "class_hits"),
-    "continuation": ("fad", "kl"),
-    "codec": ("si_snr", "visqol", "mel_distance", "bitrate", "code_usage"),
-}
-UNPAIRED_METRICS = ("fad", "fad_infinity", "is")  # these need no partner for a clip
-PROMPT_SECONDS, PROMPT_TEXTS = (0.5, 1.0, 2.0, 3.0, 4.0), ("src", "none", "rnd")  # Table 4
+# Task → its metrics, all and the default ones.
+METRICS = {"generation": tuple(metrics.GENERATION), "continuation": ("fad", "kl"), "codec": tuple(metrics.CODEC)}
 DEFAULT_METRICS = {"generation": ("fad", "kl"), "continuation": ("fad", "kl"), "codec": METRICS["codec"]}
+PROMPT_SECONDS, PROMPT_TEXTS = (0.5, 1.0, 2.0, 3.0, 4.0), ("src", "none", "rnd")  # Table 4
 
 
 @dataclass(frozen=True)
 class EvalConfig:
     """One call of `audiogen eval`. Raises InputError for what does not exist, go together or lie in range."""
 
-    out: Path  # results.json, and generated/ where a model makes the audio
+    out: Path  # for results.json, and generated/ if a model makes the audio
     task: str = "generation"
     split: str | None = None  # <dataset>-<split>
     manifests: Path = Path("data/manifests")
     model: Path | None = None  # None: AUDIOGEN_MODEL, else the model shipped in the package
-    generated: Path | None = None  # a folder of audio by any system, in place of a model
-    reference: Path | None = None  # a folder of audio in place of the split's recordings
+    generated: Path | None = None  # a folder of audio by any system, instead of a model
+    reference: Path | None = None  # a folder of audio, instead of the split's recordings
     metrics: tuple[str, ...] = ()  # (): the task's default ones
-    classifier: str = "auto"  # auto: the best backend whose file is here
-    embedding: str | None = None  # the backend behind FAD, if it is not the default one
-    weights: tuple[tuple[str, Path], ...] = ()  # backend and its file
+    classifier: str = AUTO  # auto: the best network whose file is here
+    embedding: str | None = None  # the network of FAD, if it is not the default one
+    weights: tuple[tuple[str, Path], ...] = ()  # network and its file
     download: bool = False  # fetch a missing file
-    unpaired: bool = False  # the generated clips are no partners of the references
-    prompt_seconds: tuple[float, ...] = PROMPT_SECONDS  # continuation: how much of a clip is continued
+    unpaired: bool = False  # the generated clips do not belong to the references one by one
+    prompt_seconds: tuple[float, ...] = PROMPT_SECONDS  # continuation: lengths of the prompts
     limit: int | None = None  # clips
     seed: int = 0
     sampling: Mapping[str, Any] = field(default_factory=dict)  # settings that differ from the model's own
@@ -75,21 +70,22 @@ class EvalConfig:
             raise InputError(str(error)) from None
 
     def _check_networks(self) -> None:
-        for name, known in ((self.classifier, ("auto", *CLASSIFIERS)), (self.embedding, BACKENDS)):
-            if name is not None and name not in known:
-                kind = "classifier" if known is not BACKENDS else "embedding"
-                raise InputError(f"unknown {kind} '{name}': choose one of {', '.join(known)}")
+        if self.classifier not in (AUTO, *CLASSIFIERS):
+            raise InputError(f"unknown classifier '{self.classifier}': choose one of {AUTO}, {', '.join(CLASSIFIERS)}")
+        if self.embedding is not None and self.embedding not in NETWORKS:
+            raise InputError(f"unknown embedding '{self.embedding}': choose one of {', '.join(NETWORKS)}")
         for name, path in self.weights:
-            if name not in BACKENDS:
-                raise InputError(f"--weights {name}={path}: choose one of {', '.join(BACKENDS)}")
+            if name not in NETWORKS:
+                raise InputError(f"--weights {name}={path}: choose one of {', '.join(NETWORKS)}")
 
     def _check_unpaired(self) -> None:
         if self.task != "generation" or self.generated is None:
-            raise InputError("--unpaired goes with --generated FOLDER: a model's sounds always have their partner")
+            raise InputError("--unpaired goes with --generated FOLDER: a model's sounds always have their reference")
+        unpaired = [name for name, metric in metrics.GENERATION.items() if not metric.paired]
         for name in self.metrics:
-            if name not in UNPAIRED_METRICS:
-                left = ", ".join(UNPAIRED_METRICS)
-                raise InputError(f"{name} compares each clip with its partner: with --unpaired there are {left}")
+            if name not in unpaired:
+                left = ", ".join(unpaired)
+                raise InputError(f"{name} compares each clip with its reference: with --unpaired there are {left}")
 
     def _check_continuation(self) -> None:
         if self.generated is not None or self.split is None:
@@ -102,30 +98,6 @@ class EvalConfig:
         """The metrics to compute."""
         return self.metrics or DEFAULT_METRICS[self.task]
 
-
-@dataclass(frozen=True)
-class Skipped:
-    """A clip that is in no number, and why."""
-
-    id: str
-    reason: str
-
-
-@dataclass
-class Findings:
-    """What a task found; `results.json` holds all of it.
-
-    metrics, baselines: name → value, None where a value does not exist (too few clips). inputs: whatever the numbers
-    depend on. details: breakdowns. warnings: one sentence each.
-    """
-
-    n: int  # clips scored
-    n_available: int  # clips that the split or folder has
-    metrics: dict[str, float | None]
-    inputs: dict[str, Any]
-    baselines: dict[str, dict[str, float | None]] = field(default_factory=dict)
-    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)  # 95% over clips
-    details: dict[str, Any] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    skipped: list[Skipped] = field(default_factory=list)
-    published: dict[str, dict[str, float]] = field(default_factory=dict)  # rows that compare, from papers
+    def weight_source(self, network: str) -> WeightSource:
+        """Return the place of a network's weights."""
+        return WeightSource(dict(self.weights).get(network), self.device, self.download)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from audiogen_cli.evaluation.config import EvalConfig, Findings
+from audiogen_cli.evaluation.config import EvalConfig
+from audiogen_cli.evaluation.results import Findings
 
 SPLIT = "audiocaps-test"
 # ours: AudioCaps' test set has 975 clips, of which videos vanish; below this a set is another one.

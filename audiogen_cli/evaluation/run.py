@@ -1,4 +1,4 @@
-"""One evaluation from its configuration to `results.json`."""
+"""One evaluation, from its options to `results.json`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import platform
 from dataclasses import asdict
 from typing import Any
 
-from audiogen_cli.evaluation.config import EvalConfig, Findings, Progress
+from audiogen_cli.evaluation.config import EvalConfig
+from audiogen_cli.evaluation.results import Findings, Progress
 from audiogen_cli.evaluation.tasks.codec import evaluate_codec
 from audiogen_cli.evaluation.tasks.continuation import evaluate_continuation
 from audiogen_cli.evaluation.tasks.generation import evaluate_generation
@@ -19,9 +20,9 @@ PACKAGES = ("audiogen-cli", "numpy", "soxr", "soundfile", "torch", "onnxruntime"
 
 
 def evaluate(config: EvalConfig, progress: Progress = lambda done, total: None) -> dict[str, Any] | None:
-    """Run an evaluation, write `<out>/results.json` and return what it holds.
+    """Run an evaluation, write `<out>/results.json` and return its content.
 
-    In an accelerate launch the main process does that; the others help to generate and return None.
+    In an accelerate launch the main process does so; the others help to generate and return None.
 
     Raises InputError if the inputs are unusable, AudiogenError if nothing could be scored.
     """

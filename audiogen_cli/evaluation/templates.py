@@ -1,4 +1,4 @@
-"""Pages from templates: everything put into them is escaped, and whatever they need lies inside them."""
+"""HTML pages from templates: values are escaped, and a page holds everything it needs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ MIME = {".wav": "audio/wav", ".flac": "audio/flac", ".ogg": "audio/ogg", ".mp3":
 
 
 def render_page(name: str, **values: Any) -> str:
-    """The template `resources/<name>`, filled in; raises jinja2's errors for a value that it lacks."""
+    """Fill in the template `resources/<name>`. Raises jinja2's errors for a missing value."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     resources = files("audiogen_cli").joinpath("resources")
     environment = Environment(
         loader=FunctionLoader(lambda path: resources.joinpath(path).read_text("utf-8")),
-        autoescape=True,  # prompts are anybody's text; `tojson` escapes them inside scripts, too
+        autoescape=True,  # prompts may hold HTML; `tojson` escapes them inside scripts, too
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -25,5 +25,5 @@ def render_page(name: str, **values: Any) -> str:
 
 
 def data_uri(content: bytes, mime: str) -> str:
-    """A file as an address that needs no file."""
+    """Encode a file's content as a data: address."""
     return f"data:{mime};base64,{base64.b64encode(content).decode('ascii')}"

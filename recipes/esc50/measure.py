@@ -26,7 +26,8 @@ from audiogen_cli.data.loudness import measure
 from audiogen_cli.data.manifest import Clip, load_manifests
 from audiogen_cli.data.mixing import draw_mix, mix
 from audiogen_cli.evaluation.metrics.class_hits import category_of, class_hits, top_k_hit
-from audiogen_cli.evaluation.networks.base import Classifier, load_classifier
+from audiogen_cli.evaluation.networks.base import AudioNetwork
+from audiogen_cli.evaluation.networks.registry import load_network
 from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.generation.generator import Generator
 from audiogen_cli.lm.generation.requests import GenerationRequest
@@ -51,7 +52,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=NUMBER", help="a sampling setting")
     options = parser.parse_args()
 
-    generator, classifier = Generator.load(options.model), load_classifier("yamnet")
+    generator, classifier = Generator.load(options.model), load_network("yamnet")
     changes = {key: json.loads(value) for key, value in (each.split("=") for each in options.set)}
     make = Maker(generator, replace(generator.sampling, **changes), options.seed)
     print(json.dumps({"model": generator.fingerprint[:12], "sampling": vars(make.sampling), "seed": options.seed}))
@@ -128,7 +129,7 @@ def through(generator: Generator, wav: np.ndarray) -> np.ndarray:
         return generator.codec.decode(codes)[0, 0, : len(wav)].cpu().numpy()
 
 
-def hits(sounds: Sounds, classifier: Classifier, easy: set[str]) -> dict[str, float]:
+def hits(sounds: Sounds, classifier: AudioNetwork, easy: set[str]) -> dict[str, float]:
     """Shares of clips whose class is among the five best guesses, over all and over ESC-10's; near silent ones."""
     found = class_hits(sounds, classifier)
     share = {tag: found.per_class[category_of(tag)].top5 for tag in sounds}
@@ -149,7 +150,7 @@ def mixture(first: np.ndarray, second: np.ndarray, seed: int) -> np.ndarray:
 
 
 def mixture_hits(
-    pairs: Sequence[dict[str, str]], sounds: Sequence[np.ndarray], classifier: Classifier
+    pairs: Sequence[dict[str, str]], sounds: Sequence[np.ndarray], classifier: AudioNetwork
 ) -> dict[str, float]:
     """Shares of mixtures in which both classes, or the first or second, are among the ten best guesses."""
     guesses = [classifier(wav, 16_000).probabilities[0] for wav in sounds]
@@ -166,7 +167,7 @@ def mixture_hits(
     return {"n": len(pairs), "both": both, "first": float(first.mean()), "second": float(second.mean())}
 
 
-def embed(sounds: Sequence[np.ndarray], classifier: Classifier) -> np.ndarray:
+def embed(sounds: Sequence[np.ndarray], classifier: AudioNetwork) -> np.ndarray:
     """[clips, D]: each clip's mean embedding."""
     return np.stack([classifier(wav, 16_000).embeddings[0].mean(0) for wav in sounds])
 

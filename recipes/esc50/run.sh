@@ -29,7 +29,8 @@ if [ "$setting" = small ]; then
         --set quantizer.kmeans_vectors=0.25)
     flow_options=(--max-steps "$steps" --set batch_size=2 --set crop_seconds=0.64 --set validate_every="$steps"
         --set save_every="$steps" --set workers=0)
-    lm_options=(--max-steps "$steps" --set optim.batch_size=8 --set validate_every="$steps" --set save_every="$steps")
+    lm_options=(--max-steps "$steps" --set optim.batch_size=8 --set validate_every="$steps" --set save_every="$steps"
+        --set validate_samples=8 --set probe_samples=64)
 fi
 
 stage() { printf '\n== audiogen %s\n' "$*" >&2; audiogen "$@"; }

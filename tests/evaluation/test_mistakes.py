@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.pretended import chirp, write_clips
+from helpers.fakes import write_clips
+from helpers.zoo import chirp
 
 from audiogen_cli.commands.eval import eval_
 from audiogen_cli.data.audio import write_audio
 from audiogen_cli.errors import AudiogenError, InputError
 
-pytestmark = pytest.mark.usefixtures("yamnet")
+pytestmark = pytest.mark.usefixtures("network")
 NAMES = {f"clip-{index:02d}": index for index in range(12)}
 
 
@@ -68,17 +69,17 @@ def test_names_need_not_match_with_unpaired(
     other = write_clips(tmp_path / "other", {f"sound-{i}": i for i in range(7)}, duration=0.5)
     results = run(capsys, reference=reference, generated=other, unpaired=True, metrics="fad,is", out=tmp_path / "out")
     assert results["n"] == 12 and not results["paired"]
-    assert set(results["metrics"]) == {"fad_yamnet", "is_yamnet", "near_silent"}
+    assert set(results["metrics"]) == {"fad_fake", "is_fake", "near_silent"}
     assert "12 references but 7 generated clips" in results["warnings"]
-    low, high = results["intervals"]["fad_yamnet"]
-    assert low < results["metrics"]["fad_yamnet"] < high
+    low, high = results["intervals"]["fad_fake"]
+    assert low < results["metrics"]["fad_fake"] < high
     assert results["details"]["clips"]["id"] == [f"sound-{i}" for i in range(7)]
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"metrics": "fad,kl"}, "kl compares each clip with its partner: with --unpaired there are fad"),
+        ({"metrics": "fad,kl"}, "kl compares each clip with its reference: with --unpaired there are fad"),
         ({"generated": None, "split": "esc50-test"}, "--unpaired goes with --generated"),
     ],
 )
@@ -142,16 +143,16 @@ def test_one_second_clips_and_fewer_clips_than_dimensions(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, reference: Path, generated: Path
 ) -> None:
     for folder in (reference, generated):
-        write_clips(folder, {name: seed + len(folder.name) for name, seed in NAMES.items()}, duration=1.0)
+        write_clips(folder, {name: seed + 20 * (folder == generated) for name, seed in NAMES.items()}, duration=1.0)
     results = run(
         capsys, reference=reference, generated=generated, limit=9, metrics="fad,fad-infinity", out=tmp_path / "out"
     )
-    assert results["partial"] and results["windows"] == 18  # a second is two of YAMNet's windows
+    assert results["partial"] and results["windows"] == 36  # a second is four windows
     text = "\n".join(results["warnings"])
-    for words in ("partial: 9 of 12", "only 9 clips (< 500)", "only 18 windows for embeddings of 1024 numbers"):
+    for words in ("partial: 9 of 12", "only 9 clips (< 500)", "only 36 windows for embeddings of 60 numbers"):
         assert words in text
-    assert results["metrics"]["fad_infinity_yamnet"] is None  # it takes more than 500 windows
-    assert results["metrics"]["fad_yamnet"] > 0
+    assert results["metrics"]["fad_infinity_fake"] is None  # it takes more than 500 windows
+    assert results["metrics"]["fad_fake"] > 0
 
 
 @pytest.mark.parametrize(

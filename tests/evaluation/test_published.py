@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from audiogen_cli.evaluation.config import EvalConfig, Findings
+from audiogen_cli.evaluation.config import EvalConfig
 from audiogen_cli.evaluation.published import FAD, KL, published_cells, published_rows
+from audiogen_cli.evaluation.results import Findings
 
 CONFIG = EvalConfig(Path("out"), split="audiocaps-test")
 OURS = Findings(n=964, n_available=964, metrics={FAD: 2.0, KL: 1.7, "near_silent": 0}, inputs={})

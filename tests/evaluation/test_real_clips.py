@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from audiogen_cli.commands.eval import eval_
-from audiogen_cli.evaluation.networks.base import load_classifier
-from audiogen_cli.evaluation.references import Recording
+from audiogen_cli.evaluation.audio_sources import Recording
+from audiogen_cli.evaluation.networks.base import AudioNetwork
 from audiogen_cli.model_folder import EMBEDDED_MODEL
 
 pytestmark = [pytest.mark.shared, pytest.mark.usefixtures("yamnet")]
@@ -26,7 +26,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _one_cache(cache: Path, monkeypatch: pytest.MonkeyPatch, _a_bare_machine: None) -> None:
-    """All tests here hear the same clips."""
+    """Share the embeddings: all tests here use the same clips."""
     monkeypatch.setenv("AUDIOGEN_CACHE", str(cache))
 
 
@@ -56,10 +56,9 @@ def root(rows: np.ndarray) -> np.ndarray:
 
 
 def test_fad_and_kl_equal_an_independent_computation(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, folds: tuple[Path, Path]
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, folds: tuple[Path, Path], yamnet: AudioNetwork
 ) -> None:
     results = run(capsys, reference=folds[0], generated=folds[1], out=tmp_path / "out")
-    yamnet = load_classifier("yamnet")
     sides = []
     for folder in folds:
         outputs = [yamnet(Recording(path).read(), 16_000) for path in sorted(folder.iterdir())]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers.pretended import chirp, write_clips
+from helpers.fakes import write_clips
+from helpers.zoo import chirp
 
 from audiogen_cli.data.audio import write_audio
 from audiogen_cli.errors import InputError
+from audiogen_cli.evaluation.audio_sources import Recording
 from audiogen_cli.evaluation.references import (
-    Recording,
     Reference,
     find_audio,
     hash_references,
@@ -26,8 +27,8 @@ def references(folder: Path, n: int = 20) -> list[Reference]:
     ]
 
 
-def test_a_split_gives_its_first_texts_and_categories(manifests: Path) -> None:
-    found, skipped = load_references("esc50-test", manifests, None)
+def test_a_split_gives_its_first_texts_and_categories(clip_manifests: Path) -> None:
+    found, skipped = load_references("esc50-test", clip_manifests, None)
     assert not skipped
     assert [clip.name for clip in found[:2]] == ["5-0-A-0", "5-1-A-0"]
     assert [(clip.text, clip.category) for clip in found[:2]] == [("dog", "dog"), ("clock alarm", "clock_alarm")]
@@ -35,14 +36,14 @@ def test_a_split_gives_its_first_texts_and_categories(manifests: Path) -> None:
 
 
 @pytest.mark.parametrize("split", ["esc50", "esc50-dev", "-test", "test"])
-def test_unknown_split(manifests: Path, split: str) -> None:
+def test_unknown_split(clip_manifests: Path, split: str) -> None:
     with pytest.raises(InputError, match=f"unknown split '{split}': give <dataset>-<split>"):
-        load_references(split, manifests, None)
+        load_references(split, clip_manifests, None)
 
 
-def test_audio_of_a_split_from_a_folder(manifests: Path, tmp_path: Path) -> None:
+def test_audio_of_a_split_from_a_folder(clip_manifests: Path, tmp_path: Path) -> None:
     folder = write_clips(tmp_path / "again", {f"5-{i}-A-0": i for i in range(1, 12)})
-    found, skipped = load_references("esc50-test", manifests, folder)
+    found, skipped = load_references("esc50-test", clip_manifests, folder)
     assert {clip.recording.path.parent for clip in found} == {folder}
     assert [item.id for item in skipped] == ["esc50/5-0-A-0"]
 
@@ -65,6 +66,13 @@ def test_too_many_missing_files_are_refused(tmp_path: Path) -> None:
     folder = write_clips(tmp_path, {f"{i:02d}": i for i in range(15)})
     with pytest.raises(InputError, match="5 of 20 clips have no file there"):
         pair(references(folder), folder)
+
+
+def test_names_are_equal_in_both_unicode_forms(tmp_path: Path) -> None:
+    decomposed, composed = "nin\u0303o", "ni\u00f1o"
+    write_clips(tmp_path, {decomposed: 0})
+    pairs, skipped = pair([Reference("set/1", composed, Recording(tmp_path / "x.wav"))], tmp_path)
+    assert len(pairs) == 1 and not skipped
 
 
 def test_folders_without_audio(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How much an evaluation costs beside its classifier: the line is twice the classifier's own time."""
+"""How much an evaluation costs beside its classifier: the line is twice the network's own time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from audiogen_cli.commands.eval import eval_
-from audiogen_cli.evaluation.networks.base import ClassifierOutput
+from audiogen_cli.evaluation.networks.base import NetworkOutput
 from audiogen_cli.evaluation.networks.yamnet import YamNet
 
 CLIPS = 400
@@ -29,7 +29,7 @@ def test_400_clips_cost_less_than_twice_the_classifiers_own_time(
     spent = []
     classify = YamNet.classify
 
-    def timed(self: YamNet, wav: np.ndarray) -> ClassifierOutput:
+    def timed(self: YamNet, wav: np.ndarray) -> NetworkOutput:
         start = time.perf_counter()
         output = classify(self, wav)
         spent.append(time.perf_counter() - start)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from audiogen_cli.errors import InputError
-from audiogen_cli.evaluation.config import Skipped
+from audiogen_cli.evaluation.results import Skipped
 
 PLAN_NAME = "plan.json"
 REFERENCE, LOW_ANCHOR, MID_ANCHOR, WRONG_ANCHOR = "reference", "anchor35", "anchor70", "anchor_wrong"

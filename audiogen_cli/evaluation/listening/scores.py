@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from audiogen_cli.errors import InputError
-from audiogen_cli.evaluation.config import Skipped
 from audiogen_cli.evaluation.listening.rater_filters import (
     MIN_REFERENCE,
     ReferenceRule,
@@ -33,6 +32,7 @@ from audiogen_cli.evaluation.listening.ratings import (
     read_ratings,
 )
 from audiogen_cli.evaluation.listening.statistics import crowdmos, paired_difference, plain_half_width
+from audiogen_cli.evaluation.results import Skipped
 from audiogen_cli.files import check_folder, write_text
 from audiogen_cli.training.log import versions
 

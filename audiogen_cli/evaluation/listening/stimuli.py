@@ -25,11 +25,13 @@ import numpy as np
 from audiogen_cli.data.audio import SAMPLE_RATE, read_audio, write_audio
 from audiogen_cli.data.loudness import gain_to, loudness
 from audiogen_cli.errors import AudiogenError, InputError
-from audiogen_cli.evaluation.config import EvalConfig, Progress, Skipped
+from audiogen_cli.evaluation.audio_sources import MAX_DURATION
+from audiogen_cli.evaluation.config import EvalConfig
 from audiogen_cli.evaluation.listening.page import write_page, write_webmushra
 from audiogen_cli.evaluation.listening.ratings import CONTROLS, LOW_ANCHOR, PLAN_NAME, REFERENCE, WRONG_ANCHOR
-from audiogen_cli.evaluation.references import MAX_DURATION, Reference, limit_clips, load_references, pair
-from audiogen_cli.evaluation.tasks.generate_clips import produce
+from audiogen_cli.evaluation.references import Reference, limit_clips, load_references, pair
+from audiogen_cli.evaluation.results import Progress, Skipped
+from audiogen_cli.evaluation.tasks.generate_clips import generate_clips
 from audiogen_cli.files import check_folder, write_text
 
 FORMAT_VERSION = 1
@@ -143,7 +145,7 @@ def _recordings(
         found[name] = {reference.id: path for reference, path in pairs}
         skipped += missing
     if config.with_model:
-        produced = produce(references, config.evaluation, progress)
+        produced = generate_clips(references, config.evaluation, progress)
         found["model"] = {reference.id: path for reference, path in produced.files}
         skipped += produced.failed
     return found, skipped

@@ -1,7 +1,7 @@
-"""Fréchet audio distance between two sets of embeddings (paper sec. 4; Kilgour et al. 2019), in float64.
+"""The Fréchet distance between two sets of embeddings (paper sec. 4; Kilgour et al. 2019), in float64.
 
 FAD = ‖μr − μg‖² + tr(Cr) + tr(Cg) − 2·tr((Cr·Cg)^½), over all windows of all clips pooled, covariances with n − 1.
-No general matrix root is taken: it turns complex on noise, and SciPy has dropped the form that the field's tools call.
+No general matrix root is taken: it turns complex on noise, and SciPy has dropped the form that the field's tools use.
 
 FAD is biased upward when windows are few, badly so below the embedding size: compare only runs of equal n, or
 extrapolate to n = ∞ (Gui et al. 2023).
@@ -22,49 +22,47 @@ MIN_WINDOWS, SIZES = 500, 25
 
 
 class FrechetDistance:
-    """The distance of any number of sets to one reference, whose root is taken once.
+    """The distance between Gaussians fitted to two sets; the reference's root is computed once for all sets.
 
-    Between Gaussians fitted to the two: symmetric, and 0 for a set against itself.
-
-    reference: [n, D], one embedding a row, in any order. Raises ValueError for fewer than two rows or values that are
-    not finite.
+    It is symmetric, and 0 for a set against itself. reference: [n, D], one embedding a row, in any order.
+    Raises ValueError for fewer than two rows or values that are not finite.
     """
 
     def __init__(self, reference: np.ndarray) -> None:
         self.reference = _checked(reference)
 
     def __call__(self, generated: np.ndarray) -> float:
-        """The distance to generated [m, D]; m need not be n. Raises ValueError as above, or if D differs."""
-        generated = self._fitting(generated)
+        """Compute the distance to generated [m, D]. Raises ValueError as the constructor does, or if D differs."""
+        generated = self._check_size(generated)
         return self.of_few(generated) if self._are_few(generated) else self.of_many(generated)
 
     def of_few(self, generated: np.ndarray) -> float:
-        """The form for few windows: tr((Cr·Cg)^½) is the sum of the singular values of A·Bᵀ, Cr = AᵀA, Cg = BᵀB.
+        """Sum the singular values of A·Bᵀ for tr((Cr·Cg)^½), Cr = AᵀA, Cg = BᵀB: the form for few windows.
 
-        No covariance and no root, so it is exact for sets of any rank. generated: float64.
+        Without covariance and root, it is exact for sets of any rank. generated: float64.
         """
-        root = np.linalg.svd(_centred(self.reference) @ _centred(generated).T, compute_uv=False).sum()
+        root = np.linalg.svd(_centered(self.reference) @ _centered(generated).T, compute_uv=False).sum()
         return self._combine(generated, float(root))
 
     def of_many(self, generated: np.ndarray) -> float:
-        """The form for many windows: Cr·Cg has the eigenvalues of R·Cg·R, R = Cr^½, which is symmetric, stays real."""
-        b = _centred(generated) @ self._root
+        """Use the eigenvalues of the symmetric R·Cg·R, R = Cr^½, which are those of Cr·Cg: for many windows."""
+        b = _centered(generated) @ self._root
         return self._combine(generated, float(np.sqrt(np.linalg.eigvalsh(b.T @ b).clip(0)).sum()))
 
     def influence(self, generated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """By how much each row of the two sets moves the distance at first order: [n] and [m], each of mean 0.
+        """Compute by how much each row of the two sets moves the distance (first order): [n] and [m], each of mean 0.
 
         A row's share in tr((Cr·Cg)^½) is the diagonal of (A·Cg·Aᵀ)^½, of (B·Cr·Bᵀ)^½ for the generated ones.
         """
-        generated = self._fitting(generated)
-        a, b = _centred(self.reference), _centred(generated)
+        generated = self._check_size(generated)
+        a, b = _centered(self.reference), _centered(generated)
         share_a, share_b = _shares_of_few(a, b) if self._are_few(generated) else self._shares_of_many(a, b)
         shift = self.reference.mean(0) - generated.mean(0)
         return _influence(a, share_a, shift), _influence(b, share_b, -shift)
 
     @cached_property
     def _eigen(self) -> tuple[np.ndarray, np.ndarray]:
-        a = _centred(self.reference)
+        a = _centered(self.reference)
         values, vectors = np.linalg.eigh(a.T @ a)
         return values.clip(0), vectors
 
@@ -81,7 +79,7 @@ class FrechetDistance:
         whitened = a @ ((vectors * np.sqrt(_inverse(values))) @ (vectors.T @ basis))  # A·R⁺·Q
         return (whitened**2) @ roots, ((y @ basis) ** 2) @ _inverse(roots)
 
-    def _fitting(self, generated: np.ndarray) -> np.ndarray:
+    def _check_size(self, generated: np.ndarray) -> np.ndarray:
         generated = _checked(generated)
         if self.reference.shape[1] != generated.shape[1]:
             raise ValueError(f"embeddings of different sizes: {self.reference.shape[1]} and {generated.shape[1]}")
@@ -92,7 +90,7 @@ class FrechetDistance:
 
     def _combine(self, generated: np.ndarray, root: float) -> float:
         shift = self.reference.mean(0) - generated.mean(0)
-        trace = float((_centred(self.reference) ** 2).sum() + (_centred(generated) ** 2).sum())
+        trace = float((_centered(self.reference) ** 2).sum() + (_centered(generated) ** 2).sum())
         distance = float(shift @ shift) + trace - 2 * root
         # Rounding may leave a hair below 0; anything beyond that would be a fault and stays visible.
         return 0.0 if -1e-6 * trace < distance < 0 else distance
@@ -100,7 +98,7 @@ class FrechetDistance:
 
 @dataclass(frozen=True)
 class Extrapolation:
-    """FAD-∞. value: the line's intercept; r2: how well it fits; windows, distances: its points."""
+    """FAD-∞. value: the line's intercept; r2: of its fit; windows, distances: its points."""
 
     value: float
     r2: float
@@ -111,10 +109,10 @@ class Extrapolation:
 def fad_infinity(
     distance: FrechetDistance, clips: Sequence[np.ndarray], seed: int, min_windows: int = MIN_WINDOWS
 ) -> Extrapolation | None:
-    """FAD at n = ∞: a line through the distances of growing subsets over 1/n, extended to 0.
+    """Fit a line to the distances of growing subsets over 1/n and extend it to n = ∞ (Gui et al. 2023).
 
-    clips: each generated clip's embeddings [n, D]; whole clips are drawn, without replacement, all of the reference
-    is used throughout. None if the clips have too few windows for two sizes.
+    clips: each generated clip's embeddings [n, D]; whole clips are drawn without replacement, against all of the
+    reference. None if the clips have too few windows for two sizes.
     """
     total = sum(len(clip) for clip in clips)
     smallest = -(-min_windows * len(clips) // max(total, 1))  # clips
@@ -141,7 +139,7 @@ def _checked(embeddings: np.ndarray) -> np.ndarray:
     return embeddings.astype(np.float64)
 
 
-def _centred(embeddings: np.ndarray) -> np.ndarray:
+def _centered(embeddings: np.ndarray) -> np.ndarray:
     return np.asarray((embeddings - embeddings.mean(0)) / np.sqrt(len(embeddings) - 1))
 
 
@@ -151,7 +149,7 @@ def _shares_of_few(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _influence(rows: np.ndarray, shares: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """rows: centred and divided by √(n − 1). Mean 0, divided by n: the change if a row's weight grew by its own."""
+    """Compute a row's influence: the change, of mean 0, if its weight doubled. rows: centered, divided by √(n − 1)."""
     n = len(rows)
     scale = np.sqrt(n - 1)
     change = 2 * scale * (rows @ shift) + (n - 1) * ((rows**2).sum(1) - shares)
@@ -159,6 +157,6 @@ def _influence(rows: np.ndarray, shares: np.ndarray, shift: np.ndarray) -> np.nd
 
 
 def _inverse(values: np.ndarray) -> np.ndarray:
-    """1 / values, 0 where a value is 0 but for rounding."""
+    """Compute 1 / values, 0 where a value is 0 but for rounding."""
     small = values <= values.max(initial=0.0) * len(values) * np.finfo(float).eps
     return np.divide(1.0, values, out=np.zeros_like(values), where=~small)

@@ -1,7 +1,7 @@
-"""KL divergence between what a classifier hears in a reference and in the generated clip (paper sec. 4).
+"""KL divergence of a classifier's distributions for a reference and its generated clip (paper sec. 4).
 
-Per pair, Σ_c p_c·(ln p_c − ln(q_c + 1e-6)) in nats, p the reference's softmax and q the generated clip's: what the
-paper's code base does. The classifiers are multi-label; the field takes a softmax all the same.
+Per pair, Σ_c p_c·(ln p_c − ln(q_c + 1e-6)) in nats, p the reference's softmax and q the generated clip's, as in the
+paper's code base. The classifiers are multi-label; the field takes a softmax all the same.
 
 The epsilon is not cosmetic: it caps each class's term near 13.8 nats, and random pairs score a quarter of the exact
 divergence. It also lets identical pairs fall below 0 by at most 1e-6 a class; nothing is clamped.
@@ -9,33 +9,37 @@ divergence. It also lets identical pairs fall below 0 by at most 1e-6 a class; n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from audiogen_cli.evaluation.metrics.base import Metric, Values
+from audiogen_cli.evaluation.metrics.intervals import bootstrap_interval
 from audiogen_cli.evaluation.networks.base import softmax
+from audiogen_cli.evaluation.results import Interval
+from audiogen_cli.evaluation.score_table import GENERATED, REFERENCE, SHUFFLED, ScoreTable
 
 EPSILON = 1e-6
 
 
 def kl(reference: np.ndarray, generated: np.ndarray) -> np.ndarray:
-    """KL(reference ‖ generated) per pair [n], from logits [n, C] and [n, C]: the default."""
+    """Compute KL(reference ‖ generated) per pair [n] from logits [n, C] and [n, C]: the default."""
     p = softmax(reference)
     return np.asarray((p * (_log_softmax(reference) - np.log(softmax(generated) + EPSILON))).sum(-1))
 
 
 def kl_reverse(reference: np.ndarray, generated: np.ndarray) -> np.ndarray:
-    """KL(generated ‖ reference), as Stable Audio and TangoFlux report it; the epsilon is on the reference."""
+    """Compute KL(generated ‖ reference), as in Stable Audio and TangoFlux; the epsilon is on the reference."""
     return kl(generated, reference)
 
 
 def kl_exact(reference: np.ndarray, generated: np.ndarray) -> np.ndarray:
-    """KL(reference ‖ generated) without the epsilon (av-benchmark)."""
+    """Compute KL(reference ‖ generated) without the epsilon, as in av-benchmark."""
     return np.asarray((softmax(reference) * (_log_softmax(reference) - _log_softmax(generated))).sum(-1))
 
 
 def kl_sigmoid(reference: np.ndarray, generated: np.ndarray) -> np.ndarray:
-    """audioldm_eval's sum over sigmoids without the (1 − p) half: not a divergence, it can be negative."""
+    """Compute audioldm_eval's sum over sigmoids without the (1 − p) half: not a divergence, it can be negative."""
     p, q = _sigmoid(reference), _sigmoid(generated)
     return np.asarray((p * (np.log(np.maximum(p, np.finfo(float).tiny)) - np.log(q + EPSILON))).sum(-1))
 
@@ -46,6 +50,34 @@ VARIANTS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "kl_exact": kl_exact,
     "kl_sigmoid": kl_sigmoid,
 }
+
+
+class KlDivergence(Metric):
+    """One of the variants, as the mean over clips."""
+
+    def __init__(self, name: str, divergence: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
+        self.name, self.divergence = name, divergence
+
+    def score(self, table: ScoreTable, clips: str) -> Values:
+        """Average over the pairs of a set and the references."""
+        return {self.label(table.networks): float(self._values(table, clips).mean())}
+
+    def intervals(self, table: ScoreTable) -> Mapping[str, Interval | None]:
+        """Bootstrap over clips."""
+        return {self.label(table.networks): bootstrap_interval(self._values(table, GENERATED), table.seed)}
+
+    def per_clip(self, table: ScoreTable) -> Mapping[str, np.ndarray]:
+        """Return the divergence of each pair."""
+        return {self.label(table.networks): self._values(table, GENERATED)}
+
+    def baselines(self, table: ScoreTable) -> Mapping[str, Values]:
+        """Compare each reference with another one, as a model that ignores its text would."""
+        logits, others = table.logits(REFERENCE), table.shuffled_references()
+        values = self.divergence(logits, logits[others])
+        return {SHUFFLED: {self.label(table.networks): float(values.mean())} if len(others) > 1 else {}}
+
+    def _values(self, table: ScoreTable, clips: str) -> np.ndarray:
+        return self.divergence(table.logits(REFERENCE), table.logits(clips))
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What networks heard, kept on disk: once per content of a sound and per network, for every later run."""
+"""Embeddings on disk: computed once per audio content and network, reused by every later run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VARIABLE = "AUDIOGEN_CACHE"
 
 
 def cache_folder() -> Path:
-    """AUDIOGEN_CACHE, else audiogen/ in XDG_CACHE_HOME, else ~/.cache/audiogen. Its content may be deleted any time."""
+    """Return AUDIOGEN_CACHE, else audiogen/ in XDG_CACHE_HOME, else ~/.cache/audiogen; users may delete it."""
     if given := os.environ.get(VARIABLE):
         return Path(given).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
@@ -24,8 +24,8 @@ def cache_folder() -> Path:
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What a network made of one clip. C = 0 for a network without classes."""
+class ClipEmbedding:
+    """A network's output for one clip. C = 0 for a network without classes."""
 
     embeddings: np.ndarray  # [n, D] float32
     logits: np.ndarray  # [C] float32, the mean over windows
@@ -34,30 +34,31 @@ class Heard:
 
 
 class EmbeddingCache:
-    """`Heard` by key, in a folder per network: its name, its file's hash and our front end's version.
+    """`ClipEmbedding` by key, in a folder per network: its name, its file's hash and our front end's version.
 
-    Safe under parallel runs: a file appears whole, and what two runs write under one key is the same. A folder that
-    cannot be written costs time, not the run.
+    Safe under parallel runs: a file appears whole, and two runs write the same under one key. A folder that cannot be
+    written costs time, not the run.
     """
 
     def __init__(self, folder: Path, name: str, sha256: str, version: int) -> None:
         self.folder = folder / "embeddings" / f"{name}-{sha256[:16]}-{version}"
 
-    def get(self, key: str) -> Heard | None:
-        """What was kept under a key, or None; a damaged file counts as absent."""
+    def get(self, key: str) -> ClipEmbedding | None:
+        """Read the embedding of a key; None if there is none or its file is damaged."""
         try:
             with np.load(self._path(key), allow_pickle=False) as file:
-                return Heard(file["embeddings"], file["logits"], file["probabilities"], bool(file["near_silent"]))
+                silent = bool(file["near_silent"])
+                return ClipEmbedding(file["embeddings"], file["logits"], file["probabilities"], silent)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
 
-    def put(self, key: str, heard: Heard) -> None:
-        """Keep what was heard."""
+    def put(self, key: str, embedding: ClipEmbedding) -> None:
+        """Write the embedding of a key, if the disk lets us."""
         path = self._path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as temporary, temporary.open("wb") as file:
-                np.savez(file, allow_pickle=False, **vars(heard))
+                np.savez(file, allow_pickle=False, **vars(embedding))
         except OSError:
             return
 

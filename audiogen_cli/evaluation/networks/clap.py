@@ -1,7 +1,7 @@
-"""CLAP (Wu et al. 2023) through transformers: how well a sound fits a text, and embeddings for a Fréchet distance.
+"""CLAP (Wu et al. 2023) through transformers: embeddings of sounds and texts.
 
 The checkpoint decides the scale, so its name is in the metric's. The default, `laion/clap-htsat-unfused`, is not among
-the checkpoints behind published CLAP scores: it ranks systems within one table, beside the real recordings' score.
+the checkpoints of published CLAP scores: it ranks systems within one table, beside the real recordings' score.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from audiogen_cli.devices import choose_device
 from audiogen_cli.errors import InputError
-from audiogen_cli.evaluation.networks.base import Classifier, ClassifierOutput, MissingWeightsError, Source
+from audiogen_cli.evaluation.networks.base import AudioNetwork, MissingWeightsError, NetworkOutput, WeightSource
 from audiogen_cli.evaluation.networks.torch_network import CLIPS_PER_BATCH
 from audiogen_cli.files import hash_file
 
@@ -26,21 +26,21 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 TEXTS_PER_BATCH = 64
 
 
-class Clap(Classifier):
+class Clap(AudioNetwork):
     """A CLAP model folder in transformers' form; one embedding per clip, no classes."""
 
     sample_rate = 48_000
     min_duration = 0.1
     max_duration = 10.0  # a longer clip would be cropped at random
-    licence = "weights: LAION, see the model's card"
+    license = "weights: LAION, see the model's card"
 
-    def load(self, source: Source) -> None:
+    def load(self, source: WeightSource) -> None:
         """Find the folder by path, variable, or in Hugging Face's cache; load the model and its processors."""
-        folder, called = _find(source)  # before torch and transformers are loaded in vain
+        folder, name = _find(source)  # before torch and transformers are loaded in vain
         import torch
         from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
 
-        self.name = "clap_" + re.sub(r"[^a-z0-9]+", "_", called.lower().removeprefix("clap")).strip("_")
+        self.name = "clap_" + re.sub(r"[^a-z0-9]+", "_", name.lower().removeprefix("clap")).strip("_")
         try:
             self.path = next(folder / name for name in WEIGHTS if (folder / name).is_file())
             model: Any = ClapModel.from_pretrained(folder, local_files_only=True)
@@ -55,7 +55,7 @@ class Clap(Classifier):
         self.dim = self.model.config.projection_dim
         self.batch_size = 1 if self.device == torch.device("cpu") else CLIPS_PER_BATCH
 
-    def classify(self, wav: np.ndarray) -> ClassifierOutput:
+    def classify(self, wav: np.ndarray) -> NetworkOutput:
         """Embed wav [B, N] float32 at 48 kHz; embeddings [B, 1, D] of length 1."""
         import torch
 
@@ -63,10 +63,10 @@ class Clap(Classifier):
         with torch.inference_mode():
             pooled = self.model.audio_model(**inputs).pooler_output
             embeddings = torch.nn.functional.normalize(self.model.audio_projection(pooled), dim=-1)
-        return ClassifierOutput(np.zeros((len(wav), 1, 0), np.float32), embeddings.cpu().numpy()[:, None])
+        return NetworkOutput(np.zeros((len(wav), 1, 0), np.float32), embeddings.cpu().numpy()[:, None])
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Embeddings [n, D] of length 1 of captions as written."""
+        """Embed captions as written: [n, D] of length 1."""
         import torch
 
         parts = []
@@ -80,21 +80,16 @@ class Clap(Classifier):
 
 
 def is_here() -> bool:
-    """Whether a model can be loaded without a download; asks without importing transformers."""
+    """Tell whether a model can be loaded without a download; does not import transformers."""
     try:
-        _find(Source())
+        _find(WeightSource())
     except MissingWeightsError:
         return False
     return True
 
 
-def clap_score(texts: np.ndarray, sounds: np.ndarray) -> np.ndarray:
-    """Cosine [n] of texts [n, D] and sounds [n, D], both of length 1."""
-    return np.asarray((texts.astype(np.float64) * sounds).sum(1))
-
-
-def _find(source: Source) -> tuple[Path, str]:
-    """The model's folder, and what the model is called."""
+def _find(source: WeightSource) -> tuple[Path, str]:
+    """Find the model's folder and its name."""
     given = source.path or os.environ.get(VARIABLE)
     if given and Path(given).expanduser().exists():
         folder = Path(given).expanduser()

@@ -1,6 +1,6 @@
-"""Sounds through a network: decoded and resampled ahead by threads, classified in batches, each content once.
+"""Clips through a network: decoded and resampled ahead by threads, classified in batches, each content once.
 
-Kept results are found by the content's hash, so a second run of any evaluation reads files but classifies nothing.
+Embeddings are cached by content, so a second run of any evaluation reads files but classifies nothing.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import numpy as np
 
 from audiogen_cli.data.loudness import measure
 from audiogen_cli.errors import InputError
-from audiogen_cli.evaluation.audio_sources import Sound
-from audiogen_cli.evaluation.config import Progress
-from audiogen_cli.evaluation.networks.base import Classifier
-from audiogen_cli.evaluation.networks.cache import EmbeddingCache, Heard, cache_folder
+from audiogen_cli.evaluation.audio_sources import AudioSource
+from audiogen_cli.evaluation.networks.base import AudioNetwork
+from audiogen_cli.evaluation.networks.cache import ClipEmbedding, EmbeddingCache, cache_folder
+from audiogen_cli.evaluation.results import Progress
 
 MAX_WORKERS = 8
-LOOK_AHEAD = 64  # sounds decoded before they are wanted: bounds memory to some 100 MB
-MAX_WAITING = 64  # decoded sounds of any length that wait for others of theirs
+LOOK_AHEAD = 64  # clips decoded before they are needed: bounds memory to some 100 MB
+MAX_WAITING = 64  # decoded clips that wait for others of their length
 
 
 @dataclass(frozen=True)
@@ -32,72 +32,74 @@ class _Decoded:
     near_silent: bool
 
 
-def hear(classifier: Classifier, sounds: Sequence[Sound], progress: Progress) -> list[Heard | str]:
-    """What a network makes of each sound, in their order; a reason in place of one that it cannot take.
+def embed_clips(network: AudioNetwork, clips: Sequence[AudioSource], progress: Progress) -> list[ClipEmbedding | str]:
+    """Embed clips by a network, in their order; a clip that it cannot take gives a reason instead.
 
-    Equal sounds are classified once.
+    Equal sources are embedded once.
     """
-    cache = EmbeddingCache(cache_folder(), classifier.name, classifier.sha256, classifier.version)
-    unique = list(dict.fromkeys(sounds))
-    results: dict[Sound, Heard | str] = {}
-    for index, result in _hear(classifier, unique, cache):
+    cache = EmbeddingCache(cache_folder(), network.name, network.sha256, network.version)
+    unique = list(dict.fromkeys(clips))
+    results: dict[AudioSource, ClipEmbedding | str] = {}
+    for index, result in _embed(network, unique, cache):
         results[unique[index]] = result
         progress(len(results), len(unique))
-    return [results[sound] for sound in sounds]
+    return [results[clip] for clip in clips]
 
 
-def _hear(classifier: Classifier, sounds: Sequence[Sound], cache: EmbeddingCache) -> Iterator[tuple[int, Heard | str]]:
+def _embed(
+    network: AudioNetwork, clips: Sequence[AudioSource], cache: EmbeddingCache
+) -> Iterator[tuple[int, ClipEmbedding | str]]:
     waiting: dict[int, list[tuple[int, _Decoded]]] = defaultdict(list)  # by length
-    for index, found in _decode_ahead(classifier, sounds, cache):
+    for index, found in _decode_ahead(network, clips, cache):
         if not isinstance(found, _Decoded):
             yield index, found
             continue
         group = waiting[found.wav.shape[1]]
         group.append((index, found))
-        if len(group) == classifier.batch_size:
-            yield from _classify(classifier, waiting.pop(found.wav.shape[1]), cache)
+        if len(group) == network.batch_size:
+            yield from _classify(network, waiting.pop(found.wav.shape[1]), cache)
         elif sum(map(len, waiting.values())) >= MAX_WAITING:
             largest = max(waiting, key=lambda length: len(waiting[length]))
-            yield from _classify(classifier, waiting.pop(largest), cache)
+            yield from _classify(network, waiting.pop(largest), cache)
     for group in waiting.values():
-        yield from _classify(classifier, group, cache)
+        yield from _classify(network, group, cache)
 
 
 def _decode_ahead(
-    classifier: Classifier, sounds: Sequence[Sound], cache: EmbeddingCache
-) -> Iterator[tuple[int, _Decoded | Heard | str]]:
+    network: AudioNetwork, clips: Sequence[AudioSource], cache: EmbeddingCache
+) -> Iterator[tuple[int, _Decoded | ClipEmbedding | str]]:
     workers = min(MAX_WORKERS, os.cpu_count() or 1)
     with ThreadPoolExecutor(workers, "decode") as pool:
-        pending: deque[Future[_Decoded | Heard | str]] = deque()
-        taken = 0
+        pending: deque[Future[_Decoded | ClipEmbedding | str]] = deque()
+        submitted = 0
         try:
-            for index in range(len(sounds)):
-                while taken < len(sounds) and len(pending) < LOOK_AHEAD:
-                    pending.append(pool.submit(_decode, classifier, sounds[taken], cache))
-                    taken += 1
+            for index in range(len(clips)):
+                while submitted < len(clips) and len(pending) < LOOK_AHEAD:
+                    pending.append(pool.submit(_decode, network, clips[submitted], cache))
+                    submitted += 1
                 yield index, pending.popleft().result()
         finally:
             for future in pending:
                 future.cancel()
 
 
-def _decode(classifier: Classifier, sound: Sound, cache: EmbeddingCache) -> _Decoded | Heard | str:
+def _decode(network: AudioNetwork, clip: AudioSource, cache: EmbeddingCache) -> _Decoded | ClipEmbedding | str:
     try:
-        key = sound.key()
-        if (kept := cache.get(key)) is not None:
-            return kept
-        wav, rate = sound.read()
-        return _Decoded(key, classifier.resample(wav, rate), measure(wav).near_silent)
+        key = clip.key()
+        if (cached := cache.get(key)) is not None:
+            return cached
+        wav, rate = clip.read()
+        return _Decoded(key, network.resample(wav, rate), measure(wav).near_silent)
     except (InputError, ValueError) as error:
         return str(error)
 
 
 def _classify(
-    classifier: Classifier, group: Sequence[tuple[int, _Decoded]], cache: EmbeddingCache
-) -> Iterator[tuple[int, Heard]]:
-    output = classifier.classify(np.concatenate([decoded.wav for _, decoded in group]))
+    network: AudioNetwork, group: Sequence[tuple[int, _Decoded]], cache: EmbeddingCache
+) -> Iterator[tuple[int, ClipEmbedding]]:
+    output = network.classify(np.concatenate([decoded.wav for _, decoded in group]))
     logits, probabilities = output.logits, output.probabilities
     for row, (index, decoded) in enumerate(group):
-        heard = Heard(output.embeddings[row], logits[row], probabilities[row], decoded.near_silent)
-        cache.put(decoded.key, heard)
-        yield index, heard
+        embedding = ClipEmbedding(output.embeddings[row], logits[row], probabilities[row], decoded.near_silent)
+        cache.put(decoded.key, embedding)
+        yield index, embedding

@@ -1,7 +1,7 @@
-"""PANN's Cnn14 (Kong et al. 2020, table I): the network behind the field's FD, IS and one of its two KLs.
+"""PANN's Cnn14 (Kong et al. 2020, table I): the network of the field's FD, IS and one of its two KLs.
 
 Log-mel at 32 or 16 kHz, six blocks of two 3×3 convolutions, mean over frequency, mean plus maximum over time; hence one
-embedding and one row of logits per clip, whatever its length. Clips are prepared as audioldm_eval does: mean removed,
+embedding and one row of logits per clip of any length. Clips are prepared as in audioldm_eval: mean removed,
 zero-padded to 32,000 samples.
 """
 
@@ -16,8 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audiogen_cli.errors import InputError
-from audiogen_cli.evaluation.networks.mel import slaney_filters
-from audiogen_cli.evaluation.networks.torch_network import TorchClassifier
+from audiogen_cli.evaluation.networks.torch_network import TorchNetwork
 from audiogen_cli.evaluation.networks.weights import WeightFile
 
 N_MELS, N_CLASSES = 64, 527
@@ -37,14 +36,14 @@ class ConvBlock(nn.Module):
         self.bn1, self.bn2 = nn.BatchNorm2d(n_out), nn.BatchNorm2d(n_out)
 
     def forward(self, x: Tensor, pool: int) -> Tensor:
-        """x [B, C, T, F] → [B, C', T // pool, F // pool]."""
+        """Map x [B, C, T, F] to [B, C', T // pool, F // pool]."""
         x = F.relu(self.bn1(self.conv1(x)))
         x = F.relu(self.bn2(self.conv2(x)))
         return F.avg_pool2d(x, pool)
 
 
 class Cnn14(nn.Module):
-    """The network from log-mel to logits. channels: of its blocks; the published one has CHANNELS."""
+    """Log-mel to logits. channels: of the blocks; the published network has CHANNELS."""
 
     def __init__(self, channels: Sequence[int] = CHANNELS, n_classes: int = N_CLASSES) -> None:
         super().__init__()
@@ -56,8 +55,8 @@ class Cnn14(nn.Module):
         self.fc_audioset = nn.Linear(channels[-1], n_classes)
 
     def forward(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
-        """log_mel [B, T, 64] dB → logits [B, C], embedding [B, D] (after its ReLU)."""
-        x = self.bn0(log_mel[:, None].transpose(1, 3)).transpose(1, 3)  # normalised per mel band
+        """Map log_mel [B, T, 64] in dB to logits [B, C] and embedding [B, D] (after its ReLU)."""
+        x = self.bn0(log_mel[:, None].transpose(1, 3)).transpose(1, 3)  # normalized per mel band
         for number in range(1, self.n_blocks + 1):
             x = self.get_submodule(f"conv_block{number}")(x, pool=1 if number == self.n_blocks else 2)
         x = x.mean(3)  # over frequency: [B, D, T']
@@ -65,24 +64,23 @@ class Cnn14(nn.Module):
         return self.fc_audioset(embedding), embedding
 
 
-class PannClassifier(TorchClassifier):
-    """Cnn14 with its front end; the subclasses say at which rate."""
+class Pann(TorchNetwork):
+    """Cnn14 with its front end; subclasses choose the rate."""
 
     distance = "fd"
     dim = CHANNELS[-1]
     min_duration = 0.1
-    max_duration = None
-    licence = "weights: Q. Kong et al., CC BY 4.0 (Zenodo)"
+    license = "weights: Q. Kong et al., CC BY 4.0 (Zenodo)"
     fft_size: ClassVar[int]
     hop: ClassVar[int]
     band: ClassVar[tuple[float, float]]  # Hz
 
     def build(self) -> nn.Module:
-        """The published network."""
+        """Build the published network."""
         return Cnn14()
 
     def select(self, state: Any) -> Any:
-        """The file's tensors; its own filterbank must be ours, or it was trained for another rate."""
+        """Pick the tensors. Raises InputError if the file's filterbank is another one, as of another rate."""
         tensors = state.get("model") if isinstance(state, dict) else None
         if not isinstance(tensors, dict):
             raise InputError(f"{self.path} is not a PANN checkpoint: it has no entry 'model'")
@@ -93,16 +91,20 @@ class PannClassifier(TorchClassifier):
         return tensors
 
     def ignored(self, name: str) -> bool:
-        """The front end, and the batch counters that old files lack or have."""
+        """Ignore the front end, whose filters are fixed."""
         return name.startswith(FRONT_END)
 
     @classmethod
     def filters(cls) -> np.ndarray:
-        """[fft_size // 2 + 1, 64] float32."""
-        return slaney_filters(cls.fft_size, cls.sample_rate, N_MELS, *cls.band).astype(np.float32)
+        """Build [fft_size // 2 + 1, 64] float32: triangles of unit area on Slaney's scale, as librosa has them."""
+        from torchaudio.functional import melscale_fbanks
+
+        n_bins, (low, high) = cls.fft_size // 2 + 1, cls.band
+        filters = melscale_fbanks(n_bins, low, high, N_MELS, cls.sample_rate, norm="slaney", mel_scale="slaney")
+        return np.asarray(filters)
 
     def log_mel(self, wav: Tensor) -> Tensor:
-        """wav [B, N] → [B, T, 64], dB of mel power."""
+        """Compute [B, T, 64], dB of mel power, of wav [B, N]."""
         wav = F.pad(wav - wav.mean(1, keepdim=True), (0, max(0, MIN_SAMPLES - wav.shape[1])))
         window = torch.hann_window(self.fft_size, device=wav.device)
         spectrum = torch.stft(wav, self.fft_size, self.hop, window=window, pad_mode="reflect", return_complex=True)
@@ -110,12 +112,12 @@ class PannClassifier(TorchClassifier):
         return 10 * torch.log10((power @ torch.from_numpy(self.filters()).to(wav)).clamp(min=POWER_FLOOR))
 
     def forward(self, wav: Tensor) -> tuple[Tensor, Tensor]:
-        """wav [B, N] → logits [B, 1, 527], embeddings [B, 1, 2048]."""
+        """Map wav [B, N] to logits [B, 1, 527] and embeddings [B, 1, 2048]."""
         logits, embedding = self.network(self.log_mel(wav))
         return logits[:, None], embedding[:, None]
 
 
-class Cnn14At32k(PannClassifier):
+class Cnn14At32k(Pann):
     """Cnn14 at 32 kHz, mAP 0.431."""
 
     name = "pann_cnn14_32k"
@@ -132,7 +134,7 @@ class Cnn14At32k(PannClassifier):
     )
 
 
-class Cnn14At16k(PannClassifier):
+class Cnn14At16k(Pann):
     """Cnn14 at 16 kHz, mAP 0.438."""
 
     name = "pann_cnn14_16k"

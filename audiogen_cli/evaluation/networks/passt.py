@@ -1,8 +1,8 @@
 """PaSST (Koutini et al. 2022), the 10 s model `passt_s_swa_p16_128_ap476`: the classifier of the paper's KL.
 
 A vision transformer over 16×16 patches of a log-mel spectrogram, one every 10 frames and 10 bands. Audio is cut into
-consecutive chunks of 10 s as audiocraft does: the last one is not padded, and dropped if it has 0.15 s or less; each
-chunk is a window of its own. The network's file is all it needs: neither timm nor torchaudio.
+consecutive chunks of 10 s as in audiocraft: the last one is not padded, and dropped if it has 0.15 s or less; each
+chunk is a window of its own.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from audiogen_cli.evaluation.networks.mel import mel_filters
-from audiogen_cli.evaluation.networks.torch_network import TorchClassifier
+from audiogen_cli.evaluation.mel import mel_filters
+from audiogen_cli.evaluation.networks.torch_network import TorchNetwork
 from audiogen_cli.evaluation.networks.weights import WeightFile
 
 RATE, FFT_SIZE, WINDOW, HOP, N_MELS = 32_000, 1024, 800, 320, 128
@@ -27,7 +27,7 @@ CHUNK, MIN_CHUNK = 10 * RATE, 3 * RATE // 20  # samples; a chunk must be longer 
 
 @dataclass(frozen=True)
 class PasstConfig:
-    """The network's sizes; the defaults are the published model's."""
+    """The network's sizes; defaults: the published model."""
 
     dim: int = 768
     n_layers: int = 12
@@ -37,7 +37,7 @@ class PasstConfig:
     n_times: int = 99  # and over time at most, 1,000 frames
 
 
-class Attention(nn.Module):
+class PasstAttention(nn.Module):
     """Self-attention over all patches."""
 
     def __init__(self, dim: int, n_heads: int) -> None:
@@ -51,13 +51,13 @@ class Attention(nn.Module):
         return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
-class Block(nn.Module):
+class PasstBlock(nn.Module):
     """A pre-norm transformer block."""
 
     def __init__(self, dim: int, n_heads: int) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(dim, eps=1e-6), nn.LayerNorm(dim, eps=1e-6)
-        self.attn = Attention(dim, n_heads)
+        self.attn = PasstAttention(dim, n_heads)
         self.mlp = nn.ModuleDict({"fc1": nn.Linear(dim, 4 * dim), "fc2": nn.Linear(4 * dim, dim)})
 
     def forward(self, x: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class Block(nn.Module):
 
 
 class PasstNetwork(nn.Module):
-    """The network from log-mel to logits; its tensors have the names of the published file."""
+    """Log-mel to logits; the tensors have the names of the published file."""
 
     def __init__(self, config: PasstConfig) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class PasstNetwork(nn.Module):
         self.new_pos_embed = nn.Parameter(torch.zeros(1, 2, dim))
         self.freq_new_pos_embed = nn.Parameter(torch.zeros(1, dim, config.n_bands, 1))
         self.time_new_pos_embed = nn.Parameter(torch.zeros(1, dim, 1, config.n_times))
-        self.blocks = nn.Sequential(*(Block(dim, config.n_heads) for _ in range(config.n_layers)))
+        self.blocks = nn.Sequential(*(PasstBlock(dim, config.n_heads) for _ in range(config.n_layers)))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, config.n_classes))
 
@@ -91,7 +91,7 @@ class PasstNetwork(nn.Module):
         return self.head(features), features
 
 
-class Passt(TorchClassifier):
+class Passt(TorchNetwork):
     """PaSST with its front end."""
 
     name = "passt"
@@ -99,8 +99,7 @@ class Passt(TorchClassifier):
     sample_rate = RATE
     dim = 768
     min_duration = 0.17  # 16 frames, and longer than the shortest chunk
-    max_duration = None
-    licence = "weights: K. Koutini et al., Apache-2.0"
+    license = "weights: K. Koutini et al., Apache-2.0"
     file = WeightFile(
         "passt",
         "passt-s-f128-p16-s10-ap.476-swa.pt",
@@ -112,39 +111,39 @@ class Passt(TorchClassifier):
     )
 
     def build(self) -> nn.Module:
-        """The published network."""
+        """Build the published network."""
         return PasstNetwork(PasstConfig())
 
     def select(self, state: Any) -> Any:
-        """The file's tensors, which some releases keep below an entry of their own."""
+        """Pick the tensors, which some releases keep below an entry of their own."""
         for name in ("state_dict", "model"):
             if isinstance(state, dict) and isinstance(state.get(name), dict):
                 return state[name]
         return state
 
     def ignored(self, name: str) -> bool:
-        """The distillation head, which plays no part in the logits."""
+        """Ignore the distillation head, which plays no part in the logits."""
         return name.startswith("head_dist.")
 
     def forward(self, wav: Tensor) -> tuple[Tensor, Tensor]:
-        """wav [B, N] → logits [B, chunks, 527], features [B, chunks, 768]."""
+        """Map wav [B, N] to logits [B, chunks, 527] and features [B, chunks, 768]."""
         parts = [self.network(log_mel(wav[:, start:end])) for start, end in chunks(wav.shape[1])]
         logits, features = zip(*parts, strict=True)
         return torch.stack(logits, 1), torch.stack(features, 1)
 
 
 def chunks(n_samples: int) -> list[tuple[int, int]]:
-    """Begin and end of the chunks that a clip of so many samples at 32 kHz is classified in."""
+    """List begin and end of the chunks of a clip of `n_samples` at 32 kHz."""
     starts = range(0, n_samples, CHUNK)
     spans = [(start, min(start + CHUNK, n_samples)) for start in starts]
     return [(start, end) for start, end in spans if end - start > MIN_CHUNK]
 
 
 def log_mel(wav: Tensor) -> Tensor:
-    """PaSST's front end: wav [B, N] at 32 kHz → [B, 128, T], about -1 … 1; T = 1 + (N - 1) // 320."""
-    emphasised = wav[:, 1:] - 0.97 * wav[:, :-1]
+    """Compute PaSST's front end: wav [B, N] at 32 kHz → [B, 128, T], about -1 … 1; T = 1 + (N - 1) // 320."""
+    emphasized = wav[:, 1:] - 0.97 * wav[:, :-1]
     window = torch.hann_window(WINDOW, periodic=False, device=wav.device)
-    spectrum = torch.stft(emphasised, FFT_SIZE, HOP, WINDOW, window, return_complex=True)
+    spectrum = torch.stft(emphasized, FFT_SIZE, HOP, WINDOW, window, return_complex=True)
     mel = _filters().to(wav) @ spectrum.abs().square()
     return (torch.log(mel + 1e-5) + 4.5) / 5
 

@@ -1,128 +1,106 @@
-"""The networks of one evaluation: which one hears what, chosen by name or by which files are here."""
+"""All networks by name, and the choice of those that one evaluation needs.
+
+A new network is one file and one line of NETWORKS.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from audiogen_cli.errors import InputError
-from audiogen_cli.evaluation.networks.base import (
-    PREFERRED,
-    Classifier,
-    MissingWeightsError,
-    Source,
-    load_classifier,
-    load_first,
-)
+from audiogen_cli.evaluation.networks.base import AudioNetwork, MissingWeightsError, WeightSource
 
 if TYPE_CHECKING:
     from audiogen_cli.evaluation.networks.clap import Clap
 
+# Name → "module:class" in this folder. A module is imported only when its network is chosen: each has its own packages.
+NETWORKS = {
+    "passt": "passt:Passt",
+    "pann": "pann:Cnn14At32k",
+    "pann-16k": "pann:Cnn14At16k",
+    "yamnet": "yamnet:YamNet",
+    "vggish-google": "vggish:VggishGoogle",
+    "vggish-torch": "vggish:VggishTorch",
+    "clap": "clap:Clap",
+}
+CLASSIFIERS = ("passt", "pann", "pann-16k", "yamnet")  # those with classes, which KL needs
 AUTO = "auto"
-# Metric → who it listens to; the rest listen to the classifier.
-BY_EMBEDDING, BY_CLAP = ("fad", "fad_infinity"), ("clap",)
+PREFERRED = ("passt", "pann", "yamnet")  # PaSST is the paper's; YAMNet needs no download
+PAPER_EMBEDDING = "vggish-google"
+CLASSIFIER, EMBEDDING, CLAP = "classifier", "embedding", "clap"  # the roles that a metric asks for
 
 
 @dataclass(frozen=True)
 class Networks:
-    """None where no chosen metric needs it. classifier and embedding may be one."""
+    """The networks of one evaluation by role; None where no metric needs it. classifier and embedding may be one."""
 
-    classifier: Classifier | None
-    embedding: Classifier | None
-    clap: Clap | None
+    classifier: AudioNetwork | None = None
+    embedding: AudioNetwork | None = None
+    clap: Clap | None = None
 
-    def all(self) -> list[Classifier]:
-        """Each network once."""
+    def __getitem__(self, role: str) -> Any:
+        network = getattr(self, role)
+        assert network is not None, f"no metric asked for a network as {role}"
+        return network
+
+    def all(self) -> list[AudioNetwork]:
+        """List each network once."""
         return list(dict.fromkeys(network for network in vars(self).values() if network is not None))
 
-    def named(self, metric: str) -> str:
-        """A metric's full name: no number is worth anything without the network behind it."""
-        if metric in BY_CLAP:
-            return self.for_clap.name
-        if metric in BY_EMBEDDING:
-            embedding = self.for_fad
-            return f"{metric.replace('fad', embedding.distance)}_{embedding.name}"
-        return f"{metric}_{self.for_kl.name}"
-
-    @property
-    def for_kl(self) -> Classifier:
-        """The classifier, where a metric needs it."""
-        assert self.classifier is not None
-        return self.classifier
-
-    @property
-    def for_fad(self) -> Classifier:
-        """The embedding, where a metric needs it."""
-        assert self.embedding is not None
-        return self.embedding
-
-    @property
-    def for_clap(self) -> Clap:
-        """CLAP, where a metric needs it."""
-        assert self.clap is not None
-        return self.clap
-
     def describe(self) -> dict[str, Any]:
-        """What results.json says about them."""
-        return {role: describe(network) if network else None for role, network in vars(self).items()}
+        """Identify every network, as `results.json` records it."""
+        return {role: network.describe() if network else None for role, network in vars(self).items()}
+
+
+def load_network(name: str, source: WeightSource | None = None) -> AudioNetwork:
+    """Load a network by name. Raises InputError if there is none of that name, or its file is not here."""
+    if name not in NETWORKS:
+        raise InputError(f"unknown network '{name}': choose one of {', '.join(NETWORKS)}")
+    module, attribute = NETWORKS[name].split(":")
+    network: type[AudioNetwork] = getattr(import_module(f"{__package__}.{module}"), attribute)
+    return network(source)
 
 
 def load_networks(
-    metrics: Iterable[str],
-    classifier: str,
-    embedding: str | None,
-    weights: Mapping[str, Path],
-    device: str,
-    download: bool,
+    roles: Collection[str], classifier: str, embedding: str | None, source: Callable[[str], WeightSource]
 ) -> Networks:
-    """Load what the metrics need.
+    """Load the networks of the given roles.
 
-    classifier: a backend, or AUTO for the best one whose file is here. embedding: a backend for FAD; None takes
-    VGGish, the paper's, where the classifier is AUTO and the file is here, else the classifier's own embeddings.
-    weights: backend → file. Raises InputError if something is missing.
+    classifier: a name, or AUTO for the best one whose file is here. embedding: a name; None takes the paper's VGGish
+    if the classifier is AUTO and the file is here, else the classifier's own embeddings. source: name → its weights.
+    Raises InputError if something is missing.
     """
-    metrics = set(metrics)
-    plain = Source(device=device, download=download)
-    sources = {name: Source(path, device, download) for name, path in weights.items()}
-    wants_fad, wants_clap = bool(metrics & {*BY_EMBEDDING}), bool(metrics & {*BY_CLAP})
-    wants_classes = bool(metrics - {*BY_EMBEDDING, *BY_CLAP})
 
-    ears: Classifier | None = None
-    own: Classifier | None = None
-    if wants_fad and embedding is None and classifier == AUTO:
-        own = load_first(("vggish-google",), sources, Source(device=device))
-    elif wants_fad and embedding is not None:
-        own = load_classifier(embedding, sources.get(embedding, plain))
-    if wants_classes or (wants_fad and own is None):
-        ears = _load_ears(classifier, sources, plain)
-    if own is not None and ears is not None and own.name == ears.name:
-        own = ears
-    clap: Any = load_classifier("clap", sources.get("clap", plain)) if wants_clap else None
-    return Networks(ears if wants_classes else None, (own or ears) if wants_fad else None, clap)
+    def first_here(names: Sequence[str]) -> AudioNetwork | None:
+        for name in names:
+            try:
+                return load_network(name, replace(source(name), download=False))  # nobody has named it
+            except MissingWeightsError:
+                continue
+        return None
 
-
-def describe(network: Classifier) -> dict[str, Any]:
-    """A network's identity."""
-    return {
-        "name": network.name,
-        "file": network.path.name,
-        "sha256": network.sha256,
-        "licence": network.licence,
-        "sample_rate": network.sample_rate,
-        "embedding_size": network.dim,
-    }
+    own: AudioNetwork | None = None
+    if EMBEDDING in roles and embedding is not None:
+        own = load_network(embedding, source(embedding))
+    elif EMBEDDING in roles and classifier == AUTO:
+        own = first_here([PAPER_EMBEDDING])
+    chosen: AudioNetwork | None = None
+    if CLASSIFIER in roles or (EMBEDDING in roles and own is None):
+        chosen = load_network(classifier, source(classifier)) if classifier != AUTO else first_here(PREFERRED)
+        if chosen is None:
+            raise _nothing_here()
+    if own is not None and chosen is not None and own.name == chosen.name:
+        own = chosen
+    clap: Any = load_network(CLAP, source(CLAP)) if CLAP in roles else None
+    return Networks(chosen if CLASSIFIER in roles else None, (own or chosen) if EMBEDDING in roles else None, clap)
 
 
-def _load_ears(name: str, sources: Mapping[str, Source], plain: Source) -> Classifier:
-    if name != AUTO:
-        return load_classifier(name, sources.get(name, plain))
-    # Nothing is fetched for a choice that nobody made.
-    found = load_first(PREFERRED, dict(sources), Source(device=plain.device))
-    if found is None:
-        try:
-            return load_classifier(PREFERRED[-1])
-        except MissingWeightsError as error:
-            raise InputError(f"{error} (or give --classifier {' or '.join(PREFERRED[:-1])} its file)") from None
-    return found
+def _nothing_here() -> InputError:
+    try:
+        load_network(PREFERRED[-1])
+    except MissingWeightsError as error:
+        return InputError(f"{error} (or give --classifier {' or '.join(PREFERRED[:-1])} its file)")
+    raise AssertionError  # a network that loads was chosen

@@ -1,4 +1,4 @@
-"""What the backends on PyTorch share: a device, strict weights, one clip at a time on a CPU."""
+"""The networks in PyTorch: a device, strict weights, one clip at a time on a CPU."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from audiogen_cli.devices import choose_device
-from audiogen_cli.evaluation.networks.base import Classifier, ClassifierOutput, Source
+from audiogen_cli.evaluation.networks.base import AudioNetwork, NetworkOutput, WeightSource
 from audiogen_cli.evaluation.networks.weights import WeightFile, load_strictly, read_checkpoint
 from audiogen_cli.files import hash_file
 
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 CLIPS_PER_BATCH = 16  # on an accelerator
 
 
-class TorchClassifier(Classifier):
+class TorchNetwork(AudioNetwork):
     """A network in PyTorch whose weights are one published file, which must fit by name and shape."""
 
     file: ClassVar[WeightFile]
 
-    def load(self, source: Source) -> None:
+    def load(self, source: WeightSource) -> None:
+        """Find the file, check it against the network and move it to the device."""
         self.path = self.file.find(source)
         self.sha256 = hash_file(self.path)
         state = read_checkpoint(self.path)
@@ -31,26 +32,26 @@ class TorchClassifier(Classifier):
         load_strictly(self.network, self.select(state), self.path, self.ignored)
         self.device = choose_device(source.device)
         self.network.to(self.device).eval().requires_grad_(False)
-        # A CPU gains nothing from batches, and alone a clip's numbers cannot depend on what lies beside it.
+        # A CPU gains nothing from batches, and without them a clip's numbers cannot depend on other clips.
         self.batch_size = 1 if self.device.type == "cpu" else CLIPS_PER_BATCH
 
     @abstractmethod
     def build(self) -> nn.Module:
-        """The network, untrained."""
+        """Build the network, untrained."""
 
     def select(self, state: Any) -> Any:
-        """The network's tensors in what the file holds."""
+        """Pick the network's tensors out of the file's content."""
         return state
 
     def ignored(self, name: str) -> bool:
-        """Whether a tensor of the file is none of the network's."""
+        """Tell a tensor of the file that the network does not have."""
         return False
 
     @abstractmethod
     def forward(self, wav: Tensor) -> tuple[Tensor, Tensor]:
-        """wav [B, N] on the device → window logits [B, n, C], embeddings [B, n, D]."""
+        """Map wav [B, N] on the device to window logits [B, n, C] and embeddings [B, n, D]."""
 
-    def classify(self, wav: np.ndarray) -> ClassifierOutput:
+    def classify(self, wav: np.ndarray) -> NetworkOutput:
         """Classify wav [B, N] float32 at the network's rate."""
         import torch
 
@@ -58,4 +59,4 @@ class TorchClassifier(Classifier):
         exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
         with torch.inference_mode(), exact:
             logits, embeddings = self.forward(torch.from_numpy(wav).to(self.device))
-        return ClassifierOutput(logits.float().cpu().numpy(), embeddings.float().cpu().numpy())
+        return NetworkOutput(logits.float().cpu().numpy(), embeddings.float().cpu().numpy())

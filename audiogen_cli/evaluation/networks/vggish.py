@@ -1,8 +1,8 @@
 """VGGish (Hershey et al. 2017), the embedding of FAD, in the two ways the field computes it.
 
-`vggish_google` is Google's tool as audiocraft calls it, which the paper and the MusicGen family report; `vggish_torch`
-is what torchvggish makes of it, which AudioLDM and its heirs report. Both have the same weights: torchvggish's file is
-Google's, ported. They differ in windows and loudness, and their numbers must never be mixed.
+`vggish_google` follows Google's tool as audiocraft calls it (the paper, the MusicGen family); `vggish_torch` follows
+torchvggish (AudioLDM and its successors). Both have the same weights: torchvggish's file is Google's, ported. They
+differ in windows and loudness, and their numbers must never be mixed.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from audiogen_cli.evaluation.networks.base import ClassifierOutput
-from audiogen_cli.evaluation.networks.mel import FRAME, HOP, RATE, log_mel
-from audiogen_cli.evaluation.networks.torch_network import TorchClassifier
+from audiogen_cli.evaluation.mel import FRAME, HOP, RATE, log_mel
+from audiogen_cli.evaluation.networks.base import NetworkOutput
+from audiogen_cli.evaluation.networks.torch_network import TorchNetwork
 from audiogen_cli.evaluation.networks.weights import WeightFile
 
 LOG_OFFSET = 0.01
@@ -37,7 +37,7 @@ FILE = WeightFile(
 
 
 class VggishNetwork(nn.Module):
-    """The network from log-mel patches to embeddings; the last layer has no ReLU."""
+    """Log-mel patches to embeddings; the last layer has no ReLU."""
 
     def __init__(self, channels: tuple[tuple[int, ...], ...] = CHANNELS, width: int = WIDTH, dim: int = DIM) -> None:
         super().__init__()
@@ -55,71 +55,70 @@ class VggishNetwork(nn.Module):
         )
 
     def forward(self, patches: Tensor) -> Tensor:
-        """patches [P, 96, 64] → [P, 128]."""
+        """Map patches [P, 96, 64] to [P, 128]."""
         x = self.features(patches[:, None])  # [P, C, 6, 4]
         return self.embeddings(x.permute(0, 2, 3, 1).flatten(1))  # channels last, as TensorFlow flattens
 
 
-class Vggish(TorchClassifier):
-    """VGGish with its front end; the subclasses say which windows. It has no classes."""
+class Vggish(TorchNetwork):
+    """VGGish with its front end; subclasses choose the windows. It has no classes."""
 
     sample_rate = RATE
     dim = DIM
-    max_duration = None
-    licence = "weights: Google, Apache-2.0, ported by H. Taylor"
+    license = "weights: Google, Apache-2.0, ported by H. Taylor"
     file = FILE
 
     def build(self) -> nn.Module:
-        """The published network."""
+        """Build the published network."""
         return VggishNetwork()
 
-    def classify(self, wav: np.ndarray) -> ClassifierOutput:
+    def classify(self, wav: np.ndarray) -> NetworkOutput:
         """Embed wav [B, N] float32 at 16 kHz."""
         patches = np.stack([self.patches(clip) for clip in wav])  # [B, n, 96, 64]
         output = super().classify(patches.reshape(-1, PATCH, patches.shape[-1]))
         shape = (*patches.shape[:2], -1)
-        return ClassifierOutput(np.zeros((*patches.shape[:2], 0), np.float32), output.embeddings.reshape(shape))
+        return NetworkOutput(np.zeros((*patches.shape[:2], 0), np.float32), output.embeddings.reshape(shape))
 
     def forward(self, wav: Tensor) -> tuple[Tensor, Tensor]:
-        """Patches [P, 96, 64] → no logits [P, 0], embeddings [P, 128]."""
+        """Map patches [P, 96, 64] to no logits [P, 0] and embeddings [P, 128]."""
         return torch.zeros(len(wav), 0), self.network(wav)
 
     @staticmethod
     @abstractmethod
     def patches(wav: np.ndarray) -> np.ndarray:
-        """Log-mel patches [n, 96, 64] float32 of a clip [N]."""
+        """Cut a clip [N] into log-mel patches [n, 96, 64] float32."""
 
 
 class VggishGoogle(Vggish):
-    """As Google's `frechet_audio_distance` and audiocraft: peak-normalised, 1 s windows every 0.5 s; 19 in 10 s."""
+    """VGGish as in Google's `frechet_audio_distance`: peak-normalized, 1 s windows every 0.5 s; 19 in 10 s."""
 
     name = "vggish_google"
     min_duration = 1.0
 
     @staticmethod
     def patches(wav: np.ndarray) -> np.ndarray:
-        """Each window of 1 s gives 98 frames; the first 96 count. An incomplete last window is dropped."""
-        windows = np.lib.stride_tricks.sliding_window_view(normalise_peak(wav), RATE)[:: RATE // 2]
+        """Take the first 96 of the 98 frames of each 1 s window; an incomplete last window is dropped."""
+        windows = np.lib.stride_tricks.sliding_window_view(normalize_peak(wav), RATE)[:: RATE // 2]
         return np.stack([log_mel(window, LOG_OFFSET)[:PATCH] for window in windows])
 
 
 class VggishTorch(Vggish):
-    """As torchvggish: the whole clip's log-mel in patches of 0.96 s side by side; 10 in 10 s."""
+    """VGGish as in torchvggish: the whole clip's log-mel in consecutive patches of 0.96 s; 10 in 10 s."""
 
     name = "vggish_torch"
     min_duration = (FRAME + (PATCH - 1) * HOP) / RATE
 
     @staticmethod
     def patches(wav: np.ndarray) -> np.ndarray:
-        """An incomplete last patch is dropped."""
+        """Cut the log-mel spectrogram; an incomplete last patch is dropped."""
         frames = log_mel(wav, LOG_OFFSET)
         return frames[: len(frames) // PATCH * PATCH].reshape(-1, PATCH, frames.shape[1])
 
 
-def normalise_peak(wav: np.ndarray) -> np.ndarray:
-    """wav [N] as Google's tool sees it after audiocraft: 16-bit with its peak at -1 dB, then over its largest sample.
+def normalize_peak(wav: np.ndarray) -> np.ndarray:
+    """Scale wav [N] as audiocraft and Google's tool do: 16 bits with a peak of -1 dB, then the largest sample to 1.
 
-    The largest signed sample, not the largest magnitude: that is what the tool divides by.
+    The largest signed sample, as in the tool, not the largest magnitude.
     """
     peak = np.abs(wav).max()
     samples = np.rint(wav * (PEAK / peak) * 32768) if peak > 0 else wav

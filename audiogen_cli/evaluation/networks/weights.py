@@ -1,4 +1,4 @@
-"""Files of pretrained networks: where they come from, where they are looked for, how they are read."""
+"""Files of pretrained networks: release, search, download and strict loading."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from audiogen_cli.errors import AudiogenError, InputError
-from audiogen_cli.evaluation.networks.base import MissingWeightsError, Source
+from audiogen_cli.evaluation.networks.base import MissingWeightsError, WeightSource
 from audiogen_cli.evaluation.networks.cache import cache_folder
 from audiogen_cli.files import replacing
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WeightFile:
-    """One published file. name: as its release calls it; release: where that is; variable: holds a path to it."""
+    """One published file. name: in its release; variable: the environment variable that may hold a path to it."""
 
-    backend: str
+    network: str
     name: str
     release: str
     url: str
@@ -32,15 +32,15 @@ class WeightFile:
     variable: str
     elsewhere: tuple[str, ...] = ()  # folders where other tools put it, `~` and `$NAME` allowed
 
-    def find(self, source: Source) -> Path:
-        """The file: the given one, the variable's, the cache's, another tool's, or a download.
+    def find(self, source: WeightSource) -> Path:
+        """Find the file: the given one, the variable's, the cache's, another tool's, or download it.
 
         Raises InputError if a given file is not there, MissingWeightsError if none is and none may be fetched.
         """
         for given in (source.path, os.environ.get(self.variable)):
             if given:
                 if not Path(given).expanduser().is_file():
-                    raise InputError(f"the weights of {self.backend} are not at {given}: no such file")
+                    raise InputError(f"the weights of {self.network} are not at {given}: no such file")
                 return Path(given).expanduser()
         for path in self.candidates():
             if path.is_file():
@@ -48,19 +48,19 @@ class WeightFile:
         if source.download:
             return download(self.url, weights_folder() / self.name)
         raise MissingWeightsError(
-            f"the weights of {self.backend} are not here: put {self.name} (about {self.megabytes} MB, {self.release})"
+            f"the weights of {self.network} are not here: put {self.name} (about {self.megabytes} MB, {self.release})"
             f" into {weights_folder()}, set {self.variable}=FILE, or add --download"
         )
 
     def candidates(self) -> list[Path]:
-        """Where the file is looked for, in order. Some tools save it with `%3D` for `=`."""
+        """List the paths to search, in order. Some tools save `=` as `%3D`."""
         folders = [weights_folder(), *(Path(os.path.expandvars(folder)).expanduser() for folder in self.elsewhere)]
         names = dict.fromkeys([self.name, self.name.replace("=", "%3D")])
         return [folder / name for folder in folders for name in names]
 
 
 def weights_folder() -> Path:
-    """Where downloads go, and where a file fetched by hand is found."""
+    """Return the folder of downloads, searched for files fetched by hand, too."""
     return cache_folder() / "weights"
 
 
@@ -80,7 +80,7 @@ def download(url: str, path: Path) -> Path:
 
 
 def read_checkpoint(path: Path) -> Any:
-    """What a PyTorch checkpoint holds; only tensors and plain containers are unpickled. InputError if damaged."""
+    """Read a PyTorch checkpoint, tensors and plain containers only. Raises InputError if it is damaged."""
     import torch
 
     try:
@@ -92,7 +92,7 @@ def read_checkpoint(path: Path) -> Any:
 def load_strictly(
     module: nn.Module, state: Any, path: Path, ignored: Callable[[str], bool] = lambda name: False
 ) -> None:
-    """Load a state dict into `module`, every name and shape fitting but for the ignored names; InputError if not."""
+    """Load a state dict into `module`. Raises InputError unless every name and shape fits, ignored names aside."""
     if not isinstance(state, dict):
         raise InputError(f"{path} holds no state dict, but a {type(state).__name__}")
     tensors: dict[str, Tensor] = {name: tensor for name, tensor in state.items() if not ignored(name)}

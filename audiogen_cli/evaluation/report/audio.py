@@ -13,7 +13,8 @@ import numpy as np
 
 from audiogen_cli.data.audio import SAMPLE_RATE
 from audiogen_cli.errors import InputError
-from audiogen_cli.evaluation.references import Recording, Reference, find_audio, load_references
+from audiogen_cli.evaluation.audio_sources import Recording
+from audiogen_cli.evaluation.references import Reference, find_audio, load_references
 from audiogen_cli.evaluation.report.parts import Player
 from audiogen_cli.evaluation.templates import MIME, data_uri
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audiogen_cli.errors import InputError
-from audiogen_cli.evaluation.metrics.reconstruction import mel_db
+from audiogen_cli.evaluation.mel import mel_db
 from audiogen_cli.evaluation.report.parts import Figure
 from audiogen_cli.evaluation.templates import data_uri
 

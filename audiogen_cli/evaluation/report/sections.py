@@ -9,7 +9,7 @@ import numpy as np
 
 from audiogen_cli.data.audio import SAMPLE_RATE
 from audiogen_cli.errors import InputError
-from audiogen_cli.evaluation.references import Recording
+from audiogen_cli.evaluation.audio_sources import Recording
 from audiogen_cli.evaluation.report.audio import Budget, Sounds
 from audiogen_cli.evaluation.report.parts import Figure, Sample, Section, Table, cell, metric_table, readable
 from audiogen_cli.evaluation.report.plots import Line, Panel, bars, curves, histogram, spectrograms

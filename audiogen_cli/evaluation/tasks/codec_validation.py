@@ -1,4 +1,4 @@
-"""What a codec's training asks at every validation: how much is lost, whether all codes live, and if not, why not."""
+"""The validation of a codec in training: the loss, the use of the codes, and the causes of what goes wrong."""
 
 from __future__ import annotations
 
@@ -16,82 +16,85 @@ from audiogen_cli.data.audio import write_audio
 from audiogen_cli.data.loudness import LOST_OUTPUT_DB, NO_SIGNAL
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.errors import InputError
-from audiogen_cli.evaluation.metrics import reconstruction as signal
-from audiogen_cli.evaluation.references import Recording
-from audiogen_cli.evaluation.tasks.codec import Losses, Reconstructor
+from audiogen_cli.evaluation.audio_sources import Reconstructor, Recording
+from audiogen_cli.evaluation.metrics.base import CodeUsage
+from audiogen_cli.evaluation.metrics.codes import bitrate, code_usage, count_codes
+from audiogen_cli.evaluation.metrics.reconstruction import ReconstructionScores
+from audiogen_cli.evaluation.metrics.registry import CODEC
 
 SAVED_CLIPS = 4  # reconstructions to listen to
-VISQOL_CLIPS = 4  # ViSQOL takes seconds a clip
+SLOW_CLIPS = 4  # clips for ViSQOL, which takes seconds each
 
-# ours: where a number stops being a weak codec's and becomes a broken one's.
+# ours: thresholds between a weak codec and a broken one.
 COLLAPSED_USAGE = 0.5  # share of a codebook that occurs at all
 ENOUGH_CODES = 10  # codes seen per code of the codebook, before usage means anything
 POINT = 0.02  # spread of a codebook over its vectors' length: below it the latents are one point
 CLOSE = 0.3  # share of the latents' variance that Q loses: below it few codes suffice for them
-SHIFT_GAIN_DB = 1.0  # what alignment may gain before the output counts as shifted
+SHIFT_GAIN_DB = 1.0  # gain of SI-SNR by alignment: above it the output counts as shifted
 
 
 def validate_codec(codec: AudioCodec, clips: Sequence[Clip], folder: Path) -> ValidationReport:
-    """Reconstruct clips; a few pairs go into `folder` as WAV: `<clip>.wav` beside `<clip>-original.wav`.
+    """Reconstruct clips; write a few pairs into `folder` as WAV: `<clip>.wav` beside `<clip>-original.wav`.
 
-    The metrics: SI-SNR plain and at the best lag (dB), mel distance (dB), the output's level beside the original (dB),
-    ViSQOL of the first clips if it is installed, nominal and entropy bitrate (kbit/s), usage and perplexity per stream.
+    The metrics: SI-SNR plain and at the best lag (dB), mel distance (dB), the output's level relative to the original
+    (dB), ViSQOL of the first clips if it is installed, nominal and entropy bitrate (kbit/s), usage and perplexity per
+    stream.
     """
     if not codec.quantizer.started:
         learning, seen = codec.quantizer.learning, int(codec.quantizer.passes)
         wanted = f"{learning.kmeans_vectors:g} vectors per code and quantizer.start_step = {learning.start_step}"
         return ValidationReport({}, [f"the codebooks have not started after {seen} steps: k-means wants {wanted}"])
     reconstructor = Reconstructor(codec, str(next(codec.parameters()).device))
-    losses = Losses(codec.sample_rate, ("si_snr", "mel_distance", *(["visqol"] if _has_visqol() else [])))
+    scores = ReconstructionScores([CODEC[name] for name in _metrics()], codec.sample_rate)
     counts, levels = np.zeros((codec.n_q, codec.codebook_size), np.int64), []
     for i, clip in enumerate(clips):
-        wav, decoded, codes = reconstructor.passes(Recording(clip.audio_path, clip.start, clip.duration))
-        losses.add(wav, decoded, heard=i < VISQOL_CLIPS)
-        levels.append(_level(wav, decoded))
-        counts += signal.count_codes(codes, codec.codebook_size)
+        wav, decoded, codes = reconstructor.reconstruct(Recording(clip.audio_path, clip.start, clip.duration))
+        scores.add(wav, decoded, slow=i < SLOW_CLIPS)
+        levels.append(_relative_level(wav, decoded))
+        counts += count_codes(codes, codec.codebook_size)
         if i < SAVED_CLIPS:
             name = clip.id.replace("/", "_")
             write_audio(folder / f"{name}.wav", decoded, codec.sample_rate)
             write_audio(folder / f"{name}-original.wav", wav, codec.sample_rate)
 
-    usage = signal.code_usage(counts, codec.frame_rate)
+    usage = code_usage(counts, codec.frame_rate)
     level = float(np.nanmedian(levels)) if np.isfinite(levels).any() else -math.inf
-    metrics = {name: value for name, value in losses.score().items() if value is not None}
+    metrics = {name: value for name, value in scores.means().items() if value is not None}
     if math.isfinite(level):
         metrics["level_db"] = level
-    metrics["kbps"] = signal.kbps(codec.frame_rate, codec.n_q, codec.codebook_size)
+    metrics["kbps"] = bitrate(codec.frame_rate, codec.n_q, codec.codebook_size) / 1000
     metrics["entropy_kbps"] = usage.kbps
     for k in range(codec.n_q):
         metrics |= {f"usage_{k}": usage.used[k], f"perplexity_{k}": usage.perplexity[k]}
     enough = counts[0].sum() >= ENOUGH_CODES * codec.codebook_size
     collapsed = [k for k in range(codec.n_q) if enough and usage.used[k] < COLLAPSED_USAGE]
     warnings = [_explain_collapse(codec, k, usage.used[k], wav) for k in collapsed]
-    return ValidationReport(metrics, warnings + _explain_output(losses, level, metrics, usage))
+    return ValidationReport(metrics, warnings + _explain_output(scores.lag or 0, level, metrics, usage))
 
 
-def _has_visqol() -> bool:
+def _metrics() -> list[str]:
     try:
-        signal.check_visqol()
+        CODEC["visqol"].check()
     except InputError:
-        return False
-    return True
+        return ["si_snr", "mel_distance"]
+    return ["si_snr", "mel_distance", "visqol"]
 
 
-def _level(wav: np.ndarray, decoded: np.ndarray) -> float:
-    """Level of a reconstruction beside its original in dB; NaN for a silent original."""
+def _relative_level(wav: np.ndarray, decoded: np.ndarray) -> float:
+    """Compute the level of a reconstruction relative to its original in dB; NaN for a silent original."""
     before, after = (float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))) for x in (wav, decoded))
     return 20 * math.log10(max(after, 1e-10) / before) if before > NO_SIGNAL else math.nan
 
 
 def _explain_collapse(codec: AudioCodec, k: int, used: float, wav: np.ndarray) -> str:
-    """Why stream k uses so few codes, told by how codes were used in training and by the latents of wav [N]."""
+    """Tell why stream k uses so few codes, from the codes' use in training and the latents of wav [N]."""
     stream = codec.quantizer.streams[k]
     assert isinstance(stream, VectorQuantizer)
     found, learning = f"stream {k} uses {used:.0%} of its codes", codec.quantizer.learning
     share = (stream.cluster_size / stream.cluster_size.sum()).clamp(min=1e-12)
     in_training = float((-share * share.log()).sum().exp()) / codec.codebook_size
     spread, length = float(stream.codebook.std(0).norm()), float(stream.codebook.norm(dim=1).mean())
-    if not math.isfinite(spread) or spread < POINT * length or _error(codec, wav) < CLOSE:
+    if not math.isfinite(spread) or spread < POINT * length or _quantization_loss(codec, wav) < CLOSE:
         return f"{found}: the latents hardly differ from sound to sound; lower losses.commitment or lr"
     if in_training > COLLAPSED_USAGE:
         return f"{found}, but in training {in_training:.0%}: validation clips are unlike the training clips"
@@ -101,27 +104,25 @@ def _explain_collapse(codec: AudioCodec, k: int, used: float, wav: np.ndarray) -
 
 
 @torch.no_grad()
-def _error(codec: AudioCodec, wav: np.ndarray) -> float:
-    """The share of the variance of wav's latents that Q loses."""
+def _quantization_loss(codec: AudioCodec, wav: np.ndarray) -> float:
+    """Compute the share of the variance of wav's latents that Q loses."""
     device = next(codec.parameters()).device
     latent = codec.encoder(torch.from_numpy(wav)[None, None].to(device)).float()
     quantized = codec.quantizer.decode(codec.quantizer.encode(latent))
     return float((latent - quantized).square().mean() / latent.var(2).mean().clamp(min=1e-20))
 
 
-def _explain_output(losses: Losses, level: float, metrics: dict[str, float], usage: signal.CodeUsage) -> list[str]:
+def _explain_output(lag: float, level: float, metrics: dict[str, float], usage: CodeUsage) -> list[str]:
+    """Tell why the output is silent or shifted by `lag` samples."""
     warnings = []
     if level < LOST_OUTPUT_DB:
         same = max(usage.perplexity) < 2
         cause = "all sounds get the same code" if same else "the decoder gives nothing for codes that differ"
         mend = "see the codebooks" if same else "raise losses.mel and losses.time beside the others, or lower lr"
         warnings.append(f"the output is silent, {level:.0f} dB beside its original: {cause}; {mend}")
-    lag = float(np.median(losses.lags))
     aligned = metrics.get("si_snr_aligned", 0.0)
     gain = aligned - metrics.get("si_snr", 0.0)
     if lag and gain > SHIFT_GAIN_DB and aligned > 0:  # below, no shift brings the original back: it has other phases
         late = f"{abs(lag):g} samples {'late' if lag > 0 else 'early'}"
-        warnings.append(
-            f"the output comes {late}: the networks' padding does not keep time (SI-SNR {gain:+.1f} dB aligned)"
-        )
+        warnings.append(f"the output is {late}: the networks' padding is wrong (SI-SNR {gain:+.1f} dB aligned)")
     return warnings

@@ -1,15 +1,17 @@
-"""The model's side of an evaluation: sounds kept on disk, so that a second run makes only what is missing."""
+"""The model's part of an evaluation: sounds are kept on disk, so a second run generates only what is missing."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from audiogen_cli.evaluation.config import EvalConfig, Progress, Skipped
-from audiogen_cli.evaluation.references import MAX_DURATION, Reference
+from audiogen_cli.evaluation.audio_sources import MAX_DURATION
+from audiogen_cli.evaluation.config import EvalConfig
+from audiogen_cli.evaluation.references import Reference
+from audiogen_cli.evaluation.results import Progress, Skipped
+from audiogen_cli.evaluation.shuffling import clip_seed
 from audiogen_cli.lm.generation.requests import GenerationRequest
 from audiogen_cli.model_folder import find_model
 
@@ -18,76 +20,68 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Produced:
-    """Generated files with their references, what they depend on, and what failed."""
+class GeneratedClips:
+    """Generated files with their references."""
 
     files: list[tuple[Reference, Path]]
     failed: list[Skipped]
-    settings: dict[str, Any]  # model_fingerprint, sampling
+    inputs: dict[str, Any]  # what the sounds depend on, for results.json
     reused: int  # files that an earlier run had finished
 
 
-def produce(references: Sequence[Reference], config: EvalConfig, progress: Progress) -> Produced:
+def generate_clips(references: Sequence[Reference], config: EvalConfig, progress: Progress) -> GeneratedClips:
     """Generate a sound for each reference: its first text, its length, a seed of its own.
 
     In an accelerate launch the processes share the work, and each returns all of it.
     Raises InputError if the model is unusable.
     """
-    generator = load(config)
-    jobs = [_job(reference, generator, config) for reference in references]
-    made = make(jobs, generator, config, progress)
-    files = [(references[index], job.output) for index, job in enumerate(jobs) if index not in made.failed]
-    failed = [Skipped(references[index].id, reason) for index, reason in made.failed.items()]
-    return Produced(files, failed, settings_of(generator, config), made.reused)
+    generator = load_model(config)
+    requests = [_request(reference, generator, config) for reference in references]
+    failed, reused = write_missing(requests, generator, config, progress)
+    return GeneratedClips(
+        files=[(references[index], request.output) for index, request in enumerate(requests) if index not in failed],
+        failed=[Skipped(references[index].id, reason) for index, reason in failed.items()],
+        inputs=describe_model(generator, config),
+        reused=reused,
+    )
 
 
-@dataclass(frozen=True)
-class Made:
-    """What became of a list of jobs. failed: index → reason."""
-
-    failed: dict[int, str]
-    reused: int
-
-
-def load(config: EvalConfig) -> Generator:
-    """The model to be scored. Raises InputError if it is unusable."""
+def load_model(config: EvalConfig) -> Generator:
+    """Load the model to score. Raises InputError if it is unusable."""
     from audiogen_cli.lm.generation.writer import load_generator
 
     return load_generator(find_model(config.model), config.device, config.dtype)
 
 
-def make(jobs: Sequence[GenerationRequest], generator: Generator, config: EvalConfig, progress: Progress) -> Made:
-    """Generate the jobs whose files are not there yet, in all processes of an accelerate launch.
+def write_missing(
+    requests: Sequence[GenerationRequest], generator: Generator, config: EvalConfig, progress: Progress
+) -> tuple[dict[int, str], int]:
+    """Generate the requests whose files are not there yet; return index → reason of the failed ones, and how many were.
 
-    A file is kept if its sidecar (`<name>.json`) agrees with what is asked for now.
+    A file is kept if its sidecar (`<name>.json`) agrees with the request. Each process of a launch takes part.
     """
     from audiogen_cli.lm.generation.writer import RenderOptions, find_finished, write_sounds
 
-    finished = find_finished(jobs, generator.fingerprint, generator.sample_rate)
+    finished = find_finished(requests, generator.fingerprint, generator.sample_rate)
     options, failed = RenderOptions(config.batch_size, sidecars=True), dict[int, str]()
-    made = (rendered for rendered in write_sounds(generator, jobs, options, finished) if not rendered.kept)
-    for done, rendered in enumerate(made, 1):
-        progress(done, len(jobs) - len(finished))
+    new = (rendered for rendered in write_sounds(generator, requests, options, finished) if not rendered.kept)
+    for done, rendered in enumerate(new, 1):
+        progress(done, len(requests) - len(finished))
         if rendered.failure is not None:
             failed[rendered.index] = rendered.failure
-    return Made(failed, len(finished))
+    return failed, len(finished)
 
 
-def settings_of(generator: Generator, config: EvalConfig) -> dict[str, Any]:
-    """What generated sounds depend on."""
+def describe_model(generator: Generator, config: EvalConfig) -> dict[str, Any]:
+    """Describe what generated sounds depend on, for results.json."""
     sampling = generator.sampling.override(config.sampling).describe()
     return {"model_fingerprint": generator.fingerprint, "sampling": sampling}
 
 
-def seed_of(clip_id: str, seed: int) -> int:
-    """A clip's own seed: it depends on the clip and the run's seed alone, so neither order nor --limit moves it."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{clip_id}".encode()).digest()[:4], "big") >> 1
-
-
-def _job(reference: Reference, generator: Generator, config: EvalConfig) -> GenerationRequest:
+def _request(reference: Reference, generator: Generator, config: EvalConfig) -> GenerationRequest:
     return GenerationRequest(
         reference.text,
-        seed_of(reference.id, config.seed),
+        clip_seed(reference.id, config.seed),
         min(reference.recording.duration or MAX_DURATION, MAX_DURATION),
         generator.sampling.override(config.sampling),
         output=config.out / "generated" / f"{reference.name}.wav",

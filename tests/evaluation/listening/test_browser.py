@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from helpers.browser import Browser, find_chromium
-from helpers.pretended import write_clips
+from helpers.fakes import write_clips
 
 from audiogen_cli.commands.eval import eval_
 from audiogen_cli.evaluation.listening import page as listening_page
@@ -36,10 +36,10 @@ def browser(tmp_path: Path) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def test_folder(tmp_path: Path, manifests: Path) -> Path:
+def test_folder(tmp_path: Path, clip_manifests: Path) -> Path:
     """A prepared test with one system."""
     clips = write_clips(tmp_path / "clips", {f"5-{i}-A-0": i + 50 for i in range(12)}, duration=0.3)
-    options = {"manifests": manifests, "split": "esc50-test", "limit": N_ITEMS, "system": [f"model={clips}"]}
+    options = {"manifests": clip_manifests, "split": "esc50-test", "limit": N_ITEMS, "system": [f"model={clips}"]}
     assert eval_(task="listening", out=tmp_path / "test", **options) == 0  # type: ignore[arg-type]
     return tmp_path / "test"
 

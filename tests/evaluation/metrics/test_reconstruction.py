@@ -10,15 +10,12 @@ import numpy as np
 import pytest
 
 from audiogen_cli.errors import InputError
-from audiogen_cli.evaluation.metrics import reconstruction as signal
+from audiogen_cli.evaluation.metrics import reconstruction
+from audiogen_cli.evaluation.metrics.codes import Bitrate, bitrate, code_usage, count_codes
 from audiogen_cli.evaluation.metrics.reconstruction import (
+    Visqol,
     aligned_si_snr,
-    check_visqol,
-    code_usage,
-    count_codes,
-    kbps,
     mel_distance,
-    paper_kbps,
     si_snr,
     summarize_si_snr,
     visqol,
@@ -106,16 +103,16 @@ def test_visqol_anchors() -> None:
 
 
 def test_visqol_without_its_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signal, "find_spec", lambda name: None)
+    monkeypatch.setattr(reconstruction, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'audiogen-cli\[visqol\]'"):
-        check_visqol()
+        Visqol().check()
 
 
 def test_a_folder_that_uninstalling_left_is_not_visqol(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "visqol" / "__pycache__").mkdir(parents=True)
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     with pytest.raises(InputError, match="ViSQOL is not installed"):
-        check_visqol()
+        Visqol().check()
 
 
 def test_mel_distance_of_a_quieter_copy_is_its_gain() -> None:
@@ -141,8 +138,10 @@ def test_lengths_must_agree(measure) -> None:
     ids=["x32", "x64", "x128"],
 )
 def test_bitrates_of_table_2(frame_rate: float, n_q: int, codebook_size: int, nominal: float, printed: float) -> None:
-    assert kbps(frame_rate, n_q, codebook_size) == nominal
-    assert round(paper_kbps(frame_rate, n_q, codebook_size), 2) == printed
+    usage = code_usage(np.ones((n_q, codebook_size)), frame_rate)
+    found = Bitrate().judge_codes(bitrate(frame_rate, n_q, codebook_size), usage)
+    assert found["kbps"] == nominal == pytest.approx(usage.kbps)
+    assert round(found["paper_kbps"], 2) == printed
 
 
 def test_uniform_codes_have_full_entropy_and_one_code_has_none() -> None:

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from audiogen_cli.errors import InputError
+from audiogen_cli.evaluation.metrics.clap import clap_score
 from audiogen_cli.evaluation.networks import clap
-from audiogen_cli.evaluation.networks.base import MissingWeightsError, Source
-from audiogen_cli.evaluation.networks.clap import Clap, clap_score
+from audiogen_cli.evaluation.networks.base import MissingWeightsError, WeightSource
+from audiogen_cli.evaluation.networks.clap import Clap
 
 WORDS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "d", "o", "g", "r", "a", "i", "n", "Ġ"]
 
@@ -40,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def network(folder: Path) -> Clap:
-    return Clap(Source(folder, device="cpu"))
+    return Clap(WeightSource(folder, device="cpu"))
 
 
 def sounds() -> np.ndarray:
@@ -82,7 +83,7 @@ def test_a_longer_clip_is_refused(network: Clap) -> None:
 
 def test_a_folder_of_something_else(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not a CLAP model folder"):
-        Clap(Source(tmp_path))
+        Clap(WeightSource(tmp_path))
 
 
 def test_absent_weights_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import torch
 from helpers.plain import batch_norm, conv2d, hann, linear, pool, power_spectrum, weights_of
 
 from audiogen_cli.errors import InputError
-from audiogen_cli.evaluation.networks.base import MissingWeightsError, Source, load_classifier
-from audiogen_cli.evaluation.networks.mel import slaney_filters
+from audiogen_cli.evaluation.networks.base import MissingWeightsError, WeightSource
 from audiogen_cli.evaluation.networks.pann import Cnn14, Cnn14At16k, Cnn14At32k
+from audiogen_cli.evaluation.networks.registry import load_network
 
 CHANNELS = (2, 3, 4)
 
@@ -50,7 +50,7 @@ def expected_output(wav: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     w = weights_of(tiny().eval())
     wav = np.pad(wav - wav.mean(), (0, max(0, 32_000 - len(wav))))
     power = power_spectrum(wav, hann(1024, periodic=True), 1024, 320)
-    decibels = 10 * np.log10(np.maximum(power @ slaney_filters(1024, 32_000, 64, 50, 14_000), 1e-10))
+    decibels = 10 * np.log10(np.maximum(power @ Cnn14At32k.filters().astype(np.float64), 1e-10))
     x = batch_norm(decibels, w, "bn0", axis=1)[None]
     for block in range(1, len(CHANNELS) + 1):
         for layer in (1, 2):
@@ -65,7 +65,7 @@ def expected_output(wav: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("n_samples", [33_000, 8000], ids=["a second", "padded"])
 def test_golden(checkpoint: Path, n_samples: int) -> None:
     wav = (0.1 * np.random.default_rng(1).normal(size=n_samples) + 0.05).astype(np.float32)
-    output = TinyPann(Source(checkpoint, device="cpu"))(wav, 32_000)
+    output = TinyPann(WeightSource(checkpoint, device="cpu"))(wav, 32_000)
     logits, embedding = expected_output(wav.astype(np.float64))
     assert output.window_logits.shape == (1, 1, 5)
     assert output.logits[0] == pytest.approx(logits, abs=1e-4)
@@ -106,7 +106,7 @@ def test_the_variable_comes_before_the_cache(monkeypatch: pytest.MonkeyPatch, ch
 
 def test_a_missing_file_is_named_with_its_release_size_and_place() -> None:
     with pytest.raises(MissingWeightsError) as error:
-        load_classifier("pann")
+        load_network("pann")
     for words in ("Cnn14_mAP=0.431.pth", "327 MB", "Zenodo record 3987831", "weights", "AUDIOGEN_PANN", "--download"):
         assert words in str(error.value)
 
@@ -120,10 +120,10 @@ def test_a_download_lands_in_the_cache_and_leaves_nothing_when_it_fails(
     from audiogen_cli.evaluation.networks.weights import weights_folder
 
     monkeypatch.setattr(TinyPann, "file", replace(TinyPann.file, url=checkpoint.as_uri()))
-    assert TinyPann(Source(download=True)).path == weights_folder() / "Cnn14_mAP=0.431.pth"
+    assert TinyPann(WeightSource(download=True)).path == weights_folder() / "Cnn14_mAP=0.431.pth"
     monkeypatch.setattr(TinyPann, "file", replace(TinyPann.file, name="other.pth", url=(tmp_path / "no").as_uri()))
     with pytest.raises(AudiogenError, match=r"fetch it by hand to .*other\.pth"):
-        TinyPann(Source(download=True))
+        TinyPann(WeightSource(download=True))
     assert [path.name for path in weights_folder().iterdir()] == ["Cnn14_mAP=0.431.pth"]
 
 
@@ -131,14 +131,14 @@ def test_files_that_are_something_else(tmp_path: Path, checkpoint: Path) -> None
     rubbish = tmp_path / "rubbish.pth"
     rubbish.write_bytes(b"not a checkpoint")
     with pytest.raises(InputError, match="cannot be read as weights"):
-        TinyPann(Source(rubbish))
+        TinyPann(WeightSource(rubbish))
     torch.save({"weights": {}}, rubbish)
     with pytest.raises(InputError, match="no entry 'model'"):
-        TinyPann(Source(rubbish))
+        TinyPann(WeightSource(rubbish))
     with pytest.raises(InputError, match="holds another network's weights"):
-        TinyPann(Source(save(rubbish, Cnn14((2, 3), 5), Cnn14At32k.filters())))
+        TinyPann(WeightSource(save(rubbish, Cnn14((2, 3), 5), Cnn14At32k.filters())))
     with pytest.raises(InputError, match="another mel filterbank"):
-        TinyPann(Source(save(rubbish, tiny(), Cnn14At32k.filters() * 1.1)))
+        TinyPann(WeightSource(save(rubbish, tiny(), Cnn14At32k.filters() * 1.1)))
 
 
 def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
@@ -148,5 +148,5 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
 
     torch.save({"model": Trap()}, tmp_path / "trap.pth")
     with pytest.raises(InputError, match="cannot be read as weights"):
-        TinyPann(Source(tmp_path / "trap.pth"))
+        TinyPann(WeightSource(tmp_path / "trap.pth"))
     assert not (tmp_path / "sprung").exists()

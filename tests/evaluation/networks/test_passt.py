@@ -10,7 +10,7 @@ import torch
 from helpers.plain import gelu, hann, layer_norm, linear, power_spectrum, softmax, triangles, weights_of
 
 from audiogen_cli.errors import InputError
-from audiogen_cli.evaluation.networks.base import Source
+from audiogen_cli.evaluation.networks.base import WeightSource
 from audiogen_cli.evaluation.networks.passt import Passt, PasstConfig, PasstNetwork, chunks
 
 CONFIG = PasstConfig(dim=8, n_layers=2, n_heads=2, n_classes=5)
@@ -67,7 +67,7 @@ def expected_output(wav: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def test_golden(checkpoint: Path) -> None:
     wav = 0.1 * np.random.default_rng(1).normal(size=20_000).astype(np.float32)
-    output = TinyPasst(Source(checkpoint, device="cpu"))(wav, 32_000)
+    output = TinyPasst(WeightSource(checkpoint, device="cpu"))(wav, 32_000)
     logits, features = expected_output(wav.astype(np.float64))
     assert output.logits[0] == pytest.approx(logits, abs=1e-4)
     assert output.embeddings[0, 0] == pytest.approx(features, abs=1e-4)
@@ -83,7 +83,7 @@ def test_chunks(seconds: float, lengths: list[float]) -> None:
 
 def test_each_chunk_is_a_window(checkpoint: Path) -> None:
     wav = 0.1 * np.random.default_rng(1).normal(size=326_400).astype(np.float32)  # 10.2 s
-    classifier = TinyPasst(Source(checkpoint, device="cpu"))
+    classifier = TinyPasst(WeightSource(checkpoint, device="cpu"))
     output = classifier(wav, 32_000)
     assert output.window_logits.shape == (1, 2, 5)
     assert output.window_logits[:, :1] == pytest.approx(classifier(wav[:320_000], 32_000).window_logits, abs=1e-5)
@@ -99,11 +99,11 @@ def test_the_published_network_has_the_published_size() -> None:
 def test_another_networks_file_is_refused(tmp_path: Path) -> None:
     torch.save({"fc.weight": torch.zeros(2, 2)}, tmp_path / "other.pt")
     with pytest.raises(InputError, match="holds another network's weights"):
-        TinyPasst(Source(tmp_path / "other.pt"))
+        TinyPasst(WeightSource(tmp_path / "other.pt"))
 
 
 def test_the_shortest_clip(checkpoint: Path) -> None:
-    classifier = TinyPasst(Source(checkpoint, device="cpu"))
+    classifier = TinyPasst(WeightSource(checkpoint, device="cpu"))
     assert np.isfinite(classifier(np.zeros(5440, np.float32), 32_000).logits).all()
     with pytest.raises(ValueError, match=r"passt needs 0\.17 s"):
         classifier(np.zeros(5000, np.float32), 32_000)

@@ -1,4 +1,4 @@
-"""Which network hears what: by name, or the best whose file is here; and the names of the metrics."""
+"""The choice of networks, by name or the best whose file is here; and the names of the metrics."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from audiogen_cli.errors import InputError
+from audiogen_cli.evaluation.metrics.registry import GENERATION
 from audiogen_cli.evaluation.networks import pann, vggish
+from audiogen_cli.evaluation.networks.base import WeightSource
 from audiogen_cli.evaluation.networks.registry import AUTO, Networks, load_networks
 
 KL_AND_FAD = ("fad", "kl")
@@ -18,7 +20,7 @@ KL_AND_FAD = ("fad", "kl")
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     """Files of tiny networks that stand for PANN's and VGGish's."""
     cnn, vgg = pann.Cnn14((2, 3), 5), vggish.VggishNetwork(((2,), (3,)), 4, 4)
-    monkeypatch.setattr(pann.PannClassifier, "build", lambda _: pann.Cnn14((2, 3), 5))
+    monkeypatch.setattr(pann.Pann, "build", lambda _: pann.Cnn14((2, 3), 5))
     monkeypatch.setattr(vggish.Vggish, "build", lambda _: vggish.VggishNetwork(((2,), (3,)), 4, 4))
     torch.save({"model": cnn.state_dict()}, tmp_path / "pann.pth")
     torch.save(vgg.state_dict(), tmp_path / "vggish.pth")
@@ -31,14 +33,19 @@ def load(
     embedding: str | None = None,
     weights: dict[str, Path] | None = None,
 ) -> Networks:
-    return load_networks(metrics, classifier, embedding, weights or {}, "cpu", download=False)
+    roles = {GENERATION[metric].role for metric in metrics}
+    return load_networks(roles, classifier, embedding, lambda name: WeightSource((weights or {}).get(name), "cpu"))
+
+
+def label(networks: Networks, metric: str) -> str:
+    return GENERATION[metric].label(networks)
 
 
 @pytest.mark.usefixtures("yamnet")
 def test_yamnet_where_nothing_else_is() -> None:
     networks = load()
     assert networks.classifier is networks.embedding
-    assert [networks.named(metric) for metric in ("fad", "kl", "kl_reverse", "is")] == [
+    assert [label(networks, metric) for metric in ("fad", "kl", "kl_reverse", "is")] == [
         "fad_yamnet",
         "kl_yamnet",
         "kl_reverse_yamnet",
@@ -49,18 +56,18 @@ def test_yamnet_where_nothing_else_is() -> None:
 
 def test_auto_takes_the_best_that_is_here(weights: dict[str, Path]) -> None:
     networks = load(weights=weights)
-    assert [networks.named(metric) for metric in KL_AND_FAD] == ["fad_vggish_google", "kl_pann_cnn14_32k"]
+    assert [label(networks, metric) for metric in KL_AND_FAD] == ["fad_vggish_google", "kl_pann_cnn14_32k"]
     networks = load(weights={"pann": weights["pann"]})
-    assert networks.named("fad") == "fd_pann_cnn14_32k"
-    assert networks.named("fad_infinity") == "fd_infinity_pann_cnn14_32k"
+    assert label(networks, "fad") == "fd_pann_cnn14_32k"
+    assert label(networks, "fad_infinity") == "fd_infinity_pann_cnn14_32k"
     assert networks.all() == [networks.classifier]
 
 
 def test_a_named_classifier_is_taken_for_both_unless_an_embedding_is_named(weights: dict[str, Path]) -> None:
     networks = load(classifier="pann", weights=weights)
-    assert networks.named("fad") == "fd_pann_cnn14_32k"
+    assert label(networks, "fad") == "fd_pann_cnn14_32k"
     networks = load(classifier="pann", embedding="vggish-google", weights=weights)
-    assert networks.named("fad") == "fad_vggish_google"
+    assert label(networks, "fad") == "fad_vggish_google"
     assert set(networks.describe()) == {"classifier", "embedding", "clap"}
     assert networks.describe()["clap"] is None
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from helpers.plain import conv2d, linear, pool, weights_of
 
-from audiogen_cli.evaluation.networks.base import Source
-from audiogen_cli.evaluation.networks.mel import log_mel
+from audiogen_cli.evaluation.mel import log_mel
+from audiogen_cli.evaluation.networks.base import WeightSource
 from audiogen_cli.evaluation.networks.vggish import (
     VggishGoogle,
     VggishNetwork,
     VggishTorch,
-    normalise_peak,
+    normalize_peak,
 )
 
 
@@ -62,7 +62,7 @@ def sound(seconds: float) -> np.ndarray:
 
 def test_golden_of_the_torch_variant(checkpoint: Path) -> None:
     wav = sound(2.0)
-    output = TinyTorch(Source(checkpoint, device="cpu"))(wav, 16_000)
+    output = TinyTorch(WeightSource(checkpoint, device="cpu"))(wav, 16_000)
     expected = [expected_embedding(log_mel(wav, 0.01)[start : start + 96].astype(np.float64)) for start in (0, 96)]
     assert output.embeddings[0] == pytest.approx(np.stack(expected), abs=1e-4)
     assert output.window_logits.shape == (1, 2, 0)
@@ -73,7 +73,7 @@ def test_golden_of_the_google_variant(checkpoint: Path) -> None:
     scaled = np.rint(wav * 10 ** (-1 / 20) / np.abs(wav).max() * 32768)
     scaled = (scaled / scaled.max()).astype(np.float32)
     expected = [expected_embedding(log_mel(scaled[s : s + 16_000], 0.01)[:96].astype(np.float64)) for s in (0, 8000)]
-    output = TinyGoogle(Source(checkpoint, device="cpu"))(wav, 16_000)
+    output = TinyGoogle(WeightSource(checkpoint, device="cpu"))(wav, 16_000)
     assert output.embeddings[0] == pytest.approx(np.stack(expected), abs=1e-4)
 
 
@@ -88,7 +88,7 @@ def test_windows(seconds: float, google: int, torch_: int) -> None:
 @pytest.mark.parametrize("variant", [TinyGoogle, TinyTorch])
 def test_less_than_a_window_is_refused(checkpoint: Path, variant: type[TinyGoogle]) -> None:
     with pytest.raises(ValueError, match=variant.name):
-        variant(Source(checkpoint, device="cpu"))(sound(0.9), 16_000)
+        variant(WeightSource(checkpoint, device="cpu"))(sound(0.9), 16_000)
 
 
 def test_the_google_variant_is_blind_to_loudness_the_other_is_not() -> None:
@@ -98,8 +98,8 @@ def test_the_google_variant_is_blind_to_loudness_the_other_is_not() -> None:
 
 def test_the_level_is_set_by_the_largest_positive_sample() -> None:
     wav = np.array([0.25, -0.5, 0.1], np.float32)
-    assert normalise_peak(wav) == pytest.approx([1, -2, 0.4], abs=1e-3)
-    assert not normalise_peak(np.zeros(3, np.float32)).any()
+    assert normalize_peak(wav) == pytest.approx([1, -2, 0.4], abs=1e-3)
+    assert not normalize_peak(np.zeros(3, np.float32)).any()
 
 
 def test_the_published_network_has_the_published_size() -> None:

@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 import soundfile
 from helpers.browser import Browser, find_chromium
-from helpers.pretended import chirp, write_clips
+from helpers.fakes import write_clips
+from helpers.zoo import chirp
 
 from audiogen_cli.commands.eval import eval_
 from audiogen_cli.data.audio import write_audio
 from audiogen_cli.errors import InputError
-from audiogen_cli.evaluation.references import Recording
+from audiogen_cli.evaluation.audio_sources import Recording
 from audiogen_cli.evaluation.report import audio as report_sounds
 from audiogen_cli.evaluation.report import page as report_module
 from audiogen_cli.evaluation.report.audio import Budget, encode
@@ -140,7 +141,7 @@ class TestGeneration:
         assert all(str(tag["src"]).startswith("data:") for tag in page.all("img"))
         assert all(tag["alt"] for tag in page.all("img"))
 
-    def test_texts_are_no_code(self, folder: Path, manifests: Path) -> None:
+    def test_texts_are_no_code(self, folder: Path, clip_manifests: Path) -> None:
         evil = [f"{EVIL}{index}" for index in range(12)]
         details = {"clips": {"id": evil, "kl_yamnet": [1.0] * 12}}
         skipped = [{"id": EVIL, "reason": EVIL}]

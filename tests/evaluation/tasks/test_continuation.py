@@ -8,26 +8,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.pretended import PretendGenerator
+from helpers.fakes import FakeGenerator
 
 from audiogen_cli.commands.eval import eval_
 from audiogen_cli.data.audio import read_audio, write_audio
 from audiogen_cli.errors import AudiogenError, InputError
-from audiogen_cli.evaluation.audio_sources import PromptedSound
-from audiogen_cli.evaluation.references import Recording
-from audiogen_cli.evaluation.tasks.codec import Reconstructor
+from audiogen_cli.evaluation.audio_sources import CodecAudio, ContinuationAudio, Reconstructor, Recording
 from audiogen_cli.evaluation.tasks.continuation import Cell
 
-pytestmark = pytest.mark.usefixtures("yamnet")
+pytestmark = pytest.mark.usefixtures("network")
 
 
 @pytest.fixture
-def options(tmp_path: Path, manifests: Path, codec_folder: Path, generator: PretendGenerator) -> dict[str, Any]:
+def options(tmp_path: Path, clip_manifests: Path, tiny_codec: Path, generator: FakeGenerator) -> dict[str, Any]:
     return {
         "task": "continuation",
         "split": "esc50-test",
-        "manifests": manifests,
-        "model": str(codec_folder),
+        "manifests": clip_manifests,
+        "model": str(tiny_codec),
         "prompt_seconds": "0.1,0.3",
         "out": tmp_path / "out",
     }
@@ -40,7 +38,7 @@ def run(options: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> dict[str
     return results
 
 
-def test_the_grid(options: dict[str, Any], capsys: pytest.CaptureFixture[str], generator: PretendGenerator) -> None:
+def test_the_grid(options: dict[str, Any], capsys: pytest.CaptureFixture[str], generator: FakeGenerator) -> None:
     results = run(options, capsys)
     cells = results["details"]["cells"]
     assert [(cell["prompt_seconds"], cell["text"], cell["scored"]) for cell in cells[:4]] == [
@@ -51,19 +49,19 @@ def test_the_grid(options: dict[str, Any], capsys: pytest.CaptureFixture[str], g
     ]
     assert len(cells) == 2 * 3 * 2
     for cell in cells:
-        assert cell["fad_yamnet"] > 0
-        assert (cell["kl_yamnet_rnd"] is None) == (cell["text"] == "src")
-        low, high = cell["intervals"]["kl_yamnet_src"]
-        assert low <= cell["kl_yamnet_src"] <= high
-    assert results["metrics"]["fad_yamnet 0.1s src whole"] == cells[0]["fad_yamnet"]
+        assert cell["fad_fake"] > 0
+        assert (cell["kl_fake_rnd"] is None) == (cell["text"] == "src")
+        low, high = cell["intervals"]["kl_fake_src"]
+        assert low <= cell["kl_fake_src"] <= high
+    assert results["metrics"]["fad_fake 0.1s src whole"] == cells[0]["fad_fake"]
     assert results["n"] == 12 and not results["partial"]
-    assert results["baselines"]["codec reconstruction"]["kl_yamnet_src"] > 0
-    assert results["baselines"]["reference, shuffled"]["kl_yamnet_src"] > 0
+    assert results["baselines"]["codec reconstruction"]["kl_fake_src"] > 0
+    assert results["baselines"]["reference, shuffled"]["kl_fake_src"] > 0
     assert len(list((options["out"] / "continuation" / "0.3s-none").glob("*.wav"))) == 12
 
 
 def test_texts_prompts_and_partners(
-    options: dict[str, Any], capsys: pytest.CaptureFixture[str], generator: PretendGenerator, manifests: Path
+    options: dict[str, Any], capsys: pytest.CaptureFixture[str], generator: FakeGenerator, clip_manifests: Path
 ) -> None:
     results = run(options, capsys)
     pairs = results["details"]["pairs"]
@@ -76,14 +74,14 @@ def test_texts_prompts_and_partners(
     for first, later in ((by_cell[2], by_cell[5]),):  # the partner is the same in every cell
         assert [request.text for request in first] == [request.text for request in later]
         assert [request.text for request in first] == [texts[pairs[name]] for name in ids]
-    real = read_audio(manifests.parent / "raw" / "5-0-A-0.wav")
+    real = read_audio(clip_manifests.parent / "raw" / "5-0-A-0.wav")
     assert (by_cell[3][0].prompt_audio == real[:4800]).all()
     assert {request.duration for request in generator.requests} == {0.5}
     assert len({request.seed for request in generator.requests}) == 72
 
 
 def test_a_second_run_makes_only_what_is_missing(
-    options: dict[str, Any], capsys: pytest.CaptureFixture[str], generator: PretendGenerator
+    options: dict[str, Any], capsys: pytest.CaptureFixture[str], generator: FakeGenerator
 ) -> None:
     options["limit"] = 3
     first = run(options, capsys)
@@ -100,7 +98,7 @@ def test_the_table(options: dict[str, Any], capsys: pytest.CaptureFixture[str]) 
     eval_(**options, metrics="kl", limit=6)
     title, header, *rows = capsys.readouterr().out.splitlines()
     assert title == "esc50-test, 6 clips, partial"
-    assert header.split("  ")[0] == "text" and "kl_yamnet_rnd continuation" in header
+    assert header.split("  ")[0] == "text" and "kl_fake_rnd continuation" in header
     assert [row.split()[:3] for row in rows[:2]] == [["src", "0.1", "s"], ["none", "0.1", "s"]]
     assert len(rows) == 6 + 2
 
@@ -124,14 +122,14 @@ def test_what_does_not_go(options: dict[str, Any], change: dict[str, Any], messa
         eval_(**{**options, **change})
 
 
-def test_the_prompt_is_scored_as_the_codec_decodes_it(tmp_path: Path, manifests: Path, codec_folder: Path) -> None:
-    original = Recording(manifests.parent / "raw" / "5-0-A-0.wav")
+def test_the_prompt_is_scored_as_the_codec_decodes_it(tmp_path: Path, clip_manifests: Path, tiny_codec: Path) -> None:
+    original = Recording(clip_manifests.parent / "raw" / "5-0-A-0.wav")
     wav = original.read()
     wav[4800:] = 0.25
     write_audio(tmp_path / "output.wav", wav)
-    reconstructor = Reconstructor.load(codec_folder, "cpu")
-    decoded, rate = reconstructor(original.first(0.3))
-    sound, sound_rate = PromptedSound(Recording(tmp_path / "output.wav"), original.first(0.3), reconstructor).read()
+    reconstructor = Reconstructor.load(tiny_codec, "cpu")
+    decoded, rate = CodecAudio(original.first(0.3), reconstructor).read()
+    sound, sound_rate = ContinuationAudio(Recording(tmp_path / "output.wav"), original.first(0.3), reconstructor).read()
     assert sound_rate == rate == 16_000 and len(sound) == 8000
     assert sound[:4480] == pytest.approx(decoded[:4480], abs=1e-6)
     assert sound[4800:] == pytest.approx(0.25, abs=1e-4)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.pretended import PretendGenerator
+from helpers.fakes import FakeGenerator
 
 from audiogen_cli.data.audio import read_audio
 from audiogen_cli.data.loudness import loudness
@@ -44,7 +44,7 @@ def _requests(folder: Path, n: int, duration: float = 0.01) -> list[GenerationRe
 
 
 def _write(requests: Sequence[GenerationRequest], options: RenderOptions = PLAIN, **more: Any) -> list[Rendered]:
-    generator = PretendGenerator(_constant, **more)
+    generator = FakeGenerator(_constant, **more)
     return list(write_sounds(generator, requests, options))  # type: ignore[arg-type]
 
 
@@ -118,7 +118,7 @@ def test_wrong_input_is_not_swallowed(tmp_path: Path, monkeypatch: pytest.Monkey
     def refuse(*_: object) -> None:
         raise InputError("too long")
 
-    monkeypatch.setattr(PretendGenerator, "prepare", refuse)
+    monkeypatch.setattr(FakeGenerator, "prepare", refuse)
     with pytest.raises(InputError, match="too long"):
         _write(_requests(tmp_path, 2))
 
@@ -150,7 +150,7 @@ def test_normalising_stops_at_the_peak_and_leaves_near_silence() -> None:
 
 
 def test_a_normalized_sound_says_so(tmp_path: Path) -> None:
-    generator = PretendGenerator(lambda request: _tone(0.5))
+    generator = FakeGenerator(lambda request: _tone(0.5))
     (rendered,) = write_sounds(generator, _requests(tmp_path, 1), RenderOptions(normalize=True))  # type: ignore[arg-type]
     assert rendered.record is not None and rendered.record["normalized"]
     assert rendered.record["loudness"] == pytest.approx(NORMAL_LUFS, abs=0.01)
@@ -160,7 +160,7 @@ def test_a_normalized_sound_says_so(tmp_path: Path) -> None:
 
 def test_progress_counts_whole_seconds_of_sound(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    generator, requests = PretendGenerator(_constant), _requests(tmp_path, 3, duration=1.4)
+    generator, requests = FakeGenerator(_constant), _requests(tmp_path, 3, duration=1.4)
     list(write_sounds(generator, requests, progress=lambda *done: seen.append(done)))  # type: ignore[arg-type]
     assert seen == [(0, 5), (1, 5), (2, 5)]
 
@@ -181,7 +181,7 @@ class TestFinished:
         earlier = _write(requests[:2], SIDECARS)
         found = find_finished(requests, "f" * 64, RATE)
         assert found == {rendered.index: rendered.record for rendered in earlier}
-        generator = PretendGenerator(_constant)
+        generator = FakeGenerator(_constant)
         results = list(write_sounds(generator, requests, SIDECARS, found))  # type: ignore[arg-type]
         assert [rendered.kept for rendered in results] == [True, True, False]
         assert [rendered.record for rendered in results[:2]] == [rendered.record for rendered in earlier]

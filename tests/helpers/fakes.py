@@ -1,4 +1,4 @@
-"""Test doubles of the evaluation's tests: synthetic clips, and a generator that only pretends."""
+"""Test doubles of the evaluation's tests: synthetic clips, a generator without a model, a network without weights."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from audiogen_cli.data.audio import write_audio
+from audiogen_cli.evaluation.networks.base import AudioNetwork, NetworkOutput, WeightSource
 from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.generation.generator import Prepared
 from audiogen_cli.lm.generation.requests import GenerationRequest
@@ -28,7 +29,7 @@ def chirp_of(request: GenerationRequest) -> np.ndarray:
     return chirp(seed, request.duration)
 
 
-class PretendGenerator:
+class FakeGenerator:
     """Answers as `lm.generation.generator.Generator` does, in the reverse order; may fail before its n-th answer."""
 
     sample_rate = 16_000
@@ -65,3 +66,25 @@ class PretendGenerator:
                 raise self.error
             progress(done + 0.5)
             yield index, self.sound(prepared[index].request)
+
+
+class FakeNetwork(AudioNetwork):
+    """A classifier without weights: windows of 0.25 s, band levels as embeddings, a fixed mixture of them as logits."""
+
+    name, dim, sample_rate, min_duration, license = "fake", 60, 16_000, 0.1, "for tests"
+    classes = ("Dog", "Alarm", "Rain", "Silence")
+    batch_size = 3
+    WINDOW = 4000
+
+    def load(self, source: WeightSource) -> None:
+        self.path, self.sha256 = Path("fake"), "0" * 64
+        self.batches: list[tuple[int, ...]] = []
+
+    def classify(self, wav: np.ndarray) -> NetworkOutput:
+        self.batches.append(wav.shape)
+        n_windows = max(1, wav.shape[1] // self.WINDOW)
+        wav = np.pad(wav, ((0, 0), (0, max(0, self.WINDOW - wav.shape[1]))))[:, : n_windows * self.WINDOW]
+        power = np.abs(np.fft.rfft(wav.reshape(len(wav), n_windows, self.WINDOW)))[..., :1200] ** 2
+        levels = np.log(power.reshape(len(wav), n_windows, self.dim, -1).mean(3) + 1e-3).astype(np.float32)
+        mixture = np.random.default_rng(0).normal(size=(self.dim, len(self.classes))).astype(np.float32)
+        return NetworkOutput(levels @ mixture, levels)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiogen_cli.evaluation.tasks.derangement import derangement
+from audiogen_cli.evaluation.shuffling import derangement
 
 
 @settings(max_examples=25, deadline=None)

@@ -1,4 +1,4 @@
-"""One other clip for each clip: the wrong captions of Table 4, the shuffled pairs of KL's scale."""
+"""Seeded draws that depend on the clips' ids alone: neither order nor --limit changes them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def derangement(ids: Sequence[str], seed: int, texts: Sequence[str | None] | None = None) -> np.ndarray:
-    """For each clip the index [n] of another one, each used once; no clip gets itself if there are two.
+def clip_seed(clip_id: str, seed: int) -> int:
+    """Derive a clip's own seed from the run's."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{clip_id}".encode()).digest()[:4], "big") >> 1
 
-    It depends on the ids and the seed alone, so it is the same in every cell of a grid and after a restart. Clips
-    of one text (ESC-50 has 40 a class) get none of their own as long as no text has more than half of the clips:
-    they are laid out text by text in random order, and everyone takes the clip that lies the largest group further.
+
+def derangement(ids: Sequence[str], seed: int, texts: Sequence[str | None] | None = None) -> np.ndarray:
+    """Draw for each clip the index [n] of another one, each used once: Table 4's wrong texts, KL's shuffled pairs.
+
+    No clip gets itself if there are two. Clips of one text (ESC-50 has 40 a class) get none of their own as long as no
+    text has more than half of the clips: the clips are ordered at random, text by text, and each takes the one that
+    follows by the size of the largest group.
     """
     keys = [hashlib.sha256(f"{seed}/{name}".encode()).digest() for name in ids]
     groups: dict[str | None, list[int]] = {}
