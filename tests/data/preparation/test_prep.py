@@ -144,7 +144,7 @@ def test_given_captions_count_more_than_embedded_text(tmp_path: Path) -> None:
             file.write(np.zeros(800))
     (tmp_path / "captions.csv").write_text("file,caption\na.flac,Two cats\n")
     (report,) = prepare(["sonniss"], tmp_path / "raw", tmp_path, captions=tmp_path / "captions.csv", workers=1)
-    assert [clip.texts for clip in read_manifest(report.manifest).clips] == [("dogs", "two cat"), ("dogs", "big dog")]
+    assert [clip.texts for clip in read_manifest(report.manifest).clips] == [("dog", "two cat"), ("dog", "big dog")]
 
 
 def test_one_dataset_without_a_clip_does_not_stop_the_others(sounds: Path, tmp_path: Path) -> None:
