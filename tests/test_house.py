@@ -1,57 +1,88 @@
-"""The house rules that a reader relies on: imports point one way, and heavy packages stay where they belong."""
+"""The house rules that a reader relies on: imports point one way, heavy packages stay in their rooms, counts hold."""
 
-import ast
 import subprocess
 import sys
-from pathlib import Path
 
+import house_counts
 import pytest
+from house_counts import MEASURES, PACKAGE, imports, modules
 
-PACKAGE = Path(__file__).parents[1] / "audiogen_cli"
-# room → rooms it may import from
+# room → rooms it may import from, besides itself and the package's top-level modules
 ARROWS = {
-    "commands": {"commands", "bench", "interop", "evaluation", "lm", "codec", "data", "training"},
-    "bench": {"bench", "lm", "codec", "data", "training"},
-    "interop": {"interop", "lm", "codec", "data", "training"},
-    "evaluation": {"evaluation", "lm", "codec", "data", "training"},
-    "lm": {"lm", "codec", "data", "training"},
-    "codec": {"codec", "data", "training"},
-    "data": {"data", "training"},
-    "training": {"training"},
+    "commands": {"bench", "interop", "evaluation", "lm", "codec", "data", "training"},
+    "bench": {"lm", "codec", "data", "training"},
+    "interop": {"lm", "codec", "data", "training"},
+    "evaluation": {"lm", "codec", "data", "training"},
+    "lm": {"codec", "data", "training"},
+    "codec": {"data", "training"},
+    "data": {"training"},
+    "training": set(),
 }
-MODULES = [path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE]
+# sub-room → other sub-rooms of its room that it may import from
+INNER_ARROWS = {
+    "lm.text": set(),
+    "lm.decoding": set(),
+    "lm.generation": {"lm.text", "lm.decoding"},
+    "lm.training": {"lm.text", "lm.generation"},
+    "evaluation.networks": set(),
+    "evaluation.metrics": {"evaluation.networks"},
+    "evaluation.tasks": {"evaluation.metrics", "evaluation.networks"},
+    "evaluation.listening": {"evaluation.tasks"},
+    "evaluation.report": set(),
+    "data.datasets": {"data.datasets.libraries", "data.preparation"},  # preparation.filename_words only
+    "data.datasets.libraries": {"data.datasets", "data.preparation"},
+    "data.preparation": {"data.datasets"},
+    "codec.light": set(),
+    "commands.terminal": set(),
+}
+# The whole is not rebuilt yet: measures over their limit, with the count of today.
+OPEN = {
+    "modules imported by generate": 46,
+    "files in the fullest folder": 15,
+    "packages without a map, or with code in it": 19,
+    "type branches for the light codec outside codec/light": 6,
+    "settings of the language model": 53,
+    "public class names defined twice": 10,
+    "docstrings beginning What/How/Which/Whether/Where": 84,
+    "names and docstrings with private words": 65,
+    "package lines": 21_821,
+    "paths in audiogen_cli/README.md that do not exist": 1,
+    "fixtures that hide a shared one": 1,
+}
 
 
-def imported(path: Path) -> set[str]:
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+def packages(path):
+    """Return the top-level packages that a file imports."""
+    return {name.split(".")[0] for name in imports(path)}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_point_one_way(path):
-    room = path.relative_to(PACKAGE).parts[0]
-    used = {name.split(".")[1] for name in imported(path) if name.startswith("audiogen_cli.")}
-    assert used & set(ARROWS) <= ARROWS.get(room, set())
+def sub_room(name):
+    """Return the dotted folder of a module within the package: "lm.text" for audiogen_cli.lm.text.cache."""
+    parts = name.split(".")[1:]
+    return ".".join(parts if modules()[name].name == "__init__.py" else parts[:-1])
+
+
+def test_imports_point_one_way():
+    wrong = []
+    for name, path in modules().items():
+        room, inner = sub_room(name).split(".")[0], sub_room(name)
+        for used in imports(path) & modules().keys():
+            other_room, other_inner = sub_room(used).split(".")[0], sub_room(used)
+            if room and other_room not in {"", room, *ARROWS.get(room, set())}:
+                wrong.append((name, used))
+            if inner in INNER_ARROWS and other_inner in INNER_ARROWS.keys() - INNER_ARROWS[inner] - {inner}:
+                wrong += [(name, used)] if room == other_room else []
+    assert not wrong
 
 
 @pytest.mark.parametrize("room", ["codec", "lm"])
 def test_models_know_nothing_of_the_terminal(room):
     for path in (PACKAGE / room).rglob("*.py"):
-        assert not {name.split(".")[0] for name in imported(path)} & {"typer", "rich"}, path
+        assert not packages(path) & {"typer", "rich"}, path
 
 
 def test_only_the_text_encoder_clap_and_the_codecs_peer_touch_transformers():
-    users = {
-        path.relative_to(PACKAGE).as_posix()
-        for path in PACKAGE.rglob("*.py")
-        if "transformers" in {n.split(".")[0] for n in imported(path)}
-    }
+    users = {path.relative_to(PACKAGE).as_posix() for path in modules().values() if "transformers" in packages(path)}
     # A benchmark may: it measures beside a peer.
     assert {name for name in users if not name.startswith("bench/")} == {
         "evaluation/networks/clap.py",
@@ -63,3 +94,24 @@ def test_importing_the_package_and_its_configs_imports_no_torch():
     modules = "audiogen_cli.app, audiogen_cli.codec.config, audiogen_cli.lm.config, audiogen_cli.training.recipe"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("measure", [each for each in MEASURES if not each.slow], ids=lambda measure: measure.name)
+def test_counts_of_the_house(measure, request):
+    if measure.name in OPEN:
+        request.applymarker(pytest.mark.xfail(strict=False, reason=f"{OPEN[measure.name]:,} of {measure.limit:,}"))
+    count, listed = measure.count()
+    assert count <= measure.limit, "\n".join(map(str, listed))
+
+
+def test_a_circle_and_a_private_word_are_found(tmp_path, monkeypatch):
+    package = tmp_path / "audiogen_cli"
+    package.mkdir()
+    (package / "__init__.py").write_text('"""A map."""')
+    (package / "a.py").write_text('"""Import b."""\nfrom audiogen_cli.b import heard_by\n')
+    (package / "b.py").write_text('"""Import a."""\nfrom audiogen_cli import a\n\n\ndef heard_by(): ...\n')
+    found = house_counts.modules(package)
+    monkeypatch.setattr(house_counts, "modules", lambda: found)
+    monkeypatch.setattr(house_counts, "PACKAGE", package)
+    assert house_counts.import_circles() == [("audiogen_cli.a", "audiogen_cli.b")]
+    assert house_counts.private_words() == ["b.py: heard: heard_by"]

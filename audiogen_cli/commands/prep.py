@@ -47,6 +47,14 @@ def prep(
     keep_speech: Annotated[
         bool, typer.Option("--keep-speech", help="Keep training clips whose text mentions speech.")
     ] = False,
+    license_: Annotated[
+        str,
+        typer.Option("--license", metavar="A,B", help="Keep only clips under these, such as cc0,cc-by. [default: all]"),
+    ] = "",
+    val: Annotated[
+        float,
+        typer.Option(metavar="SHARE", min=0, max=0.9, help="Share of --folder's files to validate on. [default: none]"),
+    ] = 0.0,
     convert: Annotated[
         Copies | None,
         typer.Option(metavar="flac", help="Write 16 kHz mono FLAC to <out>/<key>.audio; manifests point there."),
@@ -62,33 +70,43 @@ def prep(
 ) -> None:
     """Example: audiogen prep --datasets audiocaps,bbc
 
-    Reads datasets as they were published and writes manifests: what each clip is called, where it is, what it says.
+    Reads datasets as they were published and writes manifests: name, file, texts and license of each clip.
     Run it again after a change or a stop: it opens only what is new.
 
     \b
-    audiogen prep --folder my-sounds --captions my-sounds.csv --name mine
+    audiogen prep --folder my-sounds --captions my-sounds.csv --name mine --val 0.1
+    audiogen prep --datasets clotho,fsd50k --license cc0,cc-by
     audiogen prep --datasets sonniss --convert flac
     """
     import json
 
     from audiogen_cli.commands.terminal.progress import progress_bar
+    from audiogen_cli.data.datasets.dataset_folder import DatasetNotFound
     from audiogen_cli.data.preparation.prep import prepare
     from audiogen_cli.errors import AudiogenError
 
     keys = split_names(datasets)
-    with progress_bar("preparing") as progress:
-        reports = prepare(
-            *(keys, raw, out, folder, name, captions, keep_speech),
-            copies=convert is not None,
-            workers=workers,
-            engine=engine.value,
-            progress=progress,
-        )
+    try:
+        with progress_bar("preparing") as progress:
+            reports = prepare(
+                *(keys, raw, out, folder, name, captions, keep_speech),
+                licenses=split_names(license_),
+                val_share=val,
+                copies=convert is not None,
+                workers=workers,
+                engine=engine.value,
+                progress=progress,
+            )
+    except DatasetNotFound as error:
+        if "\n" not in str(error):
+            raise
+        typer.echo(f"error: {error}\nthen run again: audiogen prep --datasets {datasets}", err=True)
+        raise typer.Exit(error.exit_code) from None
     for report in reports:
         for warning in report.warnings:
             typer.echo(f"warning: {warning}", err=True)
         if report.terms:
-            typer.echo(f"licence of {report.dataset}: {report.terms}", err=True)
+            typer.echo(f"license of {report.dataset}: {report.terms}", err=True)
         if json_:
             typer.echo(json.dumps({**vars(report), "manifest": str(report.manifest)}))
         elif not report.failure:
@@ -96,7 +114,14 @@ def prep(
     _print_table(reports)
     if failures := [report.failure for report in reports if report.failure]:
         raise AudiogenError("; ".join(failures))
-    typer.echo(f"next: audiogen tokenize --manifests {out}, or audiogen train-codec --manifests {out}", err=True)
+    for report in reports:
+        counts = (f"{split} {n} clip{'s' * (n != 1)}" for split, n in report.clips.items() if n)
+        typer.echo(f"splits of {report.dataset}: {', '.join(counts)}", err=True)
+    if not any(report.clips["val"] for report in reports):
+        hint = "; --val 0.1 moves a tenth of the files there" if folder else ""
+        typer.echo(f"note: no clip is in val, so training cannot be validated{hint}", err=True)
+    typer.echo(f"next: audiogen train-codec --manifests {out} --out runs/codec", err=True)
+    typer.echo(f"then: audiogen tokenize --manifests {out} --codec runs/codec (or --codec embedded)", err=True)
 
 
 def _print_table(reports: list[PrepReport]) -> None:

@@ -1,7 +1,7 @@
 """From published captions and tags to the text that the model reads (paper sec. 4.1).
 
-Captions lose stop words and numbers, what is left is lemmatised with WordNet: `a dog is barking at the park` →
-`dog bark park`. Tags are joined to a pseudo sentence: `dog`, `bark`, `park` → `dog bark park`. Prompts go the same way.
+Captions and prompts lose stop words and numbers; the rest is lemmatized with WordNet: `a dog is barking at the park` →
+`dog bark park`. Tags are joined to a pseudo sentence: `dog`, `bark`, `park` → `dog bark park`.
 """
 
 from __future__ import annotations
@@ -57,12 +57,14 @@ def process_caption(text: str) -> str:
 
 
 def process_tags(tags: Iterable[str]) -> str:
-    """Join a clip's tags to a pseudo sentence: `Male_speech`, `Dog, bark` → `male speech dog bark`.
+    """Join a clip's tags to a pseudo sentence: `Male_speech`, `Dog, barking` → `male speech dog bark`.
 
-    As in the paper tags are neither lemmatised nor filtered; `_` and commas inside a tag separate words, too.
-    # ours: lower case, as the captions are, so that one text encoder sees one spelling.
+    As in the paper, stop words and numbers stay; `_`, commas and other marks inside a tag separate words.
+    # ours: lower case and lemmatized as captions are, where the paper lemmatizes captions only: a prompt loses its
+    endings, too, so the model must read `bird chirp` for the tag `birds chirping` as for the prompt.
     """
-    return " ".join(" ".join(tag.replace("_", " ").replace(",", " ") for tag in tags).casefold().split())
+    words = _words(" ".join(tags))
+    return " ".join(lemmatize(word, following) for word, following in zip(words, [*words, ""][1:], strict=True))
 
 
 def split_caption(text: str, most: int) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,3 +31,8 @@ def map_parquet(files: Sequence[Path], folder: Path, batch_rows: int) -> dataset
         cache_dir=str(cache),
         batch_size=batch_rows,  # the size that it would choose for an empty shard is 0, which it then refuses
     )
+
+
+def forget_mapped(folder: Path) -> None:
+    """Delete the Arrow files of `folder`, whose Parquet files are about to be replaced."""
+    shutil.rmtree(folder / CACHE / "parquet", ignore_errors=True)

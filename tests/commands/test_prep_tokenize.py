@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,44 @@ def test_bad_calls_end_with_one_line_and_2(audiogen, tmp_path: Path, arguments: 
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1 and fragment in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_all_datasets_that_are_missing_are_listed_with_what_to_type(audiogen, tmp_path: Path) -> None:
+    build_raw(tmp_path / "data/raw", "esc50")
+    result = audiogen("prep", "--datasets", "audiocaps,esc50,bbc")
+    assert (result.returncode, result.stdout) == (2, "")
+    first, audiocaps, bbc, last = result.stderr.splitlines()
+    assert first == "error: 2 of 3 datasets are not there"
+    assert (
+        audiocaps.startswith("audiocaps: ")
+        and "git clone https://github.com/cdjkim/audiocaps data/raw/audio" in audiocaps
+    )
+    assert bbc.startswith("bbc: ") and "to get it: wget -P data/raw/bbc" in bbc
+    assert last == "then run again: audiogen prep --datasets audiocaps,esc50,bbc"
+    assert not (tmp_path / "data/manifests").exists()
+
+
+def test_lists_without_one_recording_are_a_missing_dataset(audiogen, tmp_path: Path) -> None:
+    build_raw(tmp_path / "data/raw", "audiocaps")
+    shutil.rmtree(tmp_path / "data/raw/audiocaps/waveforms")
+    result = audiogen("prep", "--datasets", "audiocaps")
+    assert result.returncode == 2 and "clips are listed, and none of them is there" in result.stderr
+    assert "Downloader" in result.stderr
+
+
+def test_the_splits_of_a_folder_and_what_follows_are_said(audiogen, tmp_path: Path) -> None:
+    for number in range(4):
+        write_audio(tmp_path / "sounds" / f"{'abcd'[number]} dog.wav", np.full(800, 0.1))
+    without = audiogen("prep", "--folder", "sounds", "--workers", "1")
+    assert "note: no clip is in val" in without.stderr and "--val 0.1" in without.stderr
+    result = audiogen("prep", "--folder", "sounds", "--val", "0.25", "--workers", "1")
+    assert result.returncode == 0 and "note:" not in result.stderr
+    assert "splits of sounds: train 3 clips, val 1 clip" in result.stderr
+    steps = [line for line in result.stderr.splitlines() if line.startswith(("next: ", "then: "))]
+    assert "audiogen train-codec --manifests data/manifests --out runs/codec" in steps[0]
+    assert "audiogen tokenize --manifests data/manifests --codec runs/codec" in steps[1]
+    refused = audiogen("prep", "--folder", "sounds", "--val", "1.5")
+    assert refused.returncode == 2 and "--val" in refused.stderr
 
 
 def test_sonniss_terms_are_printed_and_a_dataset_without_clips_fails_at_the_end(audiogen, tmp_path: Path) -> None:

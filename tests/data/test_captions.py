@@ -143,9 +143,11 @@ def test_any_text_with_a_letter_or_digit_gives_words(text: str) -> None:
     assert bool(processed) == bool(re.search(r"[^\W_]", unicodedata.normalize("NFKC", text).casefold()))
 
 
-def test_tags_are_joined_and_nothing_else() -> None:
+def test_tags_are_joined_and_lemmatized_as_captions_are() -> None:
     assert process_tags(["dog", "bark", "park"]) == "dog bark park"
-    assert process_tags(["Male speech, man speaking", "Chirping_birds"]) == "male speech man speaking chirping birds"
+    assert process_tags(["Male speech, man speaking", "Chirping_birds"]) == "male speech man speak chirp bird"
+    assert process_tags(["bird chirping"]) == process_tags(["bird chirp"]) == process_caption("Birds chirping")
+    assert process_tags(["can opening", "9mm (pistol)"]) == "can open 9mm pistol"  # nothing is left out
     assert process_tags([]) == ""
 
 

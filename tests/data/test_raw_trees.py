@@ -62,7 +62,7 @@ def test_clips_lie_where_the_manifest_says(out: Path) -> None:
     "key, name, texts",
     [
         ("audioset", "--aaILOrkII_200", ("gunshot gunfire",)),
-        ("audioset", "--4gqARaEJE_0", ("domestic animals pets dog",)),
+        ("audioset", "--4gqARaEJE_0", ("domestic animal pet dog",)),
         ("bbc", "07036067", ("french café atmosphere busy popular cafe",)),
         ("bbc", "07076044", ("mm projector run",)),
         ("audiocaps", "-5weqk40jaI_17", ("strong wind microphone simultaneously heavy rain",)),
@@ -71,14 +71,14 @@ def test_clips_lie_where_the_manifest_says(out: Path) -> None:
             "7fmOlUlwoNg_20",
             ("constant rattle noise", "drill", "loud buzz", "speech drill", "engine"),
         ),
-        ("vggsound", "--Lj4Y_96f0_000120", ("bee wasp etc. buzzing",)),
+        ("vggsound", "--Lj4Y_96f0_000120", ("bee wasp etc buzz",)),
         ("fsd50k", "64760", ("electric guitar guitar music", "electric guitar")),
         ("fsd50k", "231935", ("bird vocalization bird call bird song bird",)),
         ("fsd50k", "345111", ("motor vehicle road vehicle",)),
         ("freetousesounds", EXPECTED["freetousesounds"][0]["train"][0], None),
         ("freetousesounds", EXPECTED["freetousesounds"][0]["train"][1], ("musical instrument kalimba", "kalimba")),
-        ("wesoundeffects", "We Sound Effects Bundle 2020/Doors/Wood_Slam_01.wav", ("doors wood slam",)),
-        ("esc50", "4-100038-A-14", ("chirping birds",)),
+        ("wesoundeffects", "We Sound Effects Bundle 2020/Doors/Wood_Slam_01.wav", ("door wood slam",)),
+        ("esc50", "4-100038-A-14", ("chirp bird",)),
     ],
 )
 def test_texts(out: Path, key: str, name: str, texts: tuple[str, ...] | None) -> None:
@@ -88,16 +88,16 @@ def test_texts(out: Path, key: str, name: str, texts: tuple[str, ...] | None) ->
 
 def test_texts_of_libraries_come_from_folders_and_names(out: Path) -> None:
     assert [clip.texts for clip in clips_of(out, "sonniss").values()] == [
-        ("european ambiances birds outside wide",),
+        ("european ambiance bird outside wide",),
         ("ocean and stream coast coast mono",),
-        ("prepared piano piano string low calm pedal impact",),
-        ("vehicles door doors opel zafira open close drivers door",),
+        ("prepare piano piano string low calm pedal impact",),
+        ("vehicle door door opel zafira open close driver door",),
     ]
     assert [clip.texts for clip in clips_of(out, "paramount").values()] == [
         ("absorb",),
-        ("deep space boomers",),
-        ("humans laughwoman",),
-        ("vehicles urban traffic ambience",),
+        ("deep space boomer",),
+        ("human laughwoman",),
+        ("vehicle urban traffic ambience",),
         ("weather ice crack",),
         ("weather thunder crack roll",),
     ]

@@ -39,6 +39,10 @@ class AudioCaps:
     captions_guessed = False
     license = "captions: academic use only; audio: its YouTube uploaders'"
     terms = "its captions are for academic purposes only; the audio stays its YouTube uploaders'."
+    download = (
+        "git clone https://github.com/cdjkim/audiocaps FOLDER && pip install audiocaps-download && python -c"
+        " \"from audiocaps_download import Downloader; Downloader('FOLDER', 8).download('wav')\""
+    )
 
     def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
         """One item per clip, its captions in the order of the rows, which need not be adjacent."""

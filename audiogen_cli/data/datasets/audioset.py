@@ -22,6 +22,12 @@ class AudioSet:
     captions_guessed = False
     license = "audio: its YouTube uploaders'; labels CC BY 4.0"
     terms = "the lists are CC BY 4.0 (ontology CC BY-SA 4.0); the audio stays its YouTube uploaders'."
+    download = (
+        "wget -P FOLDER http://storage.googleapis.com/us_audioset/youtube_corpus/v1/csv/"
+        "{balanced_train_segments,unbalanced_train_segments,eval_segments,class_labels_indices}.csv"
+        ' && pip install audioset-download && python -c "from audioset_download import Downloader; [Downloader('
+        "'FOLDER', None, 8, part, False).download('wav') for part in ('balanced_train', 'unbalanced_train', 'eval')]\""
+    )
 
     def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
         """One item per segment. Raises InputError if there is no list, or no names for its labels."""

@@ -26,6 +26,9 @@ class Clotho:
     terms = (
         "captions: Tampere University's, non-commercial, with attribution; audio: CC0, BY, BY-NC or Sampling+ by clip."
     )
+    download = (
+        "pip install zenodo-get && zenodo_get 4783391 -o FOLDER && cd FOLDER && for part in *.7z; do 7z x $part; done"
+    )
 
     def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
         """One item per row of the captions. Raises InputError if there are none."""

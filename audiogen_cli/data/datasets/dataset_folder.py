@@ -86,11 +86,19 @@ class Source(Protocol):
     def terms(self) -> str:
         """What the licence means for whoever trains on it, in one sentence; printed once."""
 
+    @property
+    def download(self) -> str:
+        """The shell commands that bring it to FOLDER, or where to buy it; empty for a user's own sounds."""
+
     def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
         """Every published clip in a fixed order, or the reason why it cannot become one.
 
-        Raises InputError, saying what was expected where, if the tree bears no signature of the dataset.
+        Raises DatasetNotFound, saying what was expected where, if the tree bears no signature of the dataset.
         """
+
+
+class DatasetNotFound(InputError):
+    """A folder does not hold a dataset. The message says what was expected, and how to get it."""
 
 
 def scan_folder(folder: Path) -> DatasetFolder:
@@ -133,11 +141,11 @@ def is_audio_name(name: str) -> bool:
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES  # noqa: PTH122 (2M names)
 
 
-def not_found(tree: DatasetFolder, what: str) -> InputError:
+def not_found(tree: DatasetFolder, what: str) -> DatasetNotFound:
     """The error for a folder that does not hold a dataset. what: the files looked for, and where to get them."""
     packed = f" ({tree.archives[0]} is there: unpack it)" if tree.archives else ""
     absent = "" if tree.root.is_dir() else "no such folder; "
-    return InputError(f"{tree.root}: {absent}expected {what}{packed}")
+    return DatasetNotFound(f"{tree.root}: {absent}expected {what}{packed}")
 
 
 def stem(path: str) -> str:

@@ -5,6 +5,7 @@ Folds 1 to 3 train, 4 validates, 5 tests; clips cut from one recording share a f
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from audiogen_cli.data.datasets.dataset_folder import AudioIndex, DatasetFolder, SourceItem, not_found, stem
@@ -13,16 +14,21 @@ from audiogen_cli.data.tables import stream_rows
 from audiogen_cli.errors import InputError
 
 SPLIT_OF_FOLD: dict[str, Split] = {"1": "train", "2": "train", "3": "train", "4": "val", "5": "test"}
-LICENSE_ESC10 = "CC BY 3.0"  # the ESC-10 subset
+LICENSE_ESC10 = "CC BY 3.0"  # the ESC-10 subset, where nothing is said of its clips
+_LICENSE_LINE = re.compile(r"- \[([\w-]+)\.\w+\]:.*\[([^\[\]]+)\]\s*")
 
 
 class Esc50:
-    """`meta/esc50.csv` and `audio/`, at any depth. A file may have another suffix than its row says (FLAC copies)."""
+    """`meta/esc50.csv` and `audio/`, at any depth. A file may have another suffix than its row says (FLAC copies).
+
+    Each clip has the license that a `licences.csv` (`clip,…,licence`) or else the publisher's LICENSE file gives it.
+    """
 
     key = "esc50"
     captions_guessed = False
     license = "CC BY-NC 3.0"
     terms = "CC BY-NC 3.0 (ESC-10's clips: CC BY): no commercial use; name the recordists, listed in its LICENSE."
+    download = "git clone https://github.com/karolpiczak/ESC-50 FOLDER"
 
     def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
         """One item per row of the CSV. Raises InputError if there is none, or it names a fold beyond 1 to 5."""
@@ -32,6 +38,7 @@ class Esc50:
         path = tree.root / found[0]
         base = found[0].removesuffix("esc50.csv").removesuffix("meta/")
         index = AudioIndex(self.key, tree.audio)
+        licenses = _licenses(tree)
         for number, row in enumerate(stream_rows(path, ("filename", "fold", "category")), start=1):
             if row["fold"] not in SPLIT_OF_FOLD:
                 raise InputError(f"{path}, row {number}: fold '{row['fold']}' is none of 1 to 5")
@@ -42,8 +49,23 @@ class Esc50:
                 split=SPLIT_OF_FOLD[row["fold"]],
                 path=audio or f"{base}audio/{row['filename']}",
                 tags=(row["category"].replace("_", " "),),
-                # True in the published file, TRUE in copies saved by Excel
-                license=LICENSE_ESC10 if row.get("esc10", "").casefold() == "true" else self.license,
+                license=licenses.get(name) or licenses.get(name.rpartition("-")[0]) or self._license(row),
                 missing=audio is None,
             )
         yield from index.unmatched()
+
+    def _license(self, row: dict[str, str]) -> str:
+        # True in the published file, TRUE in copies saved by Excel
+        return LICENSE_ESC10 if row.get("esc10", "").casefold() == "true" else self.license
+
+
+def _licenses(tree: DatasetFolder) -> dict[str, str]:
+    """Map clips to licenses: by name from `licences.csv`, or by name without class from the LICENSE file."""
+    if found := tree.find_named("licences.csv", "licenses.csv"):
+        column = "licence" if found[0].casefold().endswith("licences.csv") else "license"
+        rows = stream_rows(tree.root / found[0], ("clip", column))
+        return {row["clip"].removesuffix(".wav"): row[column] for row in rows}
+    for path in tree.find_named("license", "license.txt", "license.md"):
+        lines = (tree.root / path).read_text("utf-8", "replace").splitlines()
+        return {match.group(1): match.group(2) for line in lines if (match := _LICENSE_LINE.fullmatch(line))}
+    return {}

@@ -26,6 +26,7 @@ class Folder:
     captions_guessed: bool = True
     license: str = ""
     terms: str = ""
+    download: str = ""
 
     def items(self, tree: DatasetFolder) -> Iterator[SourceItem]:
         """One item per audio file, by path; its name is the path. Raises InputError if there is none."""

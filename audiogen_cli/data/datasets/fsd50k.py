@@ -27,6 +27,11 @@ class Fsd50k:
     captions_guessed = False
     license = "CC BY 4.0"
     terms = "CC BY 4.0 as a dataset; its clips are CC0, BY, BY-NC or Sampling+, each clip's licence is in the manifest."
+    download = (
+        "pip install zenodo-get && zenodo_get 4060432 -o FOLDER && cd FOLDER && for part in dev eval; do"
+        " zip -s 0 FSD50K.${part}_audio.zip --out $part.zip && unzip $part.zip; done;"
+        " unzip FSD50K.ground_truth.zip && unzip FSD50K.metadata.zip"
+    )
 
     def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
         """One item per row. Raises InputError if neither list is there."""

@@ -20,6 +20,11 @@ class VggSound:
     captions_guessed = False
     license = "audio: its YouTube uploaders'; labels CC BY 4.0"
     terms = "the list is CC BY 4.0; the audio stays its YouTube uploaders'."
+    download = (
+        "wget -P FOLDER https://www.robots.ox.ac.uk/~vgg/data/vggsound/vggsound.csv && pip install huggingface_hub"
+        " && hf download Loie/VGGSound --repo-type dataset --local-dir FOLDER && cd FOLDER"
+        " && for part in *.tar.gz; do tar xzf $part; done"
+    )
 
     def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
         """One item per row. Raises InputError if there is no list."""

@@ -10,6 +10,7 @@ from audiogen_cli.data.captions import mentions_speech, process_caption, process
 from audiogen_cli.data.datasets.dataset_folder import SourceItem
 from audiogen_cli.data.manifest import Clip, Dropped
 from audiogen_cli.data.preparation.file_index import IndexedFile, index_file
+from audiogen_cli.data.preparation.licenses import license_key
 from audiogen_cli.errors import InputError
 
 
@@ -17,13 +18,14 @@ from audiogen_cli.errors import InputError
 class ClipRules:
     """What examining a dataset depends on.
 
-    root: of the items' paths. license: of items without their own. copies: where FLAC copies with 16 kHz go, each under
-    its file's path and `.flac`; None: clips are the files themselves.
+    root: of the items' paths. license: of items without their own. licenses: keep items under these only; none: all.
+    copies: where FLAC copies with 16 kHz go, each under its file's path and `.flac`; None: clips are the files.
     """
 
     dataset: str
     root: Path
     license: str = ""
+    licenses: frozenset[str] = frozenset()
     keep_speech: bool = False
     copies: Path | None = None
 
@@ -51,6 +53,8 @@ def _build_clip(
 
     if item.missing:
         return dropped("missing", "the metadata names it, the folder does not hold it")
+    if rules.licenses and license_key(item.license or rules.license) not in rules.licenses:
+        return dropped("license", item.license or rules.license or "nobody has said under which")
     if not item.embedded and (refusal := _refuse_text(item, rules)):
         return dropped(*refusal)  # before the file is opened
     copy = rules.copies / f"{item.path}.flac" if rules.copies else None

@@ -24,7 +24,7 @@ class CaptionFile:
     """A captions file, read and checked. by_file or by_tag is empty, as the header says.
 
     by_file: path as written → captions. splits: path as written → split. by_tag: tag, case-folded → captions.
-    used: the keys that `attach` has found a clip for.
+    used: the keys that `attach` has found a clip for. splits_of_paths: path of a clip that `attach` found → its split.
     """
 
     path: Path
@@ -32,6 +32,7 @@ class CaptionFile:
     splits: dict[str, Split] = field(default_factory=dict)
     by_tag: Lookup = field(default_factory=lambda: defaultdict(list))
     used: set[str] = field(default_factory=set)
+    splits_of_paths: dict[str, Split] = field(default_factory=dict)
 
     @property
     def unused(self) -> list[str]:
@@ -47,7 +48,7 @@ class CaptionFile:
         items = list(items)
         paths = _Paths(item.path for item in items if isinstance(item, SourceItem))
         captions: Lookup = defaultdict(list)
-        splits: dict[str, Split] = {}
+        splits = self.splits_of_paths
         for key in self.by_file:
             if path := paths.find(key):
                 self.used.add(key)

@@ -6,33 +6,39 @@ in chunks and are never all in memory: AudioSet has two million.
 
 from __future__ import annotations
 
-import pickle
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any
 
-from audiogen_cli.data.datasets.dataset_folder import DatasetFolder, Source, SourceItem, scan_folder
+from audiogen_cli.data.datasets.dataset_folder import DatasetNotFound, Source, SourceItem
 from audiogen_cli.data.datasets.folder import Folder
-from audiogen_cli.data.datasets.leakage import held_out_videos, hold_out
 from audiogen_cli.data.datasets.registry import SOURCES, find_source
-from audiogen_cli.data.manifest import SPLITS, Clip, Dropped, ManifestWriter, dropped_file, new_dropped, new_manifest
+from audiogen_cli.data.manifest import (
+    SPLITS,
+    Clip,
+    Dropped,
+    ManifestWriter,
+    dropped_file,
+    new_dropped,
+    new_manifest,
+    stream_manifest,
+)
+from audiogen_cli.data.mapped_parquet import CACHE, forget_mapped
 from audiogen_cli.data.preparation.build_clip import ClipRules, build_clips
 from audiogen_cli.data.preparation.caption_file import CaptionFile, read_caption_file
 from audiogen_cli.data.preparation.file_index import FileIndex
+from audiogen_cli.data.preparation.item_list import CHUNK, ItemList, chunks, list_items
+from audiogen_cli.data.preparation.licenses import read_licenses
 from audiogen_cli.data.preparation.worker_pool import Engine, Workers, start_workers
 from audiogen_cli.errors import InputError
+from audiogen_cli.files import remove_leftovers
 
-CHUNK = 64  # items per task: enough to hide what passing them to a process costs, few enough for a moving bar
-CHUNK_COPIES = 4  # where each item is decoded, resampled and written
-CACHE = ".cache"
+CHUNK_COPIES = 4  # items per task where each is decoded, resampled and written
 MISSING_SHOWN = 3
 
 Progress = Callable[[int, int | None], None]  # (items done, items in all or None while they are being listed)
-T = TypeVar("T")
 
 
 @dataclass
@@ -54,17 +60,6 @@ class PrepReport:
     failure: str = ""
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One dataset to prepare. root: of its items' paths; options: what its manifest depends on; items: on disk."""
-
-    source: Source
-    root: Path
-    options: dict[str, Any]
-    items: _Spool
-    warnings: list[str]
-
-
 def prepare(
     datasets: Sequence[str],
     raw: Path,
@@ -73,6 +68,8 @@ def prepare(
     name: str | None = None,
     captions: Path | None = None,
     keep_speech: bool = False,
+    licenses: Collection[str] = (),
+    val_share: float = 0.0,
     copies: bool = False,
     workers: int | None = None,
     engine: Engine = "processes",
@@ -80,115 +77,115 @@ def prepare(
 ) -> list[PrepReport]:
     """Write one manifest per dataset (each read from `<raw>/<key>`) and one for `folder`, called `name`.
 
-    captions: a captions file (`data/caption_file.py`) for whichever of them it names.
+    captions: a captions file (`caption_file.py`) for whichever of them it names.
     keep_speech: keep training clips whose captions or tags mention speech, which the paper drops.
+    licenses: keep clips under these only (`licenses.py`); none: all. val_share: share of the folder's files for `val`.
     copies: write each clip's file as mono FLAC at 16 kHz to `<out>/<key>.audio/` and point the manifest there.
     workers: processes on this machine (all cores), or tasks at a time on a Ray cluster.
-    What was learnt of files is kept in `<out>/.cache`: the next run opens only new and changed ones.
-    Raises InputError before any work for an unknown key, an absent folder or a bad captions file.
+    `<out>/.cache` remembers facts about files: the next run opens only new and changed ones.
+    Raises InputError before any work for an unknown key or license, absent datasets (all of them in one message), or
+    a bad captions file.
     """
-    sources: list[tuple[Source, Path]] = [(find_source(key), raw / key) for key in datasets]
-    if folder is not None:
-        sources.append((Folder(_valid_name(name or folder.resolve().name)), folder))
-    if not sources:
-        raise InputError(f"nothing to prepare: give --datasets (of {', '.join(SOURCES)}) or --folder")
-    caption_file = read_caption_file(captions) if captions else None
-    options = {
+    sources = [(find_source(key), raw / key) for key in datasets]
+    options: dict[str, Any] = {
         "keep_speech": keep_speech,
         "captions": str(captions.resolve()) if captions else None,
         "convert": "flac" if copies else None,
     }
+    if licenses:
+        options["licenses"] = sorted(read_licenses(licenses))
+    warnings = []
+    if folder is not None:
+        source = Folder(_valid_name(name or folder.resolve().name))
+        warnings = _check_replaced(out / f"{source.key}.parquet", folder.resolve())
+        sources.append((source, folder))
+    if not sources:
+        raise InputError(f"nothing to prepare: give --datasets (of {', '.join(SOURCES)}) or --folder")
+    if val_share and folder is None:
+        raise InputError("--val goes with --folder: published datasets have splits of their own")
+    caption_file = read_caption_file(captions) if captions else None
     progress(0, None)
     with ExitStack() as stack:
-        jobs = []
-        for source, where in sources:
-            job = _list_items(source, where, raw, caption_file, options)
-            stack.enter_context(closing(job.items.file))
-            jobs.append(job)
+        lists = _list_all(sources, raw, caption_file, val_share, stack)
         if caption_file and not caption_file.used:
             keys = ", ".join(caption_file.unused[:MISSING_SHOWN])
             raise InputError(f"{captions}: names no clip of {', '.join(s.key for s, _ in sources)} ({keys}, ...)")
-        total = sum(job.items.count for job in jobs)
+        forget_mapped(out)
+        total = sum(each.items.count for each in lists)
         pool = stack.enter_context(start_workers(engine, 1 if total <= CHUNK else workers))
         reports: list[PrepReport] = []
         done = 0
-        for job in jobs:
-            report = _report(job, out)
+        for each in lists:
+            key = each.source.key
+            own = {"folder": str(each.root), "val": val_share} if not each.source.download else {}
+            report = PrepReport(key, out / f"{key}.parquet", each.source.terms, warnings=[*each.warnings])
             reports.append(report)
-            for count in _prepare(job, out / CACHE, pool, report):
+            for count in _prepare(each, {**options, **own, "not_held_out": each.not_held_out}, pool, report):
                 progress(done + count, total)
             done += report.items
+    reports[-1].warnings += warnings
     if caption_file and caption_file.unused:
         reports[-1].warnings.append(_unused(caption_file))
     return reports
 
 
-def _list_items(source: Source, folder: Path, raw: Path, captions: CaptionFile | None, options: dict[str, Any]) -> _Job:
-    """List a dataset's items to disk. Raises InputError if its folder does not hold it."""
-    if not folder.is_dir() and source.key in SOURCES:
-        # an empty tree makes the source say what it looks for
-        next(source.items(DatasetFolder(folder, [], [], [])))
-    tree = scan_folder(folder)
-    videos, leaks = held_out_videos(source.key, tree, raw)
-    warnings = list(leaks.values())
-    items: Iterable[SourceItem | Dropped] = hold_out(source.key, source.items(tree), videos)
-    if captions:
-        items = captions.attach(items, replacing=source.captions_guessed)
-    spool = _Spool(_with_unnameable(source.key, items, tree))
-    if spool.missing and tree.archives:
-        warnings.append(f"{source.key}: {spool.missing} clips are missing; is {tree.archives[0]} unpacked?")
-    return _Job(source, tree.root, {**options, "not_held_out": list(leaks)}, spool, warnings)
+def _list_all(
+    sources: Sequence[tuple[Source, Path]], raw: Path, captions: CaptionFile | None, val_share: float, stack: ExitStack
+) -> list[ItemList]:
+    """List the items of all datasets. Raises DatasetNotFound that names every dataset that is not there."""
+    lists, missing = [], []
+    for source, folder in sources:
+        try:
+            found = list_items(source, folder, raw, captions, 0.0 if source.download else val_share)
+        except DatasetNotFound as error:
+            missing.append(f"{source.key}: {error}")
+            continue
+        stack.enter_context(closing(found.items.file))
+        lists.append(found)
+    if len(missing) == 1:
+        raise DatasetNotFound(missing[0])
+    if missing:
+        raise DatasetNotFound(f"{len(missing)} of {len(sources)} datasets are not there\n" + "\n".join(missing))
+    return lists
 
 
-def _with_unnameable(
-    dataset: str, items: Iterable[SourceItem | Dropped], tree: DatasetFolder
-) -> Iterator[SourceItem | Dropped]:
-    yield from items
-    for path in tree.non_utf8:
-        yield Dropped(f"{dataset}/{path}", "", path, "bad name", "its name is not UTF-8: rename it")
+def _check_replaced(manifest: Path, folder: Path) -> list[str]:
+    """Raise InputError if a manifest is that of another folder that still exists; warn if that one is gone."""
+    try:
+        metadata, *_ = stream_manifest(manifest)
+    except InputError:  # none, or a damaged one
+        return []
+    before = metadata["options"].get("folder") or metadata["root"]
+    if before == str(folder) or (metadata["options"]["convert"] and "folder" not in metadata["options"]):
+        return []
+    if Path(before).is_dir():
+        raise InputError(f"{manifest} is the manifest of {before}: choose another --name, or delete it")
+    return [f"{manifest}: replaces the manifest of {before}, which is gone"]
 
 
-class _Spool:
-    """Items on disk, in order. count: of all; missing: of those without a file."""
-
-    def __init__(self, items: Iterable[SourceItem | Dropped]) -> None:
-        self.file: IO[bytes] = tempfile.TemporaryFile(prefix="audiogen-")  # noqa: SIM115 - closed by its user
-        self.count = self.missing = 0
-        for chunk in _chunks(items, CHUNK):
-            pickle.dump(chunk, self.file, pickle.HIGHEST_PROTOCOL)
-            self.count += len(chunk)
-            self.missing += sum(isinstance(item, SourceItem) and item.missing for item in chunk)
-
-    def __iter__(self) -> Iterator[SourceItem | Dropped]:
-        self.file.seek(0)
-        read = 0
-        while read < self.count:
-            chunk = pickle.load(self.file)
-            read += len(chunk)
-            yield from chunk
-
-
-def _report(job: _Job, out: Path) -> PrepReport:
-    key = job.source.key
-    return PrepReport(key, out / f"{key}.parquet", job.source.terms, warnings=list(job.warnings))
-
-
-def _prepare(job: _Job, cache: Path, pool: Workers, report: PrepReport) -> Iterator[int]:
-    """Write a dataset's manifest and its list of dropped items, filling in `report`; yields the items done so far."""
-    key, path = job.source.key, report.manifest
-    copies = path.with_suffix(".audio").resolve() if job.options["convert"] else None
-    rules = ClipRules(key, job.root, job.source.license, job.options["keep_speech"], copies)
-    leftovers = [*path.parent.glob(f".{key}.*.tmp"), *(copies.rglob(".*.tmp") if copies else ())]
-    for unfinished in leftovers:  # of a run that was killed
-        unfinished.unlink(missing_ok=True)
-    metadata = {"dataset": key, "root": copies or job.root, "options": job.options}
+def _prepare(listed: ItemList, options: dict[str, Any], pool: Workers, report: PrepReport) -> Iterator[int]:
+    """Write a dataset's manifest and its list of dropped items, filling in `report`; yield the items done so far."""
+    key, path = listed.source.key, report.manifest
+    copies = path.with_suffix(".audio").resolve() if options["convert"] else None
+    rules = ClipRules(
+        dataset=key,
+        root=listed.root,
+        license=listed.source.license,
+        licenses=frozenset(options.get("licenses", ())),
+        keep_speech=options["keep_speech"],
+        copies=copies,
+    )
+    remove_leftovers(path.parent.glob(".*.tmp"))
+    if copies:
+        remove_leftovers(copies.rglob(".*.tmp"))
+    metadata = {"dataset": key, "root": copies or listed.root, "options": options}
     with (
-        closing(FileIndex(cache, key, job.root, copies is not None)) as facts,
+        closing(FileIndex(path.parent / CACHE, key, listed.root, copies is not None)) as facts,
         new_dropped(dropped_file(path)) as drop,
         new_manifest(path, metadata) as manifest,
     ):
-        chunks = _chunks(job.items, CHUNK_COPIES if copies else CHUNK)
-        tasks = ((chunk, rules, facts.get(_paths(chunk))) for chunk in chunks)
+        size = CHUNK_COPIES if copies else CHUNK
+        tasks = ((chunk, rules, facts.get(_paths(chunk))) for chunk in chunks(listed.items, size))
         for results, learnt in pool.map(build_clips, tasks):
             facts.put(learnt)
             report.probed += len(learnt)
@@ -219,12 +216,6 @@ def _enter(
 
 def _paths(chunk: Sequence[SourceItem | Dropped]) -> list[str]:
     return [item.path for item in chunk if isinstance(item, SourceItem) and not item.missing]
-
-
-def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    waiting = iter(items)
-    while chunk := list(islice(waiting, size)):
-        yield chunk
 
 
 def _valid_name(name: str) -> str:

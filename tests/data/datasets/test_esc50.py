@@ -57,6 +57,20 @@ def test_copies_in_another_format_and_through_excel(tmp_path: Path, suffix: str)
     assert [item.license for item in items[:2]] == ["CC BY 3.0", "CC BY-NC 3.0"]
 
 
+def test_the_license_of_each_clip_comes_from_the_list_or_the_license_file(tmp_path: Path) -> None:
+    root = published(tmp_path / "x", ROWS)
+    (root / "LICENSE").write_text(
+        "The ESC-10 subset is [CC BY].\n\n101 - Dog:\n"
+        "- [1-100032-A.ogg]: clip derived from a [b].wav (http://www.freesound.org/people/n/) by n [CC0]\n"
+        "- [5-9032-A.ogg]:  clip derived from Dog bark2.wav (http://x/) by MisterTood [CC-Sampling+]\n"
+    )
+    assert [item.license for item in items_of(root)] == ["CC0", "CC BY-NC 3.0", "CC-Sampling+"]
+    (root / "meta" / "licences.csv").write_text(
+        "clip,freesound_id,author,licence\n1-100032-A-0,100032,a,CC-BY\n4-100038-A-14,1,b,CC0\n"
+    )
+    assert [item.license for item in items_of(root)] == ["CC-BY", "CC0", "CC BY 3.0"]
+
+
 def test_a_fold_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     root = published(tmp_path / "x", [ROWS[0], "6-1-A-0.wav,6,0,dog,True,1,A"])
     with pytest.raises(InputError, match="row 2: fold '6'"):
@@ -68,4 +82,5 @@ def test_the_real_metadata(esc50: Path) -> None:
     items = items_of(esc50)
     assert len(items) >= 1600 and not any(item.missing for item in items if item.split != "test")
     assert len({item.tags for item in items}) == 50
+    assert {item.license for item in items} == {"CC0", "CC-BY", "CC-BY-NC", "CC-Sampling+"}
     assert all(item.split == {"4": "val", "5": "test"}.get(item.name[0], "train") for item in items)

@@ -144,7 +144,7 @@ def test_given_captions_count_more_than_embedded_text(tmp_path: Path) -> None:
             file.write(np.zeros(800))
     (tmp_path / "captions.csv").write_text("file,caption\na.flac,Two cats\n")
     (report,) = prepare(["sonniss"], tmp_path / "raw", tmp_path, captions=tmp_path / "captions.csv", workers=1)
-    assert [clip.texts for clip in read_manifest(report.manifest).clips] == [("dogs", "two cat"), ("dogs", "big dog")]
+    assert [clip.texts for clip in read_manifest(report.manifest).clips] == [("dog", "two cat"), ("dog", "big dog")]
 
 
 def test_one_dataset_without_a_clip_does_not_stop_the_others(sounds: Path, tmp_path: Path) -> None:
@@ -197,3 +197,46 @@ def test_esc50_with_captions_for_its_tags(esc50: Path, tmp_path: Path) -> None:
     clips = read_manifest(report.manifest).clips
     assert clips[0].texts == ("dog", "dog bark") and clips[0].duration == 5.0
     assert len(clips) == 5 and report.dropped == {"missing": 1}
+
+
+def val_files(folder: Path, out: Path, **settings: object) -> list[str]:
+    (report,) = prepare([], out, out, folder=folder, name="mine", workers=1, **settings)  # type: ignore[arg-type]
+    return [clip.path for clip in read_manifest(report.manifest).clips if clip.split == "val"]
+
+
+def test_a_share_of_the_files_is_split_off_the_same_way_every_time(tmp_path: Path) -> None:
+    folder = tmp_path / "sounds"
+    for number in range(19):
+        write_audio(folder / f"dog {number:02d}/bark.wav", np.full(800, 0.1))
+    write_audio(folder / "train/kept.wav", np.full(800, 0.1))
+    chosen = val_files(folder, tmp_path / "1", val_share=0.2)
+    assert len(chosen) == 4 and "train/kept.wav" not in chosen
+    for path in list(folder.glob("dog*/bark.wav")):  # the same recording in another format is no other source
+        write_audio(path.with_suffix(".flac"), np.full(800, 0.1))
+    again = val_files(folder, tmp_path / "2", val_share=0.2)
+    assert set(again) == {path.replace(".wav", suffix) for path in chosen for suffix in (".wav", ".flac")}
+    captions = tmp_path / "captions.csv"
+    captions.write_text(f"file,caption,split\n{chosen[0]},a dog,train\n")
+    assert chosen[0] not in val_files(folder, tmp_path / "3", val_share=0.2, captions=captions)
+    with pytest.raises(InputError, match="--val goes with --folder"):
+        prepare(["esc50"], tmp_path, tmp_path / "4", val_share=0.1)
+
+
+def test_at_least_one_file_is_split_off_and_never_the_last(tmp_path: Path) -> None:
+    write_audio(tmp_path / "sounds" / "dog.wav", np.full(800, 0.1))
+    assert val_files(tmp_path / "sounds", tmp_path / "out", val_share=0.5) == []
+    write_audio(tmp_path / "sounds" / "cat.wav", np.full(800, 0.1))
+    assert len(val_files(tmp_path / "sounds", tmp_path / "out", val_share=0.01)) == 1
+
+
+def test_the_manifest_of_another_folder_with_the_same_name_is_not_replaced(tmp_path: Path) -> None:
+    for owner in ("a", "b"):
+        write_audio(tmp_path / owner / "audio" / "bark.wav", np.full(800, 0.1))
+    for copies in (False, True):
+        prepare([], tmp_path, tmp_path / "out", folder=tmp_path / "a" / "audio", workers=1, copies=copies)
+        with pytest.raises(InputError, match=r"audio.parquet is the manifest of .*a/audio: choose another --name"):
+            prepare([], tmp_path, tmp_path / "out", folder=tmp_path / "b" / "audio", workers=1)
+    (tmp_path / "a").rename(tmp_path / "moved")
+    (report,) = prepare([], tmp_path, tmp_path / "out", folder=tmp_path / "b" / "audio", workers=1)
+    (warning,) = report.warnings
+    assert "replaces the manifest of" in warning and "which is gone" in warning

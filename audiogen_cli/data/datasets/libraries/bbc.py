@@ -26,6 +26,10 @@ class Bbc:
     captions_guessed = False
     license = "RemArc: non-commercial"
     terms = "the RemArc licence: personal, educational or research use, not commercial; the files must not be shared."
+    download = (
+        "wget -P FOLDER https://raw.githubusercontent.com/FThompson/BBCSoundDownloader/master/BBCSoundEffects.csv"
+        " && pip install internetarchive && ia download BBCSoundEffectsComplete --destdir FOLDER"
+    )
 
     def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
         """One item per described sound, then one per numbered file beyond those."""

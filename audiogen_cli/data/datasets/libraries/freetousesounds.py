@@ -23,6 +23,7 @@ class FreeToUseSounds:
     terms = (
         "the seller's royalty-free licence; read freetousesounds.com/license-agreement on training before you do it."
     )
+    download = "buy the all-in-one bundle at freetousesounds.com, then type: unzip '*.zip' -d FOLDER"
 
     def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
         """One item per file. Raises InputError if there is no sound."""

@@ -21,6 +21,7 @@ class Paramount:
     captions_guessed = True
     license = "Paramount Motion: commercial"
     terms = "a bought, commercial licence; read in it whether you may train on these sounds."
+    download = "buy the pack at paramountmotion.com/odeon-sound-effects, then type: unzip '*.zip' -d FOLDER"
 
     def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
         """One item per file. Raises InputError if the folder `ODEON Sound Effects` is not there."""

@@ -24,6 +24,7 @@ class Sonniss:
         "the present #GameAudioGDC licence FORBIDS training AI on these sounds without Sonniss' written permission"
         " (the terms of early bundles may differ): obtain it, or leave them out."
     )
+    download = "download the zip files from sonniss.com/gameaudiogdc, then type: unzip '*.zip' -d FOLDER"
 
     def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
         """One item per file. Raises InputError if no folder is called like a supplier's library."""

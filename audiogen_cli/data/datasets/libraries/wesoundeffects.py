@@ -17,6 +17,7 @@ class WeSoundEffects:
     captions_guessed = True
     license = "We Sound Effects: the seller's"
     terms = "the seller's licence, which came with the bundle; read in it whether you may train on these sounds."
+    download = "get the bundle at wesoundeffects.com/we-sound-effects-bundle-2020, then type: unzip '*.zip' -d FOLDER"
 
     def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
         """One item per file. Raises InputError if there is no sound."""
