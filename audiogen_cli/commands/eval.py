@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from audiogen_cli.commands.listening import LISTENING, prepare_listening, score_listening, show_report
+from audiogen_cli.commands.terminal.announce import plan_evaluation
 from audiogen_cli.commands.terminal.eval_table import notes, table
 from audiogen_cli.commands.terminal.options import (
     BatchSizeOption,
@@ -169,6 +170,7 @@ def eval_(
     )
     if task == LISTENING:
         return prepare_listening(config, system or [], json_, report)
+    plan_evaluation(config).say()
     with progress_bar("scoring") as progress:
         results = evaluate(config, progress=progress)
     if results is None:  # a helping process of an accelerate launch

@@ -186,7 +186,7 @@ def describe_model(folder: Path) -> dict[str, Any]:
         "type": "checkpoint" if (folder / STATE_FILE).is_file() else "model",
         "kind": kind,
         "audiogen_version": document.get("audiogen_version"),
-        **_weight_facts(folder / "model.safetensors"),
+        **weight_facts(folder / "model.safetensors"),
         "fingerprint": fingerprint(folder),
         "licence": license_line(read_license(folder)),
         "config": config,
@@ -207,7 +207,7 @@ def text_encoder_parameters(text: dict[str, Any]) -> int | None:
     if text["kind"] == "static":
         folder = Path(text["name"]) if text["name"] else RESOURCES / "word_vectors"
         file = folder / "model.safetensors"
-        return int(_weight_facts(file)["parameters"]) if file.is_file() else None
+        return int(weight_facts(file)["parameters"]) if file.is_file() else None
     name = text["name"] or "t5-base"
     if name in T5_SHAPES:
         return _t5_parameters(*T5_SHAPES[name])
@@ -227,6 +227,22 @@ def text_encoder_parameters(text: dict[str, Any]) -> int | None:
     )
 
 
+def text_width(text: dict[str, Any]) -> int | None:
+    """Width of the vectors that a text encoder makes, from its configuration; None if that says too little."""
+    if text["kind"] == "t5":
+        name = text["name"] or "t5-base"
+        file = Path(name) / "config.json"
+        known = T5_SHAPES[name][0] if name in T5_SHAPES else None
+        return json.loads(file.read_text("utf-8"))["d_model"] if file.is_file() else known
+    from safetensors import safe_open
+
+    file = (Path(text["name"]) if text["name"] else RESOURCES / "word_vectors") / "model.safetensors"
+    if not file.is_file():
+        return None
+    with safe_open(file, framework="numpy") as tensors:
+        return int(tensors.get_slice("embeddings").get_shape()[1])
+
+
 def _t5_parameters(
     dim: int,
     ff_dim: int,
@@ -241,7 +257,7 @@ def _t5_parameters(
     return vocabulary * dim + n_layers * layer + dim + T5_BUCKETS * n_heads
 
 
-def _weight_facts(path: Path) -> dict[str, Any]:
+def weight_facts(path: Path) -> dict[str, Any]:
     """Number of values and their formats, from the header of a safetensors file."""
     from safetensors import SafetensorError, safe_open
 

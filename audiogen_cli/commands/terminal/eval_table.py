@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from audiogen_cli.commands.terminal.announce import describe_identity
+
 Interval = Sequence[float]
 
 
@@ -14,7 +16,8 @@ def table(results: dict[str, Any]) -> str:
     lines = _grid(results) if results["task"] == "continuation" else _sets(results)
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     body = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join([title + (", partial" if results["partial"] else ""), *body])
+    model = [describe_identity(results)] if results.get("model_name") else []
+    return "\n".join([title + (", partial" if results["partial"] else ""), *model, *body])
 
 
 def notes(results: dict[str, Any]) -> list[str]:

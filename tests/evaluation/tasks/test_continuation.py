@@ -96,8 +96,9 @@ def test_a_second_run_makes_only_what_is_missing(
 
 def test_the_table(options: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     eval_(**options, metrics="kl", limit=6)
-    title, header, *rows = capsys.readouterr().out.splitlines()
+    title, model, header, *rows = capsys.readouterr().out.splitlines()
     assert title == "esc50-test, 6 clips, partial"
+    assert model.startswith("model tiny (models/tiny), ffffffffffff: ")
     assert header.split("  ")[0] == "text" and "kl_fake_rnd continuation" in header
     assert [row.split()[:3] for row in rows[:2]] == [["src", "0.1", "s"], ["none", "0.1", "s"]]
     assert len(rows) == 6 + 2
