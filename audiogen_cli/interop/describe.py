@@ -12,7 +12,7 @@ from typing import Any
 
 from audiogen_cli.errors import InputError
 from audiogen_cli.files import RESOURCES
-from audiogen_cli.model_folder import CODEC_FOLDER, PROBE_FILE, fingerprint, license_line, read_license
+from audiogen_cli.model_folder import CODEC_FOLDER, PROBE_FILE, fingerprint, license_line, read_license, weight_facts
 from audiogen_cli.training.checkpoint import STATE_FILE, list_checkpoints
 from audiogen_cli.training.log import METRICS_FILE, RUN_FILE
 
@@ -255,24 +255,6 @@ def _t5_parameters(
     """Of a T5 encoder: embeddings, per layer attention, feed-forward and two norms, a last norm, position buckets."""
     layer = 4 * dim * n_heads * head_dim + ff_matrices * dim * ff_dim + 2 * dim
     return vocabulary * dim + n_layers * layer + dim + T5_BUCKETS * n_heads
-
-
-def weight_facts(path: Path) -> dict[str, Any]:
-    """Number of values and their formats, from the header of a safetensors file."""
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise InputError(f"{path.parent}: {path.name} is missing; copy the model folder again")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            slices = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118 - not a dict
-            shapes = [(math.prod(part.get_shape()), part.get_dtype()) for part in slices]
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is damaged or truncated ({error}); copy the model folder again") from None
-    formats: Counter[str] = Counter()
-    for size, dtype in shapes:
-        formats[dtype] += size
-    return {"parameters": sum(formats.values()), "formats": dict(formats), "megabytes": path.stat().st_size / 1e6}
 
 
 def _codec_facts(folder: Path, config: dict[str, Any]) -> dict[str, Any]:

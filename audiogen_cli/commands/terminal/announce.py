@@ -113,8 +113,7 @@ def plan_lm_training(recipe: TrainConfig, folder: Path, codec: CodecConfig, data
 
 def plan_generation(folder: Path, config: LMConfig, n_sounds: int, seconds: float) -> Plan:
     """Say which model generates."""
-    from audiogen_cli.interop.describe import weight_facts
-    from audiogen_cli.model_folder import CODEC_FOLDER, license_line, read_license
+    from audiogen_cli.model_folder import CODEC_FOLDER, license_line, read_license, weight_facts
 
     facts = weight_facts(folder / "model.safetensors")
     sounds = f"{n_sounds:,} sound{'s' * (n_sounds != 1)}, {seconds:.3g} s in all"
