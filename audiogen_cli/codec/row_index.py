@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from audiogen_cli.data.augment import NO_AUGMENTATION, AugmentConfig, RowSpec, speed_perturbed
+from audiogen_cli.data.captions import published_texts
 from audiogen_cli.data.manifest import SPLITS, Clip
 from audiogen_cli.data.windows import SHORTEST_REST, WINDOW_SECONDS, Window, cut_windows
 from audiogen_cli.errors import InputError
@@ -99,7 +100,9 @@ class RowIndex(Sequence[RowSpec]):
         begin, end = np.searchsorted(clips, clips, "left"), np.searchsorted(clips, clips, "right")
         others = len(clips) - (end - begin)
         if self._mix_copies and not others.any():
-            raise InputError("--mix needs at least two training clips: there is nothing to mix with")
+            raise InputError(
+                "--mix needs at least two training clips: there is nothing to mix with; --mix 0 makes no mixes"
+            )
         choice = (numbers % np.maximum(others, 1).astype(np.uint64)[:, None]).astype(np.int64)
         choice += np.where(choice >= begin[:, None], (end - begin)[:, None], 0)  # windows of a clip are neighbors
         return self._training[choice]
@@ -113,5 +116,5 @@ def _draw(seed: int, window_id: str, copy: str) -> tuple[int, int, int, int]:
 
 
 def _clip_key(clip: Clip) -> bytes:
-    parts = (clip.id, clip.path, clip.start, clip.duration, clip.dataset, clip.split, clip.texts)
+    parts = (clip.id, clip.path, clip.start, clip.duration, clip.dataset, clip.split, clip.texts, published_texts(clip))
     return json.dumps(parts).encode()
