@@ -105,7 +105,7 @@ class ResidualLSTM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            frames = x.permute(2, 0, 1).to(self.lstm.weight_ih_l0.dtype)
+            frames = x.permute(2, 0, 1).float()
             return (self.lstm(frames)[0] + frames).permute(1, 2, 0)
 
 

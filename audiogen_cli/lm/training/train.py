@@ -209,7 +209,7 @@ def _inputs(
     data: TrainingData, encoder: TextEncoder, manifests: Path | None, start_from: Path | None
 ) -> dict[str, Any]:
     """Return what a run depends on besides its recipe."""
-    inputs = {"codec": data.meta.codec_fingerprint, "text": encoder.fingerprint}
+    inputs: dict[str, Any] = {"codec": data.meta.codec_fingerprint, "text": encoder.fingerprint}
     inputs |= {"source": "manifests"} if manifests else {"rows": len(data.train)}
     if start_from:
         inputs["start_from"] = model_folder.fingerprint(start_from)
