@@ -19,7 +19,7 @@ def info(
 
     Tells what PATH is: a manifest or a folder of them, token shards, a model, a checkpoint, a training run, or audio.
     """
-    from audiogen_cli.commands.terminal.output import to_json
+    from audiogen_cli.commands.terminal.rendering import to_json
     from audiogen_cli.interop.describe import describe
 
     facts = describe(path)

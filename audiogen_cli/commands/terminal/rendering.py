@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-
-from audiogen_cli.commands.terminal.output import to_json
 
 if TYPE_CHECKING:
     from audiogen_cli.lm.generation.generator import Generator
@@ -108,6 +108,16 @@ def _introduce(generator: Generator, requests: Sequence[GenerationRequest], say:
     hint = f" (small; `audiogen import {PUBLIC_MODEL}` gets the public model)"
     name = generator.folder.name + (hint if generator.folder == EMBEDDED_MODEL else "")
     say(f"weights {name}: {license_line(generator.license)}")
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Return JSON that stdout can hold: letters as they are, escaped where its encoding lacks one of them."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=indent)
+    return text
 
 
 def _summarize(records: Sequence[dict[str, Any]], total: float, seconds: float, say: Say) -> None:
