@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -73,6 +74,7 @@ def train(
     crops = CropDataset(clips, config.crop_seconds, sample_rate, config.seed, augment)
     trainer = TRAINERS[config.codec.network.kind](config, accelerator)
     inputs: dict[str, Any] = {"clips": len(clips), "validation_clips": len(validation)}
+    inputs["training_data"] = _digest(clips)
     if start_from:
         trainer.codec.start_from(start_from)
         inputs["start_from"] = model_folder.fingerprint(start_from)
@@ -134,6 +136,13 @@ def validate(
     log.write(trainer.step, {**report.metrics, **trainer.gradient_shares(wav)}, "val")
     for warning in report.warnings:
         log.say(f"warning: {warning}")
+
+
+def _digest(clips: Sequence[Clip]) -> str:
+    digest = hashlib.sha256()
+    for clip in clips:
+        digest.update(f"{clip.id} {clip.path} {clip.start} {clip.duration}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 def _diverged(step: int, crops: CropDataset, batch_size: int, out: Path) -> str:

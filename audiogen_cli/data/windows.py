@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from array import array
 from collections.abc import Callable, Sequence
@@ -77,6 +78,12 @@ def cut_windows(
         split.extend([SPLITS.index(clip.split)] * len(windows))
         visit(clip, windows)
     return WindowTable(clips, sample_rate, *map(np.asarray, (clip_of, part, n_samples, split)))
+
+
+def clip_key(clip: Clip) -> bytes:
+    """Return what rows made of a clip depend on, but for its audio, to be hashed."""
+    parts = (clip.id, clip.path, clip.start, clip.duration, clip.dataset, clip.split, clip.texts)
+    return json.dumps(parts).encode()
 
 
 def split_clip(clip: Clip, sample_rate: int) -> list[Window]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from audiogen_cli.data.shards import ShardMeta, load_shards
+from audiogen_cli.data.shards import ShardMeta, content_digest, load_shards
 from audiogen_cli.lm.config import TrainConfig
 from audiogen_cli.lm.training.preflight import check_shards
 from audiogen_cli.training.prefetch import load_batches
@@ -79,11 +79,12 @@ class ExampleSource(Protocol):
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a run trains on. validation: None if there is no val split."""
+    """What a run trains on. validation: None if there is no val split. digest: of the data; "": not known."""
 
     meta: ShardMeta
     train: ExampleSource
     validation: ExampleSource | None
+    digest: str
 
 
 class TokenDataset(Dataset[Example]):
@@ -194,4 +195,6 @@ def load_tokens(config: TrainConfig, tokens: Path) -> TrainingData:
         rows = load_shards(tokens, splits=[split])
         return TokenDataset(rows, meta.n_q, crop_frames(config, meta), config.text_dropout, config.seed)
 
-    return TrainingData(meta, source("train"), source("val") if meta.counts.get("val") else None)
+    return TrainingData(
+        meta, source("train"), source("val") if meta.counts.get("val") else None, content_digest(tokens)
+    )

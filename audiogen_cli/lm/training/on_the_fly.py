@@ -6,6 +6,7 @@ shards, and never sees the same mix twice.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.data.augment import AugmentConfig, RowAudio, RowSpec, draw_partner, read_row
 from audiogen_cli.data.manifest import load_manifests
 from audiogen_cli.data.mixing import mix_rows
-from audiogen_cli.data.windows import Window, WindowTable, cut_windows
+from audiogen_cli.data.windows import Window, WindowTable, clip_key, cut_windows
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import TrainConfig
 from audiogen_cli.lm.training.datasets import Batch, Example, TrainingData, collate, crop_frames
@@ -158,7 +159,9 @@ def load_recordings(config: TrainConfig, manifests: Path, codec: Path, device: t
     """
     encoder = AudioCodec.load(codec, device)
     meta = shard_meta(encoder)
-    windows = cut_windows(load_manifests(manifests, splits=["train", "val"]), encoder.sample_rate)
+    digest = hashlib.sha256()
+    clips = load_manifests(manifests, splits=["train", "val"])
+    windows = cut_windows(clips, encoder.sample_rate, lambda clip, _: digest.update(clip_key(clip)))
     train, validation = windows.select("train"), windows.select("val")
     if not len(train):
         raise InputError(f"{manifests}: no clips in split train; see audiogen info {manifests}")
@@ -167,4 +170,5 @@ def load_recordings(config: TrainConfig, manifests: Path, codec: Path, device: t
         augment = AugmentConfig(mix=mix)
         return OnTheFlyDataset(chosen, encoder, crop_frames(config, meta), augment, config.text_dropout, config.seed)
 
-    return TrainingData(meta, source(train, config.mix), source(validation, 0.0) if len(validation) else None)
+    validate = source(validation, 0.0) if len(validation) else None
+    return TrainingData(meta, source(train, config.mix), validate, digest.hexdigest()[:16])

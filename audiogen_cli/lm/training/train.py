@@ -209,6 +209,8 @@ def _inputs(
 ) -> dict[str, Any]:
     """Return what a run depends on besides its recipe."""
     inputs = {"codec": data.meta.codec_fingerprint, "rows": len(data.train), "text": encoder.fingerprint}
+    if data.digest:
+        inputs["training_data"] = data.digest
     if manifests:
         inputs["source"] = "manifests"
     if start_from:
