@@ -96,6 +96,15 @@ def test_importing_the_package_and_its_configs_imports_no_torch():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
+def test_no_dependency_is_capped():
+    tomllib = pytest.importorskip("tomllib")  # Python 3.11
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].values()
+    lines = [line for lines in (project["dependencies"], *extras) for line in lines]
+    assert any(line.startswith("torch>=") for line in lines)
+    assert [line for line in lines if any(sign in line for sign in ("<", "==", "~=", "!="))] == []
+
+
 @pytest.mark.parametrize("measure", [each for each in MEASURES if not each.slow], ids=lambda measure: measure.name)
 def test_counts_of_the_house(measure, request):
     if measure.name in OPEN:

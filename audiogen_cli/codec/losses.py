@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import warnings
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchaudio.transforms import MelSpectrogram
 
 from audiogen_cli.codec.config import MEL_WINDOWS
 
@@ -27,32 +31,32 @@ class MelLoss(nn.Module):
 
     def __init__(self, sample_rate: int) -> None:
         super().__init__()
-        for window in MEL_WINDOWS:
-            self.register_buffer(f"window_{window}", torch.hann_window(window), persistent=False)
-            filters = mel_filters(window, MEL_BINS, sample_rate)
-            self.register_buffer(f"filters_{window}", filters, persistent=False)
-
-    def spectrogram(self, wav: Tensor, window: int) -> Tensor:
-        """wav [B, 1, N] → mel magnitudes [B, bins, frames]."""
-        spectrum = torch.stft(
-            wav[:, 0].float(),
-            window,
-            window // 4,
-            window=getattr(self, f"window_{window}"),
-            normalized=True,
-            return_complex=True,
-        )
-        # Not .abs(): its gradient at a bin of exact zero is undefined, and digital silence has such bins.
-        magnitude = (spectrum.real.square() + spectrum.imag.square() + 1e-12).sqrt()
-        mel: Tensor = getattr(self, f"filters_{window}") @ magnitude
-        return mel
+        self.spectrograms = nn.ModuleList(mel_spectrogram(window, sample_rate) for window in MEL_WINDOWS)
 
     def forward(self, wav: Tensor, decoded: Tensor) -> Tensor:
         loss = wav.new_zeros(())
-        for window in MEL_WINDOWS:
-            difference = self.spectrogram(decoded, window) - self.spectrogram(wav, window)
+        for spectrogram in self.spectrograms:
+            difference = spectrogram(decoded[:, 0].float()) - spectrogram(wav[:, 0].float())
             loss = loss + difference.abs().mean() + (difference.square().mean((1, 2)) + 1e-12).sqrt().mean()
         return loss / len(MEL_WINDOWS)
+
+
+def mel_spectrogram(window: int, sample_rate: int) -> MelSpectrogram:
+    """Build wav [B, N] → mel magnitudes [B, 64, frames]: HTK's scale from 0 Hz to Nyquist, triangles with peaks of 1.
+
+    A band that falls between two bins takes the one nearest to its center, so that no band is empty at short windows.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "At least one mel filterbank has all zero values")
+        spectrogram = MelSpectrogram(
+            sample_rate, window, hop_length=window // 4, n_mels=MEL_BINS, power=1.0, normalized="frame_length"
+        )
+    filters = spectrogram.mel_scale.fb  # [bins, bands]
+    top = 2595 * math.log10(1 + sample_rate / 2 / 700)
+    centers = 700 * (10 ** (torch.linspace(0, top, MEL_BINS + 2)[1:-1] / 2595) - 1)
+    empty = (filters.sum(0) == 0).nonzero()[:, 0]
+    filters[(centers[empty] * window / sample_rate).round().long(), empty] = 1.0
+    return spectrogram
 
 
 def adversarial_loss(judgement: Judgement) -> Tensor:
@@ -78,18 +82,3 @@ def discriminator_loss(real: Judgement, decoded: Judgement) -> Tensor:
             for (ours, _), (theirs, _) in zip(real, decoded, strict=True)
         ]
     ).mean()
-
-
-def mel_filters(n_fft: int, n_mels: int, sample_rate: int) -> Tensor:
-    """Triangular filters on the HTK mel scale from 0 Hz to Nyquist: [n_mels, n_fft/2 + 1], peaks of 1.
-
-    A band narrower than a bin takes the bin nearest to its centre, so that no band is empty at short windows.
-    """
-    top = 2595 * torch.log10(torch.tensor(1 + sample_rate / 2 / 700))
-    edges = 700 * (10 ** (torch.linspace(0, 1, n_mels + 2) * top / 2595) - 1)
-    bins = torch.linspace(0, sample_rate / 2, n_fft // 2 + 1)
-    low, centre, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    filters = torch.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)).clamp(min=0)
-    empty = (filters.sum(1) == 0).nonzero()[:, 0]
-    filters[empty, (bins - centre[empty]).abs().argmin(1)] = 1.0
-    return filters

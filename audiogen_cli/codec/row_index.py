@@ -120,7 +120,9 @@ class RowIndex(Sequence[RowSpec]):
         begin, end = np.searchsorted(clips, clips, "left"), np.searchsorted(clips, clips, "right")
         others = len(clips) - (end - begin)
         if self._mix_copies and not others.any():
-            raise InputError("--mix needs at least two training clips: there is nothing to mix with")
+            raise InputError(
+                "--mix needs at least two training clips: there is nothing to mix with; --mix 0 makes no mixes"
+            )
         choice = (numbers % np.maximum(others, 1).astype(np.uint64)[:, None]).astype(np.int64)
         choice += np.where(choice >= begin[:, None], (end - begin)[:, None], 0)  # windows of a clip are neighbors
         return self._training[choice]

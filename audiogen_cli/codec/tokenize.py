@@ -19,6 +19,7 @@ import numpy as np
 from audiogen_cli.codec.batch_encoder import RowEncoder, shard_meta
 from audiogen_cli.codec.row_index import RowIndex
 from audiogen_cli.data.augment import NO_AUGMENTATION, AugmentConfig, RowAudio, RowSpec, read_row
+from audiogen_cli.data.captions import published_texts
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.data.mixing import mix_rows, mix_texts
 from audiogen_cli.data.shards import ShardMeta, ShardWriter, TokenRow
@@ -145,6 +146,8 @@ def _finished(
 def _token_row(row: RowSpec, codes: np.ndarray) -> TokenRow:
     clip = row.window.clip
     if row.partner is None:
-        return TokenRow(row.id, clip.dataset, clip.split, clip.texts, codes)
-    texts = mix_texts(clip.texts, row.partner.clip.texts)
-    return TokenRow(row.id, clip.dataset, clip.split, texts, codes, sources=(row.window.id, row.partner.id))
+        return TokenRow(row.id, clip.dataset, clip.split, clip.texts, codes, captions=published_texts(clip))
+    partner = row.partner.clip
+    texts = mix_texts(clip.texts, partner.texts)
+    captions = mix_texts(published_texts(clip), published_texts(partner))
+    return TokenRow(row.id, clip.dataset, clip.split, texts, codes, (row.window.id, row.partner.id), captions)

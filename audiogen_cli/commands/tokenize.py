@@ -17,8 +17,9 @@ def tokenize(
         str | None,
         typer.Option(
             metavar="FOLDER",
-            help="Codec: model folder, run or checkpoint, or a language model for the codec in it."
-            " [default: $AUDIOGEN_MODEL, else the model in the package]",
+            help="Required: a codec's model folder, run or checkpoint, or a language model for the codec in it;"
+            " embedded: the small one in the package.",
+            show_default=False,
         ),
     ] = None,
     manifests: Annotated[Path, typer.Option(metavar="PATH", help="Manifest file or folder of manifests.")] = Path(
@@ -29,7 +30,7 @@ def tokenize(
     out: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Folder for the shards; finished shards in it are kept.")
     ] = Path("data/tokens"),
-    mix: Annotated[int, typer.Option(metavar="N", min=0, help="Mixed copies per training clip (paper sec. 4.1).")] = 0,
+    mix: Annotated[int, typer.Option(metavar="N", min=0, help="Mixed copies per training clip (paper sec. 4.1).")] = 1,
     copies: Annotated[
         int, typer.Option(metavar="N", min=0, help="Unmixed copies per training clip, each varied by --vary.")
     ] = 0,
@@ -72,6 +73,11 @@ def tokenize(
     from audiogen_cli.training.launch import relaunch
 
     check_device(device)
+    if codec is None:
+        raise InputError(
+            "say which codec makes the tokens: --codec FOLDER (audiogen train-codec makes one), or --codec embedded"
+            " (the small one in the package)"
+        )
     if copies and not (vary or fill):
         raise InputError("--copies without --vary or --fill would repeat rows; add --vary 0.1")
     clips = load_manifests(manifests, split_names(datasets) or None, split_names(splits) or None)

@@ -10,8 +10,12 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from audiogen_cli.data.wordnet import PartOfSpeech, stop_words, wordnet
+
+if TYPE_CHECKING:
+    from audiogen_cli.data.manifest import Clip
 
 # A word is letters and digits, with apostrophes inside.
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
@@ -65,6 +69,16 @@ def process_tags(tags: Iterable[str]) -> str:
     """
     words = _words(" ".join(tags))
     return " ".join(lemmatize(word, following) for word, following in zip(words, [*words, ""][1:], strict=True))
+
+
+def published_texts(clip: Clip) -> tuple[str, ...]:
+    """List a clip's captions as published, then its tags joined to a pseudo sentence, no word of them processed.
+
+    What evaluation hands to a model, and what a model with `text_processing: none` trains on. A clip that has neither
+    gives its processed texts.
+    """
+    tags = " ".join(clip.tags).replace("_", " ")
+    return (*clip.captions, *([tags] if tags else [])) or clip.texts
 
 
 def split_caption(text: str, most: int) -> list[str]:

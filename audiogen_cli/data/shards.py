@@ -43,7 +43,11 @@ class ShardMeta:
 
 @dataclass(frozen=True)
 class TokenRow:
-    """One row of a shard. codes: [n_q, n_frames]; sources: ids of the clips mixed into it, empty if it is no mix."""
+    """One row of a shard.
+
+    texts: as the model reads them (sec. 4.1). codes: [n_q, n_frames]. sources: ids of the clips mixed into it, empty if
+    it is no mix. captions: its texts as published, for models with `text_processing: none`.
+    """
 
     id: str
     dataset: str
@@ -51,6 +55,7 @@ class TokenRow:
     texts: tuple[str, ...]
     codes: np.ndarray
     sources: tuple[str, ...] = ()
+    captions: tuple[str, ...] = ()
 
 
 def columns() -> pyarrow.Schema:
@@ -63,7 +68,7 @@ def columns() -> pyarrow.Schema:
             pa.field("texts", pa.list_(pa.string()), nullable=False),
             pa.field("codes", pa.list_(pa.uint16()), nullable=False),
             pa.field("n_frames", pa.int32(), nullable=False),
-            pa.field("sources", pa.list_(pa.string()), nullable=False),
+            *(pa.field(name, pa.list_(pa.string()), nullable=False) for name in ("sources", "captions")),
         ]
     )
 
@@ -231,6 +236,9 @@ def _table(rows: Sequence[TokenRow], meta: ShardMeta) -> pyarrow.Table:
     sizes = np.cumsum([0, *(row.codes.size for row in rows)])
     flat = np.concatenate([np.zeros(0, np.uint16), *(row.codes.astype(np.uint16).ravel() for row in rows)])
     codes = pa.ListArray.from_arrays(pa.array(sizes, pa.int32()), pa.array(flat))
-    values = {name: [getattr(row, name) for row in rows] for name in ("id", "dataset", "split", "texts", "sources")}
+    values = {
+        name: [getattr(row, name) for row in rows]
+        for name in ("id", "dataset", "split", "texts", "sources", "captions")
+    }
     values |= {"codes": codes, "n_frames": [row.codes.shape[1] for row in rows]}
     return pa.Table.from_pydict(values, schema=columns())

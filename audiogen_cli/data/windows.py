@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from audiogen_cli.data.audio import read_audio
+from audiogen_cli.data.captions import published_texts
 from audiogen_cli.data.manifest import SPLITS, Clip, Split
 
 WINDOW_SECONDS = 10.0  # paper.md: crops of up to 10 s
@@ -82,7 +83,7 @@ def cut_windows(
 
 def clip_key(clip: Clip) -> bytes:
     """Return what rows made of a clip depend on, but for its audio, to be hashed."""
-    parts = (clip.id, clip.path, clip.start, clip.duration, clip.dataset, clip.split, clip.texts)
+    parts = (clip.id, clip.path, clip.start, clip.duration, clip.dataset, clip.split, clip.texts, published_texts(clip))
     return json.dumps(parts).encode()
 
 

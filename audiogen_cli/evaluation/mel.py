@@ -1,7 +1,7 @@
 """Mel spectrograms in numpy: the front end of VGGish and YAMNet, and the decibels of mel distance and plots.
 
-torchaudio serves only PANN (`networks.pann`). It has no triangles that are linear in mel but Kaldi's, whose float32
-steps are off by 1e-5; its triangles that are linear in Hz may fall between two bins; and YAMNet runs without torch.
+torchaudio serves PANN, PaSST and the codec's loss. Here it does not: Google's filters are float64 and without torch,
+and torchaudio's triangles leave bands empty that are narrower than a bin.
 """
 
 from __future__ import annotations
@@ -24,14 +24,6 @@ def log_mel(wav: np.ndarray, offset: float) -> np.ndarray:
     frames = np.lib.stride_tricks.sliding_window_view(wav, FRAME)[::HOP]
     magnitude = np.abs(scipy.fft.rfft(frames * _vggish_window(), FFT_SIZE))  # [frames, 257], not squared
     return np.asarray(np.log(magnitude @ _vggish_filters() + np.float32(offset)))
-
-
-def mel_filters(n_fft: int, rate: int, n_mels: int, low: float, high: float) -> np.ndarray:
-    """Build [n_fft // 2 + 1, n_mels] float64: triangles that are linear in mel (HTK's scale), each 1 at its center."""
-    bins = _mel(np.linspace(0, rate / 2, n_fft // 2 + 1))[:, None]
-    edges = np.linspace(_mel(np.float64(low)), _mel(np.float64(high)), n_mels + 2)
-    left, center, right = edges[:-2], edges[1:-1], edges[2:]
-    return np.maximum(0, np.minimum((bins - left) / (center - left), (right - bins) / (right - center)))
 
 
 def mel_db(wav: np.ndarray, window: int, sample_rate: int) -> np.ndarray:
@@ -58,7 +50,12 @@ def _vggish_window() -> np.ndarray:
 
 @cache
 def _vggish_filters() -> np.ndarray:
-    return mel_filters(FFT_SIZE, RATE, N_MELS, LOWEST, HIGHEST).astype(np.float32)
+    """Build [257, 64] triangles that are linear in mel (HTK's scale), each 1 at its center."""
+    bins = _mel(np.linspace(0, RATE / 2, FFT_SIZE // 2 + 1))[:, None]
+    edges = np.linspace(_mel(np.float64(LOWEST)), _mel(np.float64(HIGHEST)), N_MELS + 2)
+    left, center, right = edges[:-2], edges[1:-1], edges[2:]
+    filters = np.maximum(0, np.minimum((bins - left) / (center - left), (right - bins) / (right - center)))
+    return filters.astype(np.float32)
 
 
 @cache

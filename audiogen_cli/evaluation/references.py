@@ -11,6 +11,7 @@ from itertools import chain, zip_longest
 from pathlib import Path
 
 from audiogen_cli.data.audio import SOUND_SUFFIXES, probe
+from audiogen_cli.data.captions import published_texts
 from audiogen_cli.data.manifest import SPLITS, Clip, load_manifests
 from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.audio_sources import Recording, hash_file
@@ -25,8 +26,8 @@ MAX_MISSING = 0.1
 class Reference:
     """A real clip.
 
-    name: of its generated file, without suffix. text: its first text as the manifest processed it; caption: its first
-    caption as published. category: its ESC-50 class.
+    name: of its generated file, without suffix. text: its first text as the manifest processed it. caption: its first
+    caption as published, else its tags: what a model is asked for. category: its ESC-50 class.
     """
 
     id: str
@@ -153,6 +154,6 @@ def _from_clip(clip: Clip) -> Reference:
         name=unicodedata.normalize("NFC", clip.id.split("/", 1)[1].replace("/", "_")),
         recording=Recording(clip.audio_path, clip.start, clip.duration),
         text=clip.texts[0],
-        caption=clip.captions[0] if clip.captions else clip.texts[0],
+        caption=published_texts(clip)[0],
         category=next((word for word in words if word in AUDIOSET_NAMES), None) if clip.dataset == "esc50" else None,
     )

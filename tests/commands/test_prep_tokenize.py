@@ -72,7 +72,8 @@ def test_prep_prints_one_json_object_per_dataset(audiogen, four_sounds: Path) ->
         (["prep", "--datasets", "esc51"], "'esc51'"),
         (["prep", "--datasets", "esc50"], "meta/esc50.csv"),
         (["prep", "--folder", "absent"], "absent: "),
-        (["tokenize", "--manifests", "absent"], "audiogen prep"),
+        (["tokenize", "--codec", "embedded", "--manifests", "absent"], "audiogen prep"),
+        (["tokenize"], "--codec FOLDER (audiogen train-codec makes one), or --codec embedded"),
         (["tokenize", "--device", "gpu"], "'gpu'"),
     ],
 )

@@ -110,7 +110,7 @@ def make_rows(lengths: Sequence[int], split: str = "train") -> list[TokenRow]:
     for i, length in enumerate(lengths):
         word = ["dog", "rain", "bark"][i % 3]
         codes = (np.arange(length) + 5 * (i % 3) + np.arange(N_Q)[:, None]) % CODEBOOK_SIZE
-        rows.append(TokenRow(f"t/{split}{i}", "t", split, (word,), codes))
+        rows.append(TokenRow(f"t/{split}{i}", "t", split, (word,), codes, captions=(f"The {word}!",)))
     return rows
 
 

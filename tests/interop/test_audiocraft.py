@@ -23,11 +23,17 @@ from helpers.exported import (
     reference_logits,
     write_checkpoint,
 )
-from helpers.zoo import make_t5
+from helpers.fakes import FakeNetwork
+from helpers.zoo import chirp, make_t5
 
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.commands.import_ import import_
+from audiogen_cli.data.audio import write_audio
+from audiogen_cli.data.captions import process_caption
+from audiogen_cli.data.manifest import Clip, write_manifest
 from audiogen_cli.errors import InputError
+from audiogen_cli.evaluation.config import EvalConfig
+from audiogen_cli.evaluation.run import evaluate
 from audiogen_cli.interop import audiocraft
 from audiogen_cli.interop.describe import describe_model
 from audiogen_cli.interop.import_audiocraft import import_checkpoint
@@ -113,6 +119,28 @@ def test_configuration_and_weights_say_where_they_come_from(model: Path) -> None
         "layers": 1,
         "negative": "",
     }
+
+
+@pytest.mark.parametrize("task", ["generation", "continuation"])
+def test_evaluation_asks_with_captions_to_the_letter(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    captions = ["A dog is barking at the 2 parked cars!", "Rain falls; thunder rolls"]
+    clips = []
+    for number, caption in enumerate(captions):
+        write_audio(tmp_path / f"{number}.wav", chirp(number, 0.5), 16_000)
+        place = (f"audiocaps/{number}", "audiocaps", "test", f"{number}.wav", 0.0, 0.5, 16_000, 1)
+        clips.append(Clip(*place, (caption, "more"), (), (process_caption(caption), "more"), ""))
+    write_manifest(
+        tmp_path / "audiocaps.parquet", clips, {"dataset": "audiocaps", "root": str(tmp_path), "options": {}}
+    )
+    options = {"split": "audiocaps-test", "manifests": tmp_path, "model": model, "device": "cpu"}
+    config = EvalConfig(tmp_path / "out", task=task, prompt_seconds=(0.2,), **options)
+    monkeypatch.setenv("AUDIOGEN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("audiogen_cli.evaluation.networks.registry.load_network", lambda *_: FakeNetwork())
+    assert evaluate(config)
+    read = [json.loads(path.read_text())["text"] for path in (tmp_path / "out").rglob("*/*.json")]
+    assert {text for text in read if text} == set(captions)  # what the encoder read
 
 
 def test_prompts_reach_the_encoder_as_they_are(generator: Generator) -> None:

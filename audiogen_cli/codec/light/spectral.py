@@ -135,7 +135,7 @@ def mel_bands(n_mels: int, n_bins: int, sample_rate: int) -> tuple[Tensor, Tenso
     """Triangular bands of equal width on the HTK mel scale that average n_bins from 0 Hz to Nyquist.
 
     Returns [n_mels, n_bins], whose rows sum to 1, and their centres in bins [n_mels]. A band narrower than a bin is
-    its nearest bin.
+    its nearest bin; torchaudio's would be empty, and its import takes time before a first sound.
     """
     top = 2595 * math.log10(1 + sample_rate / 2 / 700)
     edges = 700 * (10 ** (torch.linspace(0, top, n_mels + 2) / 2595) - 1) / (sample_rate / 2) * (n_bins - 1)

@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from audiogen_cli.evaluation.mel import mel_filters
 from audiogen_cli.evaluation.networks.torch_network import TorchNetwork
 from audiogen_cli.evaluation.networks.weights import WeightFile
 
@@ -150,6 +149,10 @@ def log_mel(wav: Tensor) -> Tensor:
 
 @cache
 def _filters() -> Tensor:
-    filters = mel_filters(FFT_SIZE, RATE, N_MELS, 0.0, HIGHEST)
-    filters[-1] = 0  # Kaldi's bank has no column for the Nyquist frequency
-    return torch.from_numpy(filters.T.copy()).float()
+    """Build Kaldi's bank [128, 513], as PaSST's own code does; it has no column for the Nyquist frequency."""
+    from torchaudio.compliance.kaldi import get_mel_banks
+
+    filters, _ = get_mel_banks(
+        N_MELS, FFT_SIZE, RATE, 0.0, HIGHEST, vtln_low=100.0, vtln_high=-500.0, vtln_warp_factor=1.0
+    )
+    return F.pad(filters, (0, 1))

@@ -258,7 +258,7 @@ def _job(
     config: EvalConfig,
 ) -> GenerationRequest:
     reference = references[index]
-    text = {"src": reference.text, "none": None, "rnd": references[others[index]].text}[cell.text]
+    text = {"src": reference.caption, "none": None, "rnd": references[others[index]].caption}[cell.text]
     return GenerationRequest(
         text,
         clip_seed(f"{reference.id}/{cell.folder}", config.seed),

@@ -30,7 +30,7 @@ class GeneratedClips:
 
 
 def generate_clips(references: Sequence[Reference], config: EvalConfig, progress: Progress) -> GeneratedClips:
-    """Generate a sound for each reference: its first text, its length, a seed of its own.
+    """Generate a sound for each reference: its caption, its length, a seed of its own.
 
     In an accelerate launch the processes share the work, and each returns all of it.
     Raises InputError if the model is unusable.
@@ -80,7 +80,7 @@ def describe_model(generator: Generator, config: EvalConfig) -> dict[str, Any]:
 
 def _request(reference: Reference, generator: Generator, config: EvalConfig) -> GenerationRequest:
     return GenerationRequest(
-        reference.text,
+        reference.caption,  # a model reads it as it was trained: processed (sec. 4.1) or as it is
         clip_seed(reference.id, config.seed),
         min(reference.recording.duration or MAX_DURATION, MAX_DURATION),
         generator.sampling.override(config.sampling),

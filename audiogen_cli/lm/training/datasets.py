@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from audiogen_cli.data.shards import ShardMeta, content_digest, load_shards
+from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import TrainConfig
 from audiogen_cli.lm.training.preflight import check_shards
 from audiogen_cli.training.prefetch import load_batches
@@ -91,11 +92,20 @@ class TokenDataset(Dataset[Example]):
     """The rows of a split as an endless sequence of examples: which row, which crop, which of its texts, or none.
 
     rows: shards with the columns of `data/shards.py`. crop_frames: the longest example. text_dropout: share of examples
-    without text (sec. 3.2: 10%).
+    without text (sec. 3.2: 10%). texts: the column that they are read from.
     """
 
-    def __init__(self, rows: datasets.Dataset, n_q: int, crop_frames: int, text_dropout: float, seed: int) -> None:
-        self.rows = rows.select_columns(["id", "codes", "texts"]).with_format("numpy")
+    def __init__(
+        self,
+        rows: datasets.Dataset,
+        n_q: int,
+        crop_frames: int,
+        text_dropout: float,
+        seed: int,
+        texts: Literal["texts", "captions"] = "texts",
+    ) -> None:
+        self.rows = rows.select_columns(["id", "codes", texts]).with_format("numpy")
+        self.texts = texts
         self.lengths = np.asarray(rows["n_frames"][:], dtype=np.int64)
         self.n_q, self.crop_frames, self.text_dropout, self.seed = n_q, crop_frames, text_dropout, seed
         self.order = ExampleOrder(len(rows), seed)
@@ -127,7 +137,7 @@ class TokenDataset(Dataset[Example]):
         codes = row["codes"].reshape(self.n_q, -1)
         first = int(start * (max(0, codes.shape[1] - self.crop_frames) + 1))
         codes = codes[:, first : first + self.crop_frames]
-        chosen = str(row["texts"][int(text * len(row["texts"]))])
+        chosen = str(row[self.texts][int(text * len(row[self.texts]))])
         return Example(str(row["id"]), torch.from_numpy(codes.astype(np.int64)), chosen)
 
 
@@ -190,11 +200,15 @@ def crop_frames(config: TrainConfig, meta: ShardMeta) -> int:
 def load_tokens(config: TrainConfig, tokens: Path) -> TrainingData:
     """Return the training and validation examples in token shards. Raises InputError if there are no training rows."""
     meta = check_shards(tokens)
+    texts: Literal["texts", "captions"] = "captions" if config.model.text_processing == "none" else "texts"
 
     def source(split: str) -> ExampleSource:
         rows = load_shards(tokens, splits=[split])
-        return TokenDataset(rows, meta.n_q, crop_frames(config, meta), config.text_dropout, config.seed)
+        if texts not in rows.column_names:
+            raise InputError(
+                f"{tokens}: made before shards kept captions, which text_processing: none reads: tokenize again"
+            )
+        return TokenDataset(rows, meta.n_q, crop_frames(config, meta), config.text_dropout, config.seed, texts)
 
-    return TrainingData(
-        meta, source("train"), source("val") if meta.counts.get("val") else None, content_digest(tokens)
-    )
+    validation = source("val") if meta.counts.get("val") else None
+    return TrainingData(meta, source("train"), validation, content_digest(tokens))

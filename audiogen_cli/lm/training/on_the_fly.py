@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from audiogen_cli.codec.batch_encoder import DEVICE_ROWS, encode_in_groups, shard_meta
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.data.augment import AugmentConfig, RowAudio, RowSpec, draw_partner, read_row
+from audiogen_cli.data.captions import published_texts
 from audiogen_cli.data.manifest import load_manifests
 from audiogen_cli.data.mixing import mix_rows
 from audiogen_cli.data.windows import Window, WindowTable, clip_key, cut_windows
@@ -57,7 +58,8 @@ class OnTheFlyDataset(Dataset[ReadRow]):
     """The windows of clips as an endless sequence of examples.
 
     windows: of one split. crop_frames: the longest example. augment: of it `mix` is used. text_dropout: share of
-    examples without text (sec. 3.2: 10%). Raises InputError if there are too few clips to mix.
+    examples without text (sec. 3.2: 10%). raw_texts: captions as published, for models that process no text.
+    Raises InputError if there are too few clips to mix.
     """
 
     def __init__(
@@ -68,10 +70,12 @@ class OnTheFlyDataset(Dataset[ReadRow]):
         augment: AugmentConfig,
         text_dropout: float,
         seed: int,
+        raw_texts: bool = False,
     ) -> None:
         if augment.mix and (not len(windows) or windows.clip_of[0] == windows.clip_of[-1]):
             raise InputError("mix: at least two training clips are needed; set mix=0")
         self.windows, self.augment, self.text_dropout, self.seed = windows, augment, text_dropout, seed
+        self.raw_texts = raw_texts
         self.codec: AudioCodec | None = codec
         self.sample_rate, self.hop_length = codec.sample_rate, codec.hop_length
         self.n_samples = np.minimum(windows.n_samples, crop_frames * self.hop_length)
@@ -129,7 +133,7 @@ class OnTheFlyDataset(Dataset[ReadRow]):
         """Return the part of a window that fits an example, and one of its texts; start and text, in [0, 1), choose."""
         window, n_samples = self.windows[number], int(self.n_samples[number])
         skipped = int(start * (window.n_samples - n_samples + 1)) / self.sample_rate
-        texts = window.clip.texts
+        texts = published_texts(window.clip) if self.raw_texts else window.clip.texts
         return replace(window, start=window.start + skipped, n_samples=n_samples), texts[int(text * len(texts))]
 
     def _read(self, spec: RowSpec, text: str | None) -> ReadRow:
@@ -168,7 +172,10 @@ def load_recordings(config: TrainConfig, manifests: Path, codec: Path, device: t
 
     def source(chosen: WindowTable, mix: float) -> OnTheFlyDataset:
         augment = AugmentConfig(mix=mix)
-        return OnTheFlyDataset(chosen, encoder, crop_frames(config, meta), augment, config.text_dropout, config.seed)
+        raw = config.model.text_processing == "none"
+        return OnTheFlyDataset(
+            chosen, encoder, crop_frames(config, meta), augment, config.text_dropout, config.seed, raw
+        )
 
     validate = source(validation, 0.0) if len(validation) else None
     return TrainingData(meta, source(train, config.mix), validate, digest.hexdigest()[:16])

@@ -1,14 +1,21 @@
-"""Which examples make a step, sorted by length; which process reads them."""
+"""Which examples make a step, sorted by length; which process reads them; which text they have."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from helpers.zoo import make_rows, make_shards
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audiogen_cli.lm.training.datasets import LengthBuckets
+from audiogen_cli.errors import InputError
+from audiogen_cli.lm.config import ModelShape, TrainConfig
+from audiogen_cli.lm.training.datasets import LengthBuckets, load_tokens
 from audiogen_cli.training.sampler import RankBatchSampler
 
 
@@ -48,3 +55,27 @@ def test_sorting_several_steps_saves_padding() -> None:
 
     assert wasted(1) > 0.3
     assert wasted(8) < 0.1
+
+
+def test_a_tenth_of_the_examples_in_shards_has_no_text(token_shards: Path) -> None:
+    recipe = TrainConfig()
+    train = load_tokens(recipe, token_shards).train
+    without = sum(train[i].text is None for i in range(2000)) / 2000
+    assert recipe.text_dropout == 0.1 and abs(without - 0.1) < 0.02  # sec. 3.2
+
+
+def test_a_model_without_text_processing_trains_on_captions(
+    tmp_path: Path, token_shards: Path, tiny_codec: Path
+) -> None:
+    raw = TrainConfig(text_dropout=0.0, model=ModelShape(text_processing="none"))
+    texts = {load_tokens(raw, token_shards).train[i].text for i in range(9)}
+    assert texts == {"The dog!", "The rain!", "The bark!"}  # as published
+    plain = load_tokens(replace(raw, model=ModelShape()), token_shards).train
+    assert {plain[i].text for i in range(9)} == {"dog", "rain", "bark"}  # sec. 4.1
+
+    old = make_shards(tmp_path / "old", tiny_codec, make_rows([12, 9, 20]))  # as an earlier version wrote them
+    shard = old / "shard-00000.parquet"
+    pq.write_table(pq.read_table(shard, partitioning=None).drop_columns(["captions"]), shard)
+    assert load_tokens(TrainConfig(), old).train[0].id
+    with pytest.raises(InputError, match="tokenize again"):
+        load_tokens(raw, old)

@@ -43,6 +43,15 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
     return made
 
 
+def test_a_model_without_text_processing_reads_captions_as_published(clips: list[Clip], codec: AudioCodec) -> None:
+    named = [replace(clip, captions=(f"A dog, {clip.id}!",), tags=("Dog_bark", "Rain")) for clip in clips]
+    raw = dataset_of(named, codec, mix=0.0, text_dropout=0.0, raw_texts=True)
+    assert {raw[i].text for i in range(60)} == {f"A dog, {clip.id}!" for clip in clips} | {"Dog bark Rain"}
+    assert dataset_of(named, codec, mix=0.0, text_dropout=0.0)[0].text in {
+        text for clip in clips for text in clip.texts
+    }  # as processed
+
+
 def dataset_of(clips: list[Clip], codec: AudioCodec, mix: float = 0.5, **changes: float) -> OnTheFlyDataset:
     settings = {"crop_frames": 15, "text_dropout": 0.1, "seed": 0, **changes}
     return OnTheFlyDataset(cut_windows(clips, RATE), codec, augment=AugmentConfig(mix=mix), **settings)  # type: ignore[arg-type]
