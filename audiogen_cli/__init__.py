@@ -1,0 +1,13 @@
+"""AudioGen: text-guided audio generation (Kreuk et al. 2023) as a command-line tool and a package.
+
+app            the command line
+commands/      one module per subcommand
+evaluation/    metrics, listening tests, reports
+lm/, codec/    the paper's two networks, their training and use
+data/          recordings, manifests, token shards
+training/      what both trainings share
+interop/       public checkpoints; what a file or folder is
+bench/         speed on this machine
+resources/     embedded model, word vectors, WordNet, page templates
+model_folder   model folders; files, devices, errors, malloc, oom: small helpers
+"""

@@ -51,7 +51,7 @@ def root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-    debug: Annotated[bool, typer.Option(DEBUG_OPTION, help="On failure, print where; taken anywhere.")] = False,
+    debug: Annotated[bool, typer.Option(DEBUG_OPTION, help="On failure, print a traceback; goes anywhere.")] = False,
 ) -> None:
     """Example: audiogen generate "a dog barks" -o dog.wav
 
@@ -60,7 +60,7 @@ def root(
 
 
 def _purpose(command: Callable[..., Any]) -> str:
-    """The first sentence of a command's help that is no example: its line in the list of commands."""
+    """Return the first sentence of a command's help after its example, for the list of commands."""
     paragraphs = inspect.getdoc(command).split("\n\n")  # type: ignore[union-attr]  # every command has help
     first = next(" ".join(part.split()) for part in paragraphs if not part.startswith("Example"))
     return first.split(". ")[0].rstrip(".")
@@ -106,7 +106,7 @@ def main() -> None:
 
 
 def wait_briefly() -> None:
-    """Have threads that wait for one another sleep soon instead of spinning; to be called before torch is imported.
+    """Let waiting threads sleep soon instead of spinning; call it before torch is imported.
 
     GNU's OpenMP, torch's on Linux, spins for milliseconds. Where another program keeps a core busy, that takes the time
     of the very thread which is waited for: generating then took 9 to 30 times as long, and now twice as long.
@@ -124,14 +124,14 @@ def _run(arguments: list[str]) -> int:
 
 
 def _leave_others() -> None:
-    """Part from the other processes of a launch: threads that still serve them may abort the interpreter's end."""
+    """Leave the process group of a launch, whose threads may otherwise abort the interpreter's end."""
     distributed = sys.modules.get("torch.distributed")
     if distributed and distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
 
 
 def _one_line(error: Exception) -> str:
-    """What to tell the user about an error: our own message, Typer's, or the kind and text of an unexpected one."""
+    """Word an error in one line: our own message, Typer's, or the kind and text of an unexpected one."""
     if isinstance(error, AudiogenError):
         text = str(error)
     elif hasattr(error, "format_message"):  # Typer's usage errors, which have no public class in all its versions

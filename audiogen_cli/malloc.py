@@ -25,7 +25,7 @@ def give_back_memory() -> None:
     """Return all freed memory to the system, also that between tensors in use.
 
     Small tensors that are kept while large ones come and go end up between what those leave, which then no longer fits
-    the next large one: the heap grows a hundred times as much as what is kept.
+    the next large one: memory use grows a hundred times as much as what is kept.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -35,19 +35,17 @@ INNER_ARROWS = {
     "codec.light": set(),
     "commands.terminal": set(),
 }
-# The whole is not rebuilt yet: measures over their limit, with the count of today.
+# Measures over their limit, with their count: it may fall, never grow. Remove an entry once its limit is met.
 OPEN = {
     "modules imported by generate": 46,
     "files in the fullest folder": 15,
-    "packages without a map, or with code in it": 19,
+    "packages without a map, or with code in it": 9,
     "type branches for the light codec outside codec/light": 6,
     "settings of the language model": 53,
-    "public class names defined twice": 10,
-    "docstrings beginning What/How/Which/Whether/Where": 84,
-    "names and docstrings with private words": 65,
-    "package lines": 21_821,
-    "paths in audiogen_cli/README.md that do not exist": 1,
-    "fixtures that hide a shared one": 1,
+    "public class names defined twice": 5,
+    "docstrings beginning What/How/Which/Whether/Where": 46,
+    "names and docstrings with private words": 37,
+    "package lines": 22_900,
 }
 
 
@@ -106,11 +104,15 @@ def test_no_dependency_is_capped():
 
 
 @pytest.mark.parametrize("measure", [each for each in MEASURES if not each.slow], ids=lambda measure: measure.name)
-def test_counts_of_the_house(measure, request):
-    if measure.name in OPEN:
-        request.applymarker(pytest.mark.xfail(strict=False, reason=f"{OPEN[measure.name]:,} of {measure.limit:,}"))
+def test_counts_of_the_house(measure):
     count, listed = measure.count()
-    assert count <= measure.limit, "\n".join(map(str, listed))
+    most = OPEN.get(measure.name, measure.limit)
+    assert count <= most, "\n".join([f"{count:,} are more than {most:,}:", *map(str, listed)])
+    assert measure.name not in OPEN or count > measure.limit, "the limit is met: remove the entry from OPEN"
+
+
+def test_every_open_count_belongs_to_a_measure():
+    assert OPEN.keys() <= {measure.name for measure in MEASURES}
 
 
 def test_a_circle_and_a_private_word_are_found(tmp_path, monkeypatch):

@@ -142,7 +142,7 @@ def _time_in_turn(runs: dict[str, Callable[[], Tensor]], repeats: int) -> tuple[
 
 
 def _wait(device: torch.device) -> None:
-    """Until an accelerator has done what it was told."""
+    """Wait until an accelerator is idle."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -1,4 +1,4 @@
-"""How fast sounds become manifests and 16 kHz copies here, beside plain soundfile and soxr on the same files.
+"""Speed of turning sounds into manifests and 16 kHz copies, beside plain soundfile and soxr on the same files.
 
 Every speed is in hours of audio per minute, the best of several rounds; each round measures everything once, so that a
 busy moment hits all alike. The files are in the system's cache: what is measured is computing, not the disk.
@@ -29,8 +29,8 @@ PASSES = 4  # over the files in converting, so that a second of it hides what st
 
 
 @dataclass(frozen=True)
-class Sounds:
-    """The files that are measured, and how long they last together. duration: seconds."""
+class SoundSet:
+    """The files to measure with. duration: seconds of all together."""
 
     root: Path
     items: list[SourceItem]
@@ -42,7 +42,7 @@ class Sounds:
         return [self.root / item.path for item in self.items]
 
 
-def make_sounds(folder: Path) -> Sounds:
+def make_sounds(folder: Path) -> SoundSet:
     """Write 64 stereo files of 10 s at 44.1 kHz, WAV and FLAC in turn: noise that swells and fades."""
     import soundfile
 
@@ -54,7 +54,7 @@ def make_sounds(folder: Path) -> Sounds:
     return find_sounds(folder)
 
 
-def find_sounds(folder: Path) -> Sounds:
+def find_sounds(folder: Path) -> SoundSet:
     """All readable sounds of a folder. Raises InputError if there is none."""
     tree = scan_folder(folder)
     durations = {}
@@ -65,13 +65,13 @@ def find_sounds(folder: Path) -> Sounds:
             continue
     if not durations:
         raise InputError(f"{folder}: no readable sounds to measure with")
-    return Sounds(
+    return SoundSet(
         tree.root, [SourceItem(path, "train", path, tags=("sound",)) for path in durations], sum(durations.values())
     )
 
 
 def measure_data(
-    sounds: Sounds, tokenize: Callable[[list[Clip], Path], Any] | None, workers: int = 2, repeats: int = 3
+    sounds: SoundSet, tokenize: Callable[[list[Clip], Path], Any] | None, workers: int = 2, repeats: int = 3
 ) -> dict[str, Any]:
     """Speeds in hours of audio per minute, and how they compare.
 
@@ -108,9 +108,9 @@ def measure_data(
 
 
 def _steps(
-    sounds: Sounds, tokenize: Callable[[list[Clip], Path], Any] | None, pool: Workers
+    sounds: SoundSet, tokenize: Callable[[list[Clip], Path], Any] | None, pool: Workers
 ) -> dict[str, Callable[[Path], Any]]:
-    """What is measured; each takes an empty place to write to."""
+    """Return the functions to time by name; each takes an empty folder to write to."""
     import soundfile
     import soxr
 
@@ -133,11 +133,11 @@ def _steps(
     return steps
 
 
-def _clips(sounds: Sounds, copies: Path | None) -> list[Clip]:
+def _clips(sounds: SoundSet, copies: Path | None) -> list[Clip]:
     return _checked(build_clips(sounds.items, ClipRules("bench", sounds.root, copies=copies), {})[0], sounds.root)
 
 
-def _convert_on(sounds: Sounds, folder: Path, pool: Workers) -> list[Clip]:
+def _convert_on(sounds: SoundSet, folder: Path, pool: Workers) -> list[Clip]:
     tasks: Iterator[tuple[Any, ...]] = (
         (sounds.items[begin : begin + CHUNK_COPIES], ClipRules("bench", sounds.root, copies=folder / str(number)), {})
         for number in range(PASSES)

@@ -1,4 +1,4 @@
-"""How fast the engine decodes here, beside the bytes it must read and beside transformers' MusicGen of the same size.
+"""Speed of decoding, beside the bytes that must be read and beside transformers' MusicGen of the same size.
 
 All weights are random: speed does not depend on what they say. Every round measures the memory's bandwidth, the
 engine and the peer in turn, so that a busy moment hits all alike; a step's time is the median over all rounds.
@@ -37,7 +37,7 @@ PROBE_BYTES = 1 << 29
 
 @dataclass(frozen=True)
 class Setup:
-    """What is measured. cached: frames that every sample has behind it before the first measured step."""
+    """The model and batch to measure. cached: frames that every sample already has before the first measured step."""
 
     size: str = "base"
     streams: int = 1

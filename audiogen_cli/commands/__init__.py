@@ -1,0 +1,12 @@
+"""One module per subcommand: flags and help, checks, a call of the library, what is printed.
+
+prep                        recordings to manifests
+train_codec, train_lm       manifests or token shards to models
+tokenize                    manifests to token shards
+generate, continue_         text and audio to audio
+eval, listening             scores, listening tests, reports
+info                        what a file or folder is
+import_                     a public checkpoint to a model folder
+bench                       speed on this machine
+terminal/                   options, progress and tables that commands share
+"""

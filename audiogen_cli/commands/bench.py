@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Kind(str, Enum):
-    """What is measured."""
+    """Parts of the toolkit to measure."""
 
     data = "data"
     codec = "codec"
@@ -135,7 +135,7 @@ def _measure_codec(model: str | None, batch_size: int | None, repeats: int, devi
 def _tokenizer(
     model: str | None, batch_size: int, device: str
 ) -> tuple[Callable[[list[Clip], Path], Any] | None, dict[str, Any]]:
-    """What turns clips into shards, and the facts its speed depends on; None if no model is asked for or at hand."""
+    """Return a function that turns clips into shards, or None without a model, and what its speed depends on."""
     from audiogen_cli.devices import check_device, choose_device
     from audiogen_cli.errors import InputError
     from audiogen_cli.model_folder import find_codec

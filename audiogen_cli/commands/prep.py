@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class EngineName(str, Enum):
-    """What runs prep's work in parallel."""
+    """Engines that run prep's work in parallel."""
 
     processes = "processes"
     ray = "ray"

@@ -41,7 +41,7 @@ def train_codec(
     """Example: audiogen train-codec --config recipes/codec-x32.yaml --out runs/codec-x32
 
     Trains a neural codec on the train split; run again to resume. Prints the model's folder. Validates on the val
-    split and leaves sounds to hear in OUT/reconstructions.
+    split and writes reconstructions to OUT/reconstructions.
     """
     from audiogen_cli.codec.config import CodecTrainConfig
     from audiogen_cli.data.manifest import load_manifests

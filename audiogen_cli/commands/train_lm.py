@@ -20,7 +20,7 @@ class Size(str, Enum):
 
 
 class Tracker(str, Enum):
-    """Where metrics can go beside metrics.jsonl."""
+    """Trackers that metrics can go to, besides metrics.jsonl."""
 
     tensorboard = "tensorboard"
     wandb = "wandb"

@@ -22,7 +22,7 @@ PROMPT_SECONDS, PROMPT_TEXTS = (0.5, 1.0, 2.0, 3.0, 4.0), ("src", "none", "rnd")
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """One call of `audiogen eval`. Raises InputError for what does not exist, go together or lie in range."""
+    """One call of `audiogen eval`. Raises InputError for unknown, impossible or contradicting options."""
 
     out: Path  # for results.json, and generated/ if a model makes the audio
     task: str = "generation"

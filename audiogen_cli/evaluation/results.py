@@ -1,4 +1,4 @@
-"""What an evaluation finds; `results.json` holds all of it."""
+"""The findings of an evaluation; `results.json` holds all of them."""
 
 from __future__ import annotations
 

@@ -1,0 +1,6 @@
+"""Formats of others, and what a file or folder is.
+
+audiocraft         reads public checkpoints in audiocraft's format and renames their tensors
+import_audiocraft  builds a model folder from them (`audiogen import`)
+describe           tells what a manifest, shard folder, model, run or audio file is (`audiogen info`)
+"""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LM_FILE, CODEC_FILE = "state_dict.bin", "compression_state_dict.bin"
 EXPECTED = f"audiocraft's export is a folder with {LM_FILE} and {CODEC_FILE}"
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-LICENCE = """CC BY-NC 4.0: Meta's licence for the public AudioGen weights, from which this folder was converted.
+LICENSE = """CC BY-NC 4.0: Meta's licence for the public AudioGen weights, from which this folder was converted.
 
 Attribution: Meta AI (FAIR), AudioGen, https://github.com/facebookresearch/audiocraft
 Text: https://creativecommons.org/licenses/by-nc/4.0/legalcode
@@ -167,7 +167,7 @@ def read_license(folder: Path, source: str) -> str:
     for name in ("LICENSE", "LICENSE.txt", "LICENSE.md"):
         if (folder / name).is_file():
             return (folder / name).read_text("utf-8", "replace")
-    return LICENCE.format(source=source)
+    return LICENSE.format(source=source)
 
 
 # --- finding --------------------------------------------------------------------------------------------------------
@@ -361,36 +361,36 @@ def _rename_lm(state: Mapping[str, Tensor], conditioner: str, n_layers: Any, n_q
     weights: dict[str, Tensor] = {}
     biased = any(name.endswith(("in_proj_bias", "linear1.bias", "linears.0.bias")) for name in left)
 
-    def take(name: str) -> Tensor:
+    def pop(name: str) -> Tensor:
         if name not in left:
             raise InputError(f"{path}: weights '{name}' are missing: not a public AudioGen, or another format")
         return left.pop(name)
 
-    def take_bias(name: str, size: int) -> Tensor:
+    def pop_bias(name: str, size: int) -> Tensor:
         # Ours are on or off together; one that is missing among others is zero.
         return left.pop(name) if name in left else torch.zeros(size, dtype=weights["embedding.table.weight"].dtype)
 
-    weights["embedding.table.weight"] = torch.cat([take(f"emb.{k}.weight") for k in range(n_q)])
+    weights["embedding.table.weight"] = torch.cat([pop(f"emb.{k}.weight") for k in range(n_q)])
     for kind in ("weight", "bias"):
-        weights[f"text_projection.{kind}"] = take(f"condition_provider.conditioners.{conditioner}.output_proj.{kind}")
-        weights[f"norm.{kind}"] = take(f"out_norm.{kind}")
-    heads = [take(f"linears.{k}.weight") for k in range(n_q)]
+        weights[f"text_projection.{kind}"] = pop(f"condition_provider.conditioners.{conditioner}.output_proj.{kind}")
+        weights[f"norm.{kind}"] = pop(f"out_norm.{kind}")
+    heads = [pop(f"linears.{k}.weight") for k in range(n_q)]
     weights["heads.linear.weight"] = torch.cat(heads)
     dim = heads[0].shape[1]
     if biased:
-        parts = [take_bias(f"linears.{k}.bias", len(head)) for k, head in enumerate(heads)]
+        parts = [pop_bias(f"linears.{k}.bias", len(head)) for k, head in enumerate(heads)]
         weights["heads.linear.bias"] = torch.cat(parts)
     weights["null_text"] = torch.zeros(dim, dtype=heads[0].dtype)  # no text is a zero vector
     for layer in range(n_layers or 0):
         theirs, ours = f"transformer.layers.{layer}", f"blocks.{layer}"
         for name, own in LAYER_NAMES.items():
-            weight = weights[f"{ours}.{own}.weight"] = take(f"{theirs}.{name}.weight")
+            weight = weights[f"{ours}.{own}.weight"] = pop(f"{theirs}.{name}.weight")
             if "norm" in name:
-                weights[f"{ours}.{own}.bias"] = take(f"{theirs}.{name}.bias")
+                weights[f"{ours}.{own}.bias"] = pop(f"{theirs}.{name}.bias")
             elif biased:
-                weights[f"{ours}.{own}.bias"] = take_bias(f"{theirs}.{name}.bias", len(weight))
+                weights[f"{ours}.{own}.bias"] = pop_bias(f"{theirs}.{name}.bias", len(weight))
         for kind in ("weight", "bias") if biased else ("weight",):
-            fetch = take if kind == "weight" else lambda name: take_bias(name, 3 * dim)
+            fetch = pop if kind == "weight" else lambda name: pop_bias(name, 3 * dim)
             weights[f"{ours}.attention.qkv.{kind}"] = fetch(f"{theirs}.self_attn.in_proj_{kind}")
             both = fetch(f"{theirs}.cross_attention.in_proj_{kind}")
             weights[f"{ours}.cross_attention.query.{kind}"] = both[:dim]

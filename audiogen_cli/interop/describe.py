@@ -1,4 +1,4 @@
-"""What a file or folder is, as plain values: manifests, token shards, models, checkpoints, runs, audio. No torch."""
+"""Facts about manifests, token shards, models, checkpoints, runs and audio, as plain values. Imports no torch."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def describe_manifest(path: Path) -> dict[str, Any]:
     metadata, n_clips, clips = stream_manifest(path)
     splits: dict[str, dict[str, Any]] = {}
     rates: Counter[str] = Counter()
-    licences: Counter[str] = Counter()
+    licenses: Counter[str] = Counter()
     texts = _Texts()
     samples = []
     for number, clip in enumerate(clips):
@@ -73,7 +73,7 @@ def describe_manifest(path: Path) -> dict[str, Any]:
         counts["clips"] += 1
         counts["hours"] += clip.duration / 3600
         rates[str(clip.sample_rate)] += 1
-        licences[clip.license or "not stated"] += 1
+        licenses[clip.license or "not stated"] += 1
         texts.add(clip.texts)
         if number % math.ceil(n_clips / N_SAMPLES) == 0:  # a few from all over the manifest
             samples.append({"id": clip.id, "duration": round(clip.duration, 2), "text": clip.texts[0]})
@@ -85,7 +85,7 @@ def describe_manifest(path: Path) -> dict[str, Any]:
         "splits": splits,
         "sample_rates": dict(rates.most_common()),
         "texts": texts.facts(),
-        "licences": dict(licences.most_common()),
+        "licences": dict(licenses.most_common()),
         "dropped": dict(Counter(item.reason for item in read_dropped(dropped_file(path))).most_common()),
         "samples": samples,
     }
@@ -175,7 +175,7 @@ class _Texts:
 
 
 def describe_model(folder: Path) -> dict[str, Any]:
-    """Kind, configuration, sizes, fingerprint and licence of a model folder or checkpoint."""
+    """Kind, configuration, sizes, fingerprint and license of a model folder or checkpoint."""
     config_file = folder / "config.json"
     try:
         document = json.loads(config_file.read_text("utf-8"))

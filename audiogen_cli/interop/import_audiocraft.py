@@ -45,11 +45,11 @@ def import_checkpoint(source: str, out: Path, text_encoder: str | None = None) -
 
     _check_weights(AudioCodec, codec_config, codec_weights, codec_file)
     _check_weights(AudioLanguageModel, config, lm.weights, lm_file)
-    licence = audiocraft.read_license(folder, source)
+    license = audiocraft.read_license(folder, source)
     with _new_folder(out) as temporary:
-        save_model(temporary / CODEC_FOLDER, "codec", codec_config, codec_weights, licence)
+        save_model(temporary / CODEC_FOLDER, "codec", codec_config, codec_weights, license)
         config = replace(config, codec_fingerprint=fingerprint(temporary / CODEC_FOLDER))
-        save_model(temporary, "lm", config, lm.weights, licence)
+        save_model(temporary, "lm", config, lm.weights, license)
 
 
 def _cut(

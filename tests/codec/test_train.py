@@ -95,10 +95,10 @@ def test_learns_and_leaves_a_usable_folder(clips, tmp_path):
         heard.append((codec.training, [clip.id for clip in chosen], folder.relative_to(tmp_path)))
         return ValidationReport({"si_snr": 1.0}, ["too quiet"])
 
-    config = recipe(codec=SMOOTH, max_steps=30, adversary_start=99, lr=1e-2, validate_every=30, validate_clips=3)
+    config = recipe(codec=SMOOTH, max_steps=30, adversary_start=99, lr=5e-3, validate_every=30, validate_clips=3)
     out = train(config, clips, clips, tmp_path / "run", listen)
-    history = losses(out)
-    assert np.mean(history[-5:]) < 0.9 * np.mean(history[:5])
+    mel = [line["mel"] for line in logged(out)]  # the commitment jumps whenever codes are replaced
+    assert np.mean(mel[-5:]) < 0.9 * np.mean(mel[:5])
     codec = AudioCodec.load(find_model(out))
     assert codec.encode(torch.zeros(1, 1, 1000)).shape == (1, 2, -(-1000 // codec.hop_length))
     assert len(codec.fingerprint) == 64

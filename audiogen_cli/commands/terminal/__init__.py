@@ -1,4 +1,4 @@
-"""What the commands share in front of the user.
+"""Options, progress and tables that commands share.
 
 options     options of several commands; a flag for each setting of `Sampling`
 progress    progress on stderr: a bar, or lines in logs

@@ -1,4 +1,4 @@
-"""How `audiogen eval` shows its results: plain text tables on stdout, notes on stderr."""
+"""The output of `audiogen eval`: plain text tables on stdout, notes on stderr."""
 
 from __future__ import annotations
 

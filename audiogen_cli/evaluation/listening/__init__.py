@@ -1,0 +1,9 @@
+"""Listening tests with human raters (paper sec. 4.3: MUSHRA, OVL and REL).
+
+stimuli        clips and systems to blind, loudness-matched sounds with anchors
+page           the page that raters open, and webMUSHRA's configuration
+ratings        reads what raters send back, through the plan that holds the blind names
+rater_filters  drops pages and raters by the paper's rules and CrowdMOS's
+statistics     means, intervals, differences between systems
+scores         rating files to results.json
+"""

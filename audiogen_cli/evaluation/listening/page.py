@@ -1,4 +1,4 @@
-"""What raters open: our own page, which works from a file and without a network, and a configuration for webMUSHRA."""
+"""The raters' page, which works from a file and without a network, and a configuration for webMUSHRA."""
 
 from __future__ import annotations
 

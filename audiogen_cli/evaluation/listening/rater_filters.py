@@ -1,4 +1,4 @@
-"""Which ratings of a listening test count: the paper's rules and CrowdMOS's filters (sec. 4.3; Ribeiro et al. 2011).
+"""Filters for ratings of a listening test: the paper's rules and CrowdMOS's (sec. 4.3; Ribeiro et al. 2011).
 
 Each question is judged by itself, in this order: pages not heard to the end, raters who do not know the hidden
 reference, raters who agree with nobody. Whatever goes is listed with its rule and the value that broke it.
@@ -23,7 +23,7 @@ UNTOUCHED = 100.0  # where webMUSHRA's sliders begin
 
 
 @dataclass(frozen=True)
-class Dropped:
+class DroppedRatings:
     """Ratings that count no more. item: None if it is all of the rater's."""
 
     rater: str
@@ -34,11 +34,11 @@ class Dropped:
 
 
 @dataclass(frozen=True)
-class Sifted:
-    """What is left of one question's ratings, what went, and what only looks odd."""
+class FilteredRatings:
+    """One question's ratings that count, those dropped, and remarks about odd ones that still count."""
 
     kept: list[Rating]
-    dropped: list[Dropped]
+    dropped: list[DroppedRatings]
     flags: list[str]
 
 
@@ -69,14 +69,14 @@ class ReferenceRule:
         return f"share:{self.share:g}" if self.kind == "share" else self.kind
 
 
-def sift(ratings: Sequence[Rating], rule: ReferenceRule, plan: Plan | None) -> Sifted:
+def filter_ratings(ratings: Sequence[Rating], rule: ReferenceRule, plan: Plan | None) -> FilteredRatings:
     """Apply all rules in order to the ratings of one question."""
     flags = _untouched(ratings)
     kept, dropped = _drop_pages(ratings, lambda page: _unheard(page, plan), "not heard to the end")
     kept, below = _by_reference(kept, rule)
     kept, clickers = _by_agreement(kept, RANDOM_CLICKER, "random clicker", 0, flags)
     kept, outliers = _by_agreement(kept, OUTLIER, "outlier", MIN_PAGES, flags)
-    return Sifted(kept, [*dropped, *below, *clickers, *outliers], flags)
+    return FilteredRatings(kept, [*dropped, *below, *clickers, *outliers], flags)
 
 
 def agreements(ratings: Sequence[Rating]) -> dict[str, float | None]:
@@ -116,26 +116,28 @@ def pages(ratings: Iterable[Rating]) -> dict[tuple[str, str], list[Rating]]:
 
 def _drop_pages(
     ratings: Sequence[Rating], judge: Callable[[list[Rating]], str | None], rule: str
-) -> tuple[list[Rating], list[Dropped]]:
+) -> tuple[list[Rating], list[DroppedRatings]]:
     """Drop the pages on which `judge` finds fault: it says with what, or None."""
     kept, dropped = [], []
     for (rater, item), page in pages(ratings).items():
         if value := judge(page):
-            dropped.append(Dropped(rater, item, rule, value, len(page)))
+            dropped.append(DroppedRatings(rater, item, rule, value, len(page)))
         else:
             kept += page
     return kept, dropped
 
 
-def _drop_raters(ratings: Sequence[Rating], faults: dict[str, str], rule: str) -> tuple[list[Rating], list[Dropped]]:
+def _drop_raters(
+    ratings: Sequence[Rating], faults: dict[str, str], rule: str
+) -> tuple[list[Rating], list[DroppedRatings]]:
     """Drop all ratings of the raters in `faults`."""
     counts = {rater: sum(rating.rater == rater for rating in ratings) for rater in faults}
     kept = [rating for rating in ratings if rating.rater not in faults]
-    return kept, [Dropped(rater, None, rule, value, counts[rater]) for rater, value in faults.items()]
+    return kept, [DroppedRatings(rater, None, rule, value, counts[rater]) for rater, value in faults.items()]
 
 
 def _unheard(page: list[Rating], plan: Plan | None) -> str | None:
-    """What was not played on a page: by the player's log, else by the time spent there (webMUSHRA)."""
+    """Tell what was not played on a page, by the player's log, else by the time spent there (webMUSHRA)."""
     expected = len(plan.pages.get((page[0].question, page[0].item), {})) if plan else 0
     if len(page) < expected:
         return f"{len(page)} of {expected} sounds rated"
@@ -160,7 +162,7 @@ def _untouched(ratings: Sequence[Rating]) -> list[str]:
     return flags
 
 
-def _by_reference(ratings: Sequence[Rating], rule: ReferenceRule) -> tuple[list[Rating], list[Dropped]]:
+def _by_reference(ratings: Sequence[Rating], rule: ReferenceRule) -> tuple[list[Rating], list[DroppedRatings]]:
     name = f"reference below {BS1534_SCORE if rule.kind == 'bs1534' else MIN_REFERENCE:g} ({rule})"
     if rule.kind == "page":
         return _drop_pages(ratings, _reference_fault, name)
@@ -180,7 +182,7 @@ def _reference_fault(page: list[Rating]) -> str | None:
 
 
 def _rater_fault(scores: list[float], anchors: list[float], rule: ReferenceRule) -> str | None:
-    """What is wrong with a rater's reference ratings, or None."""
+    """Tell what is wrong with a rater's reference ratings; None if nothing is."""
     mean, lowest = sum(scores) / len(scores), min(scores)
     below = sum(score < MIN_REFERENCE for score in scores) / len(scores)
     if rule.kind == "mean":
@@ -198,7 +200,7 @@ def _rater_fault(scores: list[float], anchors: list[float], rule: ReferenceRule)
 
 def _by_agreement(
     ratings: Sequence[Rating], least: float, rule: str, min_pages: int, flags: list[str]
-) -> tuple[list[Rating], list[Dropped]]:
+) -> tuple[list[Rating], list[DroppedRatings]]:
     """Drop raters whose correlation with the others is below `least`; with fewer than `min_pages` pages, flag them."""
     n_pages: dict[str, int] = defaultdict(int)
     scores: dict[str, set[float]] = defaultdict(set)

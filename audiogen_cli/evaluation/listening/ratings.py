@@ -42,7 +42,7 @@ class Rating:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a listening test is: its id, its pages, and the key to the blind names."""
+    """A listening test: its id, its pages, and the key to the blind names."""
 
     test: str
     split: str | None
@@ -213,5 +213,5 @@ def _truth(text: str) -> bool | None:
 
 
 def describe_plan(plan: Plan) -> dict[str, Any]:
-    """What results record of a plan."""
+    """Summarize a plan for results.json."""
     return {"test": plan.test, "seed": plan.seed, "items": len(plan.durations), "pages": len(plan.pages)}

@@ -16,11 +16,11 @@ import numpy as np
 from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.listening.rater_filters import (
     MIN_REFERENCE,
+    FilteredRatings,
     ReferenceRule,
-    Sifted,
     agreements,
+    filter_ratings,
     pages,
-    sift,
 )
 from audiogen_cli.evaluation.listening.ratings import (
     CONTROLS,
@@ -62,7 +62,7 @@ def score(files: Sequence[Path], rule: ReferenceRule, out: Path | None = None, s
 
 
 def results_folder(files: Sequence[Path], out: Path | None) -> Path | None:
-    """Where results.json goes: `out`, else where the test's plan lies; None if there is neither."""
+    """Return the folder for results.json: `out`, else the plan's; None if there is neither."""
     plan = find_plan(expand(files), out)
     return out or (plan.parent if plan else None)
 
@@ -70,16 +70,16 @@ def results_folder(files: Sequence[Path], out: Path | None) -> Path | None:
 def summarize(
     ratings: Sequence[Rating], skipped: Sequence[Skipped], rule: ReferenceRule, plan: Plan | None, seed: int
 ) -> dict[str, Any]:
-    """What `results.json` holds of a listening test. n: raters left in any question."""
+    """Summarize a listening test for results.json. n: raters left in any question."""
     questions = {question: [r for r in ratings if r.question == question] for question in _ordered(ratings)}
-    sifted = {question: sift(given, rule, plan) for question, given in questions.items()}
-    details = {question: _question(questions[question], sifted[question], seed) for question in questions}
+    filtered = {question: filter_ratings(given, rule, plan) for question, given in questions.items()}
+    details = {question: _question(questions[question], filtered[question], seed) for question in questions}
     systems = {(q, name): row for q, detail in details.items() for name, row in detail["systems"].items()}
     return {
         "task": "listening",
         "split": plan.split if plan else None,
         "partial": False,
-        "n": len({rating.rater for found in sifted.values() for rating in found.kept}),
+        "n": len({rating.rater for found in filtered.values() for rating in found.kept}),
         "n_available": len({rating.rater for rating in ratings}),
         "metrics": {f"{q}/{name}": row["mean"] for (q, name), row in systems.items()},
         "baselines": {},
@@ -89,7 +89,7 @@ def summarize(
             if row["mean"] is not None and row["ci95"] is not None
         },
         "details": details,
-        "warnings": _warnings(sifted),
+        "warnings": _warnings(filtered),
         "skipped": [asdict(item) for item in skipped],
         "plan": describe_plan(plan) if plan else None,
         "rules": {
@@ -118,13 +118,13 @@ def _ordered(ratings: Sequence[Rating]) -> list[str]:
     return sorted({r.question for r in ratings}, key=lambda q: (known.index(q) if q in known else len(known), q))
 
 
-def _question(ratings: Sequence[Rating], sifted: Sifted, seed: int) -> dict[str, Any]:
+def _question(ratings: Sequence[Rating], filtered: FilteredRatings, seed: int) -> dict[str, Any]:
     """One question's systems, raters and differences, before and after the rules."""
-    matrices, unsifted = _matrices(sifted.kept), _matrices(ratings)
-    names = sorted(unsifted, key=lambda name: (CONTROLS.index(name) if name in CONTROLS else len(CONTROLS), name))
-    rows = {name: _system(matrices.get(name), unsifted[name]) for name in names}
+    matrices, unfiltered = _matrices(filtered.kept), _matrices(ratings)
+    names = sorted(unfiltered, key=lambda name: (CONTROLS.index(name) if name in CONTROLS else len(CONTROLS), name))
+    rows = {name: _system(matrices.get(name), unfiltered[name]) for name in names}
     systems = [name for name in names if name not in CONTROLS and name in matrices]
-    r = agreements(sifted.kept)
+    r = agreements(filtered.kept)
     return {
         "systems": rows,
         "differences": {
@@ -132,12 +132,12 @@ def _question(ratings: Sequence[Rating], sifted: Sifted, seed: int) -> dict[str,
             for first, second in combinations(systems, 2)
             if (found := paired_difference(matrices[first], matrices[second], seed))
         },
-        "raters": {"before": len({x.rater for x in ratings}), "after": len({x.rater for x in sifted.kept})},
-        "ratings": {"before": len(ratings), "after": len(sifted.kept)},
-        "pages": {"before": len(pages(ratings)), "after": len(pages(sifted.kept))},
+        "raters": {"before": len({x.rater for x in ratings}), "after": len({x.rater for x in filtered.kept})},
+        "ratings": {"before": len(ratings), "after": len(filtered.kept)},
+        "pages": {"before": len(pages(ratings)), "after": len(pages(filtered.kept))},
         "agreement": {rater: r[rater] for rater in sorted(r)},
-        "dropped": [asdict(item) for item in sifted.dropped],
-        "flags": sifted.flags,
+        "dropped": [asdict(item) for item in filtered.dropped],
+        "flags": filtered.flags,
     }
 
 
@@ -152,8 +152,8 @@ def _matrices(ratings: Sequence[Rating]) -> dict[str, np.ndarray]:
     return found
 
 
-def _system(kept: np.ndarray | None, unsifted: np.ndarray) -> dict[str, Any]:
-    before = unsifted[~np.isnan(unsifted)]
+def _system(kept: np.ndarray | None, unfiltered: np.ndarray) -> dict[str, Any]:
+    before = unfiltered[~np.isnan(unfiltered)]
     row: dict[str, Any] = {"mean": None, "ci95": None, "crowdmos_ci95": None, "ratings": 0, "raters": 0, "items": 0}
     if kept is not None:
         given = ~np.isnan(kept)
@@ -169,9 +169,9 @@ def _system(kept: np.ndarray | None, unsifted: np.ndarray) -> dict[str, Any]:
     return row | {"mean_before": float(before.mean()), "ratings_before": len(before)}
 
 
-def _warnings(sifted: dict[str, Sifted]) -> list[str]:
+def _warnings(filtered: dict[str, FilteredRatings]) -> list[str]:
     warnings = []
-    for question, found in sifted.items():
+    for question, found in filtered.items():
         raters: dict[str, set[str]] = {}
         for rating in found.kept:
             raters.setdefault(rating.item, set()).add(rating.rater)

@@ -69,8 +69,8 @@ class ListeningConfig:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What was written. page: to open in a browser; plan: the key, not for raters; minutes: of one rater's time."""
+class ListeningTest:
+    """The files of a test. page: to open in a browser; plan: the key, not for raters; minutes: of one rater's time."""
 
     page: Path
     plan: Path
@@ -82,7 +82,7 @@ class Prepared:
     warnings: list[str]
 
 
-def prepare(config: ListeningConfig, progress: Progress) -> Prepared:
+def prepare(config: ListeningConfig, progress: Progress) -> ListeningTest:
     """Write stimuli, plan, page and webMUSHRA configuration into `<out>`.
 
     The same inputs and seed give the same test again, bit for bit, so a second call changes nothing.
@@ -100,7 +100,7 @@ def prepare(config: ListeningConfig, progress: Progress) -> Prepared:
     plan = _plan(config, draft)
     _refuse_another(evaluation.out / PLAN_NAME, plan)
     seconds = sum(item["duration"] * len(key) for item in draft.items for key in item["pages"].values())
-    return Prepared(
+    return ListeningTest(
         page=_write(evaluation.out, plan, draft.sounds),
         plan=evaluation.out / PLAN_NAME,
         test=plan["test"],

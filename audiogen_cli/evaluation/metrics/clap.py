@@ -16,7 +16,7 @@ from audiogen_cli.evaluation.score_table import GENERATED, ScoreTable
 
 
 class ClapScore(Metric):
-    """How well sounds match the captions as published."""
+    """The match of sounds with the captions as published."""
 
     name, role = "clap", CLAP
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from audiogen_cli.files import replacing
-
-VARIABLE = "AUDIOGEN_CACHE"
-
-
-def cache_folder() -> Path:
-    """Return AUDIOGEN_CACHE, else audiogen/ in XDG_CACHE_HOME, else ~/.cache/audiogen; users may delete it."""
-    if given := os.environ.get(VARIABLE):
-        return Path(given).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "audiogen"
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from audiogen_cli.data.loudness import measure
 from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.audio_sources import AudioSource
 from audiogen_cli.evaluation.networks.base import AudioNetwork
-from audiogen_cli.evaluation.networks.cache import ClipEmbedding, EmbeddingCache, cache_folder
+from audiogen_cli.evaluation.networks.cache import ClipEmbedding, EmbeddingCache
 from audiogen_cli.evaluation.results import Progress
+from audiogen_cli.files import cache_folder
 
 MAX_WORKERS = 8
 LOOK_AHEAD = 64  # clips decoded before they are needed: bounds memory to some 100 MB

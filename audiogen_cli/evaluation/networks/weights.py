@@ -13,8 +13,7 @@ from urllib.request import urlopen
 
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.evaluation.networks.base import MissingWeightsError, WeightSource
-from audiogen_cli.evaluation.networks.cache import cache_folder
-from audiogen_cli.files import replacing
+from audiogen_cli.files import cache_folder, replacing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -23,7 +23,7 @@ MAX_AUDIO = 24 << 20  # bytes of embedded audio in a page
 
 @dataclass
 class Budget:
-    """How much audio a page may still hold, and how many sounds did not fit or could not be read."""
+    """The audio that a page may still hold, and counts of sounds that did not fit or could not be read."""
 
     left: int = MAX_AUDIO
     embedded: int = 0
@@ -48,7 +48,7 @@ class Budget:
 
     @property
     def notes(self) -> list[str]:
-        """What to tell the reader about sounds that are not in the page."""
+        """Notes for the reader about sounds that are not in the page."""
         limit = f"{MAX_AUDIO >> 20} MB"
         found = [f"{self.omitted} sounds were left out: the page holds {limit} of audio at most."] * bool(self.omitted)
         return found + [f"{self.unreadable} sounds could not be read again."] * bool(self.unreadable)
@@ -64,8 +64,8 @@ def encode(wav: np.ndarray) -> bytes:
     return content.getvalue()
 
 
-class Sounds:
-    """The recordings behind a results.json: its references, and what was generated. folder: where it lies."""
+class Recordings:
+    """The recordings behind a results.json: references and generated clips. folder: the one of results.json."""
 
     def __init__(self, results: Mapping[str, Any], folder: Path) -> None:
         self.results, self.folder = results, folder

@@ -11,7 +11,7 @@ from typing import Any
 
 from audiogen_cli.data.tables import read_json
 from audiogen_cli.errors import InputError
-from audiogen_cli.evaluation.report.audio import Budget, Sounds
+from audiogen_cli.evaluation.report.audio import Budget, Recordings
 from audiogen_cli.evaluation.report.parts import (
     Section,
     Table,
@@ -49,7 +49,7 @@ def write_report(folder: Path) -> Path:
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """What eval wrote. Raises InputError if it is something else."""
+    """Read a results.json of eval. Raises InputError if it is something else."""
     results = read_json(path)
     needed = ("task", "n", "metrics", "baselines", "intervals", "details", "warnings", "skipped")
     if not isinstance(results, dict) or any(name not in results for name in needed) or results["task"] not in TASKS:
@@ -70,7 +70,7 @@ def _find_runs(folder: Path) -> dict[str, dict[str, Any]]:
 
 def _render_one(results: Mapping[str, Any], folder: Path) -> str:
     budget = Budget()
-    sections = TASKS[results["task"]](results, Sounds(results, folder), budget)
+    sections = TASKS[results["task"]](results, Recordings(results, folder), budget)
     sections += [
         Section("What the numbers depend on", tables=[dependence_table(results)]),
         *([Section("Left out", tables=tables)] if (tables := skipped_tables(results)) else []),

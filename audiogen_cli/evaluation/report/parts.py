@@ -1,4 +1,4 @@
-"""What a report is made of: sections with tables, figures and sounds; and the tables that every task shares."""
+"""The parts of a report: sections with tables, figures and sounds; and the tables that every task shares."""
 
 from __future__ import annotations
 

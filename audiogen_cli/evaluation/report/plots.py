@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 MEL_WINDOW = 1024  # samples, hop a quarter
 MEL_RANGE = 70.0  # dB below the loudest that are shown
-# Okabe and Ito's colours, which the colour-blind tell apart; and marks, for prints without colours.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+# Okabe and Ito's colors, which the color-blind tell apart; and marks, for prints without colors.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 MARKS = "osD^vPX"
 PANEL = (4.2, 3.1)  # inches
 STYLE: Any = {
@@ -67,7 +67,7 @@ def curves(panels: Sequence[Panel], alt: str, caption: str) -> Figure:
         for axis, panel in zip(axes, panels, strict=False):
             for i, line in enumerate(panel.lines):
                 x = sorted(line.points)
-                style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKS[i % len(MARKS)]}
+                style = {"color": COLORS[i % len(COLORS)], "marker": MARKS[i % len(MARKS)]}
                 axis.plot(x, [line.points[at] for at in x], "--" if line.dashed else "-", label=line.label, **style)
                 if line.intervals:
                     ends = np.array([line.intervals.get(at, [np.nan, np.nan]) for at in x], float)
@@ -89,7 +89,7 @@ def bars(
     with _figure(columns, rows) as (figure, axes):
         for axis, (title, values) in zip(axes, groups.items(), strict=False):
             names, heights = list(values), np.array(list(values.values()))
-            axis.barh(range(len(names)), heights, color=COLOURS[0], height=0.6)
+            axis.barh(range(len(names)), heights, color=COLORS[0], height=0.6)
             found = errors.get(title, {})
             ends = np.array([found.get(name, [value, value]) for name, value in values.items()])
             if found:
@@ -101,11 +101,11 @@ def bars(
 
 
 def histogram(values: Sequence[float], name: str, caption: str) -> Figure:
-    """How one number is spread over clips; the dashed line is the mean."""
+    """Draw how one number is spread over clips; the dashed line is the mean."""
     mean = float(np.mean(values))
     with _figure(1, 1) as (figure, [axis]):
-        axis.hist(values, bins=min(40, max(5, len(values) // 5)), color=COLOURS[0])
-        axis.axvline(mean, color=COLOURS[1], linestyle="--", label=f"mean {mean:.3g}")
+        axis.hist(values, bins=min(40, max(5, len(values) // 5)), color=COLORS[0])
+        axis.axvline(mean, color=COLORS[1], linestyle="--", label=f"mean {mean:.3g}")
         axis.set(xlabel=name, ylabel="clips")
         axis.legend(fontsize="small")
         return _svg(figure, f"Histogram of {name} over {len(values)} clips, mean {mean:.3g}", caption)

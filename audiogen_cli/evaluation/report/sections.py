@@ -1,4 +1,4 @@
-"""What each task's results have to show: the paper's Table 1, Table 4, Figures 2 and 4, and listening tests."""
+"""The sections of each task: the paper's Table 1, Table 4, Figures 2 and 4, and listening tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from audiogen_cli.data.audio import SAMPLE_RATE
 from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.audio_sources import Recording
-from audiogen_cli.evaluation.report.audio import Budget, Sounds
+from audiogen_cli.evaluation.report.audio import Budget, Recordings
 from audiogen_cli.evaluation.report.parts import Figure, Sample, Section, Table, cell, metric_table, readable
 from audiogen_cli.evaluation.report.plots import Line, Panel, bars, curves, histogram, spectrograms
 
@@ -21,7 +21,7 @@ CELL_FACTS = ("prompt_seconds", "text", "scored", "intervals")
 Results = Mapping[str, Any]
 
 
-def generation(results: Results, sounds: Sounds, budget: Budget) -> list[Section]:
+def generation(results: Results, sounds: Recordings, budget: Budget) -> list[Section]:
     """The table, what is behind its means, and the clips at both ends."""
     clips = results["details"].get("clips", {})
     ranked = next((name for name in clips if name.startswith("kl")), None)
@@ -47,7 +47,7 @@ def generation(results: Results, sounds: Sounds, budget: Budget) -> list[Section
     return _with_problem(sections, sounds)
 
 
-def codec(results: Results, sounds: Sounds, budget: Budget) -> list[Section]:
+def codec(results: Results, sounds: Recordings, budget: Budget) -> list[Section]:
     """Losses and bitrates, and how evenly the codebooks are used."""
     sections = [Section("Results", tables=[metric_table(results)])]
     if usage := results["details"].get("code_usage"):
@@ -62,7 +62,7 @@ def codec(results: Results, sounds: Sounds, budget: Budget) -> list[Section]:
     return sections
 
 
-def continuation(results: Results, sounds: Sounds, budget: Budget) -> list[Section]:
+def continuation(results: Results, sounds: Recordings, budget: Budget) -> list[Section]:
     """Table 4, Figure 2, and Figure 4's spectrograms with their sounds."""
     cells, published = results["details"]["cells"], results["details"].get("published") or []
     columns = [name for name in cells[0] if name not in CELL_FACTS]
@@ -88,7 +88,7 @@ def continuation(results: Results, sounds: Sounds, budget: Budget) -> list[Secti
     return _with_problem(sections, sounds)
 
 
-def listening(results: Results, sounds: Sounds, budget: Budget) -> list[Section]:
+def listening(results: Results, sounds: Recordings, budget: Budget) -> list[Section]:
     """Means and both intervals per system, the rules that were applied, and who fell to them."""
     sections = []
     for question, detail in results["details"].items():
@@ -115,7 +115,7 @@ def listening(results: Results, sounds: Sounds, budget: Budget) -> list[Section]
     return sections
 
 
-TASKS: dict[str, Callable[[Results, Sounds, Budget], list[Section]]] = {
+TASKS: dict[str, Callable[[Results, Recordings, Budget], list[Section]]] = {
     "generation": generation,
     "codec": codec,
     "continuation": continuation,
@@ -123,7 +123,7 @@ TASKS: dict[str, Callable[[Results, Sounds, Budget], list[Section]]] = {
 }
 
 
-def _pair(clip: str, note: str, sounds: Sounds, budget: Budget) -> Sample:
+def _pair(clip: str, note: str, sounds: Recordings, budget: Budget) -> Sample:
     """A prompt with the recording and what was generated for it."""
     reference, made = sounds.reference(clip), sounds.generated(clip)
     players = [budget.player("recording", reference.recording)] if reference else []
@@ -162,7 +162,7 @@ def _figure_2(cells: Sequence[Results], columns: Sequence[str], scored: str) -> 
     return curves([Panel(title, "prompt, s", "KL", lines) for title, lines in panels], alt, f"Scored {what}")
 
 
-def _figure_4(results: Results, cells: Sequence[Results], sounds: Sounds, budget: Budget) -> Section:
+def _figure_4(results: Results, cells: Sequence[Results], sounds: Recordings, budget: Budget) -> Section:
     """Some clips with their continuations at the middle prompt length; dashed where generation starts."""
     lengths = sorted({row["prompt_seconds"] for row in cells})
     seam = lengths[len(lengths) // 2]
@@ -215,7 +215,7 @@ def _half(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def _with_problem(sections: list[Section], sounds: Sounds) -> list[Section]:
+def _with_problem(sections: list[Section], sounds: Recordings) -> list[Section]:
     if sounds.problem:
         sections.append(Section("Recordings that are not here", [sounds.problem]))
     return sections

@@ -14,7 +14,7 @@ import pytest
 
 from audiogen_cli.commands.eval import eval_
 from audiogen_cli.errors import InputError
-from audiogen_cli.evaluation.listening.rater_filters import ReferenceRule, agreements, sift
+from audiogen_cli.evaluation.listening.rater_filters import ReferenceRule, agreements, filter_ratings
 from audiogen_cli.evaluation.listening.ratings import Plan, Rating, read_ratings
 from audiogen_cli.evaluation.listening.scores import summarize
 from audiogen_cli.evaluation.listening.statistics import crowdmos, paired_difference, plain_half_width
@@ -91,7 +91,7 @@ GOOD = [[95, 20, 60], [90, 25, 65], [92, 22, 55]]
 class TestRules:
     @pytest.mark.parametrize(("reference", "stays"), [(84, False), (85, True), (86, True)])
     def test_the_paper_drops_raters_whose_reference_is_below_85(self, reference: float, stays: bool) -> None:
-        found = sift(ratings({"a": GOOD, "b": GOOD, "c": [[reference, 20, 60]] * 3}, SYSTEMS), MEAN, None)
+        found = filter_ratings(ratings({"a": GOOD, "b": GOOD, "c": [[reference, 20, 60]] * 3}, SYSTEMS), MEAN, None)
         assert ("c" in raters(found.kept)) is stays
         if not stays:
             [gone] = found.dropped
@@ -102,7 +102,7 @@ class TestRules:
         once = [[100, 20, 60], [80, 25, 65], [100, 22, 55]]
         given = ratings({"a": GOOD, "b": once}, SYSTEMS)
         left = {
-            rule: len(sift(given, ReferenceRule.parse(rule), None).kept)
+            rule: len(filter_ratings(given, ReferenceRule.parse(rule), None).kept)
             for rule in ("mean", "any", "share:0.5", "share:0.15", "page", "bs1534")
         }
         assert left == {"mean": 18, "any": 9, "share:0.5": 18, "share:0.15": 9, "page": 15, "bs1534": 9}
@@ -110,7 +110,7 @@ class TestRules:
     def test_bs1534_looks_at_the_mid_anchor(self) -> None:
         systems = ("reference", "anchor70", "model")
         given = ratings({"a": [[95, 50, 60]] * 3, "b": [[95, 91, 60]] * 3}, systems)
-        assert raters(sift(given, ReferenceRule.parse("bs1534"), None).kept) == {"a"}
+        assert raters(filter_ratings(given, ReferenceRule.parse("bs1534"), None).kept) == {"a"}
 
     @pytest.mark.parametrize("text", ["", "often", "share", "share:2", "mean:3", "share:x"])
     def test_other_rules_are_refused(self, text: str) -> None:
@@ -119,11 +119,11 @@ class TestRules:
 
     def test_a_random_clicker_goes(self) -> None:
         clicker = [[86, 100, 85], [90, 80, 92], [85, 99, 95]]  # knows the reference, no more
-        found = sift(ratings({"a": GOOD, "b": GOOD, "c": clicker}, SYSTEMS), MEAN, None)
+        found = filter_ratings(ratings({"a": GOOD, "b": GOOD, "c": clicker}, SYSTEMS), MEAN, None)
         assert [(gone.rater, gone.rule) for gone in found.dropped] == [("c", "random clicker (r < 0.25)")]
 
     def test_one_score_for_everything_goes(self) -> None:
-        found = sift(ratings({"a": GOOD, "b": GOOD, "c": [[100, 100, 100]] * 3}, SYSTEMS), MEAN, None)
+        found = filter_ratings(ratings({"a": GOOD, "b": GOOD, "c": [[100, 100, 100]] * 3}, SYSTEMS), MEAN, None)
         assert [(gone.rater, gone.value) for gone in found.dropped] == [("c", "every rating is 100")]
         assert len(found.flags) == 3  # and its sliders look untouched
 
@@ -134,7 +134,7 @@ class TestRules:
         given = ratings(table, SYSTEMS)
         r = agreements(given)["c"]
         assert r == pytest.approx(np.corrcoef([100, 30, 0], [95, 20, 60])[0, 1]) and 0.25 < r < 0.7
-        found = sift(given, MEAN, None)
+        found = filter_ratings(given, MEAN, None)
         assert ("c" in raters(found.kept)) is stays
         assert any("too few to drop" in flag for flag in found.flags) is stays
 
@@ -148,7 +148,7 @@ class TestRules:
 
     def test_a_single_rater_is_judged_by_nobody(self) -> None:
         assert agreements(ratings({"a": GOOD}, SYSTEMS)) == {"a": None}
-        assert raters(sift(ratings({"a": GOOD}, SYSTEMS), MEAN, None).kept) == {"a"}
+        assert raters(filter_ratings(ratings({"a": GOOD}, SYSTEMS), MEAN, None).kept) == {"a"}
 
     @pytest.mark.parametrize(
         ("marks", "value"),
@@ -161,12 +161,12 @@ class TestRules:
     def test_a_page_not_heard_to_the_end_goes(self, marks: list[bool], value: str | None) -> None:
         systems = ("reference", "model", "anchor35")
         given = [Rating("a", "ovl", "i1", systems[i], 90, 1.0, mark) for i, mark in enumerate(marks)]
-        assert [gone.value for gone in sift(given, MEAN, PLAN).dropped] == ([value] if value else [])
+        assert [gone.value for gone in filter_ratings(given, MEAN, PLAN).dropped] == ([value] if value else [])
 
     @pytest.mark.parametrize(("seconds", "stays"), [(5.0, False), (6.0, True)])
     def test_time_stands_in_for_a_log(self, seconds: float, stays: bool) -> None:
         given = [Rating("a", "ovl", "i1", system, 90, seconds) for system in ("reference", "model", "anchor35")]
-        found = sift(given, MEAN, PLAN)
+        found = filter_ratings(given, MEAN, PLAN)
         assert bool(found.kept) is stays
         assert [gone.value for gone in found.dropped] == ([] if stays else ["5 s on a page of 3 x 2 s"])
 

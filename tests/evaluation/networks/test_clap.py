@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def network(folder: Path) -> Clap:
+def tiny_clap(folder: Path) -> Clap:
     return Clap(WeightSource(folder, device="cpu"))
 
 
@@ -48,21 +48,21 @@ def sounds() -> np.ndarray:
     return (0.1 * np.random.default_rng(0).normal(size=(2, 24_000))).astype(np.float32)
 
 
-def test_it_is_what_transformers_forward_says(network: Clap) -> None:
-    inputs = network.features(list(sounds()), sampling_rate=48_000, return_tensors="pt")
-    tokens = network.tokenizer(["dog", "rain"], padding=True, return_tensors="pt")
+def test_it_is_what_transformers_forward_says(tiny_clap: Clap) -> None:
+    inputs = tiny_clap.features(list(sounds()), sampling_rate=48_000, return_tensors="pt")
+    tokens = tiny_clap.tokenizer(["dog", "rain"], padding=True, return_tensors="pt")
     with torch.inference_mode():
-        expected = network.model(**inputs, **tokens)
-    output = network(sounds(), 48_000)
+        expected = tiny_clap.model(**inputs, **tokens)
+    output = tiny_clap(sounds(), 48_000)
     assert output.embeddings[:, 0] == pytest.approx(expected.audio_embeds.numpy(), abs=1e-5)
-    assert network.embed_texts(["dog", "rain"]) == pytest.approx(expected.text_embeds.numpy(), abs=1e-5)
+    assert tiny_clap.embed_texts(["dog", "rain"]) == pytest.approx(expected.text_embeds.numpy(), abs=1e-5)
     assert output.window_logits.shape == (2, 1, 0)
 
 
-def test_embeddings_have_length_1_and_the_score_is_their_cosine(network: Clap) -> None:
-    embeddings = network(sounds(), 48_000).embeddings[:, 0]
+def test_embeddings_have_length_1_and_the_score_is_their_cosine(tiny_clap: Clap) -> None:
+    embeddings = tiny_clap(sounds(), 48_000).embeddings[:, 0]
     assert np.linalg.norm(embeddings, axis=1) == pytest.approx(1, abs=1e-5)
-    texts = network.embed_texts(["dog", "rain"])
+    texts = tiny_clap.embed_texts(["dog", "rain"])
     cosine = [
         text @ sound / np.linalg.norm(text) / np.linalg.norm(sound)
         for text, sound in zip(texts, embeddings, strict=True)
@@ -70,15 +70,15 @@ def test_embeddings_have_length_1_and_the_score_is_their_cosine(network: Clap) -
     assert clap_score(texts, embeddings) == pytest.approx(cosine, abs=1e-6)
 
 
-def test_its_name_says_which_checkpoint(network: Clap, folder: Path) -> None:
-    assert network.name == "clap_tiny"
-    assert (network.dim, network.path) == (6, folder / "model.safetensors")
-    assert len(network.sha256) == 64
+def test_its_name_says_which_checkpoint(tiny_clap: Clap, folder: Path) -> None:
+    assert tiny_clap.name == "clap_tiny"
+    assert (tiny_clap.dim, tiny_clap.path) == (6, folder / "model.safetensors")
+    assert len(tiny_clap.sha256) == 64
 
 
-def test_a_longer_clip_is_refused(network: Clap) -> None:
+def test_a_longer_clip_is_refused(tiny_clap: Clap) -> None:
     with pytest.raises(ValueError, match="takes 10 s at most"):
-        network(np.zeros(500_000, np.float32), 48_000)
+        tiny_clap(np.zeros(500_000, np.float32), 48_000)
 
 
 def test_a_folder_of_something_else(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from helpers.zoo import chirp
 from audiogen_cli.data.audio import write_audio
 from audiogen_cli.evaluation.audio_sources import AudioSource, FileAudio, NoiseAudio, Recording, SilenceAudio
 from audiogen_cli.evaluation.networks import embed
-from audiogen_cli.evaluation.networks.cache import ClipEmbedding, EmbeddingCache, cache_folder
+from audiogen_cli.evaluation.networks.cache import ClipEmbedding, EmbeddingCache
 from audiogen_cli.evaluation.networks.embed import embed_clips
+from audiogen_cli.files import cache_folder
 
 
 def quiet(done: int, total: int) -> None:
