@@ -19,9 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from audiogen_cli.data.headers.mp3 import count_frames
-from audiogen_cli.data.headers.spliced import SplicedFile
-from audiogen_cli.data.headers.wav import count_bytes
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.files import check_folder, replacing
 
@@ -195,7 +192,13 @@ def _with_length(file: Any, path: Path) -> Any:
     """Open a file anew, if its header does not say how long it is, with one that does."""
     import soundfile
 
-    mended = count_frames(path) if file.format == "MP3" else count_bytes(path) if not file.frames else None
+    if file.format != "MP3" and file.frames:
+        return file
+    from audiogen_cli.data.headers.mp3 import count_frames
+    from audiogen_cli.data.headers.spliced import SplicedFile
+    from audiogen_cli.data.headers.wav import count_bytes
+
+    mended = count_frames(path) if file.format == "MP3" else count_bytes(path)
     if mended is None:
         return file
     file.close()
