@@ -80,12 +80,12 @@ class ExampleSource(Protocol):
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a run trains on. validation: None if there is no val split. digest: of the data; "": not known."""
+    """What a run trains on. validation: None if there is no val split. digest: of shards; "": not known."""
 
     meta: ShardMeta
     train: ExampleSource
     validation: ExampleSource | None
-    digest: str
+    digest: str = ""
 
 
 class TokenDataset(Dataset[Example]):

@@ -6,7 +6,6 @@ shards, and never sees the same mix twice.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from audiogen_cli.data.augment import AugmentConfig, RowAudio, RowSpec, draw_par
 from audiogen_cli.data.captions import published_texts
 from audiogen_cli.data.manifest import load_manifests
 from audiogen_cli.data.mixing import mix_rows
-from audiogen_cli.data.windows import Window, WindowTable, clip_key, cut_windows
+from audiogen_cli.data.windows import Window, WindowTable, cut_windows
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import TrainConfig
 from audiogen_cli.lm.training.datasets import Batch, Example, TrainingData, collate, crop_frames
@@ -163,9 +162,7 @@ def load_recordings(config: TrainConfig, manifests: Path, codec: Path, device: t
     """
     encoder = AudioCodec.load(codec, device)
     meta = shard_meta(encoder)
-    digest = hashlib.sha256()
-    clips = load_manifests(manifests, splits=["train", "val"])
-    windows = cut_windows(clips, encoder.sample_rate, lambda clip, _: digest.update(clip_key(clip)))
+    windows = cut_windows(load_manifests(manifests, splits=["train", "val"]), encoder.sample_rate)
     train, validation = windows.select("train"), windows.select("val")
     if not len(train):
         raise InputError(f"{manifests}: no clips in split train; see audiogen info {manifests}")
@@ -177,5 +174,4 @@ def load_recordings(config: TrainConfig, manifests: Path, codec: Path, device: t
             chosen, encoder, crop_frames(config, meta), augment, config.text_dropout, config.seed, raw
         )
 
-    validate = source(validation, 0.0) if len(validation) else None
-    return TrainingData(meta, source(train, config.mix), validate, digest.hexdigest()[:16])
+    return TrainingData(meta, source(train, config.mix), source(validation, 0.0) if len(validation) else None)
