@@ -1,6 +1,6 @@
 """What a stage is about to do: a few lines on stderr before the work, and a warning for each departure from the paper.
 
-One `Plan` a stage, of the same few sentences: codec, model, data, processes and time. Results on stdout stay untouched.
+One `Announcement` a stage, of the same few sentences: codec, model, data, processes and time. Results on stdout stay untouched.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NO_SELLING = re.compile(r"\bnc\b|non-?commercial|research (?:purposes )?only", 
 
 
 @dataclass
-class Plan:
+class Announcement:
     """Lines to print before the work, and warnings."""
 
     lines: list[str] = field(default_factory=list)
@@ -43,12 +43,12 @@ class Plan:
 
 def plan_prep(
     sources: Sequence[str], total: int, out: Path, workers: int | None, engine: str, keep_speech: bool
-) -> Plan:
+) -> Announcement:
     """Say what `prep` reads and writes."""
     import os
 
     where = f"on {workers or os.cpu_count()} processes" if engine == "processes" else f"on {engine}"
-    plan = Plan(
+    plan = Announcement(
         [f"preparing {total:,} items of {', '.join(sources)} into {out} {where}; texts by the paper's rules (sec. 4.1)"]
     )
     if keep_speech:
@@ -56,14 +56,14 @@ def plan_prep(
     return plan
 
 
-def plan_codec_training(recipe: CodecTrainConfig, data: Totals) -> Plan:
+def plan_codec_training(recipe: CodecTrainConfig, data: Totals) -> Announcement:
     """Say what `train-codec` trains, and on what."""
     from audiogen_cli.commands.terminal import estimates
 
     size, seconds = estimates.codec_training(recipe)
     network = recipe.codec.network.kind
     batch = f"{recipe.batch_size} crops of {recipe.crop_seconds:g} s"
-    return Plan(
+    return Announcement(
         [
             f"codec to train ({network}): {describe_codec(recipe.codec)}; {_millions(size)} parameters",
             f"clips: {_rows(data)}; {batch} a step, {recipe.max_steps:,} steps; {_machine(seconds)}",
@@ -72,7 +72,7 @@ def plan_codec_training(recipe: CodecTrainConfig, data: Totals) -> Plan:
     )
 
 
-def plan_tokenizing(folder: Path, config: CodecConfig, data: Totals, mix: int, copies: int) -> Plan:
+def plan_tokenizing(folder: Path, config: CodecConfig, data: Totals, mix: int, copies: int) -> Announcement:
     """Say what `tokenize` encodes, with which codec."""
     from audiogen_cli.commands.terminal import estimates
     from audiogen_cli.commands.terminal.progress import span
@@ -88,7 +88,9 @@ def plan_tokenizing(folder: Path, config: CodecConfig, data: Totals, mix: int, c
     return plan
 
 
-def plan_lm_training(recipe: TrainConfig, folder: Path, codec: CodecConfig, data: Totals, on_the_fly: bool) -> Plan:
+def plan_lm_training(
+    recipe: TrainConfig, folder: Path, codec: CodecConfig, data: Totals, on_the_fly: bool
+) -> Announcement:
     """Say what `train-lm` trains, and on what. on_the_fly: on recordings, mixed while it trains."""
     from audiogen_cli.commands.terminal import estimates
 
@@ -111,7 +113,7 @@ def plan_lm_training(recipe: TrainConfig, folder: Path, codec: CodecConfig, data
     return plan
 
 
-def plan_generation(folder: Path, config: LMConfig, n_sounds: int, seconds: float) -> Plan:
+def plan_generation(folder: Path, config: LMConfig, n_sounds: int, seconds: float) -> Announcement:
     """Say which model generates."""
     from audiogen_cli.model_folder import CODEC_FOLDER, license_line, read_license, weight_facts
 
@@ -120,20 +122,20 @@ def plan_generation(folder: Path, config: LMConfig, n_sounds: int, seconds: floa
     license = license_line(read_license(folder))
     model = f"{_millions(facts['parameters'])} parameters, text by {text_encoder_name(config.text)}"
     codec = _load_codec(folder / CODEC_FOLDER)
-    return Plan(
+    return Announcement(
         [f"model {model_name(folder)}: {model}; codec {describe_codec(codec)}; {sounds}; {license}"],
         license_warnings("these weights", license),
     )
 
 
-def plan_evaluation(config: EvalConfig) -> Plan:
+def plan_evaluation(config: EvalConfig) -> Announcement:
     """Say what `eval` scores: the model with its folder, fingerprint and license, or a folder of audio."""
     from audiogen_cli.evaluation.tasks.generate_clips import find_scored
     from audiogen_cli.model_folder import find_codec
 
     against = config.split or str(config.reference)
     clips = f"{config.limit:,} clips" if config.limit else "all clips"
-    plan = Plan([f"scoring {config.task} on {clips} of {against}: {', '.join(config.chosen_metrics)}"])
+    plan = Announcement([f"scoring {config.task} on {clips} of {against}: {', '.join(config.chosen_metrics)}"])
     if config.generated is not None:
         plan.lines.append(f"audio in {config.generated}")
         return plan
@@ -179,11 +181,13 @@ def license_warnings(what: str, *licenses: str) -> list[str]:
     return [f"the license of {what} forbids selling: {', '.join(forbidding)}"] if forbidding else []
 
 
-def _with_codec(folder: Path, config: CodecConfig) -> Plan:
+def _with_codec(folder: Path, config: CodecConfig) -> Announcement:
     from audiogen_cli.model_folder import license_line, read_license
 
     license = license_line(read_license(folder))
-    return Plan([f"codec {folder}: {describe_codec(config)}; {license}"], license_warnings("the codec", license))
+    return Announcement(
+        [f"codec {folder}: {describe_codec(config)}; {license}"], license_warnings("the codec", license)
+    )
 
 
 def _load_codec(folder: Path) -> CodecConfig:
