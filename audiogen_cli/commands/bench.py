@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from audiogen_cli.commands.terminal.options import DeviceOption, Dtype, DtypeOption, JsonOption, ModelOption
+from audiogen_cli.commands.terminal.options import MAX_COUNT, DeviceOption, Dtype, DtypeOption, JsonOption, ModelOption
 from audiogen_cli.commands.terminal.tables import print_table
 
 if TYPE_CHECKING:
@@ -32,22 +32,31 @@ def bench(
     model: ModelOption = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Clips or samples at once. [default: data 16, codec 1 and 8, lm 1]"),
+        typer.Option(
+            metavar="N", min=1, max=MAX_COUNT, help="Clips or samples at once. [default: data 16, codec 1 and 8, lm 1]"
+        ),
     ] = None,
     size: Annotated[str, typer.Option(metavar="NAME", help="lm: tiny, base or large.")] = "base",
     streams: Annotated[int, typer.Option(metavar="K", help="lm: streams of codes, 1, 2 or 4.")] = 1,
-    steps: Annotated[int, typer.Option(metavar="N", min=1, help="lm: steps measured in a round.")] = 40,
-    cached: Annotated[int, typer.Option(metavar="N", min=0, help="lm: frames that lie behind the first step.")] = 0,
+    steps: Annotated[int, typer.Option(metavar="N", min=1, max=MAX_COUNT, help="lm: steps measured in a round.")] = 40,
+    cached: Annotated[
+        int, typer.Option(metavar="N", min=0, max=MAX_COUNT, help="lm: frames that lie behind the first step.")
+    ] = 0,
     peer: Annotated[bool, typer.Option(help="lm: measure transformers' MusicGen beside it.")] = True,
     train: Annotated[bool, typer.Option("--train", help="lm: a training step beside transformers' GPT-2.")] = False,
     frames: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="lm --train: length of a sample. [default: 2500 on a GPU, else fewer]"),
+        typer.Option(
+            metavar="N",
+            min=1,
+            max=MAX_COUNT,
+            help="lm --train: length of a sample. [default: 2500 on a GPU, else fewer]",
+        ),
     ] = None,
     dtype: DtypeOption = Dtype.auto,
-    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Processes, compared with one.")] = 2,
+    workers: Annotated[int, typer.Option(metavar="N", min=1, max=MAX_COUNT, help="Processes, compared with one.")] = 2,
     repeats: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Rounds: of data the best counts, else the median.")
+        int, typer.Option(metavar="N", min=1, max=MAX_COUNT, help="Rounds: of data the best counts, else the median.")
     ] = 3,
     device: DeviceOption = "auto",
     json_: JsonOption = False,

@@ -10,6 +10,8 @@ import typer
 
 from audiogen_cli.commands.listening import LISTENING, prepare_listening, score_listening, show_report
 from audiogen_cli.commands.terminal.options import (
+    MAX_COUNT,
+    MAX_SEED,
     BatchSizeOption,
     DeviceOption,
     Dtype,
@@ -88,9 +90,12 @@ def eval_(
         str, typer.Option("--prompt-seconds", metavar="A,B", help="continuation: seconds of each clip to continue.")
     ] = "0.5,1,2,3,4",
     limit: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Score so many clips only, spread over the texts.")
+        int | None,
+        typer.Option(metavar="N", min=1, max=MAX_COUNT, help="Score so many clips only, spread over the texts."),
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the generated sounds and of the intervals.")] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, max=MAX_SEED, help="Of the generated sounds and of the intervals.")
+    ] = 0,
     batch_size: BatchSizeOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = Dtype.auto,

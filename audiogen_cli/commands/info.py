@@ -20,13 +20,12 @@ def info(
 
     Tells what PATH is: a manifest or a folder of them, token shards, a model, a checkpoint, a training run, or audio.
     """
-    import json
-
+    from audiogen_cli.commands.terminal.rendering import to_json
     from audiogen_cli.interop.describe import describe
 
     facts = describe(path)
     if json_:
-        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        typer.echo(to_json(facts, indent=2))
     else:
         print_table(_rows(facts))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from audiogen_cli.commands.terminal.options import JsonOption, split_names
+from audiogen_cli.commands.terminal.options import MAX_PROCESSES, JsonOption, split_names
 from audiogen_cli.commands.terminal.tables import print_table
 
 if TYPE_CHECKING:
@@ -61,7 +61,10 @@ def prep(
         typer.Option(metavar="flac", help="Write 16 kHz mono FLAC to <out>/<key>.audio; manifests point there."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Processes. [default: all cores, or the cluster's CPUs]")
+        int | None,
+        typer.Option(
+            metavar="N", min=1, max=MAX_PROCESSES, help="Processes. [default: all cores, or the cluster's CPUs]"
+        ),
     ] = None,
     engine: Annotated[
         EngineName,
