@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from audiogen_cli.bench.timing import Timings, step_seconds, take_turns, time_in_turn
+from audiogen_cli.bench.timing import Timings, run_in_turn, step_seconds, time_in_turn
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import SIZES, LMConfig, TextConfig, TrainConfig
 from audiogen_cli.lm.decoding.continuous_batch import ContinuousBatch
@@ -88,7 +88,7 @@ def measure_lm(setup: Setup, device: torch.device) -> dict[str, Any]:
     }
     if peer:
         runs["peer"] = lambda: _step_seconds(peer(), setup, device)
-    numbers = take_turns(runs, setup.repeats)
+    numbers = run_in_turn(runs, setup.repeats)
     bandwidth, timings = max(numbers.pop("bandwidth")), Timings(numbers)
     seconds = timings.median("ours")
     n_bytes = step_bytes(engine, setup.batch_size, setup.cached + WARM_STEPS + setup.steps // 2)

@@ -29,7 +29,7 @@ class Timings:
         return self.median(peer) / self.median(own) if self.seconds.get(peer) else None
 
 
-def take_turns(runs: Mapping[str, Callable[[], list[float]]], rounds: int) -> dict[str, list[float]]:
+def run_in_turn(runs: Mapping[str, Callable[[], list[float]]], rounds: int) -> dict[str, list[float]]:
     """Call every function once a round and collect the numbers that each returns."""
     numbers: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
@@ -40,7 +40,7 @@ def take_turns(runs: Mapping[str, Callable[[], list[float]]], rounds: int) -> di
 
 def time_in_turn(runs: Mapping[str, Callable[[], Any]], rounds: int, device: torch.device | None = None) -> Timings:
     """Time every function once a round, on a CUDA device until its work is done."""
-    return Timings(take_turns({name: partial(_seconds, run, device) for name, run in runs.items()}, rounds))
+    return Timings(run_in_turn({name: partial(_seconds, run, device) for name, run in runs.items()}, rounds))
 
 
 def step_seconds(steps: Iterator[Any], warm: int, count: int, device: torch.device) -> list[float]:
