@@ -115,7 +115,9 @@ def tokenize(
     counts = result.meta.counts
     document = {"out": str(out), "codec": result.meta.codec_fingerprint, **counts, "failed": len(result.failed)}
     typer.echo(json.dumps(document) if json_ else out)
-    typer.echo(f"{counts['rows']} rows in {counts['shards']} shards ({result.kept} were there already)", err=True)
+    again = f", {result.outdated} made again: their recordings have changed" if result.outdated else ""
+    kept = f"({result.kept} were there already{again})"
+    typer.echo(f"{counts['rows']} rows in {counts['shards']} shards {kept}", err=True)
     for failure in result.failed[:FAILURES_SHOWN]:
         typer.echo(f"left out: {failure['id']}: {failure['reason']}", err=True)
     if result.failed:

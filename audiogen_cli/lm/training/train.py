@@ -211,6 +211,8 @@ def _inputs(
     """Return what a run depends on besides its recipe."""
     inputs: dict[str, Any] = {"codec": data.meta.codec_fingerprint, "text": encoder.fingerprint}
     inputs |= {"source": "manifests"} if manifests else {"rows": len(data.train)}
+    if data.digest:
+        inputs["training_data"] = data.digest
     if start_from:
         inputs["start_from"] = model_folder.fingerprint(start_from)
     return inputs
