@@ -15,7 +15,7 @@ from helpers.fakes import FakeGenerator, write_clips
 from helpers.zoo import chirp
 
 from audiogen_cli.commands.eval import eval_
-from audiogen_cli.commands.terminal.eval_table import table
+from audiogen_cli.commands.terminal.announce import describe_identity
 from audiogen_cli.data.audio import write_audio
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.model_folder import fingerprint
@@ -179,7 +179,7 @@ class TestModel:
         results = json.loads(printed.out)
         assert f"model codec ({options['model']}), {fingerprint(Path(options['model']))[:12]}: codec's" in printed.err
         assert results["model_name"] == "tiny" and results["model_license"] == "CC BY 4.0, by the testers"
-        assert table(results).splitlines()[1] == "model tiny (models/tiny), ffffffffffff: CC BY 4.0, by the testers"
+        assert describe_identity(results) == "model tiny (models/tiny), ffffffffffff: CC BY 4.0, by the testers"
         assert [request.text for request in generator.requests[:3]] == ["dog", "clock alarm", "rain"]
         assert {request.duration for request in generator.requests} == {0.5}
         assert len({request.seed for request in generator.requests}) == 12

@@ -1,6 +1,6 @@
 """What a stage is about to do: a few lines on stderr before the work, and a warning for each departure from the paper.
 
-One `Announcement` a stage, of the same few sentences: codec, model, data, processes and time. Results on stdout stay untouched.
+One `Announcement` a stage, of the same few sentences: codec, model, data, processes and time. stdout stays untouched.
 """
 
 from __future__ import annotations
