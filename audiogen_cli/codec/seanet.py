@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
@@ -93,15 +94,19 @@ class ResidualUnit(nn.Module):
 
 
 class ResidualLSTM(nn.Module):
-    """An LSTM over frames whose output is added to its input: [B, C, T] → [B, C, T]."""
+    """An LSTM over frames whose output is added to its input: [B, C, T] → [B, C, T].
+
+    In float32, whatever autocast says: it would run cuDNN's LSTM in float16, where most gradients vanish.
+    """
 
     def __init__(self, channels: int, layers: int) -> None:
         super().__init__()
         self.lstm = nn.LSTM(channels, channels, layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        frames = x.permute(2, 0, 1)
-        return (self.lstm(frames)[0] + frames).permute(1, 2, 0)
+        with torch.autocast(x.device.type, enabled=False):
+            frames = x.permute(2, 0, 1).float()
+            return (self.lstm(frames)[0] + frames).permute(1, 2, 0)
 
 
 class Encoder(nn.Module):

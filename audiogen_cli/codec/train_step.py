@@ -28,6 +28,7 @@ from audiogen_cli.training.checkpoint import load_state, save_checkpoint
 from audiogen_cli.training.schedule import learning_rate
 
 QUIET = 0.1  # scale of the last convolution's weights in a fresh decoder
+FLOOR = 0.01  # standard deviation of the first convolution's biases: -40 dB beside a full-scale sound
 
 
 class Trainer:
@@ -80,8 +81,27 @@ class Trainer:
         # By the step's number, so that a resumed run draws (a flow's noise) what an undisturbed one draws.
         torch.manual_seed((self.config.seed << 40) + (self.accelerator.process_index << 32) + self.step)
 
-    def update(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> Tensor:
-        """Step an optimizer on the gradients, averaged over processes. Returns their norm before clipping.
+    def update(self, *players: tuple[nn.Module, torch.optim.Optimizer]) -> list[Tensor]:
+        """Step each network's optimizer and move the codebooks. Returns the gradients' norms before clipping.
+
+        If a norm is not finite, nothing is moved and all norms are returned as NaN.
+        """
+        norms = [self.clip_gradients(network) for network, _ in players]
+        finite = bool(torch.stack(norms).isfinite().all())  # the same in every process
+        if finite:
+            self.codec.quantizer.learn()
+        else:
+            self.codec.quantizer.forget()
+        for _, optimizer in players:
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rate
+            if finite:
+                optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return norms if finite else [torch.full_like(norm, torch.nan) for norm in norms]
+
+    def clip_gradients(self, network: nn.Module) -> Tensor:
+        """Average a network's gradients over processes and clip them to `grad_clip`; return their norm before.
 
         Averaged by hand rather than by DDP: its hooks assume one forward and one backward a step, a GAN has more.
         """
@@ -90,12 +110,7 @@ class Trainer:
             mean = self.accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
             for gradient, part in zip(gradients, mean.split([gradient.numel() for gradient in gradients]), strict=True):
                 gradient.copy_(part.view_as(gradient))
-        norm = clip_grad_norm_(network.parameters(), self.config.grad_clip)
-        for group in optimizer.param_groups:
-            group["lr"] = self.learning_rate
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return norm
+        return clip_grad_norm_(network.parameters(), self.config.grad_clip)
 
     @property
     def learning_rate(self) -> float:
@@ -147,10 +162,8 @@ class AdversarialTrainer(Trainer):
             losses["loss"] = torch.stack(list(weigh(losses, config.losses).values())).sum()
             (share * losses["loss"]).backward(inputs=list(codec.parameters()))
             add_share(metrics, losses, share)
-        codec.quantizer.learn()
-        if adversarial:
-            self.update(discriminator, self.discriminator_optimizer)
-        metrics["grad_norm"] = self.update(codec, self.codec_optimizer)
+        players = [(codec, self.codec_optimizer), (discriminator, self.discriminator_optimizer)]
+        metrics["grad_norm"], *_ = self.update(*players[: 1 + adversarial])
         return self.to_log(metrics)
 
     def judge(self, wav: Tensor, decoded: Tensor) -> tuple[Judgement, Judgement]:
@@ -183,8 +196,10 @@ class AdversarialTrainer(Trainer):
 
     def load_state_dict(self, document: Mapping[str, Any]) -> None:
         """Read what `state_dict` returned, and the checkpoint's step."""
-        self.discriminator.load_state_dict(document["discriminator"])
-        self.discriminator_optimizer.load_state_dict(document["discriminator_optimizer"])
+        # Versions before the paper's exact discriminators had a layer more: theirs begin afresh.
+        if document["discriminator"].keys() == self.discriminator.state_dict().keys():
+            self.discriminator.load_state_dict(document["discriminator"])
+            self.discriminator_optimizer.load_state_dict(document["discriminator_optimizer"])
         super().load_state_dict(document)
 
 
@@ -193,7 +208,9 @@ def start_quietly(codec: AudioCodec) -> None:
 
     # ours: a LayerNorm over channels divides by what the convolution's random bias gave, beside which a sound of -30 dB
     is nothing; and a decoder that begins at full level teaches the encoder, first of all, to be still. Either way the
-    latents shrink to a point within a hundred steps and a handful of codes is left.
+    latents shrink to a point within a hundred steps and a handful of codes is left. But without any bias digital
+    silence stays zero up to the latents, and each LayerNorm of a zero multiplies the gradient by 316, thirteen times
+    over. So the first convolution alone has biases, small ones: behind its norm nothing is zero.
     """
     network = codec.config.network
     assert isinstance(network, SEANetConfig)
@@ -201,6 +218,9 @@ def start_quietly(codec: AudioCodec) -> None:
     for layer in layers:
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
+    first = next(layer for layer in codec.encoder.modules() if isinstance(layer, nn.Conv1d))
+    assert first.bias is not None
+    nn.init.normal_(first.bias, std=FLOOR)
     if network.norm == "layer":
         with torch.no_grad():
             layers[-1].weight.mul_(QUIET)
