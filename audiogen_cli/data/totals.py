@@ -1,4 +1,4 @@
-"""What manifests and token shards hold in all: rows and hours, counted by column, without reading the rest."""
+"""Totals of manifests and token shards: rows and hours, counted by column, without reading the rest."""
 
 from __future__ import annotations
 

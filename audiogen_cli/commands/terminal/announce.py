@@ -1,4 +1,4 @@
-"""What a stage is about to do: a few lines on stderr before the work, and a warning for each departure from the paper.
+"""Announcements: a few lines on stderr before a stage works, and a warning for each departure from the paper.
 
 One `Announcement` a stage, of the same few sentences: codec, model, data, processes and time. stdout stays untouched.
 """

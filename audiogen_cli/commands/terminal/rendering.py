@@ -51,7 +51,7 @@ def render(
     generator = None
     if len(kept) < len(requests):
         n_replaced = sum(requests[i].output.exists() for i in range(len(requests)) if i not in kept)
-        _tell_seed(requests, say)
+        _print_seed(requests, say)
         generator = load()
         if options.sidecars and n_replaced:
             say(f"replacing {_count(n_replaced, 'file')}")
@@ -82,7 +82,7 @@ def render_stream(
     to_stdout = str(request.output) == STDOUT
     if not to_stdout and request.duration * sample_rate > MAX_SAMPLES:
         raise InputError(f"{request.output}: WAV holds at most {format_seconds(MAX_SAMPLES / sample_rate)}; use -o -")
-    _tell_seed([request], _say)
+    _print_seed([request], _say)
     generator = load()
     begun = time.monotonic()
     record = write_stream(generator, request, options, _say)
@@ -96,7 +96,7 @@ def _say(line: str) -> None:
     typer.echo(line, err=True)
 
 
-def _tell_seed(requests: Sequence[GenerationRequest], say: Say) -> None:
+def _print_seed(requests: Sequence[GenerationRequest], say: Say) -> None:
     drawn = [request.seed for request in requests if request.seed_drawn]
     if drawn:
         say(f"seed: {drawn[0]} (--seed {drawn[0]} repeats the result)")
