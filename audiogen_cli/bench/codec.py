@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -29,15 +29,10 @@ def make_codec(device: torch.device) -> AudioCodec:
 
 
 def build_peer(codec: AudioCodec) -> Any:
-    """An `EncodecModel` with the codec's networks and weights; only LayerNorm is left out, if there is any.
-
-    Raises ValueError for networks that are not SEANet.
-    """
+    """Build an `EncodecModel` with a SEANet codec's networks and weights; LayerNorm is left out, if there is any."""
     from transformers import EncodecConfig, EncodecModel
 
-    config, network = codec.config, codec.config.network
-    if not isinstance(network, SEANetConfig):
-        raise ValueError(f"EncodecModel has no {network.kind} networks")
+    config, network = codec.config, cast("SEANetConfig", codec.config.network)
     settings = EncodecConfig(
         sampling_rate=config.sample_rate,
         audio_channels=1,
@@ -80,6 +75,9 @@ def _peer_weights(codec: AudioCodec) -> dict[str, Tensor]:
     return weights
 
 
+PEERS: dict[str, Callable[[AudioCodec], Any]] = {"seanet": build_peer}  # by codec.network.kind
+
+
 def measure_codec(codec: AudioCodec, batch_sizes: Sequence[int] = BATCH_SIZES, repeats: int = 5) -> dict[str, Any]:
     """Encode and decode 10 s clips of noise, the codec and its peer in turn; medians of `repeats` rounds.
 
@@ -88,7 +86,8 @@ def measure_codec(codec: AudioCodec, batch_sizes: Sequence[int] = BATCH_SIZES, r
     `decoded_difference`, the greatest of a sample, and `codes_equal`, the share of codes; null for networks with
     LayerNorm, which the peer lacks.
     """
-    peer = build_peer(codec) if isinstance(codec.config.network, SEANetConfig) else None
+    build = PEERS.get(codec.config.network.kind)
+    peer = build(codec) if build else None
     batches = {str(size): _measure_batch(codec, peer, size, repeats) for size in batch_sizes}
     return {
         **{name: _least(batch[name] for batch in batches.values()) for name in SPEEDS},

@@ -34,7 +34,7 @@ TRAINERS: dict[str, type[Trainer]] = {"seanet": AdversarialTrainer, "spectral": 
 
 @dataclass
 class ValidationReport:
-    """What a validation found. warnings: one sentence each, with the cause."""
+    """The result of a validation. warnings: one sentence each, with the cause."""
 
     metrics: dict[str, float]
     warnings: list[str] = field(default_factory=list)

@@ -25,7 +25,7 @@ READ_ROWS = 1024
 
 @dataclass(frozen=True)
 class ShardMeta:
-    """What all shards of a folder share. codec_fingerprint: SHA-256 of the codec's weights.
+    """The description shared by all shards of a folder. codec_fingerprint: SHA-256 of the codec's weights.
 
     frame_rate: frames per second; sample_rate: Hz, of the audio behind the codes. counts: shards, rows, frames and the
     rows of each split.
@@ -58,7 +58,7 @@ class TokenRow:
 
 
 def columns() -> pyarrow.Schema:
-    """The columns of a shard, in order. codes: n_q × n_frames in C order."""
+    """Return the columns of a shard, in order. codes: n_q × n_frames in C order."""
     import pyarrow as pa
 
     return pa.schema(
@@ -92,11 +92,11 @@ class ShardWriter:
             )
 
     def path(self, number: int) -> Path:
-        """The file of shard `number`."""
+        """Return the file of shard `number`."""
         return self.folder / f"shard-{number:05d}.parquet"
 
     def is_finished(self, number: int) -> bool:
-        """Whether shard `number` is there, by this process or another."""
+        """Return whether this process or another has written shard `number`."""
         return self.path(number).is_file()
 
     def write(self, number: int, rows: Sequence[TokenRow], notes: Sequence[dict[str, str]] = ()) -> None:
@@ -113,7 +113,7 @@ class ShardWriter:
             raise AudiogenError(f"{self.path(number)}: cannot be written: {error.strerror or error}") from None
 
     def notes(self) -> list[dict[str, str]]:
-        """The notes of all shards."""
+        """Return the notes of all shards."""
         return [note for number in range(len(self.keys)) for note in read_notes(self.path(number))]
 
     def finish(self) -> ShardMeta:
@@ -136,12 +136,12 @@ class ShardWriter:
 
 
 def shard_files(folder: Path) -> list[Path]:
-    """The shards in a folder, in order."""
+    """List the shards in a folder, in order."""
     return sorted(folder.glob("shard-*.parquet"))
 
 
 def read_notes(shard: Path) -> list[dict[str, str]]:
-    """What was noted when a shard was written: id and reason of every row left out."""
+    """Read the notes of a shard: id and reason of every row left out."""
     notes: list[dict[str, str]] = json.loads(_read_metadata(shard, "notes") or "[]")
     return notes
 
@@ -176,7 +176,7 @@ def read_meta(folder: Path) -> ShardMeta:
 def load_shards(
     folder: Path, splits: Collection[str] | None = None, datasets: Collection[str] | None = None
 ) -> datasets.Dataset:
-    """All rows of the given splits and datasets (None: all), memory-mapped, in shard order.
+    """Load all rows of the given splits and datasets (None: all), memory-mapped, in shard order.
 
     Columns as in `columns()`; with_format("numpy") gives codes as integers [n_q · n_frames], in C order.
     Raises InputError if there are no shards or no such rows.

@@ -39,11 +39,6 @@ def test_equals_encodec_given_the_same_weights(norm, pad_mode, causal):
         codec.prepare()
 
 
-def test_a_peer_needs_networks_that_it_has():
-    with pytest.raises(ValueError, match="no spectral networks"):
-        build_peer(small_codec(SpectralConfig()))
-
-
 @pytest.mark.parametrize("network", [SEANetConfig(**SMALL), SpectralConfig()])
 @given(n_samples=st.integers(1, 3000))
 @settings(max_examples=15, deadline=None)

@@ -80,7 +80,7 @@ class ExampleSource(Protocol):
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a run trains on. validation: None if there is no val split."""
+    """The examples of a run. validation: None if there is no val split."""
 
     meta: ShardMeta
     train: ExampleSource

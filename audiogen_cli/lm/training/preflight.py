@@ -1,4 +1,4 @@
-"""What `train-lm` checks before torch is loaded: the shards or manifests, and the codec that goes with them."""
+"""Checks of `train-lm` before torch is loaded: the shards or manifests, and the codec that belongs to them."""
 
 from __future__ import annotations
 
