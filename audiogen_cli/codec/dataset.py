@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -20,13 +20,22 @@ from audiogen_cli.errors import InputError
 from audiogen_cli.training.sampler import ExampleOrder
 
 REDRAWS = 4
+ATTEMPTS = 8  # clips tried for one crop before the recordings as a whole are called unreadable
 
 
-class CropDataset(Dataset[Tensor]):
+@dataclass(frozen=True)
+class Crop:
+    """An example, or a batch of them, as read. unreadable: id and reason of the clips that were left out."""
+
+    wav: Tensor  # [1, N]; of a batch [B, 1, N]
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+
+
+class CropDataset(Dataset[Crop]):
     """Example number i → a crop [1, N], a pure function of (seed, i), so that any process can make any example.
 
-    augment: a loop-filled crop is cut from the loop-filled clip; a mixed one is two crops mixed.
-    Raises InputError if there are no clips, or too few to mix.
+    augment: a loop-filled crop is cut from the loop-filled clip; a mixed one is two crops mixed. In place of a clip
+    that cannot be read another one is drawn. Raises InputError if there are no clips, or too few to mix.
     """
 
     def __init__(
@@ -49,16 +58,32 @@ class CropDataset(Dataset[Tensor]):
         """Return the clip that example i is cut from."""
         return self.clips[self.order[i]]
 
-    def __getitem__(self, i: int) -> Tensor:
+    def __getitem__(self, i: int) -> Crop:
         generator = np.random.default_rng([self.seed, i])
-        number = self.order[i]
-        wav = self._audible(self.clips[number], generator)
+        unreadable: dict[str, str] = {}
+        number, wav = self._readable(self.order[i], generator, unreadable)
         if self.augment.mix and generator.random() < self.augment.mix:
-            partner = self.clips[draw_partner(generator, len(self.clips), range(number, number + 1))]
+            partner = draw_partner(generator, len(self.clips), range(number, number + 1))
             drawn = torch.Generator().manual_seed(int(generator.integers(2**63)))
             draw = draw_mix(drawn, self.n_samples, self.n_samples, self.n_samples)
-            return mix(wav[None], self._audible(partner, generator)[None], [draw]).wav[0]
-        return wav
+            _, other = self._readable(partner, generator, unreadable)
+            wav = mix(wav[None], other[None], [draw]).wav[0]
+        return Crop(wav, unreadable)
+
+    def collate(self, crops: Sequence[Crop]) -> Crop:
+        """Put crops side by side."""
+        unreadable = {id: reason for crop in crops for id, reason in crop.unreadable.items()}
+        return Crop(torch.stack([crop.wav for crop in crops]), unreadable)
+
+    def _readable(self, number: int, generator: np.random.Generator, unreadable: dict[str, str]) -> tuple[int, Tensor]:
+        """Crop clip `number`, or the first clip drawn after it that can be read; put the others into `unreadable`."""
+        for _ in range(ATTEMPTS):
+            try:
+                return number, self._audible(self.clips[number], generator)
+            except InputError as error:
+                unreadable[self.clips[number].id] = reason = str(error)
+                number = int(generator.integers(len(self.clips)))
+        raise InputError(f"{ATTEMPTS} clips in a row cannot be read, the last one: {reason}")
 
     def _audible(self, clip: Clip, generator: np.random.Generator) -> Tensor:
         # ours: digital silence, with which many short recordings are padded, teaches nothing; draw again.

@@ -48,7 +48,6 @@ class STFTDiscriminator(nn.Module):
             [
                 FrequencyConv2d(2, channels),
                 *(FrequencyConv2d(channels, channels, dilation, stride=2) for dilation in (1, 2, 4)),
-                _normed(nn.Conv2d(channels, channels, 3, padding=1)),
             ]
         )
         self.head = _normed(nn.Conv2d(channels, 1, 3, padding=1))

@@ -148,6 +148,10 @@ class ResidualVectorQuantizer(nn.Module):
             residual, vectors = vectors, vectors - stream.codebook[codes[:, k]]
             stream.learn(residual, codes[:, k], self.learning, seed=int(self.passes) * len(self.streams) + k)
 
+    def forget(self) -> None:
+        """Drop what was seen since the last `learn`; call it instead, in a step that changes no weights."""
+        self.seen.clear()
+
     @torch.no_grad()
     def settle(self) -> None:
         """Take the codebooks as they are for learned, without k-means."""

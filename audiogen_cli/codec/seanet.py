@@ -28,6 +28,7 @@ KERNEL_SIZE = 7  # sec. 3.1 for E's last convolution; EnCodec's for E's first an
 RESIDUAL_KERNEL_SIZE = 3  # EnCodec's
 COMPRESS = 2  # EnCodec's: a residual unit's hidden channels are its channels / COMPRESS
 QUIET = 0.1  # scale of the last convolution's weights in a quiet decoder
+FLOOR = 0.01  # standard deviation of the first convolution's biases: -40 dB beside a full-scale sound
 CHUNK = 16_000  # samples, about, that streaming convolutions take at once: 2 MB between layers of the paper's width
 
 
@@ -103,15 +104,19 @@ class ResidualUnit(nn.Module):
 
 
 class ResidualLSTM(nn.Module):
-    """An LSTM over frames whose output is added to its input: [B, C, T] → [B, C, T]."""
+    """An LSTM over frames whose output is added to its input: [B, C, T] → [B, C, T].
+
+    In float32, whatever autocast says: it would run cuDNN's LSTM in float16, where most gradients vanish.
+    """
 
     def __init__(self, channels: int, layers: int) -> None:
         super().__init__()
         self.lstm = nn.LSTM(channels, channels, layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        frames = x.permute(2, 0, 1)
-        return (self.lstm(frames)[0] + frames).permute(1, 2, 0)
+        with torch.autocast(x.device.type, enabled=False):
+            frames = x.permute(2, 0, 1).float()
+            return (self.lstm(frames)[0] + frames).permute(1, 2, 0)
 
 
 class Encoder(CodecNetwork):
@@ -211,13 +216,17 @@ def start_quietly(encoder: nn.Module, decoder: nn.Module, config: SEANetConfig) 
 
     # ours: a LayerNorm over channels divides by what the convolution's random bias gave, beside which a sound of -30 dB
     is nothing; and a decoder that begins at full level teaches the encoder, first of all, to be still. Either way the
-    latents shrink to a point within a hundred steps and a handful of codes is left.
+    latents shrink to a point within a hundred steps and a handful of codes is left. But without any bias digital
+    silence stays zero up to the latents, and each LayerNorm of a zero multiplies the gradient by 316, thirteen times
+    over. So the first convolution alone has biases, small ones: after its norm nothing is zero.
     """
     networks = (*encoder.modules(), *decoder.modules())
     layers = [layer for layer in networks if isinstance(layer, nn.Conv1d | nn.ConvTranspose1d)]
     for layer in layers:
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
+    assert layers[0].bias is not None
+    nn.init.normal_(layers[0].bias, std=FLOOR)
     if config.norm == "layer":
         with torch.no_grad():
             layers[-1].weight.mul_(QUIET)

@@ -21,9 +21,10 @@ from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.codec.train_step import AdversarialTrainer, Trainer
 from audiogen_cli.data.augment import AugmentConfig
 from audiogen_cli.data.manifest import Clip
-from audiogen_cli.errors import AudiogenError, InputError, Interrupted
+from audiogen_cli.errors import InputError, Interrupted
 from audiogen_cli.malloc import reuse_memory
 from audiogen_cli.training.checkpoint import list_checkpoints
+from audiogen_cli.training.gradient_guard import GradientGuard
 from audiogen_cli.training.launch import StopSignal
 from audiogen_cli.training.log import RunLog, record_run
 from audiogen_cli.training.prefetch import load_batches
@@ -34,10 +35,14 @@ TRAINERS: dict[str, type[Trainer]] = {"seanet": AdversarialTrainer, "spectral": 
 
 @dataclass
 class ValidationReport:
-    """The result of a validation. warnings: one sentence each, with the cause."""
+    """The result of a validation.
+
+    warnings: one sentence each, with the cause. unreadable: id and reason of the clips that were left out.
+    """
 
     metrics: dict[str, float]
     warnings: list[str] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)
 
 
 # Scores a codec on clips; may write sounds to listen to into the folder. The metrics live in `evaluation`, which may
@@ -58,8 +63,9 @@ def train(
     validator: called every `validate_every` steps and at the end with at most `validate_clips` of the `validation`
     clips, spread over all of them, and the folder `out/reconstructions/step-NNNNNN`.
     start_from: folder of a codec whose weights to begin with; it may lack parts of the decoder, which begin afresh.
-    Raises InputError if `out` holds a run with other settings or `start_from` another kind of codec, AudiogenError if
-    the loss stops being a number.
+    Clips that cannot be read are left out and named once. A step whose gradient is not finite is skipped.
+    Raises InputError if `out` holds a run with other settings, `start_from` another kind of codec, or hardly a clip can
+    be read; AudiogenError if step after step has to be skipped.
     """
     accelerator = Accelerator(mixed_precision=config.precision)
     if accelerator.device.type == "cpu":
@@ -72,7 +78,7 @@ def train(
     augment = AugmentConfig(config.mix, config.vary, config.fill)
     crops = CropDataset(clips, config.crop_seconds, sample_rate, config.seed, augment)
     trainer = TRAINERS[config.codec.network.kind](config, accelerator)
-    inputs: dict[str, Any] = {"clips": len(clips), "validation_clips": len(validation)}
+    inputs: dict[str, Any] = {}
     if start_from:
         trainer.codec.start_from(start_from)
         inputs["start_from"] = model_folder.fingerprint(start_from)
@@ -95,18 +101,23 @@ def train(
     )
     validation = validation[:: max(1, len(validation) // config.validate_clips)][: config.validate_clips]
     log = RunLog(out, trainer.step, config.max_steps, accelerator.is_main_process)
+    guard = GradientGuard(out)
     began, stopped = time.perf_counter(), False
     with log, StopSignal() as stop:
-        for batch in load_batches(crops, sampler, config.workers):
-            wav = batch.to(accelerator.device)
+        for batch in load_batches(crops, sampler, config.workers, crops.collate):
+            wav = batch.wav.to(accelerator.device)
             metrics = trainer.train_step(wav)
-            if not all(math.isfinite(value) for name, value in metrics.items() if name != "lr"):
-                raise AudiogenError(_diverged(trainer.step, crops, config.batch_size, out))
+            first = trainer.step * config.batch_size
+            ids = (crops.clip(i).id for i in range(first, first + config.batch_size))
+            if skipped := guard.note(trainer.step, math.isfinite(metrics["grad_norm"]), ids):
+                log.say(f"warning: {skipped}")
+            log.leave_out(batch.unreadable)
             trainer.step += 1
             log.advance(trainer.step)
             if trainer.step % config.log_every == 0:
                 seconds, began = time.perf_counter() - began, time.perf_counter()
-                log.write(trainer.step, {**metrics, "step_seconds": seconds / config.log_every})
+                metrics |= {**guard.metrics(), "step_seconds": seconds / config.log_every}
+                log.write(trainer.step, metrics)
             last = trainer.step == config.max_steps
             stopped = stop.agreed(accelerator)
             if accelerator.is_main_process:
@@ -134,9 +145,4 @@ def validate(
     log.write(trainer.step, {**report.metrics, **trainer.gradient_shares(wav)}, "val")
     for warning in report.warnings:
         log.say(f"warning: {warning}")
-
-
-def _diverged(step: int, crops: CropDataset, batch_size: int, out: Path) -> str:
-    ids = ", ".join(crops.clip(step * batch_size + i).id for i in range(batch_size))
-    last = next(reversed(list_checkpoints(out)), "none")
-    return f"the loss is not a number at step {step} (batch: {ids}); last good checkpoint: {last}"
+    log.leave_out(report.unreadable)

@@ -79,8 +79,27 @@ class Trainer:
         # By the step's number, so that a resumed run draws (a flow's noise) what an undisturbed one draws.
         torch.manual_seed((self.config.seed << 40) + (self.accelerator.process_index << 32) + self.step)
 
-    def update(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> Tensor:
-        """Step an optimizer on the gradients, averaged over processes. Returns their norm before clipping.
+    def update(self, *players: tuple[nn.Module, torch.optim.Optimizer]) -> list[Tensor]:
+        """Step each network's optimizer and move the codebooks. Returns the gradients' norms before clipping.
+
+        If a norm is not finite, nothing is moved and all norms are returned as NaN.
+        """
+        norms = [self.clip_gradients(network) for network, _ in players]
+        finite = bool(torch.stack(norms).isfinite().all())  # the same in every process
+        if finite:
+            self.codec.quantizer.learn()
+        else:
+            self.codec.quantizer.forget()
+        for _, optimizer in players:
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rate
+            if finite:
+                optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return norms if finite else [torch.full_like(norm, torch.nan) for norm in norms]
+
+    def clip_gradients(self, network: nn.Module) -> Tensor:
+        """Average a network's gradients over processes and clip them to `grad_clip`; return their norm before.
 
         Averaged by hand rather than by DDP: its hooks assume one forward and one backward a step, a GAN has more.
         """
@@ -89,12 +108,7 @@ class Trainer:
             mean = self.accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
             for gradient, part in zip(gradients, mean.split([gradient.numel() for gradient in gradients]), strict=True):
                 gradient.copy_(part.view_as(gradient))
-        norm = clip_grad_norm_(network.parameters(), self.config.grad_clip)
-        for group in optimizer.param_groups:
-            group["lr"] = self.learning_rate
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return norm
+        return clip_grad_norm_(network.parameters(), self.config.grad_clip)
 
     @property
     def learning_rate(self) -> float:
@@ -146,10 +160,8 @@ class AdversarialTrainer(Trainer):
             losses["loss"] = torch.stack(list(weigh(losses, config.losses).values())).sum()
             (share * losses["loss"]).backward(inputs=list(codec.parameters()))
             add_share(metrics, losses, share)
-        codec.quantizer.learn()
-        if adversarial:
-            self.update(discriminator, self.discriminator_optimizer)
-        metrics["grad_norm"] = self.update(codec, self.codec_optimizer)
+        players = [(codec, self.codec_optimizer), (discriminator, self.discriminator_optimizer)]
+        metrics["grad_norm"], *_ = self.update(*players[: 1 + adversarial])
         return self.to_log(metrics)
 
     def judge(self, wav: Tensor, decoded: Tensor) -> tuple[Judgement, Judgement]:
@@ -182,8 +194,10 @@ class AdversarialTrainer(Trainer):
 
     def load_state_dict(self, document: Mapping[str, Any]) -> None:
         """Read what `state_dict` returned, and the checkpoint's step."""
-        self.discriminator.load_state_dict(document["discriminator"])
-        self.discriminator_optimizer.load_state_dict(document["discriminator_optimizer"])
+        # Versions before the paper's exact discriminators had a layer more: theirs begin afresh.
+        if document["discriminator"].keys() == self.discriminator.state_dict().keys():
+            self.discriminator.load_state_dict(document["discriminator"])
+            self.discriminator_optimizer.load_state_dict(document["discriminator_optimizer"])
         super().load_state_dict(document)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audiogen_cli.commands.terminal.options import (
+    MAX_COUNT,
     BatchSizeOption,
     DeviceOption,
     Dtype,
@@ -49,7 +50,12 @@ def generate(
     samples: Annotated[
         int,
         typer.Option(
-            "-n", "--samples", metavar="N", min=1, help="Sounds for each prompt; the i-th, from 0, uses seed + i."
+            "-n",
+            "--samples",
+            metavar="N",
+            min=1,
+            max=MAX_COUNT,
+            help="Sounds for each prompt; the i-th, from 0, uses seed + i.",
         ),
     ] = 1,
     seed: SeedOption = None,

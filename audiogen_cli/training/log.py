@@ -28,8 +28,10 @@ FREE_SETTINGS = frozenset(
         *("max_steps", "log_every", "save_every", "validate_every", "keep_checkpoints", "workers", "micro_batch"),
         *("compile", "license", "weights_dtype", "validate_samples", "checkpoint_activations", "distributed"),
         *("text_cache", "previews", "probe_samples", "licence", "samples", "trackers"),
+        *("clips", "validation_clips"),
     }
 )
+NEW_INPUTS = frozenset({"training_data"})
 
 
 class RunLog:
@@ -44,6 +46,7 @@ class RunLog:
     ) -> None:
         self.path = run / METRICS_FILE
         self.enabled, self.track = enabled, track
+        self.left_out: set[str] = set()
         self.console = Console(stderr=True, quiet=not enabled)
         self.progress = Progress(
             TextColumn("{task.description}"),
@@ -90,6 +93,14 @@ class RunLog:
         """Print one line for the person watching."""
         self.console.print(message, highlight=False, markup=False, soft_wrap=True)
 
+    def leave_out(self, unreadable: Mapping[str, str]) -> None:
+        """Name recordings that could not be read, id → reason: each once; in every process, as each reads its own."""
+        for id in unreadable.keys() - self.left_out:
+            self.left_out.add(id)
+            self.console.quiet = False
+            self.say(f"warning: left out: {unreadable[id]} ({len(self.left_out)} so far)")
+            self.console.quiet = not self.enabled
+
 
 def record_run(run: Path, recipe: Any, inputs: Mapping[str, Any]) -> None:
     """Write `run.json` (resolved recipe, inputs, versions, command), or check that a resumed run agrees with it.
@@ -99,13 +110,17 @@ def record_run(run: Path, recipe: Any, inputs: Mapping[str, Any]) -> None:
     """
     document = {"recipe": asdict(recipe), "inputs": dict(inputs)}
     path = run / RUN_FILE
+    # Recordings, unlike shards, come and go: one that turned out to be damaged may be removed.
+    free = FREE_SETTINGS | ({"rows"} if inputs.get("source") == "manifests" else set())
     if path.is_file():
         before = json.loads(path.read_text("utf-8"))
         # Read as a recipe: what an older version did not know then has its default, as it had when the run began.
         recipe_before = validate(type(recipe), _without_free(before["recipe"]), str(path))
-        known = {"recipe": asdict(recipe_before), "inputs": before["inputs"]}
+        # Of the data, older versions recorded less.
+        new = {name: value for name, value in inputs.items() if name in NEW_INPUTS}
+        known = {"recipe": asdict(recipe_before), "inputs": {**new, **before["inputs"]}}
         for key, old, new in _differences(json.loads(json.dumps(known)), json.loads(json.dumps(document))):
-            if not FREE_SETTINGS & set(key.split(".")):
+            if not free & set(key.split(".")):
                 raise InputError(
                     f"{run} was started with {key} = {old}, now it is {new}: put it back, or train into another --out"
                 )

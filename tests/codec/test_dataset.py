@@ -31,9 +31,9 @@ def test_filled_crops_hold_sound_where_the_recording_is_silent(write):
     wav[:RATE] = 0.02 * np.sin(np.arange(RATE))
     clip = write("a", wav)
     plain, filled = (CropDataset([clip], 1.5, RATE, 0, AugmentConfig(fill=fill)) for fill in (0, 1))
-    levels = [[float(crops[i].square().mean()) ** 0.5 for i in range(12)] for crops in (plain, filled)]
+    levels = [[float(crops[i].wav.square().mean()) ** 0.5 for i in range(12)] for crops in (plain, filled)]
     assert min(levels[0]) < 0.005 and min(levels[1]) > 0.1
-    assert all(crops[i].shape == (1, round(1.5 * RATE)) for crops in (plain, filled) for i in range(3))
+    assert all(crops[i].wav.shape == (1, round(1.5 * RATE)) for crops in (plain, filled) for i in range(3))
 
 
 def heard(wav: np.ndarray) -> set[int]:
@@ -47,11 +47,11 @@ def test_a_share_of_the_crops_is_two_clips_mixed(write):
     t = np.arange(2 * RATE) / RATE
     clips = [write(str(hz), 0.3 * np.sin(2 * np.pi * hz * t)) for hz in (500, 1500, 2500, 3500)]
     crops = CropDataset(clips, 0.5, RATE, 0, AugmentConfig(mix=0.5))
-    found = [heard(crops[i][0].numpy()) for i in range(80)]
+    found = [heard(crops[i].wav[0].numpy()) for i in range(80)]
     assert {len(each) for each in found} == {1, 2}
     assert 0.4 < np.mean([len(each) == 2 for each in found]) < 0.6  # a partner is always another clip
-    assert torch.equal(crops[7], CropDataset(clips, 0.5, RATE, 0, AugmentConfig(mix=0.5))[7])
-    assert all(len(heard(CropDataset(clips, 0.5, RATE, seed=0)[i][0].numpy())) == 1 for i in range(20))
+    assert torch.equal(crops[7].wav, CropDataset(clips, 0.5, RATE, 0, AugmentConfig(mix=0.5))[7].wav)
+    assert all(len(heard(CropDataset(clips, 0.5, RATE, seed=0)[i].wav[0].numpy())) == 1 for i in range(20))
 
 
 @pytest.mark.parametrize("filled", [False, True])
@@ -60,7 +60,7 @@ def test_varied_crops_are_slower_and_faster(write, filled):
     crops = CropDataset([clip], 0.8, RATE, 0, AugmentConfig(fill=float(filled), vary=0.1))
     peaks = []
     for i in range(30):
-        wav = crops[i][0].numpy()
+        wav = crops[i].wav[0].numpy()
         assert wav.shape == (round(0.8 * RATE),)
         peaks.append(np.abs(np.fft.rfft(wav * np.hanning(len(wav)))).argmax() / 0.8)
     assert 895 <= min(peaks) < 950 and 1050 < max(peaks) <= 1105

@@ -92,8 +92,8 @@ def test_discriminators_have_the_papers_scales_and_shapes():
     for scale, (logits, features) in zip(discriminator.scales, judged, strict=True):
         frames = 4000 // (scale.n_fft // 4) + 1
         assert logits.shape[:3] == (2, 1, frames)
-        assert len(features) == 5
-        assert [feature.shape[2] for feature in features] == [frames] * 5  # time is kept, frequency divided
+        assert len(features) == 4  # sec. 3.1: one 3×8, three dilated; the last 3×3 gives the logits
+        assert [feature.shape[2] for feature in features] == [frames] * 4  # time is kept, frequency divided
         assert features[3].shape[3] == pytest.approx((scale.n_fft // 2 + 1) / 8, abs=1)
 
 
@@ -117,8 +117,8 @@ def reference_judgement(scale: STFTDiscriminator, wav: np.ndarray) -> tuple[np.n
     starts = range(0, len(padded) - n_fft + 1, n_fft // 4)
     spectrum = np.stack([np.fft.rfft(padded[s : s + n_fft] * hann) for s in starts]) / np.sqrt(n_fft)
     x, features = np.stack([spectrum.real, spectrum.imag]), []
-    convs = [*(layer.conv for layer in list(scale.layers)[:4]), scale.layers[4], scale.head]
-    shapes = [(1, 1), (2, 1), (2, 2), (2, 4), (1, 1), (1, 1)]  # stride over frequency, dilation over time
+    convs = [*(layer.conv for layer in scale.layers), scale.head]
+    shapes = [(1, 1), (2, 1), (2, 2), (2, 4), (1, 1)]  # stride over frequency, dilation over time
     for conv, (stride, dilation) in zip(convs, shapes, strict=True):
         direction = conv.parametrizations.weight.original1.detach().double().numpy()
         length = conv.parametrizations.weight.original0.detach().double().numpy()

@@ -1,10 +1,9 @@
 """The codec's training: both players, resuming, refusals; on a few synthetic clips."""
 
+import copy
 import json
-import os
-import socket
-import subprocess
-import sys
+import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,10 @@ import pytest
 import soundfile
 import torch
 from accelerate import Accelerator
+from helpers.processes import run_ranks
 
+from audiogen_cli.codec import losses as losses_module
+from audiogen_cli.codec import train_step as stepping
 from audiogen_cli.codec.config import (
     CodecConfig,
     CodecTrainConfig,
@@ -25,12 +27,16 @@ from audiogen_cli.codec.config import (
 from audiogen_cli.codec.light.config import FlowConfig, SpectralConfig
 from audiogen_cli.codec.losses import adversarial_loss, discriminator_loss, feature_loss, time_loss
 from audiogen_cli.codec.model import AudioCodec
+from audiogen_cli.codec.seanet import ResidualLSTM
 from audiogen_cli.codec.train import ValidationReport, train
 from audiogen_cli.codec.train_step import AdversarialTrainer
+from audiogen_cli.data.audio import read_audio
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.errors import AudiogenError, InputError
+from audiogen_cli.evaluation.tasks.codec_validation import validate_codec
 from audiogen_cli.model_folder import find_model
 from audiogen_cli.training.checkpoint import list_checkpoints
+from audiogen_cli.training.recipe import load_recipe
 
 SPECTRAL = SpectralConfig()
 
@@ -179,18 +185,7 @@ def test_micro_batches_change_nothing(clips, tmp_path):
 
 def test_two_processes_with_half_the_batch_learn_what_one_learns(clips, tmp_path):
     one = train(SHARED, clips, [], tmp_path / "one")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "WORLD_SIZE": "2"}
-    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    command = [sys.executable, __file__, str(clips[0].root), str(tmp_path / "two")]
-    ranks = [subprocess.Popen(command, env={**shared, "RANK": rank, "LOCAL_RANK": rank}) for rank in "01"]
-    try:
-        assert [process.wait(timeout=200) for process in ranks] == [0, 0]
-    finally:
-        for process in ranks:
-            process.kill()
+    run_ranks(train, replace(SHARED, micro_batch=1), clips, [], tmp_path / "two")
     assert_equal_runs(tmp_path / "two", one, 1e-4)
 
 
@@ -210,10 +205,11 @@ def test_each_player_gets_the_gradient_of_its_own_loss_alone(monkeypatch):
     codec, discriminator, wav = trainer.codec, trainer.discriminator, 0.1 * torch.randn(2, 1, 3200)
     gradients = {}
 
-    def keep(network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> torch.Tensor:
-        gradients[network] = [parameter.grad for parameter in network.parameters()]
-        optimizer.zero_grad()
-        return torch.zeros(())
+    def keep(*players: tuple[torch.nn.Module, torch.optim.Optimizer]) -> list[torch.Tensor]:
+        for network, optimizer in players:
+            gradients[network] = [parameter.grad for parameter in network.parameters()]
+            optimizer.zero_grad()
+        return [torch.zeros(()) for _ in players]
 
     monkeypatch.setattr(trainer, "update", keep)
     assert not {"discriminator", "adversarial"} & set(trainer.train_step(wav)) and set(gradients) == {codec}
@@ -236,9 +232,113 @@ def test_refuses_to_resume_with_other_settings(clips, tmp_path):
         train(recipe(lr=1e-3), clips, [], run)
 
 
-def test_a_loss_that_is_no_number_stops_with_step_and_clips(clips, tmp_path):
-    with pytest.raises(AudiogenError, match=r"not a number at step 1 .*t/\d.*last good checkpoint: .*step-000001"):
-        train(recipe(lr=float("inf"), save_every=1), clips, [], tmp_path / "run")
+def test_a_training_that_diverges_stops_with_step_clips_and_checkpoint(clips, tmp_path):
+    with pytest.raises(AudiogenError, match=r"step 8: the gradient is not finite.*t/\d.*checkpoint: .*step-000008"):
+        train(recipe(lr=float("inf"), save_every=1, max_steps=20), clips, [], tmp_path / "run")
+
+
+def test_a_step_without_a_finite_gradient_changes_nothing_and_is_counted(clips, tmp_path, monkeypatch, capsys):
+    honest, calls = losses_module.time_loss, iter(range(100))
+    monkeypatch.setattr(stepping, "time_loss", lambda *wavs: honest(*wavs) * (math.nan if next(calls) in (2, 3) else 1))
+    run = train(recipe(quantizer=QuantizerConfig(kmeans_vectors=0.1), save_every=1), clips, [], tmp_path / "run")
+    lines = logged(run)
+    assert [line.get("skipped_steps") for line in lines] == [None, None, 1, 2, 2, 2]
+    assert math.isfinite(lines[-1]["loss"]) and math.isfinite(lines[-1]["grad_norm"])
+    assert capsys.readouterr().err.count("the gradient is not finite; skipped") == 2
+    assert all(value.isfinite().all() for value in AudioCodec.load(run).state_dict().values())
+
+
+def test_a_skipped_step_leaves_weights_codebooks_and_optimizers_as_they_are():
+    trainer = make_trainer(quantizer=QuantizerConfig(kmeans_vectors=0.1), adversary_start=0)
+    trainer.train_step(0.1 * torch.randn(4, 1, 3200))
+    before = copy.deepcopy([trainer.codec.state_dict(), trainer.state_dict()])
+    metrics = trainer.train_step(torch.full((4, 1, 3200), math.nan))
+    assert math.isnan(metrics["grad_norm"])
+    torch.testing.assert_close([trainer.codec.state_dict(), trainer.state_dict()], before, rtol=0, atol=0)
+
+
+HARD = {
+    "half silent": lambda x: torch.where(torch.arange(len(x)) < len(x) // 2, x, 0.0),
+    "a short clip, padded": lambda x: torch.where(torch.arange(len(x)) < 0.4 * len(x), x, 0.0),
+    "silent": torch.zeros_like,
+    "one bit of noise": lambda x: torch.round(x.clamp(-0.1, 0.1) * 10) / 32768,
+    "a constant": lambda x: torch.full_like(x, 0.3),
+    "a full-scale square wave": lambda x: torch.sign(torch.sin(torch.arange(len(x)) * 0.05)),
+}
+
+
+@pytest.mark.parametrize("norm", ["layer", "weight"])
+@pytest.mark.parametrize("kind", HARD)
+def test_hard_inputs_give_gradients_of_the_size_of_noise(kind, norm):
+    config = CodecConfig(network=SEANetConfig(channels=8, norm=norm), latent_dim=16, codebook_size=16)
+    noise = 0.1 * torch.randn(4000, generator=torch.Generator().manual_seed(0))
+    norms = []
+    for wav in (noise, HARD[kind](noise)):
+        torch.manual_seed(0)
+        trainer = make_trainer(codec=config, adversary_start=0)
+        norms.append([trainer.train_step(wav.expand(2, 1, -1).contiguous())["grad_norm"] for _ in range(3)])
+    assert np.isfinite(norms).all()
+    assert max(norms[1]) < 10 * max(norms[0])  # 1e28 times where silence stays zero up to the latents
+
+
+def damage(path: Path, how: str) -> None:
+    if how == "deleted":
+        path.unlink()
+    elif how == "cut":
+        wav, rate = soundfile.read(path)
+        soundfile.write(path, wav, rate, format="FLAC")
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    else:
+        soundfile.write(path, np.full(8000, np.nan, np.float32), 16_000, subtype="FLOAT")
+
+
+def test_unreadable_recordings_are_left_out_named_once_and_may_be_removed(clips, tmp_path, capsys):
+    root = tmp_path / "audio"
+    shutil.copytree(clips[0].root, root)
+    clips = list_clips(root)
+    for number, how in enumerate(("deleted", "cut", "not finite")):
+        damage(root / f"{number}.wav", how)
+    config = recipe(validate_clips=6, quantizer=QuantizerConfig(kmeans_vectors=0.1))
+    run = train(config, clips, clips, tmp_path / "run", validate_codec)
+    said = capsys.readouterr().err
+    assert all(said.count(f"left out: {root / f'{number}.wav'}") == 1 for number in range(3)), said
+    assert "no such file" in said and "(3 so far)" in said
+    assert len(logged(run)) == 6 and all(math.isfinite(loss) for loss in losses(run))
+    train(replace(config, max_steps=7), clips[3:], clips[3:], run, validate_codec)
+    assert len(logged(run)) == 7
+    with pytest.raises(InputError, match="8 clips in a row cannot be read"):
+        train(config, clips[:3], [], tmp_path / "other")
+
+
+def test_a_run_whose_discriminators_had_another_layer_resumes(clips, tmp_path):
+    run = train(recipe(max_steps=3), clips, [], tmp_path / "run")
+    path = list_checkpoints(run)[-1] / "training.pt"
+    state = torch.load(path, weights_only=True)
+    state["discriminator"]["scales.0.layers.4.bias"] = torch.zeros(2)
+    torch.save(state, path)
+    assert len(logged(train(recipe(), clips, [], run))) == 6
+
+
+def test_the_lstm_stays_in_float32_under_autocast():
+    lstm, seen = ResidualLSTM(8, 2), []
+    lstm.lstm.register_forward_pre_hook(lambda module, inputs: seen.append(torch.is_autocast_enabled("cpu")))
+    with torch.autocast("cpu", torch.bfloat16):
+        output = lstm(torch.zeros(2, 8, 5, dtype=torch.bfloat16))
+    assert seen == [False] and output.dtype == torch.float32
+
+
+@pytest.mark.shared
+def test_the_papers_recipe_trains_on_real_clips_with_silence(esc50):
+    config = load_recipe(CodecTrainConfig, "codec-x32", ["codec.network.channels=4", "discriminator.channels=4"])
+    wavs = [torch.from_numpy(read_audio(path, 16_000)) for path in sorted((esc50 / "audio").iterdir())[:40]]
+    silent = [
+        wav[start : start + 4000] for wav in wavs for start in [int((wav == 0).float().argmax())] if wav[start] == 0
+    ]
+    trainer = AdversarialTrainer(replace(config, precision="no"), Accelerator())
+    batch = torch.stack([wav for wav in silent if len(wav) == 4000][:4])[:, None]
+    history = [trainer.train_step(batch) for _ in range(8)]
+    assert all(math.isfinite(value) for metrics in history for value in metrics.values())
+    assert history[-1]["mel"] < history[0]["mel"]
 
 
 def test_no_clips_is_an_input_error(tmp_path):
@@ -267,7 +367,3 @@ def test_gradient_shares_count_the_adversarial_losses_once_there_are_any():
     assert all(parameter.grad is None for parameter in trainer.discriminator.parameters())
     only = make_trainer(adversary_start=0, losses=LossConfig(mel=0.0, adversarial=0.0, feature=0.0))
     assert only.gradient_shares(wav)["share_time"] == pytest.approx(1)
-
-
-if __name__ == "__main__":  # one of the two processes; half its two crops at a time
-    train(replace(SHARED, micro_batch=1), list_clips(Path(sys.argv[1])), [], Path(sys.argv[2]))

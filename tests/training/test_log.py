@@ -36,23 +36,30 @@ def test_only_the_main_process_writes(tmp_path, capsys):
 
 
 def test_a_run_of_an_older_version_goes_on_with_the_defaults_of_new_settings(tmp_path):
-    record_run(tmp_path, Recipe(), {"clips": 3})
+    record_run(tmp_path, Recipe(), {"rows": 3})
     document = json.loads((tmp_path / "run.json").read_text())
     del document["recipe"]["lr"]  # as if the setting had come later
     (tmp_path / "run.json").write_text(json.dumps(document))
-    record_run(tmp_path, Recipe(), {"clips": 3})
+    record_run(tmp_path, Recipe(), {"rows": 3})
     (tmp_path / "run.json").write_text(json.dumps(document))
     with pytest.raises(InputError, match=r"recipe\.lr = 0\.1, now it is 0\.5"):
-        record_run(tmp_path, replace(Recipe(), lr=0.5), {"clips": 3})
+        record_run(tmp_path, replace(Recipe(), lr=0.5), {"rows": 3})
+
+
+def test_other_data_is_refused_but_for_runs_that_did_not_record_it(tmp_path):
+    record_run(tmp_path, Recipe(), {"rows": 3})
+    record_run(tmp_path, Recipe(), {"rows": 3, "training_data": "a"})
+    with pytest.raises(InputError, match=r"inputs\.training_data = a, now it is b"):
+        record_run(tmp_path, Recipe(), {"rows": 3, "training_data": "b"})
 
 
 def test_a_changed_setting_is_refused_by_name_and_a_longer_run_is_not(tmp_path):
-    record_run(tmp_path, Recipe(), {"clips": 3})
-    record_run(tmp_path, Recipe(max_steps=20), {"clips": 3})
+    record_run(tmp_path, Recipe(), {"rows": 3})
+    record_run(tmp_path, Recipe(max_steps=20), {"rows": 3})
     with pytest.raises(InputError, match=r"recipe\.lr = 0\.1, now it is 0\.2"):
-        record_run(tmp_path, replace(Recipe(), lr=0.2), {"clips": 3})
-    with pytest.raises(InputError, match=r"inputs\.clips = 3, now it is 4"):
-        record_run(tmp_path, Recipe(), {"clips": 4})
+        record_run(tmp_path, replace(Recipe(), lr=0.2), {"rows": 3})
+    with pytest.raises(InputError, match=r"inputs\.rows = 3, now it is 4"):
+        record_run(tmp_path, Recipe(), {"rows": 4})
     written = json.loads((tmp_path / "run.json").read_text())
     assert written["recipe"]["max_steps"] == 20
     assert "python" in written["versions"]

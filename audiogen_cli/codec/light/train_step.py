@@ -23,7 +23,7 @@ class LightTrainer(Trainer):
 
     def initialize(self, crops: CropDataset) -> None:
         """Set encoder and decoder to the principal components of `pca_crops` crops."""
-        wavs = (crops[i][None].to(self.accelerator.device) for i in range(self.config.pca_crops))
+        wavs = (crops[i].wav[None].to(self.accelerator.device) for i in range(self.config.pca_crops))
         init_from_pca(self.encoder, self.decoder, wavs)
 
     def train_step(self, wav: Tensor) -> dict[str, float]:
@@ -39,6 +39,5 @@ class LightTrainer(Trainer):
             loss = torch.stack([config.losses.commitment * latent.commitment, spectrum]).sum()
             (share * loss).backward()
             add_share(metrics, {"commitment": latent.commitment, "spectrum": spectrum, "loss": loss}, share)
-        codec.quantizer.learn()
-        metrics["grad_norm"] = self.update(codec, self.codec_optimizer)
+        (metrics["grad_norm"],) = self.update((codec, self.codec_optimizer))
         return self.to_log(metrics)

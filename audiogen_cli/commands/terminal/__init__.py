@@ -3,5 +3,5 @@
 options     options of several commands; a flag for each setting of `Sampling`
 progress    progress on stderr: a bar, or lines in logs
 rendering   generate and continue: results on stdout, notes and a summary on stderr
-eval_table  the table of `audiogen eval`
+tables      tables and lists
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -36,11 +37,14 @@ def render(
     """
     from audiogen_cli.commands.terminal.progress import progress_bar
     from audiogen_cli.devices import is_main_process
-    from audiogen_cli.errors import AudiogenError
+    from audiogen_cli.errors import AudiogenError, InputError
+    from audiogen_cli.lm.generation.requests import WHOLE_SECONDS
     from audiogen_cli.lm.generation.writer import find_finished, write_sounds
     from audiogen_cli.model_folder import fingerprint
 
     say = _say if is_main_process() else lambda line: None
+    if long := next((each.output for each in requests if each.duration > WHOLE_SECONDS), None):
+        raise InputError(f"{long}: a sound of more than a day does not fit into memory: use --stream")
     kept = {}
     if keep_from:
         kept = find_finished(requests, fingerprint(keep_from), sample_rate, options.normalize)
@@ -60,7 +64,7 @@ def render(
             if is_main_process() and rendered.record is None:
                 say(f"failed: {rendered.failure}")
             elif is_main_process() and rendered.record:
-                typer.echo(_json(rendered.record) if as_json else rendered.record["path"])
+                typer.echo(to_json(rendered.record) if as_json else rendered.record["path"])
     new = [each for each in results if each.record and not each.kept]
     seconds = sum(requests[each.index].new_seconds(sample_rate) for each in new)
     _summarize([each.record for each in new if each.record], seconds, time.monotonic() - begun, say)
@@ -85,7 +89,7 @@ def render_stream(
     begun = time.monotonic()
     record = write_stream(generator, request, options, _say)
     if not to_stdout:
-        typer.echo(_json(record) if as_json else request.output)
+        typer.echo(to_json(record) if as_json else request.output)
     _say(f"first sound after {record['first_sound']:.2f} s")
     _summarize([record], record["duration"], time.monotonic() - begun, _say)
 
@@ -106,8 +110,14 @@ def _introduce(generator: Generator, requests: Sequence[GenerationRequest], say:
     say(f"weights {name}: {license_line(generator.license)}")
 
 
-def _json(record: dict[str, Any]) -> str:
-    return json.dumps(record, ensure_ascii=False)
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Return JSON that stdout can hold: letters as they are, escaped where its encoding lacks one of them."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=indent)
+    return text
 
 
 def _summarize(records: Sequence[dict[str, Any]], total: float, seconds: float, say: Say) -> None:

@@ -37,6 +37,7 @@ from audiogen_cli.files import remove_leftovers
 
 CHUNK_COPIES = 4  # items per task where each is decoded, resampled and written
 MISSING_SHOWN = 3
+MAX_NAME = 200  # bytes, of a dataset: file names begin with it
 
 Progress = Callable[[int, int | None], None]  # (items done, items in all or None while they are being listed)
 
@@ -221,8 +222,11 @@ def _paths(chunk: Sequence[SourceItem | Dropped]) -> list[str]:
 def _valid_name(name: str) -> str:
     if name in SOURCES:
         raise InputError(f"--name {name}: that is the key of a known dataset; choose another")
-    if not name or any(character in name for character in '/\\,"') or name.startswith("."):
-        raise InputError(f"--name '{name}': it names a file and ids, so no / \\ , or \" and no dot in front")
+    fine = name.isprintable() and len(name.encode()) <= MAX_NAME
+    if not (name and fine) or any(character in name for character in '/\\,"') or name.startswith("."):
+        raise InputError(
+            f"--name '{name}': it names a file and ids, at most {MAX_NAME} bytes, no / \\ , or \" and no dot in front"
+        )
     return name
 
 

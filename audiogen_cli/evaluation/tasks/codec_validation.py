@@ -47,8 +47,13 @@ def validate_codec(codec: AudioCodec, clips: Sequence[Clip], folder: Path) -> Va
     reconstructor = Reconstructor(codec, str(next(codec.parameters()).device))
     scores = ReconstructionScores([CODEC[name] for name in _metrics()], codec.sample_rate)
     counts, levels = np.zeros((codec.n_q, codec.codebook_size), np.int64), []
+    unreadable: dict[str, str] = {}
     for i, clip in enumerate(clips):
-        wav, decoded, codes = reconstructor.reconstruct(Recording(clip.audio_path, clip.start, clip.duration))
+        try:
+            wav, decoded, codes = reconstructor.reconstruct(Recording(clip.audio_path, clip.start, clip.duration))
+        except InputError as error:
+            unreadable[clip.id] = str(error)
+            continue
         scores.add(wav, decoded, slow=i < SLOW_CLIPS)
         levels.append(_relative_level(wav, decoded))
         counts += count_codes(codes, codec.codebook_size)
@@ -57,6 +62,8 @@ def validate_codec(codec: AudioCodec, clips: Sequence[Clip], folder: Path) -> Va
             write_audio(folder / f"{name}.wav", decoded, codec.sample_rate)
             write_audio(folder / f"{name}-original.wav", wav, codec.sample_rate)
 
+    if not levels:
+        return ValidationReport({}, unreadable=unreadable)
     usage = code_usage(counts, codec.frame_rate)
     level = float(np.nanmedian(levels)) if np.isfinite(levels).any() else -math.inf
     metrics = {name: value for name, value in scores.means().items() if value is not None}
@@ -69,7 +76,8 @@ def validate_codec(codec: AudioCodec, clips: Sequence[Clip], folder: Path) -> Va
     enough = counts[0].sum() >= ENOUGH_CODES * codec.codebook_size
     collapsed = [k for k in range(codec.n_q) if enough and usage.used[k] < COLLAPSED_USAGE]
     warnings = [_explain_collapse(codec, k, usage.used[k], wav) for k in collapsed]
-    return ValidationReport(metrics, warnings + _explain_output(scores.lag or 0, level, metrics, usage))
+    warnings += _explain_output(scores.lag or 0, level, metrics, usage)
+    return ValidationReport(metrics, warnings, unreadable)
 
 
 def _metrics() -> list[str]:

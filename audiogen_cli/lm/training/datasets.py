@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from audiogen_cli.data.shards import ShardMeta, load_shards
+from audiogen_cli.data.shards import ShardMeta, content_digest, load_shards
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import TrainConfig
 from audiogen_cli.lm.training.preflight import check_shards
@@ -80,11 +80,12 @@ class ExampleSource(Protocol):
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The examples of a run. validation: None if there is no val split."""
+    """The examples of a run. validation: None if there is no val split. digest: of shards; "" if not known."""
 
     meta: ShardMeta
     train: ExampleSource
     validation: ExampleSource | None
+    digest: str = ""
 
 
 class TokenDataset(Dataset[Example]):
@@ -209,4 +210,5 @@ def load_tokens(config: TrainConfig, tokens: Path) -> TrainingData:
             )
         return TokenDataset(rows, meta.n_q, crop_frames(config, meta), config.text_dropout, config.seed, texts)
 
-    return TrainingData(meta, source("train"), source("val") if meta.counts.get("val") else None)
+    validation = source("val") if meta.counts.get("val") else None
+    return TrainingData(meta, source("train"), validation, content_digest(tokens))

@@ -57,7 +57,7 @@ def train_step(
             accelerator.backward(losses.mean() * (accelerator.num_processes / n_frames))
         sums += losses.detach()
     norm = clip_gradients(state, GRAD_CLIP)
-    if bool(norm.isfinite()):  # else the caller stops, with the weights of the step before
+    if bool(norm.isfinite()):  # else the step is skipped: the weights stay as they are
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         state.optimizer.step()

@@ -15,7 +15,7 @@ from accelerate.utils import gather_object
 from audiogen_cli import model_folder
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.data.shards import ShardMeta
-from audiogen_cli.errors import AudiogenError, InputError, Interrupted
+from audiogen_cli.errors import InputError, Interrupted
 from audiogen_cli.lm.config import LMConfig, TrainConfig
 from audiogen_cli.lm.flops import training_flops
 from audiogen_cli.lm.model import AudioLanguageModel
@@ -40,6 +40,7 @@ from audiogen_cli.lm.training.state import best_weights, build_state, resume, sa
 from audiogen_cli.lm.training.step import train_step, validate
 from audiogen_cli.malloc import reuse_memory
 from audiogen_cli.training.checkpoint import list_checkpoints
+from audiogen_cli.training.gradient_guard import GradientGuard
 from audiogen_cli.training.launch import StopSignal
 from audiogen_cli.training.log import RunLog, record_run
 from audiogen_cli.training.prefetch import prefetch
@@ -62,7 +63,7 @@ def train(
     codec: the codec's model folder, copied into every model folder written. start_from: folder of a language model
     whose weights to begin with. trackers: names of accelerate's trackers, which get all metrics. The number of
     processes may change between runs. Raises InputError if data, codec, the model to begin with or an earlier run in
-    `out` do not fit, AudiogenError if the loss stops being a number or the disk is full.
+    `out` do not fit, AudiogenError if step after step has no finite gradient or the disk is full.
     """
     if tokens is not None:
         codec = codec_of_shards(tokens, codec)
@@ -95,7 +96,7 @@ def train(
 
     throughput = Throughput(device, _flops_per_token(config, lm_config), accelerator.num_processes)
     log = RunLog(out, state.step, config.max_steps, main, _tracker(trackers, accelerator))
-    stopped = False
+    guard, stopped = GradientGuard(out), False
     with log, StopSignal() as stop, closing(batches):
         if data.validation is None:
             log.say("no rows of split val: there will be no validation loss")
@@ -104,15 +105,15 @@ def train(
                 micro_batches = next(batches)
             n_frames = buckets.n_frames(state.step)
             metrics = train_step(state, micro_batches, n_frames, encoder, config, accelerator)
-            if not all(math.isfinite(value) for value in metrics.values()):
-                raise AudiogenError(_diverged(state.step, micro_batches, out))
+            finite = math.isfinite(metrics["grad_norm"])
+            if skipped := guard.note(state.step, finite, [] if finite else _all_ids(micro_batches)):
+                log.say(f"warning: {skipped}")
             state.step += 1
             throughput.add(n_frames * lm_config.n_q)
             log.advance(state.step)
-            for failure in (failure for batch in micro_batches for failure in batch.failures):
-                log.say(f"left out of step {state.step}: {failure}")
+            log.leave_out({failure: failure for batch in micro_batches for failure in batch.failures})
             if state.step % config.log_every == 0:
-                log.write(state.step, {**metrics, **throughput.read()})
+                log.write(state.step, {**metrics, **guard.metrics(), **throughput.read()})
             last = state.step == config.max_steps
             with throughput.paused():
                 if data.validation is not None and (state.step % config.validate_every == 0 or last):
@@ -208,9 +209,10 @@ def _inputs(
     data: TrainingData, encoder: TextEncoder, manifests: Path | None, start_from: Path | None
 ) -> dict[str, Any]:
     """Return what a run depends on besides its recipe."""
-    inputs = {"codec": data.meta.codec_fingerprint, "rows": len(data.train), "text": encoder.fingerprint}
-    if manifests:
-        inputs["source"] = "manifests"
+    inputs: dict[str, Any] = {"codec": data.meta.codec_fingerprint, "text": encoder.fingerprint}
+    inputs |= {"source": "manifests"} if manifests else {"rows": len(data.train)}
+    if data.digest:
+        inputs["training_data"] = data.digest
     if start_from:
         inputs["start_from"] = model_folder.fingerprint(start_from)
     return inputs
@@ -229,9 +231,7 @@ def _tracker(trackers: Sequence[str], accelerator: Accelerator) -> Callable[...,
     return lambda numbers, step: accelerator.log(dict(numbers), step=step)
 
 
-def _diverged(step: int, micro_batches: Sequence[Batch], out: Path) -> str:
-    """Say where the loss stopped being a number. Every process must call it: the ids are those of all."""
-    checkpoints = list_checkpoints(out)
-    ids = ", ".join(gather_object([id for batch in micro_batches for id in batch.ids]))
-    last = checkpoints[-1] if checkpoints else "none"
-    return f"the loss is not a number at step {step} (samples: {ids}); last good checkpoint: {last}"
+def _all_ids(micro_batches: Sequence[Batch]) -> list[str]:
+    """Return the ids of a step's examples in all processes. Every process must call it."""
+    ids: list[str] = gather_object([id for batch in micro_batches for id in batch.ids])
+    return ids

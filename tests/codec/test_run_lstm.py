@@ -1,0 +1,55 @@
+"""Parts of a signal side by side give what one pass over it gives, whatever the LSTM remembers."""
+
+import pytest
+import torch
+from torch import nn
+
+from audiogen_cli.codec import streaming
+from audiogen_cli.codec.streaming import ROWS, SHORTEST, run_lstm
+
+
+def small_lstm(forget_bias: float) -> nn.LSTM:
+    torch.manual_seed(0)
+    lstm = nn.LSTM(8, 8).requires_grad_(False)
+    lstm.bias_ih_l0[8:16] = forget_bias
+    return lstm
+
+
+@pytest.mark.parametrize("n_rows", [1, 3, ROWS])
+@pytest.mark.parametrize("n_frames", [1, 2 * SHORTEST, 5 * SHORTEST + 3])
+@pytest.mark.parametrize("forget_bias", [0.0, 3.0, 6.0, 30.0])  # forgets in 20 frames, in 300, in 6000, never
+def test_parts_give_what_one_pass_gives(forget_bias, n_frames, n_rows):
+    lstm = small_lstm(forget_bias)
+    x, start = torch.randn(n_frames, n_rows, 8), (torch.randn(1, n_rows, 8).tanh(), torch.randn(1, n_rows, 8))
+    for state in (start, None):
+        y, last = run_lstm(lstm, x, state)
+        y_one, last_one = lstm(x, state)
+        assert torch.allclose(y, y_one, atol=1e-4)
+        assert all(torch.allclose(*pair, rtol=1e-4, atol=1e-4) for pair in zip(last, last_one, strict=True))
+
+
+def frames_run(monkeypatch: pytest.MonkeyPatch, forget_bias: float) -> int:
+    """Steps that 8 parts of 1024 frames took in all."""
+    steps = []
+    run_batch = streaming._run_batch
+
+    def counting(lstm, parts, starts):
+        steps.append(parts.shape[1])
+        return run_batch(lstm, parts, starts)
+
+    monkeypatch.setattr(streaming, "_run_batch", counting)
+    run_lstm(small_lstm(forget_bias), torch.randn(8 * 1024, 1, 8), None)
+    return sum(steps)
+
+
+def test_work_is_what_forgetting_allows(monkeypatch):
+    assert frames_run(monkeypatch, 0.0) == streaming.WARM_UP + 1024
+
+
+def test_parts_that_started_wrong_are_run_again(monkeypatch):
+    assert frames_run(monkeypatch, 3.0) == streaming.WARM_UP + 2 * 1024
+
+
+def test_what_never_forgets_goes_frame_by_frame(monkeypatch):
+    # Running the wrong ones again makes one more part right, beyond the first.
+    assert frames_run(monkeypatch, 30.0) == streaming.WARM_UP + 2 * 1024 + 6 * 1024
