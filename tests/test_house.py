@@ -40,7 +40,7 @@ OPEN = {
     "modules imported by generate": 44,
     "files in the fullest folder": 14,
     "settings of the language model": 53,
-    "package lines": 23_100,
+    "package lines": 23_900,
 }
 
 
