@@ -17,9 +17,9 @@ from torch import Tensor
 from audiogen_cli.errors import InputError
 from audiogen_cli.files import RESOURCES
 from audiogen_cli.lm.config import TextConfig
-from audiogen_cli.lm.text.hub import DEFAULT_T5, find_on_hub
 from audiogen_cli.model_folder import fingerprint
 
+DEFAULT_T5 = "t5-base"  # sec. 4.1
 WORD_VECTORS = RESOURCES / "word_vectors"
 CACHE_BYTES = 1 << 30
 GPU_BATCH = 64  # texts of one length that T5 reads at once on a GPU
@@ -102,6 +102,8 @@ class T5(TextEncoder):
     def __init__(self, name: str, device: str | torch.device = "cpu") -> None:
         super().__init__()
         from transformers import AutoTokenizer, T5EncoderModel, logging
+
+        from audiogen_cli.lm.text.hub import find_on_hub
 
         logging.set_verbosity_error()
         here = find_on_hub(name)

@@ -10,7 +10,6 @@ from urllib.request import Request, urlopen
 
 from audiogen_cli.errors import InputError
 
-DEFAULT_T5 = "t5-base"  # sec. 4.1
 PATIENCE = 4.0  # seconds to wait for the hub's first answer; the libraries try for minutes
 INSTEAD = "fetch it on another machine and name its folder: --set text.name=FOLDER (import: --text-encoder FOLDER)"
 
