@@ -6,7 +6,9 @@ typer at their top; what is heavy is imported when a command runs, so that `--he
 
 from __future__ import annotations
 
+import errno
 import inspect
+import io
 import os
 import sys
 import traceback
@@ -25,9 +27,11 @@ from audiogen_cli.commands.prep import prep
 from audiogen_cli.commands.tokenize import tokenize
 from audiogen_cli.commands.train_codec import train_codec
 from audiogen_cli.commands.train_lm import train_lm
+from audiogen_cli.devices import is_out_of_memory
 from audiogen_cli.errors import AudiogenError
 
 DEBUG_OPTION = "--debug"
+LONGEST_LINE = 900  # letters of an error: it may quote a value of any length
 SPINS = "2000"  # some microseconds: 4,000 cost twice as much beside a busy core, 1,000 a third more on idle ones
 
 app = typer.Typer(
@@ -85,6 +89,8 @@ for name, command in COMMANDS.items():
 def main() -> None:
     """Run the command line of this process and exit with its code."""
     wait_briefly()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a letter that the terminal lacks is no reason to fail
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = sys.argv[1:]
     debug = DEBUG_OPTION in arguments
     arguments = [argument for argument in arguments if argument != DEBUG_OPTION] or ["--help"]
@@ -101,7 +107,7 @@ def main() -> None:
         if debug:
             traceback.print_exc()
         typer.echo(f"error: {_one_line(error)}", err=True)
-        code = getattr(error, "exit_code", 1)
+        code = 2 if getattr(error, "errno", 0) == errno.ENAMETOOLONG else getattr(error, "exit_code", 1)
     sys.exit(code)
 
 
@@ -138,6 +144,11 @@ def _one_line(error: Exception) -> str:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "audiogen"
         text = f"{error.format_message().rstrip('.')}; see {command} --help"
+    elif isinstance(error, OSError) and error.filename is not None:
+        text = f"{os.fsdecode(error.filename)}: {error.strerror}"
+    elif is_out_of_memory(error):
+        text = f"not enough memory ({error or 'for what was asked'}): ask for less at once, or use a larger machine"
     else:
         text = f"{type(error).__name__}: {error} (unexpected; {DEBUG_OPTION} shows where)"
-    return " ".join(text.split())
+    line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in " ".join(text.split()))
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 250]} … {line[-240:]}"

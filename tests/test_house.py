@@ -40,12 +40,12 @@ OPEN = {
     "modules imported by generate": 46,
     "files in the fullest folder": 15,
     "packages without a map, or with code in it": 9,
-    "type branches for the light codec outside codec/light": 6,
+    "type branches for the light codec outside codec/light": 4,
     "settings of the language model": 53,
     "public class names defined twice": 5,
     "docstrings beginning What/How/Which/Whether/Where": 46,
     "names and docstrings with private words": 37,
-    "package lines": 22_900,
+    "package lines": 23_900,
 }
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from audiogen_cli.commands.terminal.options import DeviceOption, Dtype, DtypeOption, JsonOption, ModelOption
+from audiogen_cli.commands.terminal.options import MAX_COUNT, DeviceOption, Dtype, DtypeOption, JsonOption, ModelOption
+from audiogen_cli.commands.terminal.tables import print_table
 
 if TYPE_CHECKING:
     from audiogen_cli.data.manifest import Clip
@@ -31,22 +32,31 @@ def bench(
     model: ModelOption = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Clips or samples at once. [default: data 16, codec 1 and 8, lm 1]"),
+        typer.Option(
+            metavar="N", min=1, max=MAX_COUNT, help="Clips or samples at once. [default: data 16, codec 1 and 8, lm 1]"
+        ),
     ] = None,
     size: Annotated[str, typer.Option(metavar="NAME", help="lm: tiny, base or large.")] = "base",
     streams: Annotated[int, typer.Option(metavar="K", help="lm: streams of codes, 1, 2 or 4.")] = 1,
-    steps: Annotated[int, typer.Option(metavar="N", min=1, help="lm: steps measured in a round.")] = 40,
-    cached: Annotated[int, typer.Option(metavar="N", min=0, help="lm: frames that lie behind the first step.")] = 0,
+    steps: Annotated[int, typer.Option(metavar="N", min=1, max=MAX_COUNT, help="lm: steps measured in a round.")] = 40,
+    cached: Annotated[
+        int, typer.Option(metavar="N", min=0, max=MAX_COUNT, help="lm: frames that lie behind the first step.")
+    ] = 0,
     peer: Annotated[bool, typer.Option(help="lm: measure transformers' MusicGen beside it.")] = True,
     train: Annotated[bool, typer.Option("--train", help="lm: a training step beside transformers' GPT-2.")] = False,
     frames: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="lm --train: length of a sample. [default: 2500 on a GPU, else fewer]"),
+        typer.Option(
+            metavar="N",
+            min=1,
+            max=MAX_COUNT,
+            help="lm --train: length of a sample. [default: 2500 on a GPU, else fewer]",
+        ),
     ] = None,
     dtype: DtypeOption = Dtype.auto,
-    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Processes, compared with one.")] = 2,
+    workers: Annotated[int, typer.Option(metavar="N", min=1, max=MAX_COUNT, help="Processes, compared with one.")] = 2,
     repeats: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Rounds: of data the best counts, else the median.")
+        int, typer.Option(metavar="N", min=1, max=MAX_COUNT, help="Rounds: of data the best counts, else the median.")
     ] = 3,
     device: DeviceOption = "auto",
     json_: JsonOption = False,
@@ -74,7 +84,7 @@ def bench(
     if json_:
         typer.echo(json.dumps(results))
     else:
-        _print_table(results)
+        print_table(_rows(results))
 
 
 def _measure_lm(device: str, *setup: Any) -> dict[str, Any]:
@@ -160,10 +170,8 @@ def _tokenizer(
     return lambda clips, out: tokenize(clips, codec, out, batch_size=batch_size), facts
 
 
-def _print_table(results: dict[str, Any]) -> None:
-    rows = {name: value for name, value in results.items() if not isinstance(value, dict)}
+def _rows(results: dict[str, Any]) -> list[tuple[str, str]]:
+    values = {name: value for name, value in results.items() if not isinstance(value, dict)}
     for size, speeds in results.get("batches", {}).items():
-        rows |= {f"{name} (batch {size})": value for name, value in speeds.items()}
-    width = max(map(len, rows))
-    for name, value in rows.items():
-        typer.echo(f"{name:{width}}  {value:.3g}" if isinstance(value, float) else f"{name:{width}}  {value}")
+        values |= {f"{name} (batch {size})": value for name, value in speeds.items()}
+    return [(name, f"{value:.3g}" if isinstance(value, float) else str(value)) for name, value in values.items()]

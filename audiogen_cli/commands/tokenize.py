@@ -7,9 +7,17 @@ from typing import Annotated
 
 import typer
 
-from audiogen_cli.commands.terminal.options import DeviceOption, JsonOption, ProcessesOption, split_names
+from audiogen_cli.commands.terminal.options import (
+    MAX_COUNT,
+    MAX_SEED,
+    DeviceOption,
+    JsonOption,
+    ProcessesOption,
+    split_names,
+)
 
 FAILURES_SHOWN = 5
+MAX_COPIES = 1000
 
 
 def tokenize(
@@ -30,9 +38,14 @@ def tokenize(
     out: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Folder for the shards; finished shards in it are kept.")
     ] = Path("data/tokens"),
-    mix: Annotated[int, typer.Option(metavar="N", min=0, help="Mixed copies per training clip (paper sec. 4.1).")] = 1,
+    mix: Annotated[
+        int, typer.Option(metavar="N", min=0, max=MAX_COPIES, help="Mixed copies per training clip (paper sec. 4.1).")
+    ] = 1,
     copies: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Unmixed copies per training clip, each varied by --vary.")
+        int,
+        typer.Option(
+            metavar="N", min=0, max=MAX_COPIES, help="Unmixed copies per training clip, each varied by --vary."
+        ),
     ] = 0,
     vary: Annotated[
         float,
@@ -50,9 +63,10 @@ def tokenize(
         ),
     ] = 0.0,
     batch_size: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Rows read and mixed at once; codes do not depend on it.")
+        int,
+        typer.Option(metavar="N", min=1, max=MAX_COUNT, help="Rows read and mixed at once; codes do not depend on it."),
     ] = 16,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of all copies.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, max=MAX_SEED, help="Of all copies.")] = 0,
     device: DeviceOption = "auto",
     processes: ProcessesOption = 1,
     json_: JsonOption = False,
@@ -64,12 +78,14 @@ def tokenize(
     """
     import json
 
+    from audiogen_cli.commands.terminal.announce import plan_tokenizing
     from audiogen_cli.commands.terminal.progress import progress_bar
     from audiogen_cli.data.augment import AugmentConfig
     from audiogen_cli.data.manifest import load_manifests
+    from audiogen_cli.data.totals import manifest_totals
     from audiogen_cli.devices import check_device
     from audiogen_cli.errors import AudiogenError, InputError
-    from audiogen_cli.model_folder import CODEC_FOLDER, copy_model, find_codec
+    from audiogen_cli.model_folder import CODEC_FOLDER, copy_model, find_codec, load_config
     from audiogen_cli.training.launch import relaunch
 
     check_device(device)
@@ -87,10 +103,13 @@ def tokenize(
 
     from accelerate import PartialState  # slow to import: after all that can be refused without
 
+    from audiogen_cli.codec.config import CodecConfig
     from audiogen_cli.codec.model import AudioCodec
     from audiogen_cli.codec.tokenize import tokenize as run
 
     state = PartialState(cpu=device == "cpu")
+    data = manifest_totals(manifests, split_names(datasets), split_names(splits))
+    plan_tokenizing(folder, load_config(folder, "codec", CodecConfig), data, mix, copies).say()
     where = state.device if device == "auto" else device
     model = AudioCodec.load(folder, where)
     with progress_bar("tokenizing") as progress:
@@ -101,7 +120,9 @@ def tokenize(
     counts = result.meta.counts
     document = {"out": str(out), "codec": result.meta.codec_fingerprint, **counts, "failed": len(result.failed)}
     typer.echo(json.dumps(document) if json_ else out)
-    typer.echo(f"{counts['rows']} rows in {counts['shards']} shards ({result.kept} were there already)", err=True)
+    again = f", {result.outdated} made again: their recordings have changed" if result.outdated else ""
+    kept = f"({result.kept} were there already{again})"
+    typer.echo(f"{counts['rows']} rows in {counts['shards']} shards {kept}", err=True)
     for failure in result.failed[:FAILURES_SHOWN]:
         typer.echo(f"left out: {failure['id']}: {failure['reason']}", err=True)
     if result.failed:

@@ -184,8 +184,25 @@ def _open(path: Path) -> Iterator[Any]:
         with _decoded_by_ffmpeg(path, reason) as decoded, soundfile.SoundFile(decoded) as file:
             yield _checked(file, path)
         return
-    with file:
+    with _with_length(file, path) as file:
         yield _checked(file, path)
+
+
+def _with_length(file: Any, path: Path) -> Any:
+    """Open a file anew, if its header does not say how long it is, with one that does."""
+    import soundfile
+
+    if file.format != "MP3" and file.frames:
+        return file
+    from audiogen_cli.data.headers.mp3 import count_frames
+    from audiogen_cli.data.headers.spliced import SplicedFile
+    from audiogen_cli.data.headers.wav import count_bytes
+
+    mended = count_frames(path) if file.format == "MP3" else count_bytes(path)
+    if mended is None:
+        return file
+    file.close()
+    return soundfile.SoundFile(SplicedFile(path, *mended))
 
 
 def _checked(file: Any, path: Path) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -76,35 +77,44 @@ class ShardWriter:
     """Writes the shards of one run; a shard that is already there and was made the same way need not be made again.
 
     meta: all but the counts. keys: one string per shard that changes with anything the shard depends on; shards are
-    numbered by it, and each keeps its key and its `notes` (any JSON) in its own metadata.
+    numbered by it, and each keeps its key and its `notes` (any JSON) in its own metadata. files: one string per shard
+    that changes with the recordings behind it; a shard with another one is not finished, and is made again.
     Raises InputError if the folder holds shards of another run: nothing is silently replaced.
     """
 
-    def __init__(self, folder: Path, meta: ShardMeta, keys: Sequence[str]) -> None:
+    def __init__(self, folder: Path, meta: ShardMeta, keys: Sequence[str], files: Sequence[str] = ()) -> None:
         self.folder, self.meta, self.keys = folder, meta, keys
+        self.files = files or [""] * len(keys)
         extra = {path.name for path in shard_files(folder)} - {self.path(n).name for n in range(len(keys))}
-        there = [n for n in range(len(keys)) if self.is_finished(n)]
+        there = [n for n in range(len(keys)) if self.path(n).is_file()]
         other = sorted(extra) or [self.path(n).name for n in there if _read_metadata(self.path(n), "key") != keys[n]]
         if other:
             raise InputError(
                 f"{folder} holds shards of other clips, settings or another codec ({other[0]}): "
                 "choose another --out, or delete that folder"
             )
+        if not all(map(self.is_finished, there)):
+            (folder / META_FILE).unlink(missing_ok=True)  # nobody trains on some old shards and some new ones
 
     def path(self, number: int) -> Path:
         """The file of shard `number`."""
         return self.folder / f"shard-{number:05d}.parquet"
 
     def is_finished(self, number: int) -> bool:
-        """Whether shard `number` is there, by this process or another."""
-        return self.path(number).is_file()
+        """Return whether shard `number` is there, by this process or another, and its recordings are the same still.
+
+        A shard of an older version says nothing of its recordings.
+        """
+        path = self.path(number)
+        return path.is_file() and _read_metadata(path, "files") in ("", self.files[number])
 
     def write(self, number: int, rows: Sequence[TokenRow], notes: Sequence[dict[str, str]] = ()) -> None:
         """Write a shard, whole or not at all. Raises AudiogenError if the disk refuses."""
         import pyarrow.parquet as pq
 
         table = _table(rows, self.meta)
-        table = table.replace_schema_metadata({"key": self.keys[number], "notes": json.dumps(list(notes))})
+        metadata = {"key": self.keys[number], "files": self.files[number], "notes": json.dumps(list(notes))}
+        table = table.replace_schema_metadata({**metadata, "content": _digest(table)})
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with replacing(self.path(number)) as temporary:
@@ -144,6 +154,21 @@ def read_notes(shard: Path) -> list[dict[str, str]]:
     """What was noted when a shard was written: id and reason of every row left out."""
     notes: list[dict[str, str]] = json.loads(_read_metadata(shard, "notes") or "[]")
     return notes
+
+
+def content_digest(folder: Path) -> str:
+    """Return a digest of all rows of a folder's shards, as each has kept its own; "" if one is of an older version."""
+    digests = [_read_metadata(path, "content") for path in shard_files(folder)]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:16] if all(digests) else ""
+
+
+def _digest(table: pyarrow.Table) -> str:
+    import pyarrow as pa
+
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return hashlib.sha256(sink.getvalue()).hexdigest()
 
 
 def _read_metadata(shard: Path, key: str) -> str:

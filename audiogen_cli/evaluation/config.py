@@ -13,6 +13,7 @@ from audiogen_cli.evaluation.metrics import registry as metrics
 from audiogen_cli.evaluation.networks.base import WeightSource
 from audiogen_cli.evaluation.networks.registry import AUTO, CLASSIFIERS, NETWORKS
 from audiogen_cli.lm.config import Sampling
+from audiogen_cli.lm.generation.requests import WHOLE_SECONDS
 
 # Task → its metrics, all and the default ones.
 METRICS = {"generation": tuple(metrics.GENERATION), "continuation": ("fad", "kl"), "codec": tuple(metrics.CODEC)}
@@ -90,8 +91,8 @@ class EvalConfig:
     def _check_continuation(self) -> None:
         if self.generated is not None or self.split is None:
             raise InputError("--task continuation continues a split's clips with a model: give --split and --model")
-        if not self.prompt_seconds or min(self.prompt_seconds) <= 0:
-            raise InputError("--prompt-seconds takes numbers of seconds above 0, such as 0.5,1,2,3,4")
+        if not self.prompt_seconds or not all(0 < seconds <= WHOLE_SECONDS for seconds in self.prompt_seconds):
+            raise InputError("--prompt-seconds takes numbers of seconds above 0, at most a day, such as 0.5,1,2,3,4")
 
     @property
     def chosen_metrics(self) -> tuple[str, ...]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 MAX_GUIDANCE = 1000.0  # beyond any use, and below where float32 ends
+MAX_TOP_K = 1 << 16  # no codebook is larger
+MAX_TEMPERATURE = 1000.0
 MAX_CANDIDATES = 64
 MAX_LAYERS = 8
 
@@ -48,16 +50,17 @@ class Sampling:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not isinstance(value, str) and not math.isfinite(value):
+            if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{name} must be a finite number, got {value}")
         if not 0 <= self.guidance <= MAX_GUIDANCE:
             raise ValueError(f"guidance must lie in [0, {MAX_GUIDANCE:g}], got {self.guidance}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
-        if self.top_k < 0:
-            raise ValueError(f"top_k must not be negative (0 = all), got {self.top_k}")
-        if self.temperature < 0:
-            raise ValueError(f"temperature must not be negative (0 = the likeliest token), got {self.temperature}")
+        if not 0 <= self.top_k <= MAX_TOP_K:
+            raise ValueError(f"top_k must lie in [0, {MAX_TOP_K}] (0 = all), got {self.top_k}")
+        if not 0 <= self.temperature <= MAX_TEMPERATURE:
+            limits = f"[0, {MAX_TEMPERATURE:g}] (0 = the likeliest token)"
+            raise ValueError(f"temperature must lie in {limits}, got {self.temperature}")
         if not 1 <= self.candidates <= MAX_CANDIDATES:
             raise ValueError(f"candidates must lie in [1, {MAX_CANDIDATES}], got {self.candidates}")
         if not 1 <= self.layers <= MAX_LAYERS:

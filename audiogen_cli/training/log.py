@@ -31,6 +31,7 @@ FREE_SETTINGS = frozenset(
         *("clips", "validation_clips"),
     }
 )
+NEW_INPUTS = frozenset({"training_data"})
 
 
 class RunLog:
@@ -115,7 +116,9 @@ def record_run(run: Path, recipe: Any, inputs: Mapping[str, Any]) -> None:
         before = json.loads(path.read_text("utf-8"))
         # Read as a recipe: what an older version did not know then has its default, as it had when the run began.
         recipe_before = validate(type(recipe), _without_free(before["recipe"]), str(path))
-        known = {"recipe": asdict(recipe_before), "inputs": before["inputs"]}
+        # Of the data, older versions recorded less.
+        new = {name: value for name, value in inputs.items() if name in NEW_INPUTS}
+        known = {"recipe": asdict(recipe_before), "inputs": {**new, **before["inputs"]}}
         for key, old, new in _differences(json.loads(json.dumps(known)), json.loads(json.dumps(document))):
             if not free & set(key.split(".")):
                 raise InputError(

@@ -35,6 +35,20 @@ BAD_CALLS = [
     (["generate", "dog", "--unconditional", "-o", "x.wav"], "--unconditional"),
     (["generate", " ", "-o", "x.wav"], "prompt"),
     (["generate", "--prompts", "none.csv", "--out-dir", "out"], "none.csv"),
+    (["generate", "dog", "-o", "x.wav", "--duration", "1e18"], "duration"),
+    (["generate", "dog", "-o", "x.wav", "--duration", "1e6"], "--stream"),
+    (["generate", "dog", "--out-dir", "out", "-n", "1000000000"], "'-n' / '--samples'"),
+    (["generate", "dog", "cat", "--out-dir", "out", "-n", "90000"], "180000 sounds"),
+    (["generate", "dog", "-o", "x.wav", "--top-k", str(2**70)], "top_k"),
+    (["generate", "dog", "-o", "x.wav", "--temperature", "1e9"], "temperature"),
+    (["generate", "dog", "-o", "x.wav", "--seed", "9" * 400], "'--seed'"),
+    (["generate", "dog \udcff", "-o", "x.wav"], "character 5"),
+    (["generate", "dog", "-o", "x.wav", "--negative", "\ud83d"], "negative"),
+    (["generate", "dog", "-o", "x" * 5000 + ".wav"], "File name too long"),
+    (["generate", "dog", "-o", "x.wav", "--model", "x" * 5000], "File name too long"),
+    (["tokenize", "--codec", "embedded", "--mix", "1000000000"], "'--mix'"),
+    (["prep", "--folder", ".", "--name", "a\0b"], r"'a\x00b'"),
+    (["prep", "--folder", ".", "--name", "x" * 5000], "200 bytes"),
     (["continue", "dog.wav"], "-o"),
     (["continue", "dog.wav", "", "-o", "x.wav"], "prompt"),
     (["info", "nowhere"], "nowhere"),
@@ -67,13 +81,23 @@ def test_version(audiogen) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "fragment"), BAD_CALLS, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+    ("arguments", "fragment"), BAD_CALLS, ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else ""
 )
 def test_bad_input_is_one_line_and_exit_code_2(audiogen, tmp_path: Path, arguments: list[str], fragment: str) -> None:
     result = audiogen(*arguments)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1 and fragment in result.stderr
+    assert len(result.stderr) < 1000
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_letters_that_the_terminal_lacks_are_escaped(audiogen_process, monkeypatch, tiny_lm, encoding: str) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    arguments = ("--model", tiny_lm, "--duration", "0.1", "--out-dir", "out", "--json")
+    result = audiogen_process("generate", "dog \U0001f415", "rain", *arguments)
+    assert result.returncode == 0, result.stderr
+    assert [json.loads(line)["prompt"] for line in result.stdout.splitlines()] == ["dog \U0001f415", "rain"]
 
 
 CALLS_IN_TURN = """

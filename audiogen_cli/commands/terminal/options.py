@@ -12,6 +12,12 @@ import typer
 
 from audiogen_cli.lm.sampling_config import SETTINGS
 
+# Bounds beyond any use, below what would fill a machine.
+MAX_SEED = 2**53  # what JSON readers keep exact
+MAX_COUNT = 1_000_000
+MAX_STEPS = 1_000_000_000
+MAX_PROCESSES = 4096
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -46,7 +52,7 @@ SeedOption = Annotated[
         "--seed",
         metavar="N",
         min=0,
-        max=2**53,  # what JSON readers keep exact
+        max=MAX_SEED,
         help="The same seed gives the same sound. [default: a random one, which is printed]",
         show_default=False,
     ),
@@ -57,6 +63,7 @@ BatchSizeOption = Annotated[
         "--batch-size",
         metavar="N",
         min=1,
+        max=MAX_COUNT,
         help="Most sounds decoded at once; halved if memory runs out. [default: depends on the device]",
     ),
 ]
@@ -74,9 +81,12 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, as in --set seed=1 (repeatable)."),
 ]
-MaxStepsOption = Annotated[int | None, typer.Option("--max-steps", metavar="N", min=1, help="Stop after N steps.")]
+MaxStepsOption = Annotated[
+    int | None, typer.Option("--max-steps", metavar="N", min=1, max=MAX_STEPS, help="Stop after N steps.")
+]
 ProcessesOption = Annotated[
-    int, typer.Option("--processes", metavar="N", min=1, help="Processes on this machine (one a GPU).")
+    int,
+    typer.Option("--processes", metavar="N", min=1, max=MAX_PROCESSES, help="Processes on this machine (one a GPU)."),
 ]
 
 

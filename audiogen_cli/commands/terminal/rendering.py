@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from audiogen_cli.lm.generation.requests import GenerationRequest
     from audiogen_cli.lm.generation.writer import RenderOptions
 
-
-PUBLIC_MODEL = "facebook/audiogen-medium"
 
 Say = Callable[[str], object]
 
@@ -36,11 +35,14 @@ def render(
     """
     from audiogen_cli.commands.terminal.progress import progress_bar
     from audiogen_cli.devices import is_main_process
-    from audiogen_cli.errors import AudiogenError
+    from audiogen_cli.errors import AudiogenError, InputError
+    from audiogen_cli.lm.generation.requests import WHOLE_SECONDS
     from audiogen_cli.lm.generation.writer import find_finished, write_sounds
     from audiogen_cli.model_folder import fingerprint
 
     say = _say if is_main_process() else lambda line: None
+    if long := next((each.output for each in requests if each.duration > WHOLE_SECONDS), None):
+        raise InputError(f"{long}: a sound of more than a day does not fit into memory: use --stream")
     kept = {}
     if keep_from:
         kept = find_finished(requests, fingerprint(keep_from), sample_rate, options.normalize)
@@ -49,8 +51,8 @@ def render(
     generator = None
     if len(kept) < len(requests):
         n_replaced = sum(requests[i].output.exists() for i in range(len(requests)) if i not in kept)
+        _print_seed(requests, say)
         generator = load()
-        _introduce(generator, requests, say)
         if options.sidecars and n_replaced:
             say(f"replacing {_count(n_replaced, 'file')}")
     begun, results = time.monotonic(), []
@@ -60,7 +62,7 @@ def render(
             if is_main_process() and rendered.record is None:
                 say(f"failed: {rendered.failure}")
             elif is_main_process() and rendered.record:
-                typer.echo(_json(rendered.record) if as_json else rendered.record["path"])
+                typer.echo(to_json(rendered.record) if as_json else rendered.record["path"])
     new = [each for each in results if each.record and not each.kept]
     seconds = sum(requests[each.index].new_seconds(sample_rate) for each in new)
     _summarize([each.record for each in new if each.record], seconds, time.monotonic() - begun, say)
@@ -80,12 +82,12 @@ def render_stream(
     to_stdout = str(request.output) == STDOUT
     if not to_stdout and request.duration * sample_rate > MAX_SAMPLES:
         raise InputError(f"{request.output}: WAV holds at most {format_seconds(MAX_SAMPLES / sample_rate)}; use -o -")
+    _print_seed([request], _say)
     generator = load()
-    _introduce(generator, [request], _say)
     begun = time.monotonic()
     record = write_stream(generator, request, options, _say)
     if not to_stdout:
-        typer.echo(_json(record) if as_json else request.output)
+        typer.echo(to_json(record) if as_json else request.output)
     _say(f"first sound after {record['first_sound']:.2f} s")
     _summarize([record], record["duration"], time.monotonic() - begun, _say)
 
@@ -94,20 +96,20 @@ def _say(line: str) -> None:
     typer.echo(line, err=True)
 
 
-def _introduce(generator: Generator, requests: Sequence[GenerationRequest], say: Say) -> None:
-    from audiogen_cli.model_folder import EMBEDDED_MODEL, license_line
-
+def _print_seed(requests: Sequence[GenerationRequest], say: Say) -> None:
     drawn = [request.seed for request in requests if request.seed_drawn]
     if drawn:
         say(f"seed: {drawn[0]} (--seed {drawn[0]} repeats the result)")
-    assert generator.folder is not None
-    hint = f" (small; `audiogen import {PUBLIC_MODEL}` gets the public model)"
-    name = generator.folder.name + (hint if generator.folder == EMBEDDED_MODEL else "")
-    say(f"weights {name}: {license_line(generator.license)}")
 
 
-def _json(record: dict[str, Any]) -> str:
-    return json.dumps(record, ensure_ascii=False)
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Return JSON that stdout can hold: letters as they are, escaped where its encoding lacks one of them."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=indent)
+    return text
 
 
 def _summarize(records: Sequence[dict[str, Any]], total: float, seconds: float, say: Say) -> None:

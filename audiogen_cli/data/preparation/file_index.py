@@ -19,7 +19,7 @@ from audiogen_cli.data.audio import SAMPLE_RATE, probe, read_audio, write_audio
 from audiogen_cli.data.preparation.file_metadata import read_file_metadata
 from audiogen_cli.errors import AudiogenError, InputError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: lengths of MP3 files without a Xing frame were guesses
 COMMIT_EVERY = 1.0  # seconds: what a kill may cost
 WAIT = 10.0  # seconds, for another run that uses the cache
 LONGEST_READ = 300.0  # seconds decoded at once, so that half an hour of 96 kHz surround needs no gigabytes

@@ -37,6 +37,7 @@ from audiogen_cli.files import remove_leftovers
 
 CHUNK_COPIES = 4  # items per task where each is decoded, resampled and written
 MISSING_SHOWN = 3
+MAX_NAME = 200  # bytes, of a dataset: file names begin with it
 
 Progress = Callable[[int, int | None], None]  # (items done, items in all or None while they are being listed)
 
@@ -74,6 +75,7 @@ def prepare(
     workers: int | None = None,
     engine: Engine = "processes",
     progress: Progress = lambda done, total: None,
+    begin: Callable[[int], object] = lambda total: None,
 ) -> list[PrepReport]:
     """Write one manifest per dataset (each read from `<raw>/<key>`) and one for `folder`, called `name`.
 
@@ -82,6 +84,7 @@ def prepare(
     licenses: keep clips under these only (`licenses.py`); none: all. val_share: share of the folder's files for `val`.
     copies: write each clip's file as mono FLAC at 16 kHz to `<out>/<key>.audio/` and point the manifest there.
     workers: processes on this machine (all cores), or tasks at a time on a Ray cluster.
+    begin: called with the number of items once nothing more can be refused, before the work.
     `<out>/.cache` remembers facts about files: the next run opens only new and changed ones.
     Raises InputError before any work for an unknown key or license, absent datasets (all of them in one message), or
     a bad captions file.
@@ -112,6 +115,7 @@ def prepare(
             raise InputError(f"{captions}: names no clip of {', '.join(s.key for s, _ in sources)} ({keys}, ...)")
         forget_mapped(out)
         total = sum(each.items.count for each in lists)
+        begin(total)
         pool = stack.enter_context(start_workers(engine, 1 if total <= CHUNK else workers))
         reports: list[PrepReport] = []
         done = 0
@@ -221,8 +225,11 @@ def _paths(chunk: Sequence[SourceItem | Dropped]) -> list[str]:
 def _valid_name(name: str) -> str:
     if name in SOURCES:
         raise InputError(f"--name {name}: that is the key of a known dataset; choose another")
-    if not name or any(character in name for character in '/\\,"') or name.startswith("."):
-        raise InputError(f"--name '{name}': it names a file and ids, so no / \\ , or \" and no dot in front")
+    fine = name.isprintable() and len(name.encode()) <= MAX_NAME
+    if not (name and fine) or any(character in name for character in '/\\,"') or name.startswith("."):
+        raise InputError(
+            f"--name '{name}': it names a file and ids, at most {MAX_NAME} bytes, no / \\ , or \" and no dot in front"
+        )
     return name
 
 

@@ -50,11 +50,12 @@ def score(files: Sequence[Path], rule: ReferenceRule, out: Path | None = None, s
         check_folder(folder.absolute())
         _refuse_others(folder / "results.json")
     plan = Plan.load(path) if path else None
-    ratings, skipped = read_ratings(files, plan)
+    ratings, skipped, warnings = read_ratings(files, plan)
     results = summarize(ratings, skipped, rule, plan, seed) | {
         "ratings": [str(file) for file in files],
         "versions": {"python": platform.python_version(), **versions("audiogen-cli", "numpy", "scipy")},
     }
+    results["warnings"] += warnings
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "results.json", json.dumps(results, indent=2, allow_nan=False) + "\n")

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 MAX_SEED = 2**53  # what every JSON reader keeps exact
-MIN_DURATION = 1e-3  # seconds
+MIN_DURATION, MAX_DURATION = 1e-3, 1e7  # seconds
+WHOLE_SECONDS = 86_400.0  # of a sound that memory holds whole
+MAX_SOUNDS = 100_000  # in one run
 CONTINUE_SECONDS = 5.0
 READ_SECONDS = 300  # of a sound to continue read at once: hours at its own rate and channels would fill the memory
 SLUG_LENGTH = 40
@@ -81,6 +83,10 @@ def plan_requests(
     """
     if output and len(prompts) * n_samples > 1:
         raise InputError(f"-o {output}: {len(prompts) * n_samples} sounds cannot go into one file; use --out-dir")
+    if len(prompts) * n_samples > MAX_SOUNDS:
+        raise InputError(
+            f"{len(prompts) * n_samples} sounds: a run makes at most {MAX_SOUNDS}; divide them among several"
+        )
     requests: list[GenerationRequest] = []
     used_seeds: Counter[str | None] = Counter()
     for number, prompt in enumerate(prompts, 1):
@@ -137,8 +143,17 @@ def override(sampling: Sampling, given: Mapping[str, Any], where: str = "") -> S
 
 def check_duration(duration: float, where: str) -> None:
     """Raise InputError unless `duration` is a positive number of seconds, long enough for a sample."""
-    if not math.isfinite(duration) or duration < MIN_DURATION:
-        raise InputError(f"{where}: duration must be a number of seconds above 0, got {duration:g}")
+    if not MIN_DURATION <= duration <= MAX_DURATION:
+        limits = f"above 0, at most {MAX_DURATION:g}"
+        raise InputError(f"{where}: duration must be a number of seconds {limits}, got {duration:g}")
+
+
+def check_text(text: str | None, where: str) -> None:
+    """Raise InputError if `text` came of bytes that are no text, or holds half a character."""
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{where}: character {error.start + 1} is no text; write it in UTF-8") from None
 
 
 def slug(text: str) -> str:
@@ -150,12 +165,15 @@ def _request(prompt: Prompt, defaults: GenerationRequest, seed: int, output: Pat
     duration = defaults.duration if prompt.duration is None else prompt.duration
     check_duration(duration, prompt.where)
     if not 0 <= seed <= MAX_SEED:
-        raise InputError(f"{prompt.where}: seed {seed} is not between 0 and {MAX_SEED}")
+        raise InputError(f"{prompt.where}: seed {seed:.6g} is not between 0 and {MAX_SEED}")
+    sampling = override(defaults.sampling, prompt.overrides, prompt.where)
+    check_text(prompt.text, prompt.where)
+    check_text(sampling.negative, f"{prompt.where}: negative")
     return GenerationRequest(
         prompt.text,
         seed,
         duration,
-        override(defaults.sampling, prompt.overrides, prompt.where),
+        sampling,
         output=output,
         extra=prompt.extra,
         seed_drawn=defaults.seed_drawn and prompt.seed is None,

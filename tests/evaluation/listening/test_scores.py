@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -187,7 +188,7 @@ WEBMUSHRA = "session_uuid,trial_id,rating_stimulus,rating_score,rating_time,rati
 class TestFiles:
     def test_plain_list(self, write: Callable[[str, str], Path]) -> None:
         path = write("r.csv", "rater;item;system;score;complete\nann;x;model;55,5;1\nbob;x;model;60;no\n")
-        found, skipped = read_ratings([path], None)
+        found, skipped, _ = read_ratings([path], None)
         assert found == [
             Rating("ann", "score", "x", "model", 55.5, None, True),
             Rating("bob", "score", "x", "model", 60, None, False),
@@ -198,7 +199,7 @@ class TestFiles:
         header = "test,rater,item,question,stimulus,score,seconds,complete,moved,position\n"
         rows = "t,ann,i1,ovl,bb,40,7.5,1,1,1\nt,ann,i1,ovl,zz,40,7.5,1,1,2\nu,ann,i1,ovl,aa,40,7.5,1,1,3\n"
         path = write("r.csv", header + rows)
-        found, skipped = read_ratings([path], PLAN)
+        found, skipped, _ = read_ratings([path], PLAN)
         assert found == [Rating("ann", "ovl", "i1", "model", 40, 7.5, True, True)]
         assert [item.id for item in skipped] == [f"{path}, line 3", f"{path}, line 4"]
         assert "no stimulus 'zz'" in skipped[0].reason and "another test (u" in skipped[1].reason
@@ -214,14 +215,39 @@ class TestFiles:
 
     def test_webmushra_with_questionnaire_and_shifted_rows(self, write: Callable[[str, str], Path]) -> None:
         text = f"session_test_id,rater,{WEBMUSHRA}t,ann,u1,ovl-i1,bb,40,6500,\nt,u2,ovl-i1,bb,40,6500,\n"
-        found, skipped = read_ratings([write("r.csv", text)], PLAN)
-        assert [rating.rater for rating in found] == ["ann"]
+        found, skipped, _ = read_ratings([write("r.csv", text)], PLAN)
+        assert [(rating.rater, rating.name) for rating in found] == [("u1", "ann")]
         assert [item.reason for item in skipped] == ["another number of columns than the header"]
 
     def test_the_later_of_two_ratings_counts(self, write: Callable[[str, str], Path]) -> None:
         first = write("1.csv", "rater,item,system,score\nann,x,model,10\n")
         second = write("2.csv", "rater,item,system,score\nann,x,model,70\nann,y,model,20\n")
-        assert [rating.score for rating in read_ratings([first, second], None)[0]] == [70, 20]
+        found, _, warnings = read_ratings([first, second], None)
+        assert [rating.score for rating in found] == [70, 20]
+        assert warnings == [
+            "'ann' rated the same sounds differently in two files; the later one counts: are these two people?"
+        ]
+
+    def test_a_session_of_webmushra_is_a_rater_and_equal_answers_are_said(
+        self, write: Callable[[str, str], Path]
+    ) -> None:
+        text = f"session_test_id,email,age,{WEBMUSHRA}"
+        text += "".join(f"t,,30,u{n},ovl-i1,{name},40,6500,\n" for n in range(6) for name in ("bb", "reference"))
+        found, skipped, warnings = read_ratings([write("r.csv", text)], PLAN)
+        assert len(found) == 12 and len({rating.rater for rating in found}) == 6 and not skipped
+        assert warnings == ["6 sessions answered '30'; each counts as a rater"]
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            "rater\titem\tsystem\tscore\nann\tx\tmodel\t10\n".encode("utf-16"),
+            b"sep=;\r\nRater;Item;System;Score\r\nann;x;model;10\r\n",
+        ],
+        ids=["utf-16", "sep"],
+    )
+    def test_tables_as_spreadsheets_save_them(self, tmp_path: Path, content: bytes) -> None:
+        (tmp_path / "r.csv").write_bytes(content)
+        assert read_ratings([tmp_path / "r.csv"], None)[0] == [Rating("ann", "score", "x", "model", 10)]
 
     def test_names_are_one_printable_line(self, write: Callable[[str, str], Path]) -> None:
         path = write("r.csv", 'rater,item,system,score\n"an\x1b[31mn\n",x,model,10\n')
@@ -293,7 +319,9 @@ class TestCommand:
         write("in/r.csv", "\n".join(["rater,item,system,score", *lines, "c,i0,reference,50", "c,i0,model,x"]) + "\n")
         assert eval_(score=[tmp_path / "in"]) == 1  # one row is no rating
         out, err = capsys.readouterr()
-        assert "ratings, 2 of 3 raters" in out and "60.00 ± 4.69" in out  # 60, 65, 55 twice: t(5) = 2.5706, SD 4.4721
+        assert "ratings, 2 of 3 raters" in out and re.search(
+            r"^model +60 +4\.69 ", out, re.MULTILINE
+        )  # 60, 65, 55 twice: t(5) = 2.5706, SD 4.4721
         assert "dropped c (1 ratings): reference below 85 (mean): mean 50" in err
         assert "line 21: score 'x' is no number" in err
 
