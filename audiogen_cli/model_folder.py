@@ -167,7 +167,7 @@ def load_into(module: Any, folder: Path) -> None:
 
 
 def fingerprint(folder: Path) -> str:
-    """SHA-256 of a model folder's weights, in hexadecimal; with a probe, that of both files' SHA-256s in turn.
+    """Return the SHA-256 of a model folder's weights, in hexadecimal; with a probe, that of both files' SHA-256s.
 
     Raises InputError if the weights are absent.
     """

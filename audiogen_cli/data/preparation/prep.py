@@ -44,9 +44,9 @@ Progress = Callable[[int, int | None], None]  # (items done, items in all or Non
 
 @dataclass
 class PrepReport:
-    """What became of one dataset. items: published; clips, hours: by split; dropped: by reason; probed: files opened.
+    """The result for one dataset. items: published; clips, hours: by split; dropped: by reason; probed: files opened.
 
-    manifest is not written, and `failure` says why, if no clip is usable. terms: of the licence, one sentence.
+    If no clip is usable, manifest is not written and `failure` says why. terms: of the license, one sentence.
     """
 
     dataset: str

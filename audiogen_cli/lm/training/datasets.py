@@ -80,7 +80,7 @@ class ExampleSource(Protocol):
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a run trains on. validation: None if there is no val split. digest: of shards; "": not known."""
+    """The examples of a run. validation: None if there is no val split. digest: of shards; "" if not known."""
 
     meta: ShardMeta
     train: ExampleSource

@@ -1,4 +1,4 @@
-"""What `train-lm` knows and checks before torch is loaded: shards or manifests, their codec, the model to train."""
+"""Facts and checks of `train-lm` before torch is loaded: shards or manifests, their codec, the model to train."""
 
 from __future__ import annotations
 
