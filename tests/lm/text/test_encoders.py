@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from email.message import Message
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.request import Request
 
 import pytest
@@ -100,7 +102,14 @@ def test_a_hub_that_does_not_answer_costs_seconds_and_one_line(monkeypatch: pyte
     with pytest.raises(InputError, match=r"cannot be reached; .* --set text\.name=FOLDER") as caught:
         load_text_encoder(TextConfig("t5", "nobody/t5-that-is-nowhere"))
     assert time.monotonic() - begun < 4 and "\n" not in str(caught.value)
-    assert asked == ["https://huggingface.co"]
+    assert asked == ["https://huggingface.co/nobody/t5-that-is-nowhere/resolve/main/config.json"]
+
+    def refuse(request: Request, timeout: float) -> None:
+        raise HTTPError(request.full_url, 404, "Not Found", Message(), None)
+
+    monkeypatch.setattr(hub, "urlopen", refuse)
+    with pytest.raises(InputError, match="has no model of that name"):
+        load_text_encoder(TextConfig("t5", "nobody/t5-that-is-nowhere"))
 
 
 def test_offline_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
