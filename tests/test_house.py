@@ -45,7 +45,7 @@ OPEN = {
     "public class names defined twice": 5,
     "docstrings beginning What/How/Which/Whether/Where": 46,
     "names and docstrings with private words": 37,
-    "package lines": 22_900,
+    "package lines": 23_300,
 }
 
 

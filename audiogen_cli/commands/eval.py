@@ -144,6 +144,7 @@ def eval_(
     """
     from audiogen_cli.evaluation.config import EvalConfig
     from audiogen_cli.evaluation.run import evaluate
+    from audiogen_cli.lock import hold_folder
 
     if score:
         return score_listening(score, reference_rule, out, seed, json_, report)
@@ -172,6 +173,7 @@ def eval_(
         device=device,
         dtype=dtype.value,
     )
+    hold_folder(folder)
     if task == LISTENING:
         return prepare_listening(config, system or [], json_, report)
     with progress_bar("scoring") as progress:

@@ -48,10 +48,13 @@ def score_listening(files: Sequence[Path], rule: str, out: Path | None, seed: in
     """Score rating files and print a row per system; the exit code."""
     from audiogen_cli.evaluation.listening.rater_filters import ReferenceRule
     from audiogen_cli.evaluation.listening.scores import results_folder, score
+    from audiogen_cli.lock import hold_folder
 
     folder = results_folder(files, out)
     if report and folder is None:
         raise InputError("--report needs --out FOLDER: these ratings lie beside no plan.json")
+    if folder is not None:
+        hold_folder(folder)
     results = score(files, ReferenceRule.parse(rule), out, seed)
     print(json.dumps(results, indent=2) if as_json else "\n\n".join(_tables(results)))
     for line in _notes(results):

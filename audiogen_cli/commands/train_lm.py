@@ -83,6 +83,7 @@ def train_lm(
     from audiogen_cli.lm.config import TrainConfig
     from audiogen_cli.lm.generation.requests import find_language_model
     from audiogen_cli.lm.training.preflight import check_data
+    from audiogen_cli.lock import hold_folder
     from audiogen_cli.training.launch import check_trackers, relaunch
     from audiogen_cli.training.recipe import load_recipe
 
@@ -99,9 +100,10 @@ def train_lm(
         raise InputError(f"the codec in {folder} makes {codec_config.n_q} streams, not {streams}: use another codec")
     if processes > 1:
         return relaunch(processes)
+    run = out or Path("runs") / f"lm-{Path(name).stem.removeprefix('lm-')}"
+    hold_folder(run)
     from audiogen_cli.lm.training.train import train
 
-    run = out or Path("runs") / f"lm-{Path(name).stem.removeprefix('lm-')}"
     model = train(recipe, None if manifests else tokens, folder, run, manifests, begin_with, trackers)
     if is_main_process():
         typer.echo(model)
