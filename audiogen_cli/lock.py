@@ -6,6 +6,7 @@ machine by the process and its start time, from another by the time of the file,
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shlex
@@ -62,6 +63,7 @@ def hold_folder(folder: Path) -> None:
         raise InputError(f"{folder}: cannot be written to ({error.strerror or error}); choose another folder") from None
     if not _held:
         threading.Thread(target=_show_life, daemon=True).start()
+        atexit.register(release_folders)
     _held[path] = made
     remove_leftovers(path.parent.rglob(".*.tmp"))
 

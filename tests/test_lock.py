@@ -26,12 +26,6 @@ time.sleep(60)
 """
 
 
-@pytest.fixture(autouse=True)
-def released() -> Iterator[None]:
-    yield
-    release_folders()
-
-
 @pytest.fixture
 def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """Another command that holds `tmp_path / "out"`."""
