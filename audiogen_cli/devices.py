@@ -1,4 +1,4 @@
-"""Devices, and the processes of an accelerate launch. Nothing here imports torch before it needs to."""
+"""Devices, their memory, and the processes of an accelerate launch. Nothing here imports torch before it needs to."""
 
 from __future__ import annotations
 
@@ -41,3 +41,12 @@ def count_processes() -> int:
 def is_main_process() -> bool:
     """Return whether this process is the one that prints."""
     return int(os.environ.get("RANK", "0")) == 0
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether memory ran out: the GPU's, or the machine's, for which torch raises a plain RuntimeError."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"  # torch's, without importing torch
+        or "can't allocate memory" in str(error)
+    )

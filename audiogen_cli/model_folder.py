@@ -136,6 +136,27 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
 
 
+def weight_facts(path: Path) -> dict[str, Any]:
+    """Number of values and their formats, from the header of a safetensors file."""
+    import math
+    from collections import Counter
+
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise InputError(f"{path.parent}: {path.name} is missing; copy the model folder again")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            slices = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118 - not a dict
+            shapes = [(math.prod(part.get_shape()), part.get_dtype()) for part in slices]
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is damaged or truncated ({error}); copy the model folder again") from None
+    formats: Counter[str] = Counter()
+    for size, dtype in shapes:
+        formats[dtype] += size
+    return {"parameters": sum(formats.values()), "formats": dict(formats), "megabytes": path.stat().st_size / 1e6}
+
+
 def load_into(module: Any, folder: Path) -> None:
     """Load a folder's weights into `module`. Raises InputError if names or shapes do not fit its config."""
     try:
@@ -146,7 +167,7 @@ def load_into(module: Any, folder: Path) -> None:
 
 
 def fingerprint(folder: Path) -> str:
-    """SHA-256 of a model folder's weights, in hexadecimal; with a probe, that of both files' SHA-256s in turn.
+    """Return the SHA-256 of a model folder's weights, in hexadecimal; with a probe, that of both files' SHA-256s.
 
     Raises InputError if the weights are absent.
     """

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
 from audiogen_cli.codec.light.config import STRICT, SpectralConfig
 from audiogen_cli.training.schedule import Schedule
+
+if TYPE_CHECKING:
+    from audiogen_cli.codec.streaming import CodecNetwork
 
 MEL_WINDOWS = tuple(2**i for i in range(5, 12))  # samples; eq. 1
 
@@ -34,6 +37,12 @@ class SEANetConfig:
     def hop_length(self) -> int:
         """Return the samples per frame."""
         return math.prod(self.strides)
+
+    def build(self, latent_dim: int, sample_rate: int) -> tuple[CodecNetwork, CodecNetwork]:
+        """Build an encoder and a decoder with fresh weights."""
+        from audiogen_cli.codec.seanet import Decoder, Encoder
+
+        return Encoder(self, latent_dim), Decoder(self, latent_dim)
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,7 @@ class CodecConfig:
 
 @dataclass(frozen=True)
 class QuantizerConfig:
-    """How codebooks are learned; the paper leaves it open (ours: the habit since SoundStream)."""
+    """Settings of learning the codebooks; the paper leaves it open (ours: as usual since SoundStream)."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     decay: float = 0.99  # of the moving averages of each code's cluster; 1 keeps codes where k-means put them

@@ -35,7 +35,7 @@ TRAINERS: dict[str, type[Trainer]] = {"seanet": AdversarialTrainer, "spectral": 
 
 @dataclass
 class ValidationReport:
-    """What a validation found.
+    """The result of a validation.
 
     warnings: one sentence each, with the cause. unreadable: id and reason of the clips that were left out.
     """

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from audiogen_cli.commands.listening import LISTENING, prepare_listening, score_listening, show_report
+from audiogen_cli.commands.terminal.announce import describe_identity, plan_evaluation
 from audiogen_cli.commands.terminal.options import (
     MAX_COUNT,
     MAX_SEED,
@@ -174,6 +175,7 @@ def eval_(
     )
     if task == LISTENING:
         return prepare_listening(config, system or [], json_, report)
+    plan_evaluation(config).say()
     with progress_bar("scoring") as progress:
         results = evaluate(config, progress=progress)
     if results is None:  # a helping process of an accelerate launch
@@ -194,6 +196,8 @@ def _print_tables(results: dict[str, Any]) -> None:
 
     partial = ", partial" if results["partial"] else ""
     typer.echo(f"{results['split'] or results['reference']}, {results['n']} clips{partial}")
+    if results.get("model_name"):
+        typer.echo(describe_identity(results))
     for table in grid_tables(results) if results["task"] == "continuation" else [metric_table(results)]:
         print_table(table.rows, table.head)
 

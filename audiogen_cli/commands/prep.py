@@ -84,12 +84,14 @@ def prep(
     """
     import json
 
+    from audiogen_cli.commands.terminal.announce import plan_prep
     from audiogen_cli.commands.terminal.progress import progress_bar
     from audiogen_cli.data.datasets.dataset_folder import DatasetNotFound
     from audiogen_cli.data.preparation.prep import prepare
     from audiogen_cli.errors import AudiogenError
 
     keys = split_names(datasets)
+    sources = [*(str(raw / key) for key in keys), *([str(folder)] if folder else [])]
     try:
         with progress_bar("preparing") as progress:
             reports = prepare(
@@ -100,6 +102,7 @@ def prep(
                 workers=workers,
                 engine=engine.value,
                 progress=progress,
+                begin=lambda total: plan_prep(sources, total, out, workers, engine.value, keep_speech).say(),
             )
     except DatasetNotFound as error:
         if "\n" not in str(error):

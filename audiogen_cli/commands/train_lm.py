@@ -99,8 +99,12 @@ def train_lm(
         raise InputError(f"the codec in {folder} makes {codec_config.n_q} streams, not {streams}: use another codec")
     if processes > 1:
         return relaunch(processes)
+    from audiogen_cli.commands.terminal.announce import plan_lm_training
+    from audiogen_cli.data.totals import manifest_totals, shard_totals
     from audiogen_cli.lm.training.train import train
 
+    data = manifest_totals(manifests, splits=("train", "val")) if manifests else shard_totals(tokens)
+    plan_lm_training(recipe, folder, codec_config, data, on_the_fly=manifests is not None).say()
     run = out or Path("runs") / f"lm-{Path(name).stem.removeprefix('lm-')}"
     model = train(recipe, None if manifests else tokens, folder, run, manifests, begin_with, trackers)
     if is_main_process():

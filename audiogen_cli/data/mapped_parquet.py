@@ -19,8 +19,8 @@ CACHE = ".cache"
 def map_parquet(files: Sequence[Path], folder: Path, batch_rows: int) -> datasets.Dataset:
     """Map all rows of `files`, in order, `batch_rows` at a time: two million take disk, not memory.
 
-    The Arrow files that `datasets` maps lie in `<folder>/.cache`, or in the user's cache folder if `folder` is
-    read-only. They are made anew when a file changes.
+    The Arrow files that `datasets` maps are in `<folder>/.cache`, or in the user's cache folder if `folder` is
+    read-only. They are written again when a file changes.
     """
     import datasets
 

@@ -26,7 +26,7 @@ READ_ROWS = 1024
 
 @dataclass(frozen=True)
 class ShardMeta:
-    """What all shards of a folder share. codec_fingerprint: SHA-256 of the codec's weights.
+    """The description shared by all shards of a folder. codec_fingerprint: SHA-256 of the codec's weights.
 
     frame_rate: frames per second; sample_rate: Hz, of the audio behind the codes. counts: shards, rows, frames and the
     rows of each split.
@@ -59,7 +59,7 @@ class TokenRow:
 
 
 def columns() -> pyarrow.Schema:
-    """The columns of a shard, in order. codes: n_q × n_frames in C order."""
+    """Return the columns of a shard, in order. codes: n_q × n_frames in C order."""
     import pyarrow as pa
 
     return pa.schema(
@@ -97,13 +97,13 @@ class ShardWriter:
             (folder / META_FILE).unlink(missing_ok=True)  # nobody trains on some old shards and some new ones
 
     def path(self, number: int) -> Path:
-        """The file of shard `number`."""
+        """Return the file of shard `number`."""
         return self.folder / f"shard-{number:05d}.parquet"
 
     def is_finished(self, number: int) -> bool:
-        """Return whether shard `number` is there, by this process or another, and its recordings are the same still.
+        """Return whether this process or another has written shard `number`, and its recordings are still the same.
 
-        A shard of an older version says nothing of its recordings.
+        A shard of an older version does not record them.
         """
         path = self.path(number)
         return path.is_file() and _read_metadata(path, "files") in ("", self.files[number])
@@ -123,7 +123,7 @@ class ShardWriter:
             raise AudiogenError(f"{self.path(number)}: cannot be written: {error.strerror or error}") from None
 
     def notes(self) -> list[dict[str, str]]:
-        """The notes of all shards."""
+        """Return the notes of all shards."""
         return [note for number in range(len(self.keys)) for note in read_notes(self.path(number))]
 
     def finish(self) -> ShardMeta:
@@ -146,12 +146,12 @@ class ShardWriter:
 
 
 def shard_files(folder: Path) -> list[Path]:
-    """The shards in a folder, in order."""
+    """List the shards in a folder, in order."""
     return sorted(folder.glob("shard-*.parquet"))
 
 
 def read_notes(shard: Path) -> list[dict[str, str]]:
-    """What was noted when a shard was written: id and reason of every row left out."""
+    """Read the notes of a shard: id and reason of every row left out."""
     notes: list[dict[str, str]] = json.loads(_read_metadata(shard, "notes") or "[]")
     return notes
 
@@ -201,7 +201,7 @@ def read_meta(folder: Path) -> ShardMeta:
 def load_shards(
     folder: Path, splits: Collection[str] | None = None, datasets: Collection[str] | None = None
 ) -> datasets.Dataset:
-    """All rows of the given splits and datasets (None: all), memory-mapped, in shard order.
+    """Load all rows of the given splits and datasets (None: all), memory-mapped, in shard order.
 
     Columns as in `columns()`; with_format("numpy") gives codes as integers [n_q · n_frames], in C order.
     Raises InputError if there are no shards or no such rows.

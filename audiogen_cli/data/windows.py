@@ -1,4 +1,4 @@
-"""The windows of at most 10 s that clips are cut into: what `tokenize` and both trainings read (paper sec. 4.1)."""
+"""Windows of at most 10 s that clips are cut into, for `tokenize` and both trainings (paper sec. 4.1)."""
 
 from __future__ import annotations
 

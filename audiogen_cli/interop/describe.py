@@ -12,7 +12,7 @@ from typing import Any
 
 from audiogen_cli.errors import InputError
 from audiogen_cli.files import RESOURCES
-from audiogen_cli.model_folder import CODEC_FOLDER, PROBE_FILE, fingerprint, license_line, read_license
+from audiogen_cli.model_folder import CODEC_FOLDER, PROBE_FILE, fingerprint, license_line, read_license, weight_facts
 from audiogen_cli.training.checkpoint import STATE_FILE, list_checkpoints
 from audiogen_cli.training.log import METRICS_FILE, RUN_FILE
 
@@ -186,7 +186,7 @@ def describe_model(folder: Path) -> dict[str, Any]:
         "type": "checkpoint" if (folder / STATE_FILE).is_file() else "model",
         "kind": kind,
         "audiogen_version": document.get("audiogen_version"),
-        **_weight_facts(folder / "model.safetensors"),
+        **weight_facts(folder / "model.safetensors"),
         "fingerprint": fingerprint(folder),
         "licence": license_line(read_license(folder)),
         "config": config,
@@ -207,7 +207,7 @@ def text_encoder_parameters(text: dict[str, Any]) -> int | None:
     if text["kind"] == "static":
         folder = Path(text["name"]) if text["name"] else RESOURCES / "word_vectors"
         file = folder / "model.safetensors"
-        return int(_weight_facts(file)["parameters"]) if file.is_file() else None
+        return int(weight_facts(file)["parameters"]) if file.is_file() else None
     name = text["name"] or "t5-base"
     if name in T5_SHAPES:
         return _t5_parameters(*T5_SHAPES[name])
@@ -227,6 +227,22 @@ def text_encoder_parameters(text: dict[str, Any]) -> int | None:
     )
 
 
+def text_width(text: dict[str, Any]) -> int | None:
+    """Width of the vectors that a text encoder makes, from its configuration; None if that says too little."""
+    if text["kind"] == "t5":
+        name = text["name"] or "t5-base"
+        file = Path(name) / "config.json"
+        known = T5_SHAPES[name][0] if name in T5_SHAPES else None
+        return json.loads(file.read_text("utf-8"))["d_model"] if file.is_file() else known
+    from safetensors import safe_open
+
+    file = (Path(text["name"]) if text["name"] else RESOURCES / "word_vectors") / "model.safetensors"
+    if not file.is_file():
+        return None
+    with safe_open(file, framework="numpy") as tensors:
+        return int(tensors.get_slice("embeddings").get_shape()[1])
+
+
 def _t5_parameters(
     dim: int,
     ff_dim: int,
@@ -239,24 +255,6 @@ def _t5_parameters(
     """Of a T5 encoder: embeddings, per layer attention, feed-forward and two norms, a last norm, position buckets."""
     layer = 4 * dim * n_heads * head_dim + ff_matrices * dim * ff_dim + 2 * dim
     return vocabulary * dim + n_layers * layer + dim + T5_BUCKETS * n_heads
-
-
-def _weight_facts(path: Path) -> dict[str, Any]:
-    """Number of values and their formats, from the header of a safetensors file."""
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise InputError(f"{path.parent}: {path.name} is missing; copy the model folder again")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            slices = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118 - not a dict
-            shapes = [(math.prod(part.get_shape()), part.get_dtype()) for part in slices]
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is damaged or truncated ({error}); copy the model folder again") from None
-    formats: Counter[str] = Counter()
-    for size, dtype in shapes:
-        formats[dtype] += size
-    return {"parameters": sum(formats.values()), "formats": dict(formats), "megabytes": path.stat().st_size / 1e6}
 
 
 def _codec_facts(folder: Path, config: dict[str, Any]) -> dict[str, Any]:

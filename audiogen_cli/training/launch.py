@@ -1,4 +1,4 @@
-"""How a training starts and stops: accelerate's processes, and signals that end it with nothing lost."""
+"""Start and stop a training: accelerate's processes, and signals that end it with nothing lost."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def relaunch(processes: int) -> None:
 
 
 def check_trackers(names: Iterable[str]) -> None:
-    """Raises InputError if a tracker's package is not installed."""
+    """Raise InputError if a tracker's package is not installed."""
     for name in names:
         if find_spec(name) is None:
             raise InputError(f"trackers: {name} is not installed: pip install {name}, or leave it out")
@@ -79,7 +79,7 @@ class StopSignal:
         self.received.add(number)
 
     def agreed(self, accelerator: Accelerator) -> bool:
-        """Whether any process has been told to stop; every process gets the same answer."""
+        """Return whether any process has received a signal to stop; every process gets the same answer."""
         import torch
 
         if accelerator.num_processes == 1:
@@ -89,7 +89,7 @@ class StopSignal:
 
 
 def ignore_signals(worker: int) -> None:
-    """For data workers: a signal sent to the whole group is the main process's to act on, after its step."""
+    """Ignore signals in a data worker: the main process acts on one sent to the whole group, after its step."""
     for number in StopSignal.SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 

@@ -1,4 +1,4 @@
-"""What a run says while it trains: a bar on stderr and one JSON line per logged step in `metrics.jsonl`."""
+"""Output of a training run: a bar on stderr and one JSON line per logged step in `metrics.jsonl`."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def record_run(run: Path, recipe: Any, inputs: Mapping[str, Any]) -> None:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """The installed versions of packages; those that are not installed are left out."""
+    """Return the installed versions of packages; those that are not installed are left out."""
     found = {}
     for package in packages:
         try:

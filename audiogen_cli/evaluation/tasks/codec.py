@@ -16,6 +16,7 @@ from audiogen_cli.evaluation.metrics.reconstruction import ReconstructionScores,
 from audiogen_cli.evaluation.metrics.registry import CODEC
 from audiogen_cli.evaluation.references import Reference, hash_references, limit_clips, load_references
 from audiogen_cli.evaluation.results import Findings, Progress, Skipped
+from audiogen_cli.evaluation.tasks.generate_clips import find_scored
 
 OTHER_CLIP = "another clip"
 SLOW_CLIPS = 100  # ours: for metrics of seconds a clip, such as ViSQOL; the same clips in every run
@@ -62,6 +63,7 @@ def evaluate_codec(config: EvalConfig, progress: Progress) -> Findings:
         metrics={**scores.means(), **costs},
         baselines={OTHER_CLIP: other.means()},
         inputs={
+            **find_scored(config)[1],
             "codec_fingerprint": codec.fingerprint,
             "resampler": RESAMPLER,
             "reference_set": hash_references(scored),

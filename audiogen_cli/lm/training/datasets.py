@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from audiogen_cli.data.shards import ShardMeta, content_digest, load_shards
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import TrainConfig
-from audiogen_cli.lm.training.preflight import check_shards
+from audiogen_cli.lm.training.preflight import check_shards, crop_frames
 from audiogen_cli.training.prefetch import load_batches
 from audiogen_cli.training.sampler import ExampleOrder, RankBatchSampler
 
@@ -80,7 +80,7 @@ class ExampleSource(Protocol):
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a run trains on. validation: None if there is no val split. digest: of shards; "": not known."""
+    """The examples of a run. validation: None if there is no val split. digest: of shards; "" if not known."""
 
     meta: ShardMeta
     train: ExampleSource
@@ -190,11 +190,6 @@ def collate(examples: Sequence[Example]) -> Batch:
     mask = (torch.arange(length) < n_frames[:, None]) & readable[:, None]
     failures = tuple(example.failure for example in examples if example.failure)
     return Batch([example.id for example in examples], codes, mask, [example.text for example in examples], failures)
-
-
-def crop_frames(config: TrainConfig, meta: ShardMeta) -> int:
-    """Return the longest example that the recipe wants, in frames."""
-    return max(1, round(config.crop_seconds * meta.frame_rate))
 
 
 def load_tokens(config: TrainConfig, tokens: Path) -> TrainingData:

@@ -1,4 +1,4 @@
-"""What a training step of the language model changes, and how it is built, saved and resumed."""
+"""The state that a training step of the language model changes: built, saved and resumed."""
 
 from __future__ import annotations
 
