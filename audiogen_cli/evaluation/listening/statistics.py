@@ -1,6 +1,6 @@
 """The statistics of a listening test: CrowdMOS's interval, the plain one, agreement between raters, differences.
 
-Ratings are tables with the columns rater, item and score, of one system unless told otherwise.
+Ratings are tables with the columns rater, item and score, of one system unless stated otherwise.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Spread:
 def crowdmos(ratings: pd.DataFrame) -> Spread:
     """Compute mean and 95% interval under rating = mean + rater + item + noise, all three random.
 
-    Variances are population variances. A component that cannot be told from noise (no rater with two items, or no item
+    Variances are population variances. A component that cannot be separated from noise (no rater with two items, or no item
     with two raters) is left out.
     """
     scores, n = ratings.score, len(ratings)
