@@ -205,7 +205,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Settings]:
 
 
 class Settings:
-    """A file's configuration. References `${a.b}` are resolved only where asked for: the rest names a cluster's folders."""
+    """A file's configuration. `${a.b}` is resolved only where asked for: the rest names folders of a cluster."""
 
     REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 

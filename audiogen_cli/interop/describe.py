@@ -204,8 +204,8 @@ def text_encoder_parameters(text: dict[str, Any]) -> int | None:
         return None
     config = json.loads(file.read_text("utf-8"))
     gated = str(config.get("feed_forward_proj", "relu")).startswith("gated")
-    sizes = [config[key] for key in ("d_model", "d_ff", "num_layers", "num_heads", "vocab_size", "d_kv")]
-    return _t5_parameters(*sizes, 3 if gated else 2)
+    sizes: Any = [config[key] for key in ("d_model", "d_ff", "num_layers", "num_heads", "vocab_size", "d_kv")]
+    return _t5_parameters(*[*sizes, 3 if gated else 2])
 
 
 def text_width(text: dict[str, Any]) -> int | None:

@@ -30,8 +30,8 @@ class Spread:
 def crowdmos(ratings: pd.DataFrame) -> Spread:
     """Compute mean and 95% interval under rating = mean + rater + item + noise, all three random.
 
-    Variances are population variances. A component that cannot be separated from noise (no rater with two items, or no item
-    with two raters) is left out.
+    Variances are population variances. A component that cannot be separated from noise is left out: no rater has two
+    items, or no item two raters.
     """
     scores, n = ratings.score, len(ratings)
     raters, items = ratings.groupby("rater").score, ratings.groupby("item").score
