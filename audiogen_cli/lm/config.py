@@ -11,18 +11,19 @@ from audiogen_cli.lm.sampling_config import Sampling
 from audiogen_cli.training.schedule import Schedule
 
 Pattern = Literal["parallel", "delay"]
+LOOKUP_ROWS = 1 << 15  # of a learned text table (text.kind: lookup), one a word piece
 SIZES = ("tiny", "base", "large")  # of `train-lm --size`: recipes/lm-SIZE.yaml
 STRICT = ConfigDict(extra="forbid")  # an unknown key in a recipe or a config.json is an error, not a silent default
 
 
 @dataclass(frozen=True)
 class TextConfig:
-    """Settings of the frozen text encoder F, which turns a text into vectors (sec. 3.2)."""
+    """Settings of the text encoder F (sec. 3.2): frozen, or a table that the model learns."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
-    kind: Literal["t5", "static"] = "t5"
-    name: str | None = None  # hub name or path; None: t5-base, or the word vectors shipped in the package
+    kind: Literal["t5", "static", "lookup"] = "t5"  # lookup: vectors of word pieces are learned with the model
+    name: str | None = None  # hub name or path; None: t5-base, or the word vectors (for lookup: their words) we ship
 
 
 @dataclass(frozen=True)
@@ -187,6 +188,8 @@ class TrainConfig:
             raise ValueError("text_noise must not be negative")
         if self.codebooks and self.distributed == "fsdp":
             raise ValueError("codebooks: true is for models that fit each process: choose distributed: ddp")
+        if self.text.kind == "lookup" and self.text_noise:
+            raise ValueError("text_noise is for vectors; with text.kind: lookup the model reads numbers of words")
         if self.probe_samples < 0:
             raise ValueError("probe_samples must not be negative")
         if not 0 <= self.mix <= 1 or self.bucket_steps < 1:

@@ -10,7 +10,7 @@ from urllib.request import Request
 
 import pytest
 import torch
-from helpers.zoo import make_t5, make_word_vectors
+from helpers.zoo import WORDS, make_t5, make_word_vectors
 
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import TextConfig
@@ -117,6 +117,18 @@ def test_offline_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match=r"HF_HUB_OFFLINE is set; .* --set text\.name=FOLDER"):
         load_text_encoder(TextConfig("t5", "nobody/t5-that-is-nowhere"))
+
+
+def test_lookup_numbers_the_words_that_it_knows(vectors_folder: Path) -> None:
+    encoder = load_text_encoder(TextConfig("lookup", str(vectors_folder)))
+    one, two, unknown, blank = encoder.encode(["dog barks", "dog xyz bark", "xyz", " "])
+    assert one.tolist() == [[WORDS.index("dog")], [WORDS.index("bark")], [WORDS.index("##s")]]
+    assert two.tolist() == one.tolist()[:2] and unknown.shape == blank.shape == (0, 1)
+    assert len(encoder.fingerprint or "") == 64
+    packaged = load_text_encoder(TextConfig("lookup"))
+    assert len(packaged.encode(["dog bark"])[0]) == 2
+    with pytest.raises(InputError, match=r"no tokenizer\.json in '/nowhere'"):
+        load_text_encoder(TextConfig("lookup", "/nowhere"))
 
 
 def test_pad_of_nothing_still_has_a_position() -> None:
