@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -107,7 +108,7 @@ def tokenize(
     from audiogen_cli.codec.model import AudioCodec
     from audiogen_cli.codec.tokenize import tokenize as run
 
-    state = PartialState(cpu=device == "cpu")
+    state = PartialState(cpu=device == "cpu", timeout=timedelta(days=1))
     data = manifest_totals(manifests, split_names(datasets), split_names(splits))
     plan_tokenizing(folder, load_config(folder, "codec", CodecConfig), data, mix, copies).say()
     where = state.device if device == "auto" else device
