@@ -5,12 +5,11 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-import json
 import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from audiogen_cli.errors import InputError
 
@@ -66,14 +65,6 @@ def first_row(path: Path) -> list[str]:
             return _first_row(file)[0]
     except (OSError, csv.Error):
         return []
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file. Raises InputError if it is none."""
-    try:
-        return json.loads(path.read_text("utf-8-sig", "replace"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable as JSON: {error}") from None
 
 
 def _read_chunks(

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from audiogen_cli.codec.config import CodecConfig
-from audiogen_cli.data.tables import read_json
 from audiogen_cli.errors import InputError
-from audiogen_cli.files import check_folder
+from audiogen_cli.files import check_folder, read_json
 from audiogen_cli.interop import audiocraft
 from audiogen_cli.interop.describe import T5_SHAPES
 from audiogen_cli.lm.config import LMConfig
-from audiogen_cli.model_folder import CODEC_FOLDER, fingerprint, save_model
+from audiogen_cli.model_folder import CODEC_FOLDER, compare_shapes, fingerprint, save_model
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -106,14 +105,8 @@ def _check_weights(kind: type[nn.Module], config: Any, weights: Mapping[str, Ten
     import torch
 
     with torch.device("meta"):
-        wanted = {name: tuple(value.shape) for name, value in kind(config).state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in weights.items()}
-    for name in sorted(wanted.keys() | found.keys()):
-        if wanted.get(name) != found.get(name):
-            raise InputError(
-                f"{path}: weights do not fit its configuration: {name} is {found.get(name, 'missing')}, "
-                f"{wanted.get(name, 'nothing')} is wanted"
-            )
+        module = kind(config)
+    compare_shapes(module, {name: tuple(value.shape) for name, value in weights.items()}, str(path))
 
 
 @contextmanager

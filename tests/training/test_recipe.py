@@ -37,7 +37,7 @@ def test_set_beats_the_file_and_the_file_beats_the_default(tmp_path):
         ("lr: 1", ["lr"], "expected key=value"),
         ("lr: 1", ["lr.x=1"], "is a value, not a group"),
         ("crop_seconds: 0.01", [], "shorter than the longest mel window"),
-        ("codec: {codebook_size: 100000}", [], "uint16"),
+        ("codec: {codebook_size: 100000}", [], "codebook_size"),
     ],
 )
 def test_mistakes_are_named(tmp_path, text, overrides, message):

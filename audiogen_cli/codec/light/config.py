@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import ConfigDict
 
-STRICT = ConfigDict(extra="forbid")
+from audiogen_cli.training.recipe import STRICT, Amount, Few, Width
 
 
 @dataclass(frozen=True)
@@ -15,10 +15,10 @@ class FlowConfig:
     """The flow that draws the detail which codes leave out (`light/flow.py`)."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    channels: tuple[int, int, int] = (64, 96, 128)  # of the U-Net, at 1/2, 1/4 and 1/8 of the frames and mel bins
-    dim: int = 256  # width of the blocks between them, which run over frames of codes
-    code_blocks: int = 2  # number of those blocks
-    steps: int = 4  # from noise to detail, of two passes through the network each
+    channels: tuple[Width, Width, Width] = (64, 96, 128)  # of the U-Net, at 1/2, 1/4 and 1/8 of the frames and mel bins
+    dim: Width = 256  # width of the blocks between them, which run over frames of codes
+    code_blocks: Few = 2  # number of those blocks
+    steps: Few = 4  # from noise to detail, of two passes through the network each
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -31,11 +31,11 @@ class SpectralConfig:
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     kind: Literal["spectral"] = "spectral"
-    n_fft: int = 512
-    stft_hop: int = 160
-    n_mels: int = 80
-    frames_per_code: int = 8  # STFT frames that share one latent
-    noise_power: float = 1.0  # of white noise's magnitudes in the sound: 0 hums, 1 is as rough as noise
+    n_fft: Width = 512
+    stft_hop: Width = 160
+    n_mels: Width = 80
+    frames_per_code: Width = 8  # STFT frames that share one latent
+    noise_power: Amount = 1.0  # of white noise's magnitudes in the sound: 0 hums, 1 is as rough as noise
     flow: FlowConfig | None = None  # draws the detail that codes leave out; None: no detail
 
     def __post_init__(self) -> None:
@@ -45,8 +45,6 @@ class SpectralConfig:
             raise ValueError(
                 "a flow halves frames and mel bins three times: n_mels and frames_per_code must be multiples of 8"
             )
-        if self.noise_power < 0:
-            raise ValueError("noise_power must not be negative")
 
     @property
     def hop_length(self) -> int:
