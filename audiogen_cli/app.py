@@ -27,8 +27,8 @@ from audiogen_cli.commands.prep import prep
 from audiogen_cli.commands.tokenize import tokenize
 from audiogen_cli.commands.train_codec import train_codec
 from audiogen_cli.commands.train_lm import train_lm
+from audiogen_cli.devices import is_out_of_memory
 from audiogen_cli.errors import AudiogenError
-from audiogen_cli.oom import is_out_of_memory
 
 DEBUG_OPTION = "--debug"
 LONGEST_LINE = 900  # letters of an error: it may quote a value of any length

@@ -1,4 +1,4 @@
-"""Devices, and the processes of an accelerate launch. Nothing here imports torch before it needs to."""
+"""Devices, their memory, and the processes of an accelerate launch. Nothing here imports torch before it needs to."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     import torch
 
 
+# In messages of plain RuntimeErrors: the machine's memory, CUDA's and Apple's, and the libraries that work on a GPU.
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+
+
 def check_device(name: str) -> None:
     """Raise InputError unless `name` could be a device. Imports no torch, so the device may still be absent."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
@@ -19,14 +23,19 @@ def check_device(name: str) -> None:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of a name; auto: CUDA, else Apple's GPU, else the CPU. Raises InputError if it is absent."""
+    """Return the device of a name, and make a CUDA device the current one. Raises InputError if it is absent.
+
+    auto: CUDA, else the CPU. Never Apple's GPU, which lacks float64 and compiles anew for every length.
+    """
     import torch
 
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # graphs are captured on the current device
     except (RuntimeError, AssertionError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"device '{name}' cannot be used here: {reason}") from None
@@ -41,3 +50,12 @@ def count_processes() -> int:
 def is_main_process() -> bool:
     """Return whether this process is the one that prints."""
     return int(os.environ.get("RANK", "0")) == 0
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether memory ran out, the GPU's or the machine's."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"  # torch's, without importing torch
+        or any(sign in str(error) for sign in OUT_OF_MEMORY)
+    )

@@ -8,8 +8,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -170,6 +172,14 @@ def _safetensors(path: Path) -> Iterator[None]:
         raise InputError(f"{path} {reason}") from None
 
 
+def weight_facts(path: Path) -> dict[str, Any]:
+    """Number of values and their formats, from the header of a safetensors file."""
+    formats: Counter[str] = Counter()
+    for shape, dtype in read_header(path).values():
+        formats[dtype] += math.prod(shape)
+    return {"parameters": sum(formats.values()), "formats": dict(formats), "megabytes": path.stat().st_size / 1e6}
+
+
 def explain_no_weights(path: Path) -> str | None:
     """Say what a file is that should hold weights and begins like something else; None if it does not."""
     with path.open("rb") as file:
@@ -219,7 +229,7 @@ def compare_shapes(module: nn.Module, found: Shapes, where: str) -> None:
 
 
 def fingerprint(folder: Path) -> str:
-    """SHA-256 of a model folder's weights, in hexadecimal; with a probe, that of both files' SHA-256s in turn.
+    """Return the SHA-256 of a model folder's weights, in hexadecimal; with a probe, that of both files' SHA-256s.
 
     Raises InputError if the weights are absent.
     """

@@ -10,7 +10,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +52,7 @@ def command_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def audiogen(command_environment: None, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run `audiogen ARGUMENTS` in this process, in `tmp_path`; return exit code, stdout and stderr.
 
-    Use `audiogen_process` where a process of its own matters: signals, pipes, modules that must not be imported.
+    `helpers.processes` runs it in processes of their own.
     """
 
     def run(*arguments: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -66,22 +66,6 @@ def audiogen(command_environment: None, monkeypatch: pytest.MonkeyPatch) -> Run:
         code = ended.value.code
         assert isinstance(code, int)
         return subprocess.CompletedProcess(sys.argv, code, *(s.buffer.getvalue().decode() for s in streams))  # type: ignore[attr-defined]
-
-    return run
-
-
-@pytest.fixture
-def audiogen_process(command_environment: None, tmp_path: Path) -> Run:
-    """Run `python -m audiogen_cli ARGUMENTS` as a process in `tmp_path`.
-
-    python: options of the interpreter. module: what stands after `-m`, a launcher and its options first.
-    """
-
-    def run(
-        *arguments: object, stdin: str = "", python: Sequence[str] = (), module: Sequence[str] = ("audiogen_cli",)
-    ) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, *python, "-m", *module, *map(str, arguments)]
-        return subprocess.run(command, input=stdin, cwd=tmp_path, capture_output=True, text=True, timeout=120)
 
     return run
 

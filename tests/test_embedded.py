@@ -1,10 +1,8 @@
 """The model shipped in the package: small, licensed, loadable with no download, and audible."""
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,13 +21,6 @@ def generator() -> Generator:
     return Generator.load()
 
 
-def audiogen(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "audiogen_cli", *arguments]
-    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-    environment = {name: value for name, value in os.environ.items() if name != "AUDIOGEN_MODEL"} | offline
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=200)
-
-
 def test_weights_fit_the_package():
     weights = [*RESOURCES.rglob("*.safetensors")]
     assert len(weights) == 4  # language model, its probe, codec, word vectors
@@ -43,8 +34,9 @@ def test_the_licence_names_itself_and_the_recordings(folder):
     assert "Piczak" in licence and "github.com/karolpiczak/ESC-50" in licence
 
 
-def test_the_main_job(tmp_path):
-    done = audiogen(tmp_path, "generate", "a dog barks", "-o", "out.wav", "--json")
+def test_the_main_job(command_environment, tmp_path):
+    command = [sys.executable, "-m", "audiogen_cli", "generate", "a dog barks", "-o", "out.wav", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     wav, rate = soundfile.read(tmp_path / "out.wav")
@@ -53,12 +45,14 @@ def test_the_main_job(tmp_path):
     assert not record["near_silent"]
     assert "CC BY-NC 4.0" in record["licence"]
     assert "audiogen import facebook/audiogen-medium" in done.stderr
-    assert "CC BY-NC 4.0" in done.stderr and len(done.stderr.splitlines()) <= 3
+    said = [line for line in done.stderr.splitlines() if not line.startswith("generating (")]  # on a slow machine
+    assert "CC BY-NC 4.0" in done.stderr and len(said) <= 4
+    assert "warning: the license of these weights forbids selling: CC BY-NC 4.0" in done.stderr
 
 
-def test_the_same_seed_gives_the_same_file(tmp_path):
+def test_the_same_seed_gives_the_same_file(audiogen, tmp_path):
     for name in ("a.wav", "b.wav"):
-        assert audiogen(tmp_path, "generate", "rain", "--seed", "7", "--duration", "0.4", "-o", name).returncode == 0
+        assert audiogen("generate", "rain", "--seed", "7", "--duration", "0.4", "-o", name).returncode == 0
     assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
 
 
@@ -82,12 +76,12 @@ def test_seeds_and_prompts_change_the_sound(generator):
 
 
 @pytest.mark.parametrize("rate,channels", [(44_100, 2), (8000, 1), (16_000, 1)])
-def test_continuing_keeps_the_recording(tmp_path, rate, channels):
+def test_continuing_keeps_the_recording(audiogen, tmp_path, rate, channels):
     from audiogen_cli.data.audio import read_audio
 
     tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(rate // 2) / rate)
     soundfile.write(tmp_path / "clip.wav", np.stack([tone] * channels, 1), rate)
-    done = audiogen(tmp_path, "continue", "clip.wav", "rain", "--duration", "0.7", "--seed", "1", "-o", "longer.wav")
+    done = audiogen("continue", "clip.wav", "rain", "--duration", "0.7", "--seed", "1", "-o", "longer.wav")
     assert done.returncode == 0, done.stderr
     kept = read_audio(tmp_path / "clip.wav")
     longer, longer_rate = soundfile.read(tmp_path / "longer.wav", dtype="int16")

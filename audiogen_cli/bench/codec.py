@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from audiogen_cli.bench.timing import time_in_turn
 from audiogen_cli.codec.config import CodecConfig, SEANetConfig
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.codec.seanet import COMPRESS, KERNEL_SIZE, RESIDUAL_KERNEL_SIZE
@@ -21,7 +20,7 @@ SPEEDS = tuple(f"{verb}_{kind}" for verb in ("encode", "decode") for kind in ("x
 
 
 def make_codec(device: torch.device) -> AudioCodec:
-    """The paper's x32 with random weights. Weight norm stands for LayerNorm, which the peer does not have."""
+    """Build the paper's x32 with random weights, with weight norm for LayerNorm, which the peer lacks."""
     torch.manual_seed(0)
     codec = AudioCodec(CodecConfig(network=SEANetConfig(norm="weight")))
     codec.to(device).eval().requires_grad_(False).prepare()
@@ -29,15 +28,11 @@ def make_codec(device: torch.device) -> AudioCodec:
 
 
 def build_peer(codec: AudioCodec) -> Any:
-    """An `EncodecModel` with the codec's networks and weights; only LayerNorm is left out, if there is any.
-
-    Raises ValueError for networks that are not SEANet.
-    """
+    """Build an `EncodecModel` with the networks and weights of a SEANet codec, all but LayerNorm, which it lacks."""
     from transformers import EncodecConfig, EncodecModel
 
-    config, network = codec.config, codec.config.network
-    if not isinstance(network, SEANetConfig):
-        raise ValueError(f"EncodecModel has no {network.kind} networks")
+    config = codec.config
+    network: Any = config.network
     settings = EncodecConfig(
         sampling_rate=config.sample_rate,
         audio_channels=1,
@@ -65,8 +60,11 @@ def build_peer(codec: AudioCodec) -> Any:
     return peer.to(next(codec.parameters()).device).eval().requires_grad_(False)
 
 
+PEERS = {"seanet": build_peer}  # by kind of network; transformers has no other kind
+
+
 def _peer_weights(codec: AudioCodec) -> dict[str, Tensor]:
-    """The codec's weights by the peer's names, convolutions without weight norm split into length and direction."""
+    """Rename the codec's weights as the peer's; split convolutions without weight norm into length and direction."""
     weights: dict[str, Tensor] = {}
     for name, value in codec.state_dict().items():
         if name.startswith("quantizer"):
@@ -81,17 +79,17 @@ def _peer_weights(codec: AudioCodec) -> dict[str, Tensor]:
 
 
 def measure_codec(codec: AudioCodec, batch_sizes: Sequence[int] = BATCH_SIZES, repeats: int = 5) -> dict[str, Any]:
-    """Encode and decode 10 s clips of noise, the codec and its peer in turn; medians of `repeats` rounds.
+    """Encode and decode 10 s clips of noise, the codec and its peer in turn; return medians of `repeats` rounds.
 
-    The top level holds the least over batch sizes of `…_x_realtime` (seconds of sound per second) and `…_peer_ratio`
-    (our speed over the peer's, null where there is no peer), `batches` each one's, and what the outputs have in common:
-    `decoded_difference`, the greatest of a sample, and `codes_equal`, the share of codes; null for networks with
-    LayerNorm, which the peer lacks.
+    `…_x_realtime`: seconds of sound per second; `…_peer_ratio`: our speed over the peer's, None without a peer. The
+    top level holds the least over batch sizes, `batches` those of each, with `decoded_difference` (the greatest of a
+    sample) and `codes_equal` (the share of codes), None for networks with LayerNorm.
     """
-    peer = build_peer(codec) if isinstance(codec.config.network, SEANetConfig) else None
+    build = PEERS.get(codec.config.network.kind)
+    peer = build(codec) if build else None
     batches = {str(size): _measure_batch(codec, peer, size, repeats) for size in batch_sizes}
     return {
-        **{name: _least(batch[name] for batch in batches.values()) for name in SPEEDS},
+        **{name: min((b[name] for b in batches.values() if b[name] is not None), default=None) for name in SPEEDS},
         "batches": batches,
         "clip_seconds": CLIP_SECONDS,
         "network": codec.config.network.kind,
@@ -105,8 +103,9 @@ def measure_codec(codec: AudioCodec, batch_sizes: Sequence[int] = BATCH_SIZES, r
 
 
 @torch.inference_mode()
-def _measure_batch(codec: AudioCodec, peer: Any, batch_size: int, repeats: int) -> dict[str, float | None]:
-    wav = 0.1 * torch.randn(batch_size, 1, round(CLIP_SECONDS * codec.sample_rate)).to(next(codec.parameters()).device)
+def _measure_batch(codec: AudioCodec, peer: Any, batch_size: int, repeats: int) -> dict[str, Any]:
+    device = next(codec.parameters()).device
+    wav = 0.1 * torch.randn(batch_size, 1, round(CLIP_SECONDS * codec.sample_rate)).to(device)
     codes = codec.encode(wav)
     runs: dict[str, Callable[[], Tensor]] = {
         "encode": lambda: codec.encode(wav),
@@ -115,37 +114,13 @@ def _measure_batch(codec: AudioCodec, peer: Any, batch_size: int, repeats: int) 
     if peer:
         runs["peer_encode"] = lambda: peer.quantizer.encode(peer.encoder(wav)).transpose(0, 1)
         runs["peer_decode"] = lambda: peer.decoder(peer.quantizer.decode(codes.transpose(0, 1)))
-    seconds, outputs = _time_in_turn(runs, repeats)
-    result: dict[str, float | None] = dict.fromkeys((*SPEEDS, "decoded_difference", "codes_equal"))
+    outputs = {name: run() for name, run in runs.items()}  # also warms up
+    timings = time_in_turn(runs, repeats, device)
+    result: dict[str, Any] = dict.fromkeys((*SPEEDS, "decoded_difference", "codes_equal"))
     for verb in ("encode", "decode"):
-        result[f"{verb}_x_realtime"] = batch_size * CLIP_SECONDS / seconds[verb]
-        if peer:
-            result[f"{verb}_peer_ratio"] = seconds[f"peer_{verb}"] / seconds[verb]
+        result[f"{verb}_x_realtime"] = batch_size * CLIP_SECONDS / timings.median(verb)
+        result[f"{verb}_peer_ratio"] = timings.ratio(f"peer_{verb}", verb)
     if peer and codec.config.network.norm != "layer":  # type: ignore[union-attr]
         result["decoded_difference"] = float((outputs["decode"] - outputs["peer_decode"]).abs().max())
         result["codes_equal"] = float((outputs["encode"] == outputs["peer_encode"]).float().mean())
     return result
-
-
-def _time_in_turn(runs: dict[str, Callable[[], Tensor]], repeats: int) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Median seconds and the output of each, run in turn after a round that does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    outputs = {name: run() for name, run in runs.items()}
-    for _ in range(repeats):
-        for name, run in runs.items():
-            _wait(outputs[name].device)
-            began = time.perf_counter()
-            outputs[name] = run()
-            _wait(outputs[name].device)
-            seconds[name].append(time.perf_counter() - began)
-    return {name: statistics.median(times) for name, times in seconds.items()}, outputs
-
-
-def _wait(device: torch.device) -> None:
-    """Wait until an accelerator is idle."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _least(values: Iterable[float | None]) -> float | None:
-    return min((value for value in values if value is not None), default=None)

@@ -1,13 +1,12 @@
 """Speed of turning sounds into manifests and 16 kHz copies, beside plain soundfile and soxr on the same files.
 
-Every speed is in hours of audio per minute, the best of several rounds; each round measures everything once, so that a
-busy moment hits all alike. The files are in the system's cache: what is measured is computing, not the disk.
+Every speed is in hours of audio per minute, the best of several rounds, each of which measures everything once. The
+files are in the system's cache, so the disk plays no part.
 """
 
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from audiogen_cli.bench.timing import time_in_turn
 from audiogen_cli.data.audio import SAMPLE_RATE, probe, read_audio
 from audiogen_cli.data.datasets.dataset_folder import SourceItem, scan_folder
 from audiogen_cli.data.manifest import Clip
@@ -55,7 +55,7 @@ def make_sounds(folder: Path) -> SoundSet:
 
 
 def find_sounds(folder: Path) -> SoundSet:
-    """All readable sounds of a folder. Raises InputError if there is none."""
+    """Find all readable sounds of a folder. Raises InputError if there is none."""
     tree = scan_folder(folder)
     durations = {}
     for path in tree.audio:
@@ -73,7 +73,7 @@ def find_sounds(folder: Path) -> SoundSet:
 def measure_data(
     sounds: SoundSet, tokenize: Callable[[list[Clip], Path], Any] | None, workers: int = 2, repeats: int = 3
 ) -> dict[str, Any]:
-    """Speeds in hours of audio per minute, and how they compare.
+    """Measure speeds in hours of audio per minute, and compare them.
 
     headers, decode, resample: soundfile.info, soundfile.read, and soxr alone on what was read; probe: what prep does
     instead of headers; prep: all that it does for a clip, text included; read: decoding, down-mixing and resampling
@@ -84,14 +84,10 @@ def measure_data(
     """
     with tempfile.TemporaryDirectory(prefix="audiogen-bench-") as scratch, start_workers(count=workers) as pool:
         steps = _steps(sounds, tokenize, pool)
-        steps["convert_workers"](Path(scratch) / "warm")  # starting processes takes a second, of a run of hours
-        seconds: dict[str, list[float]] = {name: [] for name in steps}
-        for repeat in range(repeats):
-            for name, step in steps.items():
-                folder = Path(scratch) / f"{name}-{repeat}"
-                began = time.perf_counter()
-                step(folder)
-                seconds[name].append(time.perf_counter() - began)
+        fresh = lambda: Path(tempfile.mkdtemp(dir=scratch))  # noqa: E731
+        steps["convert_workers"](fresh())  # starting processes takes a second, of a run of hours
+        runs = {name: lambda step=step: step(fresh()) for name, step in steps.items()}
+        seconds = time_in_turn(runs, repeats).seconds
     passes = {"convert": PASSES, "convert_workers": PASSES}
     best = {name: min(times) / passes.get(name, 1) for name, times in seconds.items()}
     hours = sounds.duration / 3600
@@ -147,7 +143,7 @@ def _convert_on(sounds: SoundSet, folder: Path, pool: Workers) -> list[Clip]:
 
 
 def _checked(results: Sequence[Any], root: Path) -> list[Clip]:
-    """The clips with their root; what could be read a moment ago must still be."""
+    """Return the clips with their root. Raises AudiogenError if one could be read a moment ago and no longer is."""
     clips = [replace(clip, root=root) for clip in results if isinstance(clip, Clip)]
     if len(clips) < len(results):
         raise AudiogenError(f"{root}: some sounds can no longer be read")

@@ -1,21 +1,19 @@
 """Speed of decoding, beside the bytes that must be read and beside transformers' MusicGen of the same size.
 
-All weights are random: speed does not depend on what they say. Every round measures the memory's bandwidth, the
-engine and the peer in turn, so that a busy moment hits all alike; a step's time is the median over all rounds.
+Every round measures the engine, the memory's bandwidth and the peer in turn; a step's time is the median over all
+rounds.
 """
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from audiogen_cli.bench.timing import Timings, run_in_turn, step_seconds, time_in_turn
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import SIZES, LMConfig, TextConfig, TrainConfig
 from audiogen_cli.lm.decoding.continuous_batch import ContinuousBatch
@@ -73,7 +71,7 @@ def _open_batch(engine: Engine, requests: Sequence[DecodingRequest]) -> Continuo
 
 
 def measure_lm(setup: Setup, device: torch.device) -> dict[str, Any]:
-    """The speeds of `audiogen bench lm` (design: Bench JSON). With guidance: two rows a sample.
+    """Measure the speeds of `audiogen bench lm`, with guidance: two rows a sample.
 
     tokens_per_s counts every stream and sample; real_time_factor: seconds of computing per second of sound, of all
     samples together; bytes_per_step: weights and cached keys and values, each read once; bandwidth_gb_s: the fastest
@@ -82,16 +80,18 @@ def measure_lm(setup: Setup, device: torch.device) -> dict[str, Any]:
     """
     config = _config(setup)
     engine = Engine(_random_model(config, device), setup.dtype)
-    jobs = [_job(setup, config, seed) for seed in range(setup.batch_size)]
+    requests = [_request(setup, config, seed) for seed in range(setup.batch_size)]
     peer = _peer(setup, config, device) if setup.peer else None
-    rounds = []
-    for _ in range(setup.repeats):
-        steps = _times(_open_batch(engine, jobs).run_single(), setup.steps, device)
-        rounds.append((read_bandwidth(device), steps, _times(peer(), setup.steps, device) if peer else []))
-    seconds = statistics.median(time for _, ours, _ in rounds for time in ours)
-    theirs = [time for _, _, theirs in rounds for time in theirs]
+    runs: dict[str, Callable[[], list[float]]] = {
+        "ours": lambda: _step_seconds(_open_batch(engine, requests).run_single(), setup, device),
+        "bandwidth": lambda: [read_bandwidth(device)],
+    }
+    if peer:
+        runs["peer"] = lambda: _step_seconds(peer(), setup, device)
+    numbers = run_in_turn(runs, setup.repeats)
+    bandwidth, timings = max(numbers.pop("bandwidth")), Timings(numbers)
+    seconds = timings.median("ours")
     n_bytes = step_bytes(engine, setup.batch_size, setup.cached + WARM_STEPS + setup.steps // 2)
-    bandwidth = max(speed for speed, _, _ in rounds)
     return {
         "size": setup.size,
         "streams": setup.streams,
@@ -104,8 +104,8 @@ def measure_lm(setup: Setup, device: torch.device) -> dict[str, Any]:
         "bytes_per_step": n_bytes,
         "bandwidth_gb_s": bandwidth / 1e9,
         "floor_ratio": min(1.0, n_bytes / bandwidth / seconds),
-        "peer_ratio": statistics.median(theirs) / seconds if theirs else None,
-        "peer_steps_per_s": 1 / statistics.median(theirs) if theirs else None,
+        "peer_ratio": timings.ratio("peer", "ours"),
+        "peer_steps_per_s": 1 / timings.median("peer") if peer else None,
         "device": str(device),
         "threads": torch.get_num_threads(),
         "dtype": engine.dtype,
@@ -114,7 +114,7 @@ def measure_lm(setup: Setup, device: torch.device) -> dict[str, Any]:
 
 
 def step_bytes(engine: Engine, n_samples: int, n_frames: int) -> int:
-    """Bytes that a guided step must read with n_frames behind it: weights, keys and values of both attentions."""
+    """Count the bytes that a guided step reads after n_frames: weights, keys and values of both attentions."""
     config, size = engine.config, engine.cache_dtype.itemsize
     prefix = TEXT_LENGTH if config.text_prefix else 0
     memory = TEXT_LENGTH if config.cross_attention else 0
@@ -130,14 +130,9 @@ def step_bytes(engine: Engine, n_samples: int, n_frames: int) -> int:
 
 
 def read_bandwidth(device: torch.device) -> float:
-    """Bytes a second that this machine reads from memory with torch's threads: the best of five passes."""
+    """Measure the bytes a second that torch's threads read from memory: the best of five passes."""
     numbers = torch.ones(PROBE_BYTES // 4, device=device)
-    seconds = []
-    for _ in range(5):
-        began = _now(device)
-        numbers.sum()
-        seconds.append(_now(device) - began)
-    return PROBE_BYTES / min(seconds)
+    return PROBE_BYTES / min(time_in_turn({"sum": numbers.sum}, 5, device).seconds["sum"])
 
 
 def _config(setup: Setup) -> LMConfig:
@@ -161,7 +156,7 @@ def _random_model(config: LMConfig, device: torch.device) -> AudioLanguageModel:
     return AudioLanguageModel(config).to(device).requires_grad_(False)
 
 
-def _job(setup: Setup, config: LMConfig, seed: int) -> DecodingRequest:
+def _request(setup: Setup, config: LMConfig, seed: int) -> DecodingRequest:
     numbers = torch.Generator().manual_seed(seed)
     text = torch.randn(TEXT_LENGTH, config.text_width, generator=numbers)
     prompt = torch.randint(config.codebook_size, (config.n_q, setup.cached), generator=numbers)
@@ -170,7 +165,7 @@ def _job(setup: Setup, config: LMConfig, seed: int) -> DecodingRequest:
 
 
 def _peer(setup: Setup, config: LMConfig, device: torch.device) -> Callable[[], Iterator[Tensor]]:
-    """Stepping transformers' MusicGen decoder with its own cache, and sampling as we do."""
+    """Return steps of transformers' MusicGen decoder with its own cache, sampled as ours are."""
     from transformers import DynamicCache, EncoderDecoderCache, MusicgenForCausalLM
     from transformers.models.musicgen.configuration_musicgen import MusicgenDecoderConfig
 
@@ -208,19 +203,5 @@ def _peer(setup: Setup, config: LMConfig, device: torch.device) -> Callable[[], 
 
 
 @torch.inference_mode()
-def _times(steps: Iterator[Any], count: int, device: torch.device) -> list[float]:
-    """Seconds of each of `count` steps after the first ones, which also prepare; on a GPU only their mean."""
-    next(islice(steps, WARM_STEPS - 1, None))
-    stamps = [_now(device)]
-    for _ in islice(steps, count):
-        if device.type == "cpu":
-            stamps.append(_now(device))
-    if device.type != "cpu":
-        return [(_now(device) - stamps[0]) / count]
-    return [later - earlier for earlier, later in pairwise(stamps)]
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
+def _step_seconds(steps: Iterator[Any], setup: Setup, device: torch.device) -> list[float]:
+    return step_seconds(steps, WARM_STEPS, setup.steps, device)

@@ -6,8 +6,6 @@ token (cross-attention in every block, text before the audio); the peer has neit
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from audiogen_cli.bench.timing import time_in_turn
 from audiogen_cli.lm.config import LMConfig, TrainConfig
 from audiogen_cli.lm.flops import training_flops
 from audiogen_cli.lm.model import AudioLanguageModel
@@ -23,20 +22,20 @@ from audiogen_cli.lm.training.datasets import Batch
 from audiogen_cli.lm.training.state import build_state
 from audiogen_cli.lm.training.step import GRAD_CLIP, train_step
 from audiogen_cli.malloc import reuse_memory
+from audiogen_cli.training.launch import start_accelerator
 from audiogen_cli.training.recipe import load_recipe
 from audiogen_cli.training.throughput import peak_flops, peak_memory
 
 FRAME_RATE = 500.0  # of one stream (sec. 3.1: DSF 32 at 16 kHz); K streams have a K-th of it
 CODES = 2048  # in all streams together (sec. 3.1)
 TEXT_WIDTH, TEXT_LENGTH = 768, 8
-# (samples, frames) of a step unless told otherwise: the sequence length of the project's goal, and what a CPU can bear:
-# half a second of the recipe's own micro-batch, of large a quarter of that
+# (samples, frames) of a step by default: on a GPU 5 s of sound, on a CPU what it computes in seconds
 GPU_BATCH, CPU_BATCHES = (8, 2500), {"tiny": (16, 250), "base": (8, 250), "large": (1, 125)}
 GPUS = (64, 128)  # the paper's, for base and large
 
 
 class _Texts(TextEncoder):
-    """Stands for a text encoder whose texts are cached: the same vectors for all."""
+    """A stand-in for an encoder whose texts are cached: the same vectors for all."""
 
     width = TEXT_WIDTH
 
@@ -47,13 +46,13 @@ class _Texts(TextEncoder):
 def measure_training(
     size: str, streams: int = 1, batch_size: int | None = None, n_frames: int | None = None, repeats: int = 5
 ) -> dict[str, Any]:
-    """Median speeds of a training step, ours and the peer's, on the GPU if there is one.
+    """Measure a training step, ours and the peer's in turn, on the GPU if there is one; return medians.
 
     size: a packaged recipe. tokens_per_s counts codes (frames × streams); peer_ratio is the peer's time over ours for
     as many positions; mfu, peak memory and the days that the paper's 200k steps would take are None without a GPU.
     """
     config = load_recipe(TrainConfig, f"lm-{size}")
-    accelerator = Accelerator(mixed_precision=config.precision)
+    accelerator = start_accelerator(config.precision)
     device = accelerator.device
     if device.type != "cuda":  # where compiling takes minutes and gains little
         config = load_recipe(TrainConfig, f"lm-{size}", ["compile=false"])
@@ -67,8 +66,10 @@ def measure_training(
     memory = peak_memory(device) / 1e9 if device.type == "cuda" else None
     steps["peer"] = _peer_step(config, lm_config, samples, frames, accelerator)
     steps["peer"]()  # both have taken their memory before the rounds begin
-    seconds = {name: statistics.median(times) for name, times in _times(steps, repeats, device).items()}
-    rate = samples * frames / seconds["ours"]  # frames a second
+    time_in_turn(steps, 1, device)  # a round that does not count
+    timings = time_in_turn(steps, repeats, device)
+    seconds = timings.median("ours")
+    rate = samples * frames / seconds  # frames a second
     peak = peak_flops(device)
     flops = samples * training_flops(lm_config, frames, TEXT_LENGTH)
     return {
@@ -77,11 +78,11 @@ def measure_training(
         "batch_size": samples,
         "n_frames": frames,
         "tokens_per_s": rate * streams,
-        "step_seconds": seconds["ours"],
-        "peer_step_seconds": seconds["peer"],
-        "peer_ratio": seconds["peer"] / seconds["ours"],
-        "tflops": flops / seconds["ours"] / 1e12,
-        "mfu": flops / seconds["ours"] / peak if peak else None,
+        "step_seconds": seconds,
+        "peer_step_seconds": timings.median("peer"),
+        "peer_ratio": timings.ratio("peer", "ours"),
+        "tflops": flops / seconds / 1e12,
+        "mfu": flops / seconds / peak if peak else None,
         "peak_memory_gb": memory,
         **{f"days_on_{gpus}_gpus": projected_days(config, rate * gpus, frame_rate) if peak else None for gpus in GPUS},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -92,7 +93,7 @@ def measure_training(
 
 
 def projected_days(config: TrainConfig, frames_per_s: float, frame_rate: float) -> float:
-    """Days that a recipe takes at so many frames a second on all GPUs together.
+    """Compute the days that a recipe takes at so many frames a second on all GPUs together.
 
     Clips are as long as the recipe's crops; GPUs do not wait for one another.
     """
@@ -117,7 +118,7 @@ def _lm_config(config: TrainConfig, streams: int, n_frames: int, frame_rate: flo
 def _our_step(
     config: TrainConfig, lm_config: LMConfig, samples: int, n_frames: int, accelerator: Accelerator
 ) -> Callable[[], object]:
-    """The step of `train-lm` itself."""
+    """Return the step of `train-lm` itself."""
     torch.manual_seed(0)
     state = build_state(AudioLanguageModel(lm_config).to(accelerator.device), config, accelerator)
     codes = torch.randint(lm_config.codebook_size, (samples, lm_config.n_q, n_frames))
@@ -130,7 +131,7 @@ def _our_step(
 def _peer_step(
     config: TrainConfig, lm_config: LMConfig, samples: int, n_frames: int, accelerator: Accelerator
 ) -> Callable[[], object]:
-    """GPT-2 as transformers has it, trained as its documentation shows: loss, backward, clip, Adam."""
+    """Return a step of transformers' GPT-2, trained as its documentation shows: loss, backward, clip, Adam."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     dropout = config.model.dropout
@@ -162,17 +163,3 @@ def _peer_step(
         loss.item()  # logged, as ours is
 
     return step
-
-
-def _times(steps: dict[str, Callable[[], object]], repeats: int, device: torch.device) -> dict[str, list[float]]:
-    """Seconds of each step, `repeats` times, in turn, after one that does not count."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for round_ in range(-1, repeats):
-        for name, step in steps.items():
-            begun = time.perf_counter()
-            step()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            if round_ >= 0:
-                times[name].append(time.perf_counter() - begun)
-    return times

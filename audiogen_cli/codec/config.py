@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -28,6 +28,9 @@ from audiogen_cli.training.recipe import (
     Width,
 )
 from audiogen_cli.training.schedule import Schedule
+
+if TYPE_CHECKING:
+    from audiogen_cli.codec.streaming import CodecNetwork
 
 Stride = Annotated[int, Field(ge=1, le=1024)]
 Strides = Annotated[tuple[Stride, ...], Field(min_length=1, max_length=10)]
@@ -52,6 +55,12 @@ class SEANetConfig:
     def hop_length(self) -> int:
         """Return the samples per frame."""
         return math.prod(self.strides)
+
+    def build(self, latent_dim: int, sample_rate: int) -> tuple[CodecNetwork, CodecNetwork]:
+        """Build an encoder and a decoder with fresh weights."""
+        from audiogen_cli.codec.seanet import Decoder, Encoder
+
+        return Encoder(self, latent_dim), Decoder(self, latent_dim)
 
 
 @dataclass(frozen=True)
@@ -85,7 +94,7 @@ def check_same_codes(codec: CodecConfig, other: Any, where: str) -> None:
 
 @dataclass(frozen=True)
 class QuantizerConfig:
-    """How codebooks are learned; the paper leaves it open (ours: the habit since SoundStream)."""
+    """Settings of learning the codebooks; the paper leaves it open (ours: as usual since SoundStream)."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     decay: Share = 0.99  # of the moving averages of each code's cluster; 1 keeps codes where k-means put them

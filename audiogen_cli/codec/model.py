@@ -10,11 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from audiogen_cli import model_folder
-from audiogen_cli.codec import seanet
-from audiogen_cli.codec.config import CodecConfig, SEANetConfig
-from audiogen_cli.codec.light import spectral
+from audiogen_cli.codec.config import CodecConfig
 from audiogen_cli.codec.quantizer import ResidualVectorQuantizer
-from audiogen_cli.codec.streaming import Memory, Stage, prepare
+from audiogen_cli.codec.streaming import StreamingLayer, StreamState
 from audiogen_cli.errors import InputError
 from audiogen_cli.malloc import give_back_memory
 
@@ -37,8 +35,8 @@ class AudioCodec(nn.Module):
         super().__init__()
         self.config = config
         self.fingerprint = ""  # set by load: the SHA-256 of the weights
-        self._prepared: tuple[Stage, Stage] | None = None
-        self.encoder, self.decoder = _build_networks(config)
+        self._prepared: tuple[StreamingLayer, StreamingLayer] | None = None
+        self.encoder, self.decoder = config.network.build(config.latent_dim, config.sample_rate)
         self.quantizer = ResidualVectorQuantizer(config.n_q, config.codebook_size, config.latent_dim)
 
     @classmethod
@@ -51,54 +49,55 @@ class AudioCodec(nn.Module):
         codec.prepare()
         return codec
 
-    def save(self, folder: Path, licence: str, dtype: torch.dtype = torch.float32) -> None:
-        """Write a model folder, its weights as `dtype`; licence: the text of the weights' licence."""
+    def save(self, folder: Path, license: str, dtype: torch.dtype = torch.float32) -> None:
+        """Write a model folder, its weights as `dtype`. license: the text of the weights' license."""
         weights = {name: value.to(dtype) for name, value in self.state_dict().items()}
-        model_folder.save_model(folder, "codec", self.config, weights, licence)
+        model_folder.save_model(folder, "codec", self.config, weights, license)
 
     def prepare(self) -> None:
-        """Make `encode` and `decode` faster and lean on long files, until training or a move; no gradients pass then.
+        """Make `encode` and `decode` faster, and need less memory for long files, until training or a move.
 
-        The weights must not change by other ways: they are laid out anew, normalised weights worked out.
+        No gradients pass then, and weights must not change in any other way: they are copied in another layout.
         """
-        self._prepared = prepare(self.encoder, self.hop_length), prepare(self.decoder, self.hop_length)
+        self._prepared = self.encoder.streaming(), self.decoder.streaming()
 
     def train(self, mode: bool = True) -> AudioCodec:
-        """Set the mode; training changes weights, so the networks are no longer prepared."""
+        """Set the mode; training changes the weights, so the networks are no longer prepared."""
         self._prepared = None if mode else self._prepared
         super().train(mode)
         return self
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> AudioCodec:
-        self._prepared = None  # what moves all weights (`to`, `cuda`, `half`) leaves their copies behind
+        self._prepared = None  # `to`, `cuda`, `half` do not move its copies of the weights
         super()._apply(fn, recurse)
         return self
 
     @property
     def sample_rate(self) -> int:
-        """Hz."""
+        """Return the rate of the audio in Hz."""
         return self.config.sample_rate
 
     @property
     def hop_length(self) -> int:
-        """Samples per frame."""
+        """Return the samples per frame."""
         return self.config.hop_length
 
     @property
     def frame_rate(self) -> float:
-        """Frames per second."""
+        """Return the frames per second."""
         return self.config.frame_rate
 
     @property
     def n_q(self) -> int:
-        """Number of streams K."""
+        """Return the number of streams K."""
         return self.config.n_q
 
     @property
     def codebook_size(self) -> int:
-        """Codes per stream."""
+        """Return the number of codes per stream."""
         return self.config.codebook_size
 
+    @torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # in TF32 one code in seven is another
     def encode(self, wav: Tensor) -> Tensor:
         """Turn audio into codes (sec. 3.1: E, then Q).
 
@@ -107,8 +106,8 @@ class AudioCodec(nn.Module):
         Raises ValueError if wav is not [B, 1, N] or has no samples.
         """
         _check_wav(wav)
-        if self._prepared and _is_for_stages(wav, wav.shape[2]):
-            blocks = wav.transpose(1, 2).split(_at_once(wav, BLOCK), 1)
+        if self._prepared and _is_streamed(wav, wav.shape[2]):
+            blocks = wav.transpose(1, 2).split(_frames_at_once(wav, BLOCK), 1)
             latents = _run_whole(self._prepared[0], blocks)
             codes = (self.quantizer.encode(latent.transpose(1, 2)) for latent in latents)
             return _join(codes, -(-wav.shape[2] // self.hop_length))
@@ -117,34 +116,34 @@ class AudioCodec(nn.Module):
     def decode(self, codes: Tensor) -> Tensor:
         """Turn codes [B, K, T] into wav [B, 1, T · hop_length]. Raises ValueError if K is not this codec's."""
         n_samples = self._checked(codes).shape[2] * self.hop_length
-        if self._prepared and _is_for_stages(codes, n_samples):
-            blocks = codes.split(_at_once(codes, BLOCK // self.hop_length), 2)
+        if self._prepared and _is_streamed(codes, n_samples):
+            blocks = codes.split(_frames_at_once(codes, BLOCK // self.hop_length), 2)
             frames = _run_whole(self._prepared[1], blocks, lambda block: self.quantizer.decode(block).transpose(1, 2))
             return _join((wav.transpose(1, 2) for wav in frames), n_samples)
         wav: Tensor = self.decoder(self.quantizer.decode(codes))
         return wav
 
     def encode_chunks(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Encode a signal as it comes, in the memory of a block.
+        """Encode a signal block by block, in the memory of a block.
 
         blocks: wav [B, 1, n], one after another, of any lengths. Yields codes [B, K, t], t ≥ 1, as soon as they are
-        known; put together they are `encode`'s of the whole, up to rounding.
+        known; joined they are what `encode` gives for the whole, up to rounding.
         """
-        encoder = self._prepared[0] if self._prepared else prepare(self.encoder, self.hop_length)
+        encoder = self._prepared[0] if self._prepared else self.encoder.streaming()
         latents = _run(encoder, (_frames(wav) for wav in blocks))
         codes = (self.quantizer.encode(latent.transpose(1, 2)) for latent in latents)
-        return _leanly(codes, BLOCK // self.hop_length)
+        return _freeing_memory(codes, BLOCK // self.hop_length)
 
     def decode_chunks(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Decode codes as they come, in the memory of a block.
+        """Decode codes block by block, in the memory of a block.
 
         blocks: codes [B, K, t], one after another, of any lengths. Yields wav [B, 1, n], n ≥ 1, as soon as it is
-        known: a few frames late, because the networks look ahead. Put together it is `decode`'s of the whole, up to
-        rounding.
+        known: a few frames late, because the networks look ahead. Joined it is what `decode` gives for the whole, up
+        to rounding.
         """
         quantized = (self.quantizer.decode(self._checked(codes)).transpose(1, 2) for codes in blocks)
-        decoder = self._prepared[1] if self._prepared else prepare(self.decoder, self.hop_length)
-        return _leanly((wav.transpose(1, 2) for wav in _run(decoder, quantized)), BLOCK)
+        decoder = self._prepared[1] if self._prepared else self.decoder.streaming()
+        return _freeing_memory((wav.transpose(1, 2) for wav in _run(decoder, quantized)), BLOCK)
 
     def _checked(self, codes: Tensor) -> Tensor:
         if codes.ndim != 3 or codes.shape[1] != self.n_q:
@@ -152,7 +151,7 @@ class AudioCodec(nn.Module):
         return codes
 
     def start_from(self, folder: Path) -> None:
-        """Take over the weights of a codec's model folder; parts that it lacks stay as they are.
+        """Load the weights of a codec's model folder; parts that it lacks stay as they are.
 
         Raises InputError if it lacks more than parts of the decoder, or if its weights are of other sizes.
         """
@@ -173,37 +172,30 @@ class AudioCodec(nn.Module):
         return CodecOutput(decoded[..., : wav.shape[-1]], output.codes, output.commitment)
 
 
-def _build_networks(config: CodecConfig) -> tuple[nn.Module, nn.Module]:
-    if isinstance(config.network, SEANetConfig):
-        return seanet.Encoder(config.network, config.latent_dim), seanet.Decoder(config.network, config.latent_dim)
-    parts = (config.network, config.latent_dim, config.sample_rate)
-    return spectral.SpectralEncoder(*parts), spectral.SpectralDecoder(*parts)
-
-
-def _is_for_stages(x: Tensor, n_samples: int) -> bool:
-    """Whether signals are for the prepared networks: on a GPU only long ones are, for the sake of its memory."""
+def _is_streamed(x: Tensor, n_samples: int) -> bool:
+    """Return whether to stream signals through the prepared networks: on a GPU only long ones, to save its memory."""
     return x.device.type == "cpu" or len(x) * n_samples > BLOCK
 
 
-def _at_once(x: Tensor, n_frames: int) -> int:
-    """How many frames of each of the batch's signals make n_frames together."""
+def _frames_at_once(x: Tensor, n_frames: int) -> int:
+    """Return how many frames of each signal to take at once: together about n_frames."""
     return max(1, n_frames // len(x))
 
 
 @torch.no_grad()
 def _run_whole(
-    stage: Stage, blocks: Sequence[Tensor], enter: Callable[[Tensor], Tensor] = lambda block: block
+    layer: StreamingLayer, blocks: Sequence[Tensor], enter: Callable[[Tensor], Tensor] = lambda block: block
 ) -> Iterator[Tensor]:
-    """The blocks of whole signals, each made into frames [B, t, C] by `enter`, through a stage."""
-    memory: Memory = {}
+    """Run the blocks of whole signals, each made into frames [B, t, C] by `enter`, through a layer."""
+    state: StreamState = {}
     *others, end = blocks
     for block in others:
-        yield stage(enter(block), memory, last=False)
-    yield stage(enter(end), memory, last=True)
+        yield layer(enter(block), state, last=False)
+    yield layer(enter(end), state, last=True)
 
 
 def _join(parts: Iterable[Tensor], length: int) -> Tensor:
-    """Put parts together along their last axis, whose sum is `length`, holding one of them at a time."""
+    """Join parts along their last axis, `length` in all, holding one of them at a time."""
     whole, known = None, 0
     for part in parts:
         if part.shape[-1] == length:
@@ -215,8 +207,8 @@ def _join(parts: Iterable[Tensor], length: int) -> Tensor:
     return whole
 
 
-def _leanly(parts: Iterable[Tensor], n_frames: int) -> Iterator[Tensor]:
-    """The parts [..., n], the heap put in order after about every n_frames: who keeps them all holds them alone."""
+def _freeing_memory(parts: Iterable[Tensor], n_frames: int) -> Iterator[Tensor]:
+    """Yield the parts [..., n]; return freed memory to the system about every n_frames, in case a caller keeps them."""
     known = 0
     for part in parts:
         yield part
@@ -227,14 +219,14 @@ def _leanly(parts: Iterable[Tensor], n_frames: int) -> Iterator[Tensor]:
 
 
 @torch.no_grad()
-def _run(stage: Stage, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Blocks [B, t, C] of one signal through a stage, without the outputs that hold nothing."""
-    memory: Memory = {}
+def _run(layer: StreamingLayer, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Run blocks [B, t, C] of one signal through a layer; yield the outputs that are not empty."""
+    state: StreamState = {}
     block = None
     for block in blocks:
-        if (known := stage(block, memory, last=False)).shape[1]:
+        if (known := layer(block, state, last=False)).shape[1]:
             yield known
-    if block is not None and (known := stage(block[:, :0], memory, last=True)).shape[1]:
+    if block is not None and (known := layer(block[:, :0], state, last=True)).shape[1]:
         yield known
 
 
@@ -244,7 +236,7 @@ def _check_wav(wav: Tensor) -> None:
 
 
 def _frames(wav: Tensor) -> Tensor:
-    """A block of wav [B, 1, n], checked, as frames [B, n, 1]."""
+    """Check a block of wav [B, 1, n] and return it as frames [B, n, 1]."""
     if wav.ndim != 3 or wav.shape[1] != 1:
         raise ValueError(f"wav must be [B, 1, n], not {list(wav.shape)}")
     return wav.transpose(1, 2)

@@ -1,6 +1,6 @@
 """The quantizer Q: one codebook (sec. 3.1), or residual codebooks for several streams (sec. 3.2).
 
-The paper leaves open how codebooks are learnt. # ours: moving averages, k-means on the first batch, and codes that
+The paper leaves open how codebooks are learned. # ours: moving averages, k-means on the first batch, and codes that
 fall out of use replaced by vectors of the batch, as SoundStream (Zeghidour 2021) does. Codebooks move once an optimizer
 step, on the latents of all its micro-batches and processes: all see the same vectors and random numbers, so codebooks
 stay equal without being sent around, and a batch in parts teaches what the whole batch would.
@@ -23,7 +23,7 @@ VECTORS_AT_ONCE = 1 << 12  # compared with all codes
 
 @dataclass
 class Quantized:
-    """What Q makes of a latent."""
+    """A quantized latent."""
 
     quantized: Tensor  # [B, D, T]; its gradient passes to the latent unchanged
     codes: Tensor  # [B, K, T] int64
@@ -45,7 +45,7 @@ class VectorQuantizer(nn.Module):
         self.register_buffer("cluster_sum", torch.zeros(codebook_size, dim), persistent=False)
 
     def nearest(self, vectors: Tensor) -> Tensor:
-        """vectors [M, D] → index of the nearest code [M] (squared Euclidean, the first on ties)."""
+        """Find the nearest code of vectors [M, D]: [M] (squared Euclidean distance, the first on ties)."""
         lengths = (self.codebook**2).sum(1)
         with torch.autocast(vectors.device.type, enabled=False):  # bf16 takes another code for the nearest
             # Few at a time: an hour's distances to 2048 codes would take 15 GB.
@@ -53,11 +53,11 @@ class VectorQuantizer(nn.Module):
             return torch.cat([each.argmin(1) for each in distances])
 
     def encode(self, residual: Tensor) -> Tensor:
-        """residual [B, D, T] → codes [B, T]."""
+        """Encode residual [B, D, T] to codes [B, T]."""
         return self.nearest(_rows(residual)).view(residual.shape[0], -1)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """codes [B, T] → vectors [B, D, T]."""
+        """Decode codes [B, T] to vectors [B, D, T]."""
         return F.embedding(codes, self.codebook).transpose(1, 2)
 
     @torch.no_grad()
@@ -111,11 +111,11 @@ class ResidualVectorQuantizer(nn.Module):
         self.register_buffer("started", torch.tensor(False), persistent=False)
 
     def __iter__(self) -> Iterator[VectorQuantizer]:
-        """The codebooks, coarsest first."""
+        """Iterate over the codebooks, coarsest first."""
         return iter(cast("list[VectorQuantizer]", list(self.streams)))
 
     def forward(self, latent: Tensor) -> Quantized:
-        """latent [B, D, T] → Quantized; while training, remembers what `learn` needs."""
+        """Quantize latent [B, D, T]; while training, remember what `learn` needs."""
         residual = latent.float()
         rows = _rows(residual.detach())
         if self.training and not self.started:
@@ -154,14 +154,14 @@ class ResidualVectorQuantizer(nn.Module):
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Take the codebooks as they are for learnt, without k-means."""
+        """Take the codebooks as they are for learned, without k-means."""
         for stream in self:
             stream.cluster_size.fill_(1.0)
             stream.cluster_sum.copy_(stream.codebook)
         self.started.fill_(True)
 
     def encode(self, latent: Tensor) -> Tensor:
-        """latent [B, D, T] → codes [B, K, T]."""
+        """Encode latent [B, D, T] to codes [B, K, T]."""
         residual, codes = latent.float(), []
         for stream in self:
             codes.append(stream.encode(residual))
@@ -169,15 +169,15 @@ class ResidualVectorQuantizer(nn.Module):
         return torch.stack(codes, 1)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """codes [B, K, T] → quantized latent [B, D, T]."""
+        """Decode codes [B, K, T] to a quantized latent [B, D, T]."""
         return torch.stack([stream.decode(codes[:, k]) for k, stream in enumerate(self)]).sum(0)
 
     def learning_state(self) -> dict[str, Tensor]:
-        """What learning needs besides the codebooks, to be saved with a checkpoint."""
+        """Return what learning needs besides the codebooks, to be saved with a checkpoint."""
         return {name: value for name, value in self.named_buffers() if not name.endswith("codebook")}
 
     def load_learning_state(self, state: dict[str, Tensor]) -> None:
-        """Take up learning where `learning_state` left it."""
+        """Restore what `learning_state` returned."""
         self.pool = state["pool"]
         for name, buffer in self.named_buffers():
             if name in state:
@@ -200,30 +200,30 @@ class ResidualVectorQuantizer(nn.Module):
 
 @torch.no_grad()
 def kmeans(vectors: Tensor, n_clusters: int, iterations: int) -> Tensor:
-    """Lloyd's algorithm from a random start: vectors [M, D] → centres [n_clusters, D]. M may be below n_clusters."""
+    """Lloyd's algorithm from a random start: vectors [M, D] → centers [n_clusters, D]. M may be below n_clusters."""
     generator = _shared_generator(n_clusters)
     order = torch.randperm(len(vectors), generator=generator).to(vectors.device)
     repeats = -(-n_clusters // len(vectors))
-    centres = vectors[order].repeat(repeats, 1)[:n_clusters].clone()
+    centers = vectors[order].repeat(repeats, 1)[:n_clusters].clone()
     for _ in range(iterations):
-        distance, nearest = ((centres**2).sum(1) - 2 * vectors @ centres.T).min(1)
+        distance, nearest = ((centers**2).sum(1) - 2 * vectors @ centers.T).min(1)
         counts = torch.bincount(nearest, minlength=n_clusters)
-        sums = torch.zeros_like(centres).index_add_(0, nearest, vectors)
+        sums = torch.zeros_like(centers).index_add_(0, nearest, vectors)
         used = counts > 0
-        centres[used] = sums[used] / counts[used, None]
-        # Equal vectors, silence say, share one centre: the others go to the worst served.
+        centers[used] = sums[used] / counts[used, None]
+        # Equal vectors, silence say, share one center: the others go to the worst served.
         free = (~used).nonzero()[: len(vectors), 0]
-        centres[free] = vectors[(distance + (vectors**2).sum(1)).topk(len(free)).indices]
-    return centres
+        centers[free] = vectors[(distance + (vectors**2).sum(1)).topk(len(free)).indices]
+    return centers
 
 
 def _rows(latent: Tensor) -> Tensor:
-    """[B, D, T] → its vectors [B · T, D]."""
+    """List the vectors of [B, D, T]: [B · T, D]."""
     return latent.transpose(1, 2).reshape(-1, latent.shape[1])
 
 
 def _gather(values: Tensor) -> Tensor:
-    """The rows of all processes, in the order of their ranks."""
+    """Gather the rows of all processes, in the order of their ranks."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return values
     pieces = [torch.empty_like(values) for _ in range(distributed.get_world_size())]
@@ -232,5 +232,5 @@ def _gather(values: Tensor) -> Tensor:
 
 
 def _shared_generator(seed: int) -> torch.Generator:
-    """Random numbers of their own, so that every process draws the same."""
+    """Return a generator of its own, so that every process draws the same."""
     return torch.Generator().manual_seed(seed)

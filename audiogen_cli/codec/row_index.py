@@ -1,7 +1,7 @@
 """The rows that `audiogen tokenize` makes: windows, copies of them at other speeds, mixed copies (paper sec. 4.1).
 
-Every row is a pure function of (clips, settings, seed). Of millions only numbers are kept: 13 bytes a window and 8 a
-mixed copy; the clips themselves stay on disk.
+Every row is a pure function of (clips, settings, seed). Of millions only numbers are kept: 13 bytes a window, 8 a clip
+and 8 a mixed copy; the clips themselves stay on disk.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import hashlib
 import json
 from array import array
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from audiogen_cli.data.augment import NO_AUGMENTATION, AugmentConfig, RowSpec, speed_perturbed
-from audiogen_cli.data.captions import published_texts
 from audiogen_cli.data.manifest import SPLITS, Clip
-from audiogen_cli.data.windows import SHORTEST_REST, WINDOW_SECONDS, Window, cut_windows
+from audiogen_cli.data.windows import SHORTEST_REST, WINDOW_SECONDS, Window, clip_key, cut_windows
 from audiogen_cli.errors import InputError
 
 
@@ -24,7 +24,8 @@ class RowIndex(Sequence[RowSpec]):
     """All rows to make, the longest first, so that rows encoded together are of about one length.
 
     clips: read once, then on demand. copies, mix_copies: unmixed and mixed copies per training window. digest: changes
-    with whatever the rows depend on, except the audio and the codec. Raises InputError if there is nothing to mix with.
+    with whatever the rows depend on, except the audio (`files_digest`) and the codec. Raises InputError if there is
+    nothing to mix with.
     """
 
     def __init__(
@@ -41,15 +42,18 @@ class RowIndex(Sequence[RowSpec]):
         settings = [sample_rate, WINDOW_SECONDS, SHORTEST_REST, mix_copies, seed, augment.fill, copies, augment.vary]
         digest = hashlib.sha256(json.dumps(settings).encode())
         partner_numbers = array("Q")  # of each training window's mixed copies: what chooses the partner
+        files = array("Q")  # of each clip's file
 
         def visit(clip: Clip, windows: list[Window]) -> None:
-            digest.update(_clip_key(clip))
+            digest.update(clip_key(clip))
+            files.append(_file_number(clip.audio_path))
             if clip.split == "train":
                 for window in windows:
                     partner_numbers.extend(_draw(seed, window.id, f"{copy}")[0] for copy in range(mix_copies))
 
         self._windows = cut_windows(clips, sample_rate, visit)
         self.digest = digest.hexdigest()
+        self._files = np.asarray(files)
         self._training = np.flatnonzero(self._windows.split == SPLITS.index("train"))
         self._partners = self._choose_partners(np.asarray(partner_numbers).reshape(len(self._training), mix_copies))
         lengths = self._windows.n_samples
@@ -79,6 +83,22 @@ class RowIndex(Sequence[RowSpec]):
         _, mix_seed, *numbers = _draw(self._seed, window.id, f"{copy}")
         window, partner = (self._perturbed(*each) for each in zip((window, partner), numbers, strict=True))
         return self._row(f"{window.id}+mix{copy}", window, partner, mix_seed)
+
+    def files_digest(self, numbers: range) -> str:
+        """Return a digest of the size and time of the files behind some rows: another if one of them has changed."""
+        rows = self._order[numbers.start : numbers.stop]
+        copies = rows - len(self._windows)
+        mixes = copies - len(self._training) * self._copies
+        is_mix = mixes >= 0
+        is_copy = (copies >= 0) & ~is_mix
+        windows = [
+            rows[copies < 0],
+            self._training[copies[is_copy] // max(1, self._copies)],
+            self._training[mixes[is_mix] // max(1, self._mix_copies)],
+            self._partners.ravel()[mixes[is_mix]],
+        ]
+        clips = self._windows.clip_of[np.concatenate(windows)]
+        return hashlib.sha256(self._files[clips].tobytes()).hexdigest()
 
     def _row(self, row_id: str, window: Window, partner: Window | None = None, mix_seed: int = 0) -> RowSpec:
         fill = _draw(self._seed, row_id, "fill")[0] < self._augment.fill * 2.0**63
@@ -115,6 +135,11 @@ def _draw(seed: int, window_id: str, copy: str) -> tuple[int, int, int, int]:
     return first, second, third, fourth
 
 
-def _clip_key(clip: Clip) -> bytes:
-    parts = (clip.id, clip.path, clip.start, clip.duration, clip.dataset, clip.split, clip.texts, published_texts(clip))
-    return json.dumps(parts).encode()
+def _file_number(path: Path) -> int:
+    """Turn a file's size and time into 64 bits; 0 if it cannot be looked at."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0
+    key = f"{status.st_size} {status.st_mtime_ns}".encode()
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")

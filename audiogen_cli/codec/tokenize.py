@@ -40,12 +40,13 @@ Progress = Callable[[int, int], None]  # (rows done, rows in all)
 @dataclass(frozen=True)
 class Tokenized:
     """The result of `tokenize`. written, kept: numbers of shards made now and found. failed: id and reason of each
-    row that is missing."""
+    row that is missing. outdated: shards found and made again, for their recordings have changed."""
 
     meta: ShardMeta
     written: int
     kept: int
     failed: list[dict[str, str]]
+    outdated: int = 0
 
 
 def tokenize(
@@ -60,7 +61,8 @@ def tokenize(
     augment: AugmentConfig = NO_AUGMENTATION,
     copies: int = 0,
 ) -> Tokenized:
-    """Write the codes of `clips` to `out`, longest rows first; keep the shards that are there already.
+    """Write the codes of `clips` to `out`, longest rows first; keep the shards that are there already, unless one of
+    their recordings has another size or time than it had then.
 
     mix_copies: mixed copies per training window, each with a partner drawn from the other training clips' windows.
     copies: unmixed ones. batch_size: rows read and mixed at once; the codes do not depend on it. state: accelerate's,
@@ -71,15 +73,16 @@ def tokenize(
     rows = RowIndex(clips, codec.sample_rate, augment, copies, mix_copies, seed)
     n_shards = -(-len(rows) // SHARD_ROWS)
     keys = [f"{rows.digest} {codec.fingerprint} {SHARD_ROWS} {number}" for number in range(n_shards)]
-    writer = ShardWriter(out, shard_meta(codec), keys)
+    numbers = [range(n * SHARD_ROWS, min((n + 1) * SHARD_ROWS, len(rows))) for n in range(n_shards)]
+    writer = ShardWriter(out, shard_meta(codec), keys, [rows.files_digest(each) for each in numbers])
     mine = range(n_shards)[state.process_index :: state.num_processes] if state else range(n_shards)
     to_do = [number for number in mine if not writer.is_finished(number)]
-    numbers = {n: range(n * SHARD_ROWS, min((n + 1) * SHARD_ROWS, len(rows))) for n in to_do}
+    outdated = sum(writer.path(number).exists() for number in to_do)
     with closing(RowEncoder(codec)) as encoder:
         shards = ((shard, [rows[number] for number in numbers[shard]]) for shard in to_do)
         encoded: list[TokenRow] = []
         failed: list[dict[str, str]] = []
-        done, total = 0, sum(map(len, numbers.values()))
+        done, total = 0, sum(len(numbers[shard]) for shard in to_do)
         for shard, batch, unreadable in encode_rows(shards, encoder, codec.sample_rate, batch_size):
             encoded += batch
             failed += unreadable
@@ -92,7 +95,7 @@ def tokenize(
         state.wait_for_everyone()
     if state and not state.is_main_process:
         return Tokenized(writer.meta, len(to_do), len(mine) - len(to_do), [])
-    return Tokenized(writer.finish(), len(to_do), len(mine) - len(to_do), writer.notes())
+    return Tokenized(writer.finish(), len(to_do), len(mine) - len(to_do), writer.notes(), outdated)
 
 
 def encode_rows(

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from audiogen_cli import model_folder
@@ -25,7 +24,7 @@ from audiogen_cli.errors import InputError, Interrupted
 from audiogen_cli.malloc import reuse_memory
 from audiogen_cli.training.checkpoint import list_checkpoints
 from audiogen_cli.training.gradient_guard import GradientGuard
-from audiogen_cli.training.launch import StopSignal
+from audiogen_cli.training.launch import StopSignal, start_accelerator
 from audiogen_cli.training.log import RunLog, record_run
 from audiogen_cli.training.prefetch import load_batches
 from audiogen_cli.training.sampler import RankBatchSampler
@@ -35,7 +34,7 @@ TRAINERS: dict[str, type[Trainer]] = {"seanet": AdversarialTrainer, "spectral": 
 
 @dataclass
 class ValidationReport:
-    """What a validation found.
+    """The result of a validation.
 
     warnings: one sentence each, with the cause. unreadable: id and reason of the clips that were left out.
     """
@@ -67,7 +66,7 @@ def train(
     Raises InputError if `out` holds a run with other settings, `start_from` another kind of codec, or hardly a clip can
     be read; AudiogenError if step after step has to be skipped.
     """
-    accelerator = Accelerator(mixed_precision=config.precision)
+    accelerator = start_accelerator(config.precision)
     if accelerator.device.type == "cpu":
         reuse_memory()
     if config.batch_size % accelerator.num_processes:

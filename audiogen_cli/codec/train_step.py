@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -24,11 +24,9 @@ from audiogen_cli.codec.losses import (
     time_loss,
 )
 from audiogen_cli.codec.model import AudioCodec
+from audiogen_cli.codec.seanet import start_quietly
 from audiogen_cli.training.checkpoint import load_state, save_checkpoint
 from audiogen_cli.training.schedule import learning_rate
-
-QUIET = 0.1  # scale of the last convolution's weights in a fresh decoder
-FLOOR = 0.01  # standard deviation of the first convolution's biases: -40 dB beside a full-scale sound
 
 
 class Trainer:
@@ -129,7 +127,7 @@ class AdversarialTrainer(Trainer):
 
     def __init__(self, config: CodecTrainConfig, accelerator: Accelerator) -> None:
         super().__init__(config, accelerator)
-        start_quietly(self.codec)
+        start_quietly(self.codec.encoder, self.codec.decoder, cast("SEANetConfig", config.codec.network))
         self.discriminator = MultiScaleSTFTDiscriminator(config.discriminator).to(accelerator.device)
         self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), config.lr, config.betas)
         self.mel_loss = MelLoss(config.codec.sample_rate).to(accelerator.device)
@@ -201,29 +199,6 @@ class AdversarialTrainer(Trainer):
             self.discriminator.load_state_dict(document["discriminator"])
             self.discriminator_optimizer.load_state_dict(document["discriminator_optimizer"])
         super().load_state_dict(document)
-
-
-def start_quietly(codec: AudioCodec) -> None:
-    """Initialize SEANet networks so that quiet sounds reach the latents and the decoder begins near silence.
-
-    # ours: a LayerNorm over channels divides by what the convolution's random bias gave, beside which a sound of -30 dB
-    is nothing; and a decoder that begins at full level teaches the encoder, first of all, to be still. Either way the
-    latents shrink to a point within a hundred steps and a handful of codes is left. But without any bias digital
-    silence stays zero up to the latents, and each LayerNorm of a zero multiplies the gradient by 316, thirteen times
-    over. So the first convolution alone has biases, small ones: behind its norm nothing is zero.
-    """
-    network = codec.config.network
-    assert isinstance(network, SEANetConfig)
-    layers = [layer for layer in codec.modules() if isinstance(layer, nn.Conv1d | nn.ConvTranspose1d)]
-    for layer in layers:
-        if layer.bias is not None:
-            nn.init.zeros_(layer.bias)
-    first = next(layer for layer in codec.encoder.modules() if isinstance(layer, nn.Conv1d))
-    assert first.bias is not None
-    nn.init.normal_(first.bias, std=FLOOR)
-    if network.norm == "layer":
-        with torch.no_grad():
-            layers[-1].weight.mul_(QUIET)
 
 
 def waveform_losses(

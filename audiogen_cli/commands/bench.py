@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audiogen_cli.commands.terminal.options import MAX_COUNT, DeviceOption, Dtype, DtypeOption, JsonOption, ModelOption
+from audiogen_cli.commands.terminal.tables import print_table
 
 if TYPE_CHECKING:
     from audiogen_cli.data.manifest import Clip
@@ -83,7 +84,7 @@ def bench(
     if json_:
         typer.echo(json.dumps(results))
     else:
-        _print_table(results)
+        print_table(_rows(results))
 
 
 def _measure_lm(device: str, *setup: Any) -> dict[str, Any]:
@@ -169,10 +170,8 @@ def _tokenizer(
     return lambda clips, out: tokenize(clips, codec, out, batch_size=batch_size), facts
 
 
-def _print_table(results: dict[str, Any]) -> None:
-    rows = {name: value for name, value in results.items() if not isinstance(value, dict)}
+def _rows(results: dict[str, Any]) -> list[tuple[str, str]]:
+    values = {name: value for name, value in results.items() if not isinstance(value, dict)}
     for size, speeds in results.get("batches", {}).items():
-        rows |= {f"{name} (batch {size})": value for name, value in speeds.items()}
-    width = max(map(len, rows))
-    for name, value in rows.items():
-        typer.echo(f"{name:{width}}  {value:.3g}" if isinstance(value, float) else f"{name:{width}}  {value}")
+        values |= {f"{name} (batch {size})": value for name, value in speeds.items()}
+    return [(name, f"{value:.3g}" if isinstance(value, float) else str(value)) for name, value in values.items()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +18,9 @@ from audiogen_cli.commands.terminal.options import (
     SeedOption,
     sampling_flags,
 )
+
+if TYPE_CHECKING:
+    from audiogen_cli.lm.generation.generator import Generator
 
 
 @sampling_flags(without=("layers",))
@@ -54,6 +57,7 @@ def continue_(
     \b
     audiogen continue dog.wav --prompt-seconds 1 --duration 4 -o more.wav
     """
+    from audiogen_cli.commands.terminal.announce import plan_generation
     from audiogen_cli.commands.terminal.rendering import render
     from audiogen_cli.devices import check_device
     from audiogen_cli.errors import InputError
@@ -70,5 +74,9 @@ def continue_(
     settings = override(config.sampling, {**sampling, "layers": 1})  # a single sound is continued
     request = plan_continuation(prompt, settings, audio, prompt_seconds, output, config.sample_rate)
     request = replace(request, seed_drawn=seed is None)
-    load = lambda: load_generator(folder, device, dtype.value)  # noqa: E731
+
+    def load() -> Generator:
+        plan_generation(folder, config, 1, request.duration).say()
+        return load_generator(folder, device, dtype.value)
+
     render([request], load, RenderOptions(sidecars=json_), config.sample_rate, json_)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from audiogen_cli.commands.listening import LISTENING, prepare_listening, score_listening, show_report
-from audiogen_cli.commands.terminal.eval_table import notes, table
+from audiogen_cli.commands.terminal.announce import describe_identity, plan_evaluation
 from audiogen_cli.commands.terminal.options import (
     MAX_COUNT,
     MAX_SEED,
@@ -23,6 +23,7 @@ from audiogen_cli.commands.terminal.options import (
     split_names,
 )
 from audiogen_cli.commands.terminal.progress import progress_bar
+from audiogen_cli.commands.terminal.tables import print_table, shorten
 
 MANIFESTS = Path("data/manifests")
 
@@ -175,15 +176,39 @@ def eval_(
     if task == LISTENING:
         return prepare_listening(config, system or [], json_, report)
     with progress_bar("scoring") as progress:
-        results = evaluate(config, progress=progress)
+        results = evaluate(config, progress, begin=lambda n: plan_evaluation(config, n).say())
     if results is None:  # a helping process of an accelerate launch
         return 0
-    print(json.dumps(results, indent=2) if json_ else table(results))
-    for line in [*notes(results), f"all of it: {folder / 'results.json'}"]:
+    if json_:
+        print(json.dumps(results, indent=2))
+    else:
+        _print_tables(results)
+    for line in [*_notes(results), f"all of it: {folder / 'results.json'}"]:
         typer.echo(line, err=True)
     if report:
         show_report(folder)
     return 1 if results["skipped"] else 0
+
+
+def _print_tables(results: dict[str, Any]) -> None:
+    from audiogen_cli.evaluation.tables import grid_tables, metric_table
+
+    partial = ", partial" if results["partial"] else ""
+    typer.echo(f"{results['split'] or results['reference']}, {results['n']} clips{partial}")
+    if results.get("model_name"):
+        typer.echo(describe_identity(results))
+    for table in grid_tables(results) if results["task"] == "continuation" else [metric_table(results)]:
+        print_table(table.rows, table.head)
+
+
+def _notes(results: dict[str, Any]) -> list[str]:
+    """List warnings, what was skipped, and what the numbers compare with."""
+    lines = [f"warning: {warning}" for warning in results["warnings"]]
+    lines += shorten([f"skipped {item['id']}: {item['reason']}" for item in results["skipped"]])
+    names = {network["name"] for role in ("classifier", "embedding", "clap") if (network := results.get(role))}
+    if names and not results["published"] and not results["details"].get("published"):
+        lines.append(f"numbers by {', '.join(sorted(names))} rank runs of one protocol; no published row compares")
+    return lines
 
 
 def _metrics(names: str | None) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from audiogen_cli.commands.terminal.options import (
 )
 
 if TYPE_CHECKING:
+    from audiogen_cli.lm.generation.generator import Generator
     from audiogen_cli.lm.generation.requests import Prompt
 
 
@@ -94,6 +95,7 @@ def generate(
     audiogen generate "rain" --duration 60 --stream -o - | aplay -f S16_LE -r 16000
     accelerate launch -m audiogen_cli generate --prompts prompts.csv --out-dir out
     """
+    from audiogen_cli.commands.terminal.announce import plan_generation
     from audiogen_cli.commands.terminal.rendering import render, render_stream
     from audiogen_cli.devices import check_device
     from audiogen_cli.errors import InputError
@@ -118,7 +120,11 @@ def generate(
     )
     requests = plan_requests(chosen, defaults, samples, output, out_dir)
     options = RenderOptions(batch_size, sidecars=json_ or out_dir is not None, normalize=normalize)
-    load = lambda: load_generator(folder, device, dtype.value)  # noqa: E731
+
+    def load() -> Generator:
+        plan_generation(folder, config, len(requests), sum(request.duration for request in requests)).say()
+        return load_generator(folder, device, dtype.value)
+
     if stream:
         render_stream(requests[0], load, options, config.sample_rate, json_)
     else:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from audiogen_cli.commands.terminal.options import JsonOption
+from audiogen_cli.commands.terminal.tables import print_table
 
 
 def info(
@@ -26,29 +27,11 @@ def info(
     if json_:
         typer.echo(to_json(facts, indent=2))
     else:
-        _print_table(facts)
-
-
-def _print_table(facts: dict[str, Any]) -> None:
-    import sys
-
-    rows = list(_rows(facts))
-    if not sys.stdout.isatty():  # one line a fact, nothing folded
-        width = max(len(label) for label, _ in rows)
-        typer.echo("\n".join(f"{label:{width}}  {value}" for label, value in rows))
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table.grid("", "", padding=(0, 2, 0, 0))
-    for label, value in rows:
-        table.add_row(Text(label, "bold"), Text(value))
-    Console().print(table)
+        print_table(_rows(facts))
 
 
 def _rows(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Labels and values; a dict of dicts or a list of dicts takes a row for each."""
+    """Yield labels and values; a dict of dicts or a list of dicts takes a row for each."""
     for key, value in facts.items():
         label = f"{prefix}{key.replace('_', ' ')}"
         if isinstance(value, dict) and any(isinstance(part, dict) for part in value.values()):

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from audiogen_cli.commands.terminal.progress import progress_bar
+from audiogen_cli.commands.terminal.tables import print_table, shorten
 from audiogen_cli.errors import InputError
 
 if TYPE_CHECKING:
     from audiogen_cli.evaluation.config import EvalConfig
 
 LISTENING = "listening"
-_SHOWN = 10  # lines of a list on the terminal; results.json holds all
 
 
 def prepare_listening(config: EvalConfig, systems: Sequence[str], as_json: bool, report: bool = False) -> int:
@@ -34,8 +34,8 @@ def prepare_listening(config: EvalConfig, systems: Sequence[str], as_json: bool,
         prepared = prepare(listening, progress)
     print(json.dumps(asdict(prepared), indent=2, default=str) if as_json else prepared.page)
     for line in [
-        *(f"warning: {warning}" for warning in _shortened(prepared.warnings)),
-        *_shortened([f"skipped {item.id}: {item.reason}" for item in prepared.skipped]),
+        *(f"warning: {warning}" for warning in shorten(prepared.warnings)),
+        *shorten([f"skipped {item.id}: {item.reason}" for item in prepared.skipped]),
         f"{prepared.n} of {prepared.n_available} clips, {prepared.minutes:.0f} minutes of sound for each rater",
         f"send {prepared.page.parent} to raters; keep {prepared.plan}, the key to the blind names",
         f"next: audiogen eval --task listening --score FOLDER-OF-RATINGS --out {prepared.plan.parent}",
@@ -53,7 +53,10 @@ def score_listening(files: Sequence[Path], rule: str, out: Path | None, seed: in
     if report and folder is None:
         raise InputError("--report needs --out FOLDER: these ratings lie beside no plan.json")
     results = score(files, ReferenceRule.parse(rule), out, seed)
-    print(json.dumps(results, indent=2) if as_json else "\n\n".join(_tables(results)))
+    if as_json:
+        print(json.dumps(results, indent=2))
+    else:
+        _print_tables(results)
     for line in _notes(results):
         typer.echo(line, err=True)
     if report and folder is not None:
@@ -81,24 +84,14 @@ def _systems(options: Sequence[str]) -> dict[str, Path]:
     return folders
 
 
-def _tables(results: dict[str, Any]) -> list[str]:
-    """One plain text table per question: both intervals, for papers print the plain one and CrowdMOS the other."""
-    tables = []
+def _print_tables(results: dict[str, Any]) -> None:
+    from audiogen_cli.evaluation.tables import rating_tables
+
     for question, detail in results["details"].items():
         before, after = detail["raters"]["before"], detail["raters"]["after"]
-        lines = [[question.upper(), "mean ± 95% CI", "± CrowdMOS", "ratings", "raters", "items"]]
-        for name, row in detail["systems"].items():
-            counts = [str(row[key]) for key in ("ratings", "raters", "items")]
-            lines.append([name, _interval(row["mean"], row["ci95"]), _number(row["crowdmos_ci95"]), *counts])
-        widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-        title = f"{results['split'] or 'ratings'}, {after} of {before} raters"
-        rows = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
-        differences = [
-            f"{pair}: {found['mean']:.2f} [{found['ci95'][0]:.2f}, {found['ci95'][1]:.2f}]"
-            for pair, found in detail["differences"].items()
-        ]
-        tables.append("\n".join([title, *(row.rstrip() for row in rows), *differences]))
-    return tables
+        typer.echo(f"{question.upper()}: {results['split'] or 'ratings'}, {after} of {before} raters")
+        for table in rating_tables(detail):
+            print_table(table.rows, table.head)
 
 
 def _notes(results: dict[str, Any]) -> list[str]:
@@ -109,17 +102,5 @@ def _notes(results: dict[str, Any]) -> list[str]:
             f" ({item['ratings']} ratings): {item['rule']}: {item['value']}"
             for item in detail["dropped"]
         ]
-        notes += [*_shortened(dropped), *_shortened([f"{question}: {flag}" for flag in detail["flags"]])]
-    return notes + _shortened([f"skipped {item['id']}: {item['reason']}" for item in results["skipped"]])
-
-
-def _shortened(lines: list[str]) -> list[str]:
-    return lines if len(lines) <= _SHOWN else [*lines[:_SHOWN], f"… and {len(lines) - _SHOWN} more"]
-
-
-def _interval(mean: float | None, half_width: float | None) -> str:
-    return "–" if mean is None else f"{mean:.2f} ± {_number(half_width)}"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+        notes += [*shorten(dropped), *shorten([f"{question}: {flag}" for flag in detail["flags"]])]
+    return notes + shorten([f"skipped {item['id']}: {item['reason']}" for item in results["skipped"]])

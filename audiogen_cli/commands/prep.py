@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from audiogen_cli.commands.terminal.options import MAX_PROCESSES, JsonOption, split_names
+from audiogen_cli.commands.terminal.tables import print_table
 
 if TYPE_CHECKING:
     from audiogen_cli.data.preparation.prep import PrepReport
@@ -83,12 +84,14 @@ def prep(
     """
     import json
 
+    from audiogen_cli.commands.terminal.announce import plan_prep
     from audiogen_cli.commands.terminal.progress import progress_bar
     from audiogen_cli.data.datasets.dataset_folder import DatasetNotFound
     from audiogen_cli.data.preparation.prep import prepare
     from audiogen_cli.errors import AudiogenError
 
     keys = split_names(datasets)
+    sources = [*(str(raw / key) for key in keys), *([str(folder)] if folder else [])]
     try:
         with progress_bar("preparing") as progress:
             reports = prepare(
@@ -99,6 +102,7 @@ def prep(
                 workers=workers,
                 engine=engine.value,
                 progress=progress,
+                begin=lambda total: plan_prep(sources, total, out, workers, engine.value, keep_speech).say(),
             )
     except DatasetNotFound as error:
         if "\n" not in str(error):
@@ -114,7 +118,7 @@ def prep(
             typer.echo(json.dumps({**vars(report), "manifest": str(report.manifest)}))
         elif not report.failure:
             typer.echo(report.manifest)
-    _print_table(reports)
+    _print_tables(reports)
     if failures := [report.failure for report in reports if report.failure]:
         raise AudiogenError("; ".join(failures))
     for report in reports:
@@ -127,18 +131,14 @@ def prep(
     typer.echo(f"then: audiogen tokenize --manifests {out} --codec runs/codec (or --codec embedded)", err=True)
 
 
-def _print_table(reports: list[PrepReport]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("dataset", "split", "clips", "hours", title="kept")
-    lost = Table("dataset", "reason", "items", title="dropped")
-    for report in reports:
-        for split in filter(report.clips.get, report.clips):
-            table.add_row(report.dataset, split, str(report.clips[split]), f"{report.hours[split]:.2f}")
-        for reason, count in report.dropped.items():
-            lost.add_row(report.dataset, reason, str(count))
-    console = Console(stderr=True)
-    console.print(table)
-    if lost.row_count:
-        console.print(lost)
+def _print_tables(reports: list[PrepReport]) -> None:
+    kept = [
+        (report.dataset, split, str(n), f"{report.hours[split]:.2f}")
+        for report in reports
+        for split, n in report.clips.items()
+        if n
+    ]
+    lost = [(report.dataset, reason, str(n)) for report in reports for reason, n in report.dropped.items()]
+    print_table(kept, ("dataset", "split", "clips", "hours"), "kept", err=True)
+    if lost:
+        print_table(lost, ("dataset", "reason", "items"), "dropped", err=True)

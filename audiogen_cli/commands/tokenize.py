@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -78,12 +79,14 @@ def tokenize(
     """
     import json
 
+    from audiogen_cli.commands.terminal.announce import plan_tokenizing
     from audiogen_cli.commands.terminal.progress import progress_bar
     from audiogen_cli.data.augment import AugmentConfig
     from audiogen_cli.data.manifest import load_manifests
+    from audiogen_cli.data.totals import manifest_totals
     from audiogen_cli.devices import check_device
     from audiogen_cli.errors import AudiogenError, InputError
-    from audiogen_cli.model_folder import CODEC_FOLDER, copy_model, find_codec
+    from audiogen_cli.model_folder import CODEC_FOLDER, copy_model, find_codec, load_config
     from audiogen_cli.training.launch import relaunch
 
     check_device(device)
@@ -101,10 +104,13 @@ def tokenize(
 
     from accelerate import PartialState  # slow to import: after all that can be refused without
 
+    from audiogen_cli.codec.config import CodecConfig
     from audiogen_cli.codec.model import AudioCodec
     from audiogen_cli.codec.tokenize import tokenize as run
 
-    state = PartialState(cpu=device == "cpu")
+    state = PartialState(cpu=device == "cpu", timeout=timedelta(days=1))
+    data = manifest_totals(manifests, split_names(datasets), split_names(splits))
+    plan_tokenizing(folder, load_config(folder, "codec", CodecConfig), data, mix, copies).say()
     where = state.device if device == "auto" else device
     model = AudioCodec.load(folder, where)
     with progress_bar("tokenizing") as progress:
@@ -115,7 +121,9 @@ def tokenize(
     counts = result.meta.counts
     document = {"out": str(out), "codec": result.meta.codec_fingerprint, **counts, "failed": len(result.failed)}
     typer.echo(json.dumps(document) if json_ else out)
-    typer.echo(f"{counts['rows']} rows in {counts['shards']} shards ({result.kept} were there already)", err=True)
+    again = f", {result.outdated} made again: their recordings have changed" if result.outdated else ""
+    kept = f"({result.kept} were there already{again})"
+    typer.echo(f"{counts['rows']} rows in {counts['shards']} shards {kept}", err=True)
     for failure in result.failed[:FAILURES_SHOWN]:
         typer.echo(f"left out: {failure['id']}: {failure['reason']}", err=True)
     if result.failed:

@@ -1,0 +1,11 @@
+"""Recordings, their texts, and the files between the stages; no module but mixing imports torch.
+
+audio, wav_stream         audio files: probe, read, write; sound written while it is generated
+loudness                  levels, LUFS, thresholds of silence
+captions, wordnet         the paper's text rules; WordNet's lemmas
+manifest, shards          clips of a dataset; codes of clips
+windows, augment, mixing  parts of clips of at most 10 s; speed, loop-filling, mixing
+tables, mapped_parquet    CSV and JSON of others; Parquet mapped into memory
+datasets/                 one module per dataset
+preparation/              `audiogen prep`: from raw folders to manifests
+"""

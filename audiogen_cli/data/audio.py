@@ -28,7 +28,7 @@ SAMPLE_RATE = 16_000  # Hz, the paper's
 LOSSLESS_SUFFIXES = frozenset((".wav", ".wave", ".flac", ".aif", ".aiff", ".aifc", ".w64", ".rf64", ".au", ".caf"))
 FFMPEG_SUFFIXES = frozenset((".m4a", ".aac", ".mp4", ".mkv", ".mka", ".webm", ".wma"))
 AUDIO_SUFFIXES = LOSSLESS_SUFFIXES | FFMPEG_SUFFIXES | {".mp3", ".ogg", ".oga", ".opus"}
-SOUND_SUFFIXES = AUDIO_SUFFIXES - {".mp4", ".mkv", ".webm"}  # no films
+SOUND_SUFFIXES = AUDIO_SUFFIXES - {".mp4", ".mkv", ".webm"}  # no videos
 
 # What `write_audio` can produce: suffix → libsndfile's (format, subtype).
 FORMATS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
@@ -43,7 +43,7 @@ _WRITE_BLOCK = 1 << 16  # libsndfile's Vorbis encoder overflows its stack on one
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a file's header says. duration: seconds; n_samples: per channel, at the file's own rate."""
+    """The header of a file. duration: seconds; n_samples: per channel, at the file's own rate."""
 
     sample_rate: int
     channels: int
@@ -111,8 +111,10 @@ def write_audio(path: Path | str, wav: np.ndarray, sample_rate: int = SAMPLE_RAT
 
 
 def pcm16(wav: np.ndarray) -> np.ndarray:
-    """Samples [n] as 16-bit integers, clamped. Scaled by hand: libsndfile writes with 32767 but reads with 32768, which
-    would shift loud 16-bit samples."""
+    """Convert samples [n] to 16-bit integers, clamped.
+
+    Scaled by hand: libsndfile writes with 32767 but reads with 32768, which would change loud 16-bit samples.
+    """
     return np.clip(np.rint(np.asarray(wav, np.float64) * 32768), -32768, 32767).astype(np.int16)
 
 
@@ -138,7 +140,7 @@ def _format_of(path: Path) -> tuple[str, str]:
 
 
 def _read_window(file: Any, path: Path, sample_rate: int, first: int, last: int) -> np.ndarray:
-    """Samples [first, last) of the resampled file, from an open SoundFile."""
+    """Read samples [first, last) of the resampled file from an open SoundFile."""
     import soxr
 
     divisor = math.gcd(file.samplerate, sample_rate)
@@ -163,7 +165,7 @@ def _read_window(file: Any, path: Path, sample_rate: int, first: int, last: int)
 
 
 def _downmix(samples: np.ndarray) -> np.ndarray:
-    """The mean [n_samples] of channels [n_samples, C]; numpy's own, along so short an axis, takes six times as long."""
+    """Average channels [n_samples, C] to [n_samples]; numpy's mean along so short an axis takes six times as long."""
     total: np.ndarray = reduce(np.add, samples.T)
     return total if samples.shape[1] == 1 else np.divide(total, samples.shape[1], out=total)
 
@@ -184,8 +186,25 @@ def _open(path: Path) -> Iterator[Any]:
         with _decoded_by_ffmpeg(path, reason) as decoded, soundfile.SoundFile(decoded) as file:
             yield _checked(file, path)
         return
-    with file:
+    with _with_length(file, path) as file:
         yield _checked(file, path)
+
+
+def _with_length(file: Any, path: Path) -> Any:
+    """Open a file anew, if its header does not say how long it is, with one that does."""
+    import soundfile
+
+    if file.format != "MP3" and file.frames:
+        return file
+    from audiogen_cli.data.headers.mp3 import count_frames
+    from audiogen_cli.data.headers.spliced import SplicedFile
+    from audiogen_cli.data.headers.wav import count_bytes
+
+    mended = count_frames(path) if file.format == "MP3" else count_bytes(path)
+    if mended is None:
+        return file
+    file.close()
+    return soundfile.SoundFile(SplicedFile(path, *mended))
 
 
 def _checked(file: Any, path: Path) -> Any:
@@ -196,7 +215,7 @@ def _checked(file: Any, path: Path) -> Any:
 
 @contextmanager
 def _decoded_by_ffmpeg(path: Path, reason: str) -> Iterator[Path]:
-    """A temporary 32-bit float W64 file with the samples of `path`; reason: why libsndfile could not read it."""
+    """Write the samples of `path` to a temporary 32-bit float W64 file. reason: why libsndfile could not read it."""
     if shutil.which("ffmpeg") is None:
         raise InputError(f"{path}: cannot be read as audio ({reason}); other formats need the ffmpeg command installed")
     with tempfile.TemporaryDirectory(prefix="audiogen-") as folder:

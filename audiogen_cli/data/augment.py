@@ -25,7 +25,7 @@ RowAudio = tuple[np.ndarray, np.ndarray | None]  # of a row: its window [N], and
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """How training audio is varied, for `tokenize` and both trainings.
+    """Settings of varying training audio, for `tokenize` and both trainings.
 
     mix: share of examples into which a window of another clip is mixed; `tokenize` counts copies instead. vary: the
     most by which a sound plays slower or faster, as a share. fill: share of examples that are loop-filled.
@@ -45,7 +45,7 @@ NO_AUGMENTATION = AugmentConfig()
 
 @dataclass(frozen=True)
 class RowSpec:
-    """What one row of training audio is made of: a window, or a mix of two.
+    """The parts of one row of training audio: a window, or a mix of two.
 
     mix_seed: draws the mix's offset and SNR; 0 where there is none. fill: loop-fill each window before mixing.
     """
@@ -114,7 +114,7 @@ def loop_fill(wav: np.ndarray, sample_rate: int, generator: np.random.Generator)
 
 
 def trim_silence(wav: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Cut off what is 50 dB below the peak at either end, to 10 ms: wav [N] → [≤ N], [0] if all is silent."""
+    """Cut off what is 50 dB below the peak at either end, in steps of 10 ms: wav [N] → [≤ N], [0] if all is silent."""
     hop = round(HOP_SECONDS * sample_rate)
     peaks = np.abs(np.pad(wav, (0, -len(wav) % hop))).reshape(-1, hop).max(1)
     sounding = np.flatnonzero(peaks > max(SILENT * peaks.max(initial=0.0), 1e-5))

@@ -1,4 +1,4 @@
-"""From published captions and tags to the text that the model reads (paper sec. 4.1).
+"""Turn published captions and tags into the text that the model reads (paper sec. 4.1).
 
 Captions and prompts lose stop words and numbers; the rest is lemmatized with WordNet: `a dog is barking at the park` →
 `dog bark park`. Tags are joined to a pseudo sentence: `dog`, `bark`, `park` → `dog bark park`.
@@ -82,12 +82,12 @@ def published_texts(clip: Clip) -> tuple[str, ...]:
 
 
 def split_caption(text: str, most: int) -> list[str]:
-    """The sounds of a text, in its own words: `a dog barks while it rains` → `a dog barks`, `it rains`.
+    """Split a text into its sounds, in its own words: `a dog barks while it rains` → `a dog barks`, `it rains`.
 
     # ours. Commas, conjunctions and the weather separate, but not
     - what names no thing and no action (`loud and clear bells`);
     - what the thing before goes on to do (`a dog growls and barks`).
-    Of more than `most` sounds neighbours stay together. Returns the text itself if it is one sound, or most is 1.
+    Of more than `most` sounds neighbors stay together. Returns the text itself if it is one sound, or most is 1.
     """
     if most == 1:
         return [text]
@@ -111,7 +111,7 @@ def split_caption(text: str, most: int) -> list[str]:
 
 
 def mentions_speech(text: str) -> bool:
-    """Whether a raw caption or tag contains the word `speech`, in any case, with `_` taken as a space.
+    """Return whether a raw caption or tag contains the word `speech`, in any case, with `_` taken as a space.
 
     # ours: the plural counts, because the model would read it as `speech`; `speechless` does not.
     """
@@ -120,7 +120,7 @@ def mentions_speech(text: str) -> bool:
 
 @lru_cache(maxsize=1 << 16)
 def lemmatize(word: str, following: str = "") -> str:
-    """The WordNet lemma of a lower-case word in a sound caption; the word itself if WordNet knows none.
+    """Return the WordNet lemma of a lower-case word in a sound caption; the word itself if WordNet knows none.
 
     WordNet's lemma depends on the part of speech, and no tagger is at hand.
     # ours: the form of the word decides.
@@ -156,12 +156,12 @@ def _is(part_of_speech: PartOfSpeech, word: str) -> bool:
 
 
 def _names_something(clause: str) -> bool:
-    """Whether a word of it is a noun or a verb."""
+    """Return whether any word of a clause is a noun or a verb."""
     return any(_is_content(word) and (_is("noun", word) or _is("verb", word)) for word in _words(clause))
 
 
 def _goes_on(before: str, clause: str) -> bool:
-    """Whether a clause is only a verb in the third person, whose subject, of some more words, came before."""
+    """Return whether a clause is only a verb in the third person, whose subject is in the clause before."""
     first, *others = _words(clause) or [""]
     is_verb = first.endswith("s") and _is_content(first) and bool(wordnet("verb").lemmas(first))
     has_object = any(_is_content(word) and _is("noun", word) for word in others)
@@ -177,7 +177,7 @@ def _may_be_plural(word: str) -> bool:
 
 
 def _verb_lemma(word: str) -> str | None:
-    """The verb lemma, if `word` is an inflected form; `ring` and `feed` are verbs, not forms of one.
+    """Return the verb lemma of an inflected form; `ring` and `feed` are verbs, not forms of one.
 
     Where a stem with and without -e are both verbs, spelling tells them apart: a final single consonant after a single
     vowel would have been doubled, so `taping` is tape (`tapping` would be tap), but `swinging` is swing, not swinge.

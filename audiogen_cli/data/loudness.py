@@ -1,4 +1,4 @@
-"""How loud a sound is: peak, RMS, integrated loudness (ITU-R BS.1770-5), and the thresholds of silence.
+"""Levels of a sound: peak, RMS, integrated loudness (ITU-R BS.1770-5), and the thresholds of silence.
 
 Loudness is our own code because torchaudio's (`functional.loudness`) fails on sounds below its block of 0.4 s, and
 needs torch.

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet
 
 FORMAT_VERSION = 1
-GROUP_ROWS = 8192  # clips that wait in memory
+GROUP_ROWS = 8192  # clips in memory until they are written
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 _AGAIN = "make it again with audiogen prep"
@@ -50,7 +50,7 @@ class Clip:
     id: `<dataset>/<clip>`, unique. path: relative to the manifest's root, with `/`. start, duration: seconds in the
     file. sample_rate, channels: the file's own. captions, tags: as published. texts: what the model reads, processed
     as the paper says, at least one. license: of this clip, or the dataset's; empty where nobody has said.
-    root: not a column; where `path` lies, filled in when a manifest is read.
+    root: not a column; the folder that `path` is in, set when a manifest is read.
     """
 
     id: str
@@ -69,7 +69,7 @@ class Clip:
 
     @property
     def audio_path(self) -> Path:
-        """The audio file itself."""
+        """Return the path of the audio file."""
         return self.root / self.path
 
 
@@ -94,7 +94,7 @@ class Manifest:
 
 
 def columns() -> pyarrow.Schema:
-    """The columns of a manifest, in order, without metadata."""
+    """Return the columns of a manifest, in order, without metadata."""
     import pyarrow as pa
 
     types = {
@@ -109,7 +109,7 @@ def columns() -> pyarrow.Schema:
 
 
 class ManifestWriter:
-    """Takes the clips of one manifest; `new_manifest` makes it. ids: of the clips so far."""
+    """Writes the clips of one manifest; made by `new_manifest`. ids: of the clips so far."""
 
     def __init__(self, path: Path, metadata: Mapping[str, Any], stack: ExitStack) -> None:
         texts = {
@@ -135,7 +135,7 @@ class ManifestWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Write what waits, as a row group. Raises AudiogenError if the disk refuses."""
+        """Write the clips in memory as a row group. Raises AudiogenError if the disk refuses."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -304,7 +304,7 @@ def load_manifests(
 
 
 def manifest_files(source: Path, datasets: Collection[str] | None = None) -> list[Path]:
-    """The manifests at `source`, sorted by name. Raises InputError if there are none, or none for a dataset."""
+    """List the manifests at `source`, sorted by name. Raises InputError if there are none, or none for a dataset."""
     if source.is_file():
         return [source]
     found = {path.stem: path for path in sorted(source.glob("*.parquet"))}
@@ -317,13 +317,13 @@ def manifest_files(source: Path, datasets: Collection[str] | None = None) -> lis
 
 
 def dropped_file(manifest: Path) -> Path:
-    """Where the list of dropped items of a manifest lies: `<dataset>.dropped.jsonl`."""
+    """Return the path of a manifest's list of dropped items: `<dataset>.dropped.jsonl`."""
     return manifest.with_suffix(".dropped.jsonl")
 
 
 @contextmanager
 def new_dropped(path: Path) -> Iterator[Callable[[Dropped], None]]:
-    """A function that takes dropped items: one JSON object a line (id, split, path, reason, detail), all or nothing."""
+    """Yield a function that writes dropped items, a JSON object a line; the file appears whole or not at all."""
 
     def add(item: Dropped) -> None:
         row = {name: getattr(item, name) for name in Dropped.__dataclass_fields__}
@@ -339,7 +339,7 @@ def new_dropped(path: Path) -> Iterator[Callable[[Dropped], None]]:
 
 
 def read_dropped(path: Path) -> Iterator[Dropped]:
-    """The dropped items beside a manifest; none if the file is absent."""
+    """Read the dropped items beside a manifest; none if the file is absent."""
     if path.is_file():
         with path.open(encoding="utf-8", errors="replace") as file:
             for number, line in enumerate(file, 1):
@@ -357,7 +357,7 @@ def _metadata(schema: pyarrow.Schema, path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not a manifest: its schema metadata lacks {', '.join(missing)}")
     version = texts["format_version"]
     if version != str(FORMAT_VERSION):
-        raise InputError(f"{path}: of format '{version}', not {FORMAT_VERSION}; upgrade audiogen, or {_AGAIN}")
+        raise InputError(f"{path}: of format '{version}', not {FORMAT_VERSION}: newer audiogen, or damaged")
     options = parse_json(texts["options"], f"{path}: options")
     if not isinstance(options, dict):
         raise InputError(f"{path}: options are no JSON object; {_AGAIN}")
@@ -378,7 +378,7 @@ def _check(clip: Clip) -> None:
 
 @contextmanager
 def _disk_errors(path: Path) -> Iterator[None]:
-    """Say which file the disk refused."""
+    """Turn an OSError into an AudiogenError that names the file."""
     try:
         yield
     except OSError as error:

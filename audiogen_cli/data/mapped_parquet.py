@@ -99,8 +99,8 @@ def refuse_empty(batch: pyarrow.RecordBatch, where: Where) -> None:
 def map_parquet(files: Sequence[Path], folder: Path, batch_rows: int, check: Check) -> datasets.Dataset:
     """Map all rows of `files`, in order, `batch_rows` at a time: two million take disk, not memory.
 
-    The Arrow files that `datasets` maps lie in `<folder>/.cache`, or in the user's cache folder if `folder` is
-    read-only. They are made anew when a file changes, or when they are damaged.
+    The Arrow files that `datasets` maps are in `<folder>/.cache`, or in the user's cache folder if `folder` is
+    read-only. They are written again when a file changes, or when they are damaged.
     Raises InputError if `check` does, or a file is damaged.
     """
     cache = folder / CACHE if os.access(folder, os.W_OK) else cache_folder() / "mapped"

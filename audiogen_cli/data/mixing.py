@@ -24,7 +24,7 @@ LONGEST = 1 << 22  # samples: POWER_STEPS² · LONGEST still fits 63 bits
 
 @dataclass(frozen=True)
 class MixDraw:
-    """How sound b is mixed into sound a; lengths and offset in samples, `snr` in dB.
+    """Parameters of mixing sound b into sound a; lengths and offset in samples, `snr` in dB.
 
     n_a, n_b: of the two sounds. n_samples: of the mix. offset: from a's beginning to b's.
     """

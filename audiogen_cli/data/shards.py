@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -39,7 +40,7 @@ OPTIONAL = ("captions",)  # a column that older shards lack
 
 @dataclass(frozen=True)
 class ShardMeta:
-    """What all shards of a folder share. codec_fingerprint: SHA-256 of the codec's weights.
+    """The description shared by all shards of a folder. codec_fingerprint: SHA-256 of the codec's weights.
 
     frame_rate: frames per second; sample_rate: Hz, of the audio behind the codes. counts: shards, rows, frames and the
     rows of each split.
@@ -74,7 +75,7 @@ class TokenRow:
 
 
 def columns() -> pyarrow.Schema:
-    """The columns of a shard, in order. codes: n_q × n_frames in C order."""
+    """Return the columns of a shard, in order. codes: n_q × n_frames in C order."""
     import pyarrow as pa
 
     return pa.schema(
@@ -92,35 +93,44 @@ class ShardWriter:
     """Writes the shards of one run; a shard that is already there and was made the same way need not be made again.
 
     meta: all but the counts. keys: one string per shard that changes with anything the shard depends on; shards are
-    numbered by it, and each keeps its key and its `notes` (any JSON) in its own metadata.
+    numbered by it, and each keeps its key and its `notes` (any JSON) in its own metadata. files: one string per shard
+    that changes with the recordings behind it; a shard with another one is not finished, and is made again.
     Raises InputError if the folder holds shards of another run: nothing is silently replaced.
     """
 
-    def __init__(self, folder: Path, meta: ShardMeta, keys: Sequence[str]) -> None:
+    def __init__(self, folder: Path, meta: ShardMeta, keys: Sequence[str], files: Sequence[str] = ()) -> None:
         self.folder, self.meta, self.keys = folder, meta, keys
+        self.files = files or [""] * len(keys)
         extra = {path.name for path in shard_files(folder)} - {self.path(n).name for n in range(len(keys))}
-        there = [n for n in range(len(keys)) if self.is_finished(n)]
+        there = [n for n in range(len(keys)) if self.path(n).is_file()]
         other = sorted(extra) or [self.path(n).name for n in there if _read_metadata(self.path(n), "key") != keys[n]]
         if other:
             raise InputError(
                 f"{folder} holds shards of other clips, settings or another codec ({other[0]}): "
                 "choose another --out, or delete that folder"
             )
+        if not all(map(self.is_finished, there)):
+            (folder / META_FILE).unlink(missing_ok=True)  # nobody trains on some old shards and some new ones
 
     def path(self, number: int) -> Path:
-        """The file of shard `number`."""
+        """Return the file of shard `number`."""
         return self.folder / f"shard-{number:05d}.parquet"
 
     def is_finished(self, number: int) -> bool:
-        """Whether shard `number` is there, by this process or another."""
-        return self.path(number).is_file()
+        """Return whether this process or another has written shard `number`, and its recordings are still the same.
+
+        A shard of an older version does not record them.
+        """
+        path = self.path(number)
+        return path.is_file() and _read_metadata(path, "files") in ("", self.files[number])
 
     def write(self, number: int, rows: Sequence[TokenRow], notes: Sequence[dict[str, str]] = ()) -> None:
         """Write a shard, whole or not at all. Raises AudiogenError if the disk refuses."""
         import pyarrow.parquet as pq
 
         table = _table(rows, self.meta)
-        table = table.replace_schema_metadata({"key": self.keys[number], "notes": json.dumps(list(notes))})
+        metadata = {"key": self.keys[number], "files": self.files[number], "notes": json.dumps(list(notes))}
+        table = table.replace_schema_metadata({**metadata, "content": _digest(table)})
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with replacing(self.path(number)) as temporary:
@@ -129,7 +139,7 @@ class ShardWriter:
             raise AudiogenError(f"{self.path(number)}: cannot be written: {error.strerror or error}") from None
 
     def notes(self) -> list[dict[str, str]]:
-        """The notes of all shards."""
+        """Return the notes of all shards."""
         return [note for number in range(len(self.keys)) for note in read_notes(self.path(number))]
 
     def finish(self) -> ShardMeta:
@@ -150,7 +160,7 @@ class ShardWriter:
 
 
 def shard_files(folder: Path) -> list[Path]:
-    """The shards in a folder, in order."""
+    """List the shards in a folder, in order."""
     return sorted(folder.glob("shard-*.parquet"))
 
 
@@ -200,6 +210,21 @@ def _checker(meta: ShardMeta) -> Check:
     return check
 
 
+def content_digest(folder: Path) -> str:
+    """Return a digest of all rows of a folder's shards, as each has kept its own; "" if one is of an older version."""
+    digests = [_read_metadata(path, "content") for path in shard_files(folder)]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:16] if all(digests) else ""
+
+
+def _digest(table: pyarrow.Table) -> str:
+    import pyarrow as pa
+
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return hashlib.sha256(sink.getvalue()).hexdigest()
+
+
 def _read_metadata(shard: Path, key: str) -> str:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -231,7 +256,7 @@ def read_meta(folder: Path) -> ShardMeta:
 def load_shards(
     folder: Path, splits: Collection[str] | None = None, datasets: Collection[str] | None = None
 ) -> datasets.Dataset:
-    """All rows of the given splits and datasets (None: all), memory-mapped, in shard order.
+    """Load all rows of the given splits and datasets (None: all), memory-mapped, in shard order.
 
     Columns as in `columns()`; with_format("numpy") gives codes as integers [n_q · n_frames], in C order.
     Raises InputError if there are no shards or no such rows.

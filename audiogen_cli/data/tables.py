@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 1 << 16  # rows in memory while a table is streamed
 DELIMITERS = ",;\t"
+_NO_DELIMITER = "\x1f"
 _SPARE_CELLS = 8  # beyond the header's: room for a spreadsheet's empty cells at the end of a row
 _BLOCK = 1 << 20
 
@@ -34,7 +35,8 @@ def read_table(
     source: a file, or its content, which error messages call `name`. required, optional: column names to find in any
     letter case and to return as spelled here.
     Accepts UTF-8 and UTF-16 (with a byte order mark), else Latin-1; any line ending; `,`, `;` or tab as the delimiter
-    and Excel's line `sep=;`. Leaves out rows without text and fills short rows with empty cells.
+    and Excel's line `sep=;`. Leaves out rows without text and fills short rows with empty cells. A single column takes
+    whole lines, commas and all.
     Raises InputError if the file is absent, lacks a required column, or a row has more cells than the header; with
     `wide_rows`, leaves such rows out and adds their lines to it.
     """
@@ -58,13 +60,31 @@ def stream_rows(
             yield dict(zip(names, cells, strict=True))
 
 
-def first_row(path: Path) -> list[str]:
+def first_row(source: Path | bytes) -> list[str]:
     """Return the first row of a CSV file, from which datasets recognize their own; empty if it cannot be read."""
     try:
-        with _open(path) as file:
+        with _open(source) as file:
             return _first_row(file)[0]
     except (OSError, csv.Error):
         return []
+
+
+def raw_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line and the cells of each row as they are, of whatever number, the header first.
+
+    For readers that judge each row. Accepts what `read_table` does. Raises InputError if the file cannot be read.
+    """
+    try:
+        with _open(path) as file:
+            header, delimiter, lines = _first_row(file)
+            yield lines, header
+            reader = csv.reader(file, delimiter=delimiter)
+            for cells in reader:
+                yield lines + reader.line_num, cells
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+    except csv.Error as error:
+        raise InputError(f"{path}: not readable as CSV: {error}") from None
 
 
 def _read_chunks(
@@ -87,6 +107,8 @@ def _read_chunks(
             if header:
                 file.seek(0)
                 line = 0
+            if len(names) == 1:
+                delimiter = _NO_DELIMITER
             width = max(len(names), len(found)) + _SPARE_CELLS
             chunks = pandas.read_csv(
                 file,
@@ -120,7 +142,8 @@ def _checked(
     if wide_rows is not None:
         wide_rows += chunk.index[wide].tolist()
     table = chunk.iloc[:, : len(names)].set_axis(list(names), axis=1)
-    stripped = table.apply(lambda column: column.str.strip())
+    marks = None if len(names) > 1 else DELIMITERS + " "  # a spreadsheet's empty cells behind a single one
+    stripped = table.apply(lambda column: column.str.strip().str.rstrip(marks))
     return (stripped if strip else table)[(stripped != "").any(axis=1) & ~wide]
 
 

@@ -1,7 +1,8 @@
-"""The windows of at most 10 s that clips are cut into: what `tokenize` and both trainings read (paper sec. 4.1)."""
+"""Windows of at most 10 s that clips are cut into, for `tokenize` and both trainings (paper sec. 4.1)."""
 
 from __future__ import annotations
 
+import json
 import zlib
 from array import array
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from audiogen_cli.data.audio import read_audio
+from audiogen_cli.data.captions import published_texts
 from audiogen_cli.data.manifest import SPLITS, Clip, Split
 
 WINDOW_SECONDS = 10.0  # paper.md: crops of up to 10 s
@@ -77,6 +79,12 @@ def cut_windows(
         split.extend([SPLITS.index(clip.split)] * len(windows))
         visit(clip, windows)
     return WindowTable(clips, sample_rate, *map(np.asarray, (clip_of, part, n_samples, split)))
+
+
+def clip_key(clip: Clip) -> bytes:
+    """Return what rows made of a clip depend on, but for its audio, to be hashed."""
+    parts = (clip.id, clip.path, clip.start, clip.duration, clip.dataset, clip.split, clip.texts, published_texts(clip))
+    return json.dumps(parts).encode()
 
 
 def split_clip(clip: Clip, sample_rate: int) -> list[Window]:

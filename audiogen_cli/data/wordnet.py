@@ -41,7 +41,7 @@ class WordNet:
     detachments: tuple[tuple[str, str], ...]
 
     def lemmas(self, word: str) -> list[str]:
-        """Every lemma of `word` (lower case) in WordNet's order, `word` itself left out; empty if there is none."""
+        """List the lemmas of `word` (lower case) in WordNet's order, without `word` itself."""
         if word in self.exceptions:
             candidates = self.exceptions[word]
         else:
@@ -56,7 +56,7 @@ def wordnet(part_of_speech: PartOfSpeech) -> WordNet:
         index = archive.read(f"wordnet/index.{part_of_speech}").decode().splitlines()
         exceptions = archive.read(f"wordnet/{part_of_speech}.exc").decode().splitlines()
     return WordNet(
-        # A line begins with its word; the licence at the top of the file begins with spaces.
+        # A line begins with its word; the license at the top of the file begins with spaces.
         words=frozenset(line[: line.index(" ")] for line in index if not line.startswith(" ")),
         exceptions={form: lemmas for form, *lemmas in map(str.split, exceptions)},
         detachments=DETACHMENTS[part_of_speech],
@@ -65,5 +65,5 @@ def wordnet(part_of_speech: PartOfSpeech) -> WordNet:
 
 @lru_cache(maxsize=1)
 def stop_words() -> frozenset[str]:
-    """NLTK's 179 English stop words."""
+    """Read NLTK's 179 English stop words."""
     return frozenset((CORPORA / "stopwords" / "english").read_text("utf-8").split())

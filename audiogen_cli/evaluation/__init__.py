@@ -3,7 +3,7 @@
 config, run                  options of one evaluation; from them to results.json
 references, audio_sources    real clips; audio by key: files, codec reconstructions, noise, silence
 score_table                  every set of clips embedded by every network
-published                    the paper's numbers, shown where they compare
+published, tables            the paper's numbers, shown where they compare; results as tables
 results, templates, mel      findings; HTML pages; mel spectrograms in numpy
 shuffling, esc50             seeded draws; ESC-50's classes in AudioSet
 tasks/, metrics/, networks/  what is scored; the numbers; the networks behind them

@@ -34,7 +34,7 @@ Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 @dataclass(frozen=True)
 class TextConfig:
-    """Which frozen text encoder F turns a text into vectors (sec. 3.2)."""
+    """Settings of the frozen text encoder F, which turns a text into vectors (sec. 3.2)."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
@@ -87,12 +87,12 @@ class LMConfig:
 
     @property
     def special_token(self) -> int:
-        """The token that stands where a stream has no frame: before its start and after its end."""
+        """Return the token for positions where a stream has no frame: before its start and after its end."""
         return self.codebook_size
 
     @property
     def stream_delays(self) -> tuple[int, ...]:
-        """Frames that each of the K streams comes late."""
+        """Return the delay of each of the K streams in frames."""
         if self.pattern == "parallel":
             return (0,) * self.n_q
         return self.delays or tuple(range(self.n_q))

@@ -1,4 +1,4 @@
-"""How many floating-point operations training the language model costs, for utilisation and projections."""
+"""Floating-point operations of training the language model, for utilization and projections."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ BACKWARD = 2  # a backward pass costs two forward passes
 
 
 def training_flops(config: LMConfig, n_frames: float, n_text: float = 0) -> float:
-    """Operations of one sample's step, forward and backward: what the mathematics needs, nothing computed twice.
+    """Count the operations of one sample's step, forward and backward, without any that are computed twice.
 
     n_frames: of the sample; n_text: its text's positions. A multiplication with its addition counts two; causal
     attention counts the half that it looks at; norms, activations and look-ups count nothing.

@@ -124,7 +124,7 @@ class AudioLanguageModel(nn.Module):
         """Take the S audio positions: x [B, L + S, d] (without a prefix [B, S, d]) → [B, S, d]."""
         if not self.config.text_prefix:
             return x
-        return _take(x, self._prefix(text_mask)[:, None] + torch.arange(n_steps, device=x.device))
+        return _gather_positions(x, self._prefix(text_mask)[:, None] + torch.arange(n_steps, device=x.device))
 
     def _prefix(self, text_mask: Tensor) -> Tensor:
         """Count the positions of each row's text before the audio: [B]."""
@@ -161,10 +161,10 @@ def _join(text: Tensor, lengths: Tensor, audio: Tensor) -> Tensor:
     column = torch.arange(n_text + n_audio, device=text.device)
     start, end = lengths[:, None], lengths[:, None] + n_audio
     source = torch.where(column < start, column, torch.where(column < end, column - start + n_text, column - n_audio))
-    return _take(torch.cat([text.to(audio.dtype), audio], dim=1), source)
+    return _gather_positions(torch.cat([text.to(audio.dtype), audio], dim=1), source)
 
 
-def _take(x: Tensor, columns: Tensor) -> Tensor:
+def _gather_positions(x: Tensor, columns: Tensor) -> Tensor:
     """Take row b's positions columns[b]: x [B, S, d], columns [B, R] → [B, R, d]."""
     rows = torch.arange(len(x), device=x.device)[:, None] * x.shape[1]
     index = (columns + rows).flatten()[:, None].expand(-1, x.shape[2])  # expanded: torch's fast path, both ways

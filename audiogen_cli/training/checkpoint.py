@@ -46,7 +46,7 @@ def save_checkpoint(
 
 
 def list_checkpoints(run: Path) -> list[Path]:
-    """The finished checkpoints of a run, oldest first."""
+    """List the finished checkpoints of a run, oldest first."""
     found = (run / "checkpoints").glob("step-*")
     return sorted((path for path in found if path.name[5:].isdigit()), key=lambda path: int(path.name[5:]))
 

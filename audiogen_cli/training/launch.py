@@ -1,4 +1,4 @@
-"""How a training starts and stops: accelerate's processes, and signals that end it with nothing lost."""
+"""Start and stop a training: accelerate's processes, and signals that end it with nothing lost."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable
+from datetime import timedelta
 from importlib.util import find_spec
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
 def relaunch(processes: int) -> None:
     """Run this very command line again in `processes` accelerate processes and wait for them.
 
-    Raises AudiogenError if they fail (their own message has been printed by then).
+    Raises AudiogenError if they fail (their own message has been printed by then), InputError if GPUs are too few.
     """
     import torch
 
+    if 0 < torch.cuda.device_count() < processes:
+        raise InputError(f"--processes {processes}: this machine has {torch.cuda.device_count()} GPU(s), one a process")
     arguments = _without_option(sys.argv[1:], "--processes")
     # torchrun, which accelerate understands: on CPUs `accelerate launch --num_processes` starts one process only.
     torchrun = [sys.executable, "-m", "audiogen_cli.training.torchrun", "--standalone"]
@@ -31,7 +34,7 @@ def relaunch(processes: int) -> None:
     command = [*torchrun, "--nproc_per_node", str(processes)]
     threads = max(1, (os.cpu_count() or 1) // processes)
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
-    if torch.cuda.device_count() < 2:
+    if not torch.cuda.device_count():
         environment["ACCELERATE_USE_CPU"] = "true"
     child = subprocess.Popen([*command, "-m", "audiogen_cli", *arguments], env=environment)
     forward = {number: signal.signal(number, lambda n, _: child.send_signal(n)) for number in StopSignal.SIGNALS}
@@ -44,8 +47,28 @@ def relaunch(processes: int) -> None:
         raise AudiogenError(f"the work in {processes} processes ended with exit code {code}; see above")
 
 
+def start_accelerator(precision: str, **settings: Any) -> Accelerator:
+    """Join accelerate's processes. precision: no or bf16, for autocast; settings: accelerate's own.
+
+    Processes wait for each other for a day: reading, validating or making a probe takes some of them long. A GPU
+    without bfloat16 (before Ampere) computes in float32 and says so.
+    """
+    import torch
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+
+    if precision == "bf16" and torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0):
+        precision = "no"
+        print("warning: this GPU has no bfloat16; training in float32", file=sys.stderr)
+    handlers = [
+        InitProcessGroupKwargs(timeout=timedelta(days=1)),
+        DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False),
+    ]
+    return Accelerator(mixed_precision=precision, kwargs_handlers=handlers, **settings)
+
+
 def check_trackers(names: Iterable[str]) -> None:
-    """Raises InputError if a tracker's package is not installed."""
+    """Raise InputError if a tracker's package is not installed."""
     for name in names:
         if find_spec(name) is None:
             raise InputError(f"trackers: {name} is not installed: pip install {name}, or leave it out")
@@ -79,7 +102,7 @@ class StopSignal:
         self.received.add(number)
 
     def agreed(self, accelerator: Accelerator) -> bool:
-        """Whether any process has been told to stop; every process gets the same answer."""
+        """Return whether any process has received a signal to stop; every process gets the same answer."""
         import torch
 
         if accelerator.num_processes == 1:
@@ -89,7 +112,7 @@ class StopSignal:
 
 
 def ignore_signals(worker: int) -> None:
-    """For data workers: a signal sent to the whole group is the main process's to act on, after its step."""
+    """Ignore signals in a data worker: the main process acts on one sent to the whole group, after its step."""
     for number in StopSignal.SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 

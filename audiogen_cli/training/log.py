@@ -1,4 +1,4 @@
-"""What a run says while it trains: a bar on stderr and one JSON line per logged step in `metrics.jsonl`."""
+"""Output of a training run: a bar on stderr and one JSON line per logged step in `metrics.jsonl`."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ FREE_SETTINGS = frozenset(
         *("clips", "validation_clips"),
     }
 )
+NEW_INPUTS = frozenset({"training_data"})
 
 
 class RunLog:
@@ -115,7 +116,9 @@ def record_run(run: Path, recipe: Any, inputs: Mapping[str, Any]) -> None:
         before = json.loads(path.read_text("utf-8"))
         # Read as a recipe: what an older version did not know then has its default, as it had when the run began.
         recipe_before = validate(type(recipe), _without_free(before["recipe"]), str(path))
-        known = {"recipe": asdict(recipe_before), "inputs": before["inputs"]}
+        # Of the data, older versions recorded less.
+        new = {name: value for name, value in inputs.items() if name in NEW_INPUTS}
+        known = {"recipe": asdict(recipe_before), "inputs": {**new, **before["inputs"]}}
         for key, old, new in _differences(json.loads(json.dumps(known)), json.loads(json.dumps(document))):
             if not free & set(key.split(".")):
                 raise InputError(
@@ -127,7 +130,7 @@ def record_run(run: Path, recipe: Any, inputs: Mapping[str, Any]) -> None:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """The installed versions of packages; those that are not installed are left out."""
+    """Return the installed versions of packages; those that are not installed are left out."""
     found = {}
     for package in packages:
         try:

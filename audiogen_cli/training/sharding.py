@@ -21,27 +21,31 @@ def shard(model: nn.Module, units: Iterable[nn.Module], device: torch.device, pr
 
     mesh = init_device_mesh(device.type, (processes,))
     half = torch.bfloat16 if bf16 and device.type == "cuda" else None
-    # Inputs stay as they are: autocast decides, and the residual stream is float32 as without sharding.
-    policy = MixedPrecisionPolicy(half, torch.float32, cast_forward_inputs=False)
     for unit in units:
-        fully_shard(unit, mesh=mesh, mp_policy=policy)
-    fully_shard(model, mesh=mesh, mp_policy=policy)
+        fully_shard(unit, mesh=mesh, mp_policy=precision_policy(half))
+    # Embeddings, positions and the last norm in float32: the residual stream has their type.
+    fully_shard(model, mesh=mesh, mp_policy=precision_policy(None))
+
+
+def precision_policy(dtype: torch.dtype | None) -> MixedPrecisionPolicy:
+    """Gather weights as `dtype` (None: as they are) and sum gradients in float32; autocast decides about inputs."""
+    return MixedPrecisionPolicy(dtype, torch.float32, cast_forward_inputs=False)
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether `shard` has been here."""
+    """Return whether `shard` has spread the model's parameters."""
     return isinstance(model, FSDPModule)
 
 
 def reshard(model: nn.Module) -> None:
-    """After a forward pass without a backward one: let go of what the pass gathered."""
+    """Free what a forward pass gathered, if no backward pass follows."""
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.reshard()
 
 
 def gather_full(value: Any, keep: bool = True) -> Any:
-    """A copy on the CPU of all tensors inside `value` (lists, dicts), gathered from all processes where sharded.
+    """Copy to the CPU all tensors inside `value` (lists, dicts), gathered from all processes where sharded.
 
     Every process must call it alike; with keep=False a process takes part but keeps nothing (None for a tensor).
     """
@@ -58,7 +62,7 @@ def gather_full(value: Any, keep: bool = True) -> Any:
 
 
 def shard_like(tensor: Tensor, reference: Tensor) -> Tensor:
-    """A copy of a whole tensor, placed (and cut) as `reference` of the same shape is. No process talks to another."""
+    """Copy a whole tensor, placed (and cut) as `reference` of the same shape is. No process talks to another."""
     moved = tensor.to(reference.device, copy=True)
     if not isinstance(reference, DTensor):
         return moved

@@ -1,4 +1,4 @@
-"""How fast a training runs: tokens and step time, waiting for data, memory, and how much of the GPU's peak is used."""
+"""Speed of a training: tokens and step time, waiting for data, memory, and the share of the GPU's peak that is used."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ class Throughput:
         self._reset()
 
     def add(self, tokens: int) -> None:
-        """A step of so many tokens, in all processes, is done."""
+        """Count a finished step of so many tokens, in all processes."""
         self.tokens += tokens
         self.steps += 1
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Time within is waiting for data."""
+        """Count the time within as waiting for data."""
         begun = time.perf_counter()
         yield
         self.waited += time.perf_counter() - begun
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Time within (validation, saving) does not count."""
+        """Leave the time within (validation, saving) out."""
         begun = time.perf_counter()
         yield
         self.started += time.perf_counter() - begun
 
     def read(self) -> dict[str, float | None]:
-        """Numbers since the last reading.
+        """Return the numbers since the last reading.
 
         data_wait: share of the time; memory_gb: the peak, on the GPU if there is one;
-        mfu: model FLOPs utilisation, None without a GPU whose peak is known.
+        mfu: model FLOPs utilization, None without a GPU whose peak is known.
         """
         seconds = time.perf_counter() - self.started
         rate = self.tokens / seconds
@@ -72,7 +72,7 @@ class Throughput:
 
 
 def peak_flops(device: torch.device) -> float | None:
-    """A GPU's bfloat16 operations per second at best; None for a CPU or an unknown GPU."""
+    """Return a GPU's peak of bfloat16 operations per second; None for a CPU or an unknown GPU."""
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
@@ -80,7 +80,7 @@ def peak_flops(device: torch.device) -> float | None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: the most that this process had on its GPU, else in main memory."""
+    """Return the most bytes that this process had on its GPU, else in main memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:

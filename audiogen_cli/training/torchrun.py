@@ -1,7 +1,7 @@
 """`python -m audiogen_cli.training.torchrun`: torchrun, but quiet where the processes have said what happened.
 
-Stopped once, however often it is told: Ctrl-C in a terminal reaches it twice, directly and through the command that
-started it, and torchrun's own handler would take the second for a fault of its shutdown.
+It stops once, however many signals come: Ctrl-C in a terminal reaches it twice, directly and through the command that
+started it, and torchrun's own handler would treat the second as a failed shutdown.
 """
 
 from __future__ import annotations

@@ -9,8 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiogen_cli.codec import model
-from audiogen_cli.codec import streaming as stages
+from audiogen_cli.codec import model, seanet
 from audiogen_cli.codec.batch_encoder import RowEncoder
 from audiogen_cli.codec.config import CodecConfig, SEANetConfig
 from audiogen_cli.codec.light import spectral
@@ -128,7 +127,7 @@ def test_nothing_in_nothing_out():
 def test_prepared_networks_give_what_the_plain_ones_give(network, at_once, monkeypatch):
     plain, prepared = small_codec(network), small_codec(network)
     monkeypatch.setattr(model, "BLOCK", at_once)
-    monkeypatch.setattr(stages, "PIECE", 500)
+    monkeypatch.setattr(seanet, "CHUNK", 500)
     prepared.prepare()
     wav = torch.randn(3, 1, 2005, generator=torch.Generator().manual_seed(1))
     codes = plain.encode(wav)

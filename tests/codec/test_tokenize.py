@@ -24,7 +24,7 @@ from audiogen_cli.data.audio import read_audio, write_audio
 from audiogen_cli.data.augment import read_row
 from audiogen_cli.data.manifest import Clip, load_manifests, write_manifest
 from audiogen_cli.data.mixing import mix_rows
-from audiogen_cli.data.shards import load_shards, read_meta
+from audiogen_cli.data.shards import content_digest, load_shards, read_meta
 from audiogen_cli.errors import InputError
 
 SAMPLE_RATE = 1_000
@@ -137,6 +137,41 @@ def test_a_second_run_keeps_finished_shards(clips: list[Clip], tmp_path: Path, m
         assert path.read_bytes() == (tmp_path / "undisturbed" / path.name).read_bytes()
     codec.batches.clear()
     assert tokenize(clips, codec, out, mix_copies=1).kept == 3 and codec.batches == []
+
+
+def test_shards_of_recordings_that_have_changed_are_made_again(
+    clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audiogen_cli.codec.tokenize.SHARD_ROWS", 2)
+    codec: Any = LevelCodec()
+    out = tmp_path / "tokens"
+    clips[3].audio_path.rename(tmp_path / "d")
+    assert [row["id"] for row in tokenize(clips, codec, out).failed] == ["x/d"]
+    before = content_digest(out)
+    (tmp_path / "d").rename(clips[3].audio_path)  # mended
+    write_audio(clips[1].audio_path, tone(0.7, 2.0), SAMPLE_RATE)  # of equal length
+    os.utime(clips[1].audio_path, ns=(1, 1))
+    result = tokenize(clips, codec, out)
+    assert (result.written, result.kept, result.outdated, result.failed) == (1, 1, 1, [])
+    tokenize(clips, codec, tmp_path / "new")
+    for path in (tmp_path / "new").iterdir():
+        assert path.read_bytes() == (out / path.name).read_bytes()
+    assert content_digest(out) == content_digest(tmp_path / "new") != before
+    assert tokenize(clips, codec, out).written == 0
+
+
+def test_the_files_behind_rows_of_every_kind_count(clips: list[Clip]) -> None:
+    def digests(**settings: int) -> list[str]:
+        rows = RowIndex(clips, SAMPLE_RATE, **settings)
+        return [rows.files_digest(range(number, number + 1)) for number in range(len(rows))]
+
+    before = digests(copies=1, mix_copies=2)
+    os.utime(clips[0].audio_path, ns=(1, 1))
+    rows = RowIndex(clips, SAMPLE_RATE, copies=1, mix_copies=2)
+    after = digests(copies=1, mix_copies=2)
+    changed = {rows[number].id for number in range(len(rows)) if before[number] != after[number]}
+    behind = {row.id for row in rows if "x/a" in (row.window.id, row.partner and row.partner.id)}
+    assert changed == behind and len(behind) > 3
 
 
 def test_shards_of_something_else_are_not_replaced(clips: list[Clip], tmp_path: Path) -> None:

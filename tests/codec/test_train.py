@@ -3,11 +3,7 @@
 import copy
 import json
 import math
-import os
 import shutil
-import socket
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +12,7 @@ import pytest
 import soundfile
 import torch
 from accelerate import Accelerator
+from helpers.processes import run_ranks
 
 from audiogen_cli.codec import losses as losses_module
 from audiogen_cli.codec import train_step as stepping
@@ -188,18 +185,7 @@ def test_micro_batches_change_nothing(clips, tmp_path):
 
 def test_two_processes_with_half_the_batch_learn_what_one_learns(clips, tmp_path):
     one = train(SHARED, clips, [], tmp_path / "one")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "WORLD_SIZE": "2"}
-    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    command = [sys.executable, __file__, str(clips[0].root), str(tmp_path / "two")]
-    ranks = [subprocess.Popen(command, env={**shared, "RANK": rank, "LOCAL_RANK": rank}) for rank in "01"]
-    try:
-        assert [process.wait(timeout=200) for process in ranks] == [0, 0]
-    finally:
-        for process in ranks:
-            process.kill()
+    run_ranks(train, replace(SHARED, micro_batch=1), clips, [], tmp_path / "two")
     assert_equal_runs(tmp_path / "two", one, 1e-4)
 
 
@@ -381,7 +367,3 @@ def test_gradient_shares_count_the_adversarial_losses_once_there_are_any():
     assert all(parameter.grad is None for parameter in trainer.discriminator.parameters())
     only = make_trainer(adversary_start=0, losses=LossConfig(mel=0.0, adversarial=0.0, feature=0.0))
     assert only.gradient_shares(wav)["share_time"] == pytest.approx(1)
-
-
-if __name__ == "__main__":  # one of the two processes; half its two crops at a time
-    train(replace(SHARED, micro_batch=1), list_clips(Path(sys.argv[1])), [], Path(sys.argv[2]))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from helpers.processes import run_audiogen, run_ranks
 
 from audiogen_cli.app import main
 from audiogen_cli.commands.generate import generate
@@ -329,25 +328,13 @@ def test_prompts_from_a_pipe_to_paths_in_a_pipe(audiogen, tmp_path: Path, tiny_l
     assert len(list((tmp_path / "out").iterdir())) == 4
 
 
-def test_several_processes_share_the_prompts_and_print_as_one(audiogen_process, tmp_path: Path, tiny_lm: Path) -> None:
+def test_several_processes_share_the_prompts_and_print_as_one(
+    command_environment: None, tmp_path: Path, tiny_lm: Path
+) -> None:
     (tmp_path / "prompts.txt").write_text("rain\na dog barks\nwind\n")
-    arguments = ["generate", "--prompts", "prompts.txt", "--model", str(tiny_lm), "--duration", "0.2", "--seed", "1"]
-    alone = audiogen_process(*arguments, "--out-dir", "one")  # on one thread, as each of the two
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    # The environment in which `accelerate launch` and torchrun start each process; they themselves would take seconds.
-    launch = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
-    command = [sys.executable, "-m", "audiogen_cli", *arguments, "--out-dir", "two"]
-    processes = [
-        subprocess.Popen(
-            command, env={**os.environ, **launch, "RANK": rank, "LOCAL_RANK": rank}, stdout=subprocess.PIPE, text=True
-        )
-        for rank in "01"
-    ]
-    main_output, other_output = (process.communicate(timeout=120)[0] for process in processes)
-    assert [process.returncode for process in processes] == [0, 0]
-    assert main_output == alone.stdout.replace("one/", "two/") and len(main_output.splitlines()) == 3
-    assert other_output == ""
+    arguments = ["generate", "--prompts", "prompts.txt", "--model", tiny_lm, "--duration", "0.2", "--seed", "1"]
+    (alone,) = run_ranks(run_audiogen, *arguments, "--out-dir", "one", n=1)
+    assert run_ranks(run_audiogen, *arguments, "--out-dir", "two") == [alone.replace("one/", "two/"), ""]
+    assert len(alone.splitlines()) == 3
     for path in (tmp_path / "one").glob("*.wav"):
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.processes import run_audiogen, start
 
 from audiogen_cli.codec import tokenize
 from audiogen_cli.data.audio import write_audio
@@ -17,20 +16,22 @@ from audiogen_cli.data.manifest import read_manifest
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Return the files of a folder but the hidden ones: relative path → bytes."""
+    """Return the files of a folder but the hidden ones: relative path → bytes.
+
+    A killed process leaves temporary files, which are kept as long as another process has its number.
+    """
     found = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
-    return {str(name): path.read_bytes() for name, path in found.items() if not str(name).startswith(".")}
+    return {str(name): path.read_bytes() for name, path in found.items() if "/." not in f"/{name}"}
 
 
 def kill_when(reached: Callable[[], bool], *arguments: object) -> None:
     """Run audiogen as a process and kill it as soon as `reached` is true."""
-    # No pipes: the worker processes of a killed run would hold them open for a while.
-    process = subprocess.Popen([sys.executable, "-m", "audiogen_cli", *map(str, arguments)], stdout=subprocess.DEVNULL)
+    process = start(run_audiogen, *arguments, environment={}, output=Path("killed run"))
     while not reached():
-        assert process.poll() is None, "it ended before it could be killed"
+        assert process.is_alive(), Path("killed run.err").read_text()
         time.sleep(0.002)
     process.kill()
-    process.wait()
+    process.join()
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_prep_resumes_after_a_kill(audiogen, sixty_sounds: Path, tmp_path: Path)
     assert first == second and len(first) == 60
     del calm["mine.parquet"], killed["mine.parquet"]
     assert calm == killed and len(calm) == 61
-    assert not list((tmp_path / "killed").glob(".*.tmp"))
+    assert not list(copies.glob(".*.99999999.tmp"))
 
 
 def test_tokenize_resumes_after_a_kill(audiogen, sixty_sounds: Path, tiny_codec: Path, tmp_path: Path) -> None:
@@ -67,7 +68,7 @@ def test_tokenize_resumes_after_a_kill(audiogen, sixty_sounds: Path, tiny_codec:
     assert audiogen(*common, "--out", tmp_path / "calm").returncode == 0
     calm = files(tmp_path / "calm")
     assert sum(name.startswith("shard-") for name in calm) == -(-60 * 10 // tokenize.SHARD_ROWS) > 1
-    for name in ("codec", "shard-00000.parquet"):
+    for name in ("shard-00000.parquet", "codec"):
         kill_when((tmp_path / "killed" / name).exists, *common, "--out", tmp_path / "killed")
     assert audiogen(*common, "--out", tmp_path / "killed").returncode == 0
     assert files(tmp_path / "killed") == calm

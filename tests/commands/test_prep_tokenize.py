@@ -28,6 +28,7 @@ def test_a_folder_becomes_a_manifest_and_shards(audiogen, four_sounds: Path, tin
     prepared = audiogen("prep", "--folder", four_sounds, "--name", "mine", "--out", "manifests", "--workers", "1")
     assert prepared.returncode == 0
     assert prepared.stdout == "manifests/mine.parquet\n"  # the result, and nothing else
+    assert prepared.stderr.startswith(f"preparing 5 items of {four_sounds} into manifests on 1 processes")
     assert "unreadable" in prepared.stderr and "speech" in prepared.stderr and "next: audiogen" in prepared.stderr
     assert len(read_manifest(tmp_path / "manifests" / "mine.parquet").clips) == 3
     reasons = [json.loads(line)["reason"] for line in (tmp_path / "manifests/mine.dropped.jsonl").open()]
@@ -43,7 +44,7 @@ def test_a_folder_becomes_a_manifest_and_shards(audiogen, four_sounds: Path, tin
 
     refused = audiogen("tokenize", *arguments[:-4], "--mix", "2", "--device", "cpu")
     assert refused.returncode == 2 and refused.stdout == ""
-    assert refused.stderr.startswith("error: tokens ") and refused.stderr.count("\n") == 1
+    assert refused.stderr.splitlines()[-1].startswith("error: tokens ")
 
 
 def test_all_datasets_in_one_run(audiogen, tmp_path: Path) -> None:

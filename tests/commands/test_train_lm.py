@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers.processes import run_audiogen, run_ranks
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -17,11 +18,16 @@ SHORT = ("optim.micro_batch=2", "crop_seconds=0.48", "log_every=1", "precision=n
 
 
 @pytest.fixture
-def train_lm(audiogen, tmp_path: Path, tiny_codec: Path, token_shards: Path, word_vectors: Path) -> Run:
+def settings(word_vectors: Path) -> list[str]:
+    """Return the options that make the network and its training tiny."""
+    return [f"--set={setting}" for setting in (*SMALL, *SHORT, f"text.name={word_vectors}")]
+
+
+@pytest.fixture
+def train_lm(audiogen, tmp_path: Path, tiny_codec: Path, token_shards: Path, settings: list[str]) -> Run:
     """Run `audiogen train-lm` on a tiny network, in a folder with shards, and the codec where train-lm expects it."""
     shutil.copytree(token_shards, tmp_path / "data" / "tokens")
     shutil.copytree(tiny_codec, tmp_path / "data" / "tokens" / "codec")
-    settings = [f"--set={setting}" for setting in (*SMALL, *SHORT, f"text.name={word_vectors}")]
     return lambda *arguments: audiogen("train-lm", *settings, *arguments)
 
 
@@ -29,12 +35,11 @@ def losses(run: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_two_processes_learn_what_one_learns(train_lm: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_two_processes_learn_what_one_learns(train_lm: Run, settings: list[str], tmp_path: Path) -> None:
     one = train_lm("--size", "tiny", "--max-steps", "3")
     assert (one.returncode, one.stdout) == (0, "runs/lm-tiny\n"), one.stderr
-    two = train_lm("--size", "tiny", "--max-steps", "3", "--processes", "2", "--out", "runs/two")
-    captured = capfd.readouterr()  # its processes write there themselves
-    assert (two.returncode, captured.out) == (0, "runs/two\n"), captured.err
+    two = run_ranks(run_audiogen, "train-lm", *settings, "--size", "tiny", "--max-steps", "3", "--out", "runs/two")
+    assert two == ["runs/two\n", ""]
     assert losses(tmp_path / "runs" / "two") == pytest.approx(losses(tmp_path / "runs" / "lm-tiny"), abs=1e-5)
     assert (tmp_path / "runs" / "two" / "codec" / "model.safetensors").is_file()
 

@@ -121,6 +121,55 @@ def test_a_wav_without_samples_is_refused(tmp_path: Path) -> None:
         probe(tmp_path / "a.wav")
 
 
+def mpeg_frame_length(header: bytes) -> int:
+    """Return the length of a frame of layer III of this file's tests: by hand, as a check on the reader's."""
+    kbits = {"1": [0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320]}
+    kbits["2"] = [0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160]
+    version = header[1] >> 3 & 3
+    rate = [44_100, 48_000, 32_000][header[2] >> 2 & 3] // {3: 1, 2: 2, 0: 4}[version]
+    return (144_000 if version == 3 else 72_000) * kbits["1" if version == 3 else "2"][header[2] >> 4] // rate
+
+
+@pytest.mark.parametrize("sample_rate", [8_000, 22_050, 44_100, 48_000])
+@pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
+def test_an_mp3_whose_header_does_not_tell_its_length_is_read_to_the_end(
+    tmp_path: Path, sample_rate: int, mode: str
+) -> None:
+    loud = np.random.default_rng(0).normal(0, 0.1, 2 * sample_rate) * (np.arange(2 * sample_rate) > sample_rate)
+    soundfile.write(tmp_path / "whole.mp3", tone(sample_rate, 2.0) * 0.2 + loud, sample_rate, bitrate_mode=mode)
+    content = (tmp_path / "whole.mp3").read_bytes()
+    assert content[:40].count(b"Xing") + content[:40].count(b"Info") == 1
+    (tmp_path / "cut.mp3").write_bytes(content[mpeg_frame_length(content) :])
+    whole = read_audio(tmp_path / "whole.mp3", sample_rate)
+    cut = read_audio(tmp_path / "cut.mp3", sample_rate)
+    assert probe(tmp_path / "cut.mp3").n_samples == len(cut)
+    assert 0 <= len(cut) - len(whole) <= 2 * 1_152
+    delay = 576  # of libsndfile's encoder, of which the frame would have told
+    np.testing.assert_allclose(cut[delay : delay + len(whole)], whole, atol=1e-4)
+    window = read_audio(tmp_path / "cut.mp3", sample_rate, start=1.5)
+    np.testing.assert_allclose(window, cut[round(1.5 * sample_rate) :], atol=1e-5)
+
+
+def test_an_mp3_with_junk_around_its_frames(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "whole.mp3", tone(48_000, 1.0), 48_000)
+    content = (tmp_path / "whole.mp3").read_bytes()
+    length = mpeg_frame_length(content)
+    tags = b"ID3\4\0\0\0\0\1\0" + bytes(128), b"TAG" + bytes(125)
+    (tmp_path / "junk.mp3").write_bytes(tags[0] + content[length:] + b"\xff\xff" * 99 + tags[1])
+    (tmp_path / "plain.mp3").write_bytes(content[length:])
+    np.testing.assert_array_equal(read_audio(tmp_path / "junk.mp3"), read_audio(tmp_path / "plain.mp3"))
+
+
+@pytest.mark.parametrize("odd", [0, 1])
+def test_a_wav_whose_header_says_no_bytes_is_read_to_the_end(tmp_path: Path, odd: int) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(16_000, 0.5), 16_000)
+    content = (tmp_path / "a.wav").read_bytes()
+    assert content[36:40] == b"data"
+    other = b"LIST\3\0\0\0abc\0" if odd else b""
+    (tmp_path / "b.wav").write_bytes(content[:4] + bytes(4) + content[8:36] + other + b"data" + bytes(4) + content[44:])
+    np.testing.assert_array_equal(read_audio(tmp_path / "b.wav"), read_audio(tmp_path / "a.wav"))
+
+
 def test_a_cut_flac_is_refused(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.flac", noise(16_000), 16_000)
     content = (tmp_path / "a.flac").read_bytes()

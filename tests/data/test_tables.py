@@ -68,9 +68,17 @@ def test_rows_with_too_many_cells_are_refused_or_counted() -> None:
     with pytest.raises(InputError, match=r"x.csv, line 3: more cells than the 2 columns file,caption; put quotes"):
         read_table(content, name="x.csv")
     with pytest.raises(InputError, match=r"line 2: more cells"):
-        read_table(b"a\n" + b"1," * 20 + b"2\n")
+        read_table(b"a,b\n" + b"1," * 20 + b"2\n")
     wide: list[int] = []
     assert read_table(content, wide_rows=wide)["file"].to_list() == ["a", "c"] and wide == [3]
+
+
+def test_a_single_column_takes_whole_lines() -> None:
+    assert read_table(b'caption\nrain, heavy; loud\n"wind, light"\ndog,,,\n')["caption"].to_list() == [
+        "rain, heavy; loud",
+        "wind, light",
+        "dog",
+    ]
 
 
 def test_damaged_tables_say_where() -> None:

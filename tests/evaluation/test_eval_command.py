@@ -15,8 +15,10 @@ from helpers.fakes import FakeGenerator, write_clips
 from helpers.zoo import chirp
 
 from audiogen_cli.commands.eval import eval_
+from audiogen_cli.commands.terminal.announce import describe_identity
 from audiogen_cli.data.audio import write_audio
 from audiogen_cli.errors import AudiogenError, InputError
+from audiogen_cli.model_folder import fingerprint
 
 NAMES = {f"clip-{index}": index for index in range(12)}
 
@@ -172,7 +174,12 @@ class TestModel:
     def test_generates_one_sound_per_clip(
         self, capsys: pytest.CaptureFixture[str], generator: FakeGenerator, options: dict[str, Any]
     ) -> None:
-        results = run(capsys, guidance=1.5, **options)
+        assert eval_(json_=True, guidance=1.5, **options) == 0
+        printed = capsys.readouterr()
+        results = json.loads(printed.out)
+        assert f"model codec ({options['model']}), {fingerprint(Path(options['model']))[:12]}: codec's" in printed.err
+        assert results["model_name"] == "tiny" and results["model_license"] == "CC BY 4.0, by the testers"
+        assert describe_identity(results) == "model tiny (models/tiny), ffffffffffff: CC BY 4.0, by the testers"
         assert [request.text for request in generator.requests[:3]] == ["dog", "clock alarm", "rain"]
         assert {request.duration for request in generator.requests} == {0.5}
         assert len({request.seed for request in generator.requests}) == 12

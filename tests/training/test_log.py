@@ -46,6 +46,13 @@ def test_a_run_of_an_older_version_goes_on_with_the_defaults_of_new_settings(tmp
         record_run(tmp_path, replace(Recipe(), lr=0.5), {"rows": 3})
 
 
+def test_other_data_is_refused_but_for_runs_that_did_not_record_it(tmp_path):
+    record_run(tmp_path, Recipe(), {"rows": 3})
+    record_run(tmp_path, Recipe(), {"rows": 3, "training_data": "a"})
+    with pytest.raises(InputError, match=r"inputs\.training_data = a, now it is b"):
+        record_run(tmp_path, Recipe(), {"rows": 3, "training_data": "b"})
+
+
 def test_a_changed_setting_is_refused_by_name_and_a_longer_run_is_not(tmp_path):
     record_run(tmp_path, Recipe(), {"rows": 3})
     record_run(tmp_path, Recipe(max_steps=20), {"rows": 3})

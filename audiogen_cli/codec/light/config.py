@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import ConfigDict
 
 from audiogen_cli.training.recipe import STRICT, Amount, Few, Width
 
+if TYPE_CHECKING:
+    from audiogen_cli.codec.streaming import CodecNetwork
+
 
 @dataclass(frozen=True)
 class FlowConfig:
-    """The flow that draws the detail which codes leave out (`light/flow.py`)."""
+    """Settings of the flow that draws the detail which codes leave out (`light/flow.py`)."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     channels: tuple[Width, Width, Width] = (64, 96, 128)  # of the U-Net, at 1/2, 1/4 and 1/8 of the frames and mel bins
@@ -50,6 +53,12 @@ class SpectralConfig:
     def hop_length(self) -> int:
         """Return the samples per frame of codes."""
         return self.stft_hop * self.frames_per_code
+
+    def build(self, latent_dim: int, sample_rate: int) -> tuple[CodecNetwork, CodecNetwork]:
+        """Build an encoder and a decoder with fresh weights."""
+        from audiogen_cli.codec.light.spectral import SpectralDecoder, SpectralEncoder
+
+        return SpectralEncoder(self, latent_dim, sample_rate), SpectralDecoder(self, latent_dim, sample_rate)
 
     @property
     def n_bins(self) -> int:

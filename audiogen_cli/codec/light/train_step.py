@@ -13,7 +13,7 @@ from audiogen_cli.codec.train_step import Trainer, add_share
 
 
 class LightTrainer(Trainer):
-    """Training by the distance of spectra, or of a flow's velocities: the decoder's own loss."""
+    """Trains by the decoder's own loss: the distance of spectra, or of a flow's velocities."""
 
     def __init__(self, config: CodecTrainConfig, accelerator: Accelerator) -> None:
         super().__init__(config, accelerator)

@@ -1,7 +1,9 @@
 """Options, progress and tables that commands share.
 
+announce    what a stage says before it works; warnings where it departs from the paper
+estimates   size, memory and time of a stage before it begins
 options     options of several commands; a flag for each setting of `Sampling`
 progress    progress on stderr: a bar, or lines in logs
 rendering   generate and continue: results on stdout, notes and a summary on stderr
-eval_table  the table of `audiogen eval`
+tables      tables and lists
 """

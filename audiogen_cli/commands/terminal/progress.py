@@ -59,14 +59,14 @@ class PlainProgress:
             rate = (done - self._first) / seconds
             yield f"{rate:,.3g}/s"
             if total is not None:
-                yield f"{_span((total - done) / rate)} left"
+                yield f"{span((total - done) / rate)} left"
 
 
-def _span(seconds: float) -> str:
-    """Format a duration roughly: 46 s, 4.5 min, 8.3 h."""
-    for size, unit in ((3600, "h"), (60, "min")):
+def span(seconds: float) -> str:
+    """Format a duration roughly: 46 s, 4.5 min, 8.3 h, 5 days."""
+    for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 1.5 * size:
-            return f"{seconds / size:.2g} {unit}"
+            return f"{seconds / size:.2g} {unit}" if seconds < 100 * size else f"{seconds / size:,.0f} {unit}"
     return f"{seconds:.0f} s"
 
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from audiogen_cli.lm.generation.writer import RenderOptions
 
 
-PUBLIC_MODEL = "facebook/audiogen-medium"
-
 Say = Callable[[str], object]
 
 
@@ -53,8 +51,8 @@ def render(
     generator = None
     if len(kept) < len(requests):
         n_replaced = sum(requests[i].output.exists() for i in range(len(requests)) if i not in kept)
+        _print_seed(requests, say)
         generator = load()
-        _introduce(generator, requests, say)
         if options.sidecars and n_replaced:
             say(f"replacing {_count(n_replaced, 'file')}")
     begun, results = time.monotonic(), []
@@ -84,8 +82,8 @@ def render_stream(
     to_stdout = str(request.output) == STDOUT
     if not to_stdout and request.duration * sample_rate > MAX_SAMPLES:
         raise InputError(f"{request.output}: WAV holds at most {format_seconds(MAX_SAMPLES / sample_rate)}; use -o -")
+    _print_seed([request], _say)
     generator = load()
-    _introduce(generator, [request], _say)
     begun = time.monotonic()
     record = write_stream(generator, request, options, _say)
     if not to_stdout:
@@ -98,16 +96,10 @@ def _say(line: str) -> None:
     typer.echo(line, err=True)
 
 
-def _introduce(generator: Generator, requests: Sequence[GenerationRequest], say: Say) -> None:
-    from audiogen_cli.model_folder import EMBEDDED_MODEL, license_line
-
+def _print_seed(requests: Sequence[GenerationRequest], say: Say) -> None:
     drawn = [request.seed for request in requests if request.seed_drawn]
     if drawn:
         say(f"seed: {drawn[0]} (--seed {drawn[0]} repeats the result)")
-    assert generator.folder is not None
-    hint = f" (small; `audiogen import {PUBLIC_MODEL}` gets the public model)"
-    name = generator.folder.name + (hint if generator.folder == EMBEDDED_MODEL else "")
-    say(f"weights {name}: {license_line(generator.license)}")
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

@@ -30,7 +30,7 @@ class _Captioned:
 class AudioCaps:
     """`train.csv`, `val.csv`, `test.csv` as published or in WavCaps' form, in any folder, and audio in any folder.
 
-    Where the lists of v1 and 2.0 lie side by side (the repository holds both), the paper's v1 is read. Without any
+    Of the lists of v1 and 2.0, both in the repository, the paper's v1 is read. Without any
     list: LAION's copy, `<id>.wav` with its caption in `<id>.txt`, in folders that say the split. A caption in no such
     folder is dropped, for it might be one of the test set's.
     """
@@ -45,7 +45,7 @@ class AudioCaps:
     )
 
     def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
-        """One item per clip, its captions in the order of the rows, which need not be adjacent."""
+        """Yield one item per clip, its captions in the order of the rows, which need not be adjacent."""
         lists = _lists(tree)
         if not lists and (captioned := list(_text_files(tree))):
             yield from self._captioned_items(tree, captioned)
@@ -79,7 +79,7 @@ class AudioCaps:
         yield from index.unmatched()
 
     def evaluation_videos(self, tree: DatasetFolder) -> Iterator[tuple[str, str]]:
-        """Videos that must not be trained on, with the split they belong to."""
+        """Yield videos that must not be trained on, with the split they belong to."""
         lists = _lists(tree)
         for split, path in lists.items():
             if split != "train":
@@ -103,7 +103,7 @@ class AudioCaps:
 
 
 def _lists(tree: DatasetFolder) -> dict[Split, str]:
-    """The list of each split that is there: v1 before 2.0, the publisher's form before WavCaps'."""
+    """Find the list of each split: v1 before 2.0, the publisher's form before WavCaps'."""
     ranked: dict[Split, list[tuple[bool, bool, bool, str]]] = {}
     for path in tree.other:
         folder, _, name = path.rpartition("/")
@@ -116,7 +116,7 @@ def _lists(tree: DatasetFolder) -> dict[Split, str]:
 
 
 def _text_files(tree: DatasetFolder) -> Iterator[tuple[str, str]]:
-    """(video, path) of every file called `<id>.txt` or `Y<id>.txt`."""
+    """Yield (video, path) of every file called `<id>.txt` or `Y<id>.txt`."""
     for path in tree.other:
         name = path.rpartition("/")[2]
         if name.casefold().endswith(".txt") and (match := _TEXT_FILE.fullmatch(name[:-4])):
@@ -124,19 +124,19 @@ def _text_files(tree: DatasetFolder) -> Iterator[tuple[str, str]]:
 
 
 def _split_of(path: str) -> Split | None:
-    """The split that the innermost telling folder of a path names."""
+    """Return the split that the innermost folder called after one names."""
     folders = path.casefold().split("/")[:-1]
     return next((_SPLIT_FOLDERS[name] for name in reversed(folders) if name in _SPLIT_FOLDERS), None)
 
 
 def _has_crlf(path: Path) -> bool:
-    """v1 ends its lines with CRLF, 2.0 with LF."""
+    """Return whether lines end with CRLF, as those of v1 do; 2.0 has LF."""
     with path.open("rb") as file:
         return file.readline().endswith(b"\r\n")
 
 
 def _rows(path: Path) -> Iterator[tuple[str, str, str, str]]:
-    """(video, start, caption, audiocap_id) of each caption; WavCaps' form has neither start nor number."""
+    """Yield (video, start, caption, audiocap_id) of each caption; WavCaps' form has neither start nor number."""
     published = first_row(path)[:1] == ["audiocap_id"]
     for row in stream_rows(path, PUBLISHED if published else ("file_name",)):
         if published:

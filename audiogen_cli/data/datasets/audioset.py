@@ -31,7 +31,7 @@ class AudioSet:
     )
 
     def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
-        """One item per segment. Raises InputError if there is no list, or no names for its labels."""
+        """Yield one item per segment. Raises InputError if there is no list, or no names for its labels."""
         lists = tree.find_named("*_segments.csv")
         if not lists:
             raise not_found(
@@ -58,14 +58,14 @@ class AudioSet:
         yield from index.unmatched()
 
     def evaluation_videos(self, tree: DatasetFolder) -> Iterator[tuple[str, str]]:
-        """Videos that must not be trained on, with the split they belong to."""
+        """Yield videos that must not be trained on, with the split they belong to."""
         for path in tree.find_named("*_segments.csv"):
             if _split(path) == "test":
                 yield from ((row["YTID"], "AudioSet eval") for row in _rows(tree, path))
 
 
 def _rows(tree: DatasetFolder, path: str) -> Iterator[dict[str, str]]:
-    """The segments of a list. It has no header; comments begin with `# ` (and `#NAME?` is none of them)."""
+    """Yield the segments of a list. It has no header; comments begin with `# ` (and `#NAME?` is none of them)."""
     for row in stream_rows(tree.root / path, header=COLUMNS):
         if not row["YTID"].startswith("# "):
             yield row
@@ -76,7 +76,7 @@ def _split(path: str) -> Split:
 
 
 def _start(seconds: str) -> str:
-    """`30.000` → `30`, as spreadsheets write it, too."""
+    """Shorten `30.000` to `30`, as spreadsheets write it, too."""
     try:
         return f"{float(seconds):g}"
     except ValueError:
@@ -84,7 +84,7 @@ def _start(seconds: str) -> str:
 
 
 def _label_names(tree: DatasetFolder) -> dict[str, str]:
-    """Label id (mid) → display name."""
+    """Map label ids (mid) to display names."""
     if found := tree.find_named("class_labels_indices.csv"):
         rows = stream_rows(tree.root / found[0], ("mid", "display_name"))
         return {row["mid"]: row["display_name"] for row in rows}

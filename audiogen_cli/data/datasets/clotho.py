@@ -14,7 +14,7 @@ CAPTIONS = tuple(f"caption_{number}" for number in range(1, 6))
 
 
 class Clotho:
-    """`clotho_captions_<split>.csv`, `clotho_metadata_<split>.csv` (for the licences) and a folder of audio per split.
+    """`clotho_captions_<split>.csv`, `clotho_metadata_<split>.csv` (for the licenses) and a folder of audio per split.
 
     A clip is known by its split and name: four names occur in two splits. Three names begin with a blank, which some
     unpacking tools strip; many hold commas, brackets or dots.
@@ -31,7 +31,7 @@ class Clotho:
     )
 
     def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
-        """One item per row of the captions. Raises InputError if there are none."""
+        """Yield one item per row of the captions. Raises InputError if there are none."""
         lists = {path: name for path in tree.find_named("clotho_captions_*.csv") if (name := _split_name(stem(path)))}
         if not lists:
             raise not_found(tree, "Clotho's clotho_captions_*.csv and unpacked clotho_audio_*.7z (zenodo.org/4783391)")
@@ -53,19 +53,19 @@ class Clotho:
 
 
 def _split_name(folder_or_file: str) -> str | None:
-    """`development` for `development`, `clotho_audio_development` or `clotho_captions_development`."""
+    """Return `development` for `development`, `clotho_audio_development` or `clotho_captions_development`."""
     return next((name for name in SPLITS if folder_or_file.casefold().endswith(name)), None)
 
 
 def _audio_key(path: str) -> str | None:
-    """`<split>/<name without suffix>` by the innermost folder called after a split; None if there is none."""
+    """Return `<split>/<name without suffix>` by the innermost folder called after a split; None if there is none."""
     folders = reversed(PurePosixPath(path).parts[:-1])
     split = next((name for folder in folders if (name := _split_name(folder))), None)
     return split and f"{split}/{stem(path)}"
 
 
 def _licenses(tree: DatasetFolder, split: str) -> dict[str, str]:
-    """File name → licence, where the metadata of a split are there."""
+    """Map file names to licenses, if the metadata of a split are there."""
     found = tree.find_named(f"clotho_metadata_{split}.csv")
     rows = stream_rows(tree.root / found[0], ("file_name", "license")) if found else ()
     return {row["file_name"]: row["license"] for row in rows}

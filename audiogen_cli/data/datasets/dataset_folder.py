@@ -1,4 +1,4 @@
-"""What a dataset's file under data/datasets/ provides, and what those files share."""
+"""The interface of a dataset, and what the modules of datasets share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SourceItem:
     name: the clip's id within its dataset. path: relative to the root, with `/`; where it should be, if missing.
     captions, tags: as published, tags with `_` already a space. license: of this clip; empty stands for its source's.
     start, duration: the window in seconds; None reaches to the end of the file. video: the YouTube id it was cut from.
-    embedded: the file's own description takes the captions' place and its keywords join the tags (`data/embedded.py`).
+    embedded: the file's own description takes the captions' place and its keywords join the tags (`file_metadata.py`).
     """
 
     name: str
@@ -53,7 +53,7 @@ class DatasetFolder:
     non_utf8: list[str]
 
     def find_named(self, *patterns: str) -> list[str]:
-        """Other files whose name fits a pattern, in any case; of several with one name the uppermost."""
+        """List other files whose name fits a pattern, in any case; of several with one name the uppermost."""
         found: dict[str, str] = {}
         for path in sorted(self.other, key=lambda path: path.count("/")):
             name = path.rpartition("/")[2].casefold()
@@ -63,7 +63,7 @@ class DatasetFolder:
 
     @property
     def archives(self) -> list[str]:
-        """Packed files, which a user may have forgotten to unpack."""
+        """List packed files, which a user may have forgotten to unpack."""
         return [path for path in self.other if path.casefold().endswith(_ARCHIVES)]
 
 
@@ -72,28 +72,28 @@ class Source(Protocol):
 
     @property
     def key(self) -> str:
-        """The name in `--datasets`, in ids and of the manifest."""
+        """Return the name in `--datasets`, in ids and of the manifest."""
 
     @property
     def captions_guessed(self) -> bool:
-        """Whether captions are only guessed from names: those that a user gives take their place."""
+        """Return whether captions are only guessed from names: a user's captions then replace them."""
 
     @property
     def license(self) -> str:
-        """The licence of clips that have none of their own; empty where nobody has said."""
+        """Return the license of clips that have none of their own; empty if unknown."""
 
     @property
     def terms(self) -> str:
-        """What the licence means for whoever trains on it, in one sentence; printed once."""
+        """Return one sentence on what the license allows in training; printed once."""
 
     @property
     def download(self) -> str:
-        """The shell commands that bring it to FOLDER, or where to buy it; empty for a user's own sounds."""
+        """Return the shell commands that download it to FOLDER, or where to buy it; empty for a user's own sounds."""
 
     def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
-        """Every published clip in a fixed order, or the reason why it cannot become one.
+        """Yield every published clip in a fixed order, or the reason why it cannot become one.
 
-        Raises DatasetNotFound, saying what was expected where, if the tree bears no signature of the dataset.
+        Raises DatasetNotFound, saying what was expected where, if the folder does not look like the dataset.
         """
 
 
@@ -137,24 +137,24 @@ def _walk(folder: Path, prefix: str, above: tuple[Path, ...]) -> Iterator[str]:
 
 
 def is_audio_name(name: str) -> bool:
-    """Whether a file's name ends like audio; macOS's `._` companions do not count."""
+    """Return whether a file's name ends like audio; macOS's `._` files do not count."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES  # noqa: PTH122 (2M names)
 
 
 def not_found(tree: DatasetFolder, what: str) -> DatasetNotFound:
-    """The error for a folder that does not hold a dataset. what: the files looked for, and where to get them."""
+    """Return the error for a folder that does not hold a dataset. what: the files looked for, and where to get them."""
     packed = f" ({tree.archives[0]} is there: unpack it)" if tree.archives else ""
     absent = "" if tree.root.is_dir() else "no such folder; "
     return DatasetNotFound(f"{tree.root}: {absent}expected {what}{packed}")
 
 
 def stem(path: str) -> str:
-    """A file's name without folders and last suffix."""
+    """Return a file's name without folders and last suffix."""
     return PurePosixPath(path).stem
 
 
 class AudioIndex:
-    """The audio files of a tree by key; it remembers which of them a row of the metadata has claimed."""
+    """The audio files of a folder by key; remembers which of them have been matched to a row of the metadata."""
 
     def __init__(self, dataset: str, paths: Iterable[str], key: Callable[[str], str | None] = stem) -> None:
         """key: what a path is looked up by; None: by nothing."""
@@ -167,11 +167,11 @@ class AudioIndex:
         self._claimed: dict[str, str] = {}  # path → the path its clip got, itself or the one it is a copy of
 
     def find(self, key: str) -> list[str]:
-        """All files with that key."""
+        """List all files with that key."""
         return self._by_key.get(key, [])
 
     def match(self, *keys: str) -> str | None:
-        """The file that a clip gets, claimed for it, with its copies: the first that needs no ffmpeg."""
+        """Match a clip to its file, the first that needs no ffmpeg; other files with its keys count as copies."""
         found = [path for key in keys for path in self.find(key) if path not in self._claimed]
         if not found:
             return None
@@ -180,7 +180,7 @@ class AudioIndex:
         return best
 
     def unmatched(self) -> Iterator[Dropped]:
-        """Every file that no clip got, with the reason."""
+        """Yield every file that no clip was matched to, with the reason."""
         for path in self._paths:
             best = self._claimed.get(path)
             if best is None:

@@ -21,7 +21,8 @@ _LICENSE_LINE = re.compile(r"- \[([\w-]+)\.\w+\]:.*\[([^\[\]]+)\]\s*")
 class Esc50:
     """`meta/esc50.csv` and `audio/`, at any depth. A file may have another suffix than its row says (FLAC copies).
 
-    Each clip has the license that a `licences.csv` (`clip,…,licence`) or else the publisher's LICENSE file gives it.
+    Each clip has the license that a table (`clip,…,license`, or in British spelling) gives it, else the publisher's
+    LICENSE file.
     """
 
     key = "esc50"
@@ -31,7 +32,7 @@ class Esc50:
     download = "git clone https://github.com/karolpiczak/ESC-50 FOLDER"
 
     def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
-        """One item per row of the CSV. Raises InputError if there is none, or it names a fold beyond 1 to 5."""
+        """Yield one item per row of the CSV. Raises InputError if there is none, or it names a fold beyond 1 to 5."""
         found = tree.find_named("esc50.csv")
         if not found:
             raise not_found(tree, "ESC-50's meta/esc50.csv and audio/ (unpack github.com/karolpiczak/ESC-50 there)")
@@ -60,7 +61,7 @@ class Esc50:
 
 
 def _licenses(tree: DatasetFolder) -> dict[str, str]:
-    """Map clips to licenses: by name from `licences.csv`, or by name without class from the LICENSE file."""
+    """Map clips to licenses: by name from a table, or by name without class from the LICENSE file."""
     if found := tree.find_named("licences.csv", "licenses.csv"):
         column = "licence" if found[0].casefold().endswith("licences.csv") else "license"
         rows = stream_rows(tree.root / found[0], ("clip", column))

@@ -18,8 +18,8 @@ class Folder:
     """Every audio file below a folder is a clip.
 
     Its split is `train`, unless its topmost folder is called train, val or test. Its tag is the name of the folder it
-    lies in, its caption those words and the file name's: `rain/heavy_on_roof-02.wav` has the tag `rain` and the
-    caption `rain heavy on roof`. Where that says nothing, a captions file must (`data/caption_file.py`).
+    is in, its caption those words and the file name's: `rain/heavy_on_roof-02.wav` has the tag `rain` and the
+    caption `rain heavy on roof`. Where that says nothing, a captions file must (`caption_file.py`).
     """
 
     key: str
@@ -29,7 +29,7 @@ class Folder:
     download: str = ""
 
     def items(self, tree: DatasetFolder) -> Iterator[SourceItem]:
-        """One item per audio file, by path; its name is the path. Raises InputError if there is none."""
+        """Yield one item per audio file, by path; its name is the path. Raises InputError if there is none."""
         if not tree.audio:
             raise InputError(f"{tree.root}: no audio files in this folder or below it")
         for path in tree.audio:
@@ -47,5 +47,5 @@ class Folder:
 
 
 def _without_repeats(text: str) -> str:
-    """Lower-case words, each once: `Dog dog barking` (folder `Dog`, file `dog barking`) → `dog barking`."""
+    """Keep each word once, in lower case: `Dog dog barking` (folder `Dog`, file `dog barking`) → `dog barking`."""
     return " ".join(dict.fromkeys(text.casefold().split()))

@@ -12,7 +12,7 @@ from audiogen_cli.data.manifest import SPLITS, Dropped
 from audiogen_cli.data.tables import stream_rows
 from audiogen_cli.files import read_json
 
-LONGEST_CAPTION = 20  # words: ours, longer descriptions tell of recorders, licences and the uploader's other work
+LONGEST_CAPTION = 20  # words: ours, longer descriptions tell of recorders, licenses and the uploader's other work
 _TAG = re.compile(r"<[^>]*>")
 _ADVERT = re.compile(r"https?:|www\.|@|\bfreesound\b|\blicen[cs]e|\bcredit|\brecorded (with|on|using)\b", re.IGNORECASE)
 
@@ -35,7 +35,7 @@ class Fsd50k:
     )
 
     def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
-        """One item per row. Raises InputError if neither list is there."""
+        """Yield one item per row. Raises InputError if neither list is there."""
         lists = [path for path in tree.other if path.endswith(("ground_truth/dev.csv", "ground_truth/eval.csv"))]
         if not lists:
             raise not_found(
@@ -67,17 +67,17 @@ class Fsd50k:
 
 
 def label_words(label: str) -> str:
-    """`Male_speech_and_man_speaking` → `Male speech, man speaking`; AudioSet has commas for `_and_`."""
+    """Turn `Male_speech_and_man_speaking` into `Male speech, man speaking`; AudioSet has commas for `_and_`."""
     return re.sub(r"[()]", "", label.replace("_and_", ", ").replace("_", " "))
 
 
 def _clip_infos(tree: DatasetFolder, part: str) -> dict[str, dict[str, Any]]:
-    """Clip number → title, description, tags, license, uploader; empty if the metadata are not there."""
+    """Map clip numbers to title, description, tags, license, uploader; empty if the metadata are not there."""
     found = tree.find_named(f"{part}_clips_info_fsd50k.json")
     return cast("dict[str, dict[str, Any]]", read_json(tree.root / found[0], "replace")) if found else {}
 
 
 def _captions(description: str) -> tuple[str, ...]:
-    """The description as a caption, or nothing."""
+    """Return the description as a caption, or nothing."""
     text = " ".join(html.unescape(_TAG.sub(" ", description)).split())
     return (text,) if 0 < len(text.split()) <= LONGEST_CAPTION and not _ADVERT.search(text) else ()

@@ -1,6 +1,6 @@
 """Clips of evaluation sets that other datasets would bring into training: all are cuts of the same YouTube videos.
 
-AudioCaps' val and test clips lie in AudioSet's unbalanced list, AudioSet's eval clips in VGG-Sound.
+AudioCaps' val and test clips are in AudioSet's unbalanced list, AudioSet's eval clips in VGG-Sound.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ OVERLAPS: dict[str, tuple[AudioCaps | AudioSet, ...]] = {
 
 
 def held_out_videos(dataset: str, tree: DatasetFolder, raw: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """Video → evaluation split, for those that `dataset` must not train on; other dataset → warning, if it has no list.
+    """Map videos that `dataset` must not train on to their evaluation split, and datasets without a list to a warning.
 
     tree: the dataset's own. The others' lists are those in `<raw>/audiocaps` and `<raw>/audioset`, whether or not
     these are prepared, too.
@@ -44,7 +44,7 @@ def held_out_videos(dataset: str, tree: DatasetFolder, raw: Path) -> tuple[dict[
 def hold_out(
     dataset: str, items: Iterable[SourceItem | Dropped], videos: dict[str, str]
 ) -> Iterator[SourceItem | Dropped]:
-    """The items, training clips of those videos dropped."""
+    """Yield the items, with training clips of those videos dropped."""
     for item in items:
         if isinstance(item, SourceItem) and item.split == "train" and item.video in videos:
             yield Dropped(f"{dataset}/{item.name}", "train", item.path, "held out", f"a clip of {videos[item.video]}")

@@ -24,7 +24,7 @@ SOURCES: dict[str, Source] = {source.key: source for source in _SOURCES}
 
 
 def find_source(key: str) -> Source:
-    """The dataset called `key`. Raises InputError naming the known ones."""
+    """Find the dataset called `key`. Raises InputError naming the known ones."""
     if key not in SOURCES:
         raise InputError(f"unknown dataset '{key}': choose from {', '.join(SOURCES)}; for your own sounds use --folder")
     return SOURCES[key]

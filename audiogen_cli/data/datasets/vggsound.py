@@ -27,7 +27,7 @@ class VggSound:
     )
 
     def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
-        """One item per row. Raises InputError if there is no list."""
+        """Yield one item per row. Raises InputError if there is no list."""
         found = tree.find_named("vggsound.csv")
         if not found:
             raise not_found(tree, "VGG-Sound's vggsound.csv (robots.ox.ac.uk/~vgg/data/vggsound) and its audio")

@@ -1,4 +1,4 @@
-"""What the datasets cut from YouTube share: finding a clip's file by its video, whatever downloader wrote it."""
+"""Find the files of clips cut from YouTube by their video's id, whatever downloader wrote them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PREFIXES = ("", "Y", "v")  # `Y` guards an id that begins with a dash; `v` is h
 
 
 class VideoIndex(AudioIndex):
-    """Files called `<id>…`, `Y<id>…` or `v<id>…`: the id is what tells, for it may itself hold `_` and `-`.
+    """Files called `<id>…`, `Y<id>…` or `v<id>…`: found by the id, which may itself hold `_` and `-`.
 
     A stem of digits only is looked up as a whole (audiocaps-download calls files by their caption's number).
     """
@@ -23,7 +23,7 @@ class VideoIndex(AudioIndex):
         super().__init__(dataset, paths, lambda path: stem(path)[:ID_LENGTH])
 
     def find(self, key: str) -> list[str]:
-        """The files of a video, or with a number for its name."""
+        """List the files of a video, or of a caption's number."""
         if len(key) != ID_LENGTH:
             return super().find(key)
         return [
@@ -36,7 +36,7 @@ class VideoIndex(AudioIndex):
 
 
 def damaged_id(dataset: str, split: str, video: str, where: str) -> Dropped | None:
-    """The reason to drop a row whose id is no YouTube id, or None. where: file and row, which tell it from others."""
+    """Return the reason to drop a row whose id is no YouTube id, or None. where: file and row, for the message."""
     if _ID.fullmatch(video):
         return None
     detail = f"{where}: '{video}' is no YouTube id"

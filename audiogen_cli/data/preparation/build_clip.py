@@ -1,4 +1,4 @@
-"""From a published item to a clip, or to the reason why it is none; runs on the worker processes of prep."""
+"""Turn a published item into a clip, or into the reason to drop it; runs in the worker processes of prep."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from audiogen_cli.errors import InputError
 
 @dataclass(frozen=True)
 class ClipRules:
-    """What examining a dataset depends on.
+    """Rules by which the items of a dataset become clips.
 
     root: of the items' paths. license: of items without their own. licenses: keep items under these only; none: all.
     copies: where FLAC copies with 16 kHz go, each under its file's path and `.flac`; None: clips are the files.
@@ -33,20 +33,20 @@ class ClipRules:
 def build_clips(
     items: Iterable[SourceItem | Dropped], rules: ClipRules, known: Mapping[str, IndexedFile]
 ) -> tuple[list[Clip | Dropped], dict[str, IndexedFile]]:
-    """Turn items into clips, or say why not: one result per item, in order, and what was learnt of their files anew.
+    """Turn items into clips, or say why not: one result per item, in order, and the new facts of their files.
 
     known: path → facts of earlier runs.
     """
-    learnt: dict[str, IndexedFile] = {}
+    learned: dict[str, IndexedFile] = {}
     results = [
-        _build_clip(item, rules, known, learnt) if isinstance(item, SourceItem) else item  # dropped by the source
+        _build_clip(item, rules, known, learned) if isinstance(item, SourceItem) else item  # dropped by the source
         for item in items
     ]
-    return results, learnt
+    return results, learned
 
 
 def _build_clip(
-    item: SourceItem, rules: ClipRules, known: Mapping[str, IndexedFile], learnt: dict[str, IndexedFile]
+    item: SourceItem, rules: ClipRules, known: Mapping[str, IndexedFile], learned: dict[str, IndexedFile]
 ) -> Clip | Dropped:
     def dropped(reason: str, detail: str) -> Dropped:
         return Dropped(f"{rules.dataset}/{item.name}", item.split, item.path, reason, detail)
@@ -64,7 +64,7 @@ def _build_clip(
     except InputError as error:
         return dropped("unreadable", str(error))
     if found is not facts:
-        learnt[item.path] = found
+        learned[item.path] = found
     if item.embedded:
         captions = (found.description,) if found.description else item.captions
         item = replace(item, captions=captions, tags=(*item.tags, *found.keywords))
@@ -90,10 +90,10 @@ def _build_clip(
 
 
 def _refuse_text(item: SourceItem, rules: ClipRules) -> tuple[str, str] | None:
-    """Why an item is none for its text, and what of it; None if it may stay.
+    """Return why an item is dropped for its text, and the text; None if it is kept.
 
     # ours, where the paper says `sample`: the clip is dropped as a whole if any of its captions or tags mentions speech
-    (the rule is about what one hears), and only in training: test sets are scored whole.
+    (the rule is about the sound), and only in training: test sets are scored whole.
     """
     if item.split == "train" and not rules.keep_speech:
         spoken = next((text for text in (*item.captions, *item.tags) if mentions_speech(text)), None)
@@ -103,6 +103,6 @@ def _refuse_text(item: SourceItem, rules: ClipRules) -> tuple[str, str] | None:
 
 
 def _texts(item: SourceItem) -> tuple[str, ...]:
-    """What the model reads: the joined tags, then each processed caption; no text twice, none without a word."""
+    """Return what the model reads: the joined tags, then each processed caption; no text twice, none without a word."""
     texts = [process_tags(item.tags), *(process_caption(caption) for caption in item.captions)]
     return tuple(dict.fromkeys(text for text in texts if any(map(str.isalnum, text))))

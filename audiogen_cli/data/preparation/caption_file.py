@@ -36,7 +36,7 @@ class CaptionFile:
 
     @property
     def unused(self) -> list[str]:
-        """Files or tags that no clip answered to."""
+        """List files or tags that no clip has."""
         return [key for key in (*self.by_file, *self.by_tag) if key not in self.used]
 
     def attach(self, items: Iterable[SourceItem | Dropped], replacing: bool) -> list[SourceItem | Dropped]:

@@ -1,7 +1,7 @@
-"""What prep has to open a sound file for: its length and rate, the text embedded in it, its copy at 16 kHz.
+"""Facts that prep opens a sound file for: its length and rate, the text embedded in it, its copy at 16 kHz.
 
-`FileIndex` remembers it from run to run, so that a second run opens only what is new or has changed, and one that was
-killed goes on where it was.
+`FileIndex` remembers them from run to run: a second run opens only new and changed files, and one that was killed goes
+on where it stopped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from audiogen_cli.data.audio import SAMPLE_RATE, probe, read_audio, write_audio
 from audiogen_cli.data.preparation.file_metadata import read_file_metadata
 from audiogen_cli.errors import AudiogenError, InputError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: lengths of MP3 files without a Xing frame were guesses
 COMMIT_EVERY = 1.0  # seconds: what a kill may cost
 WAIT = 10.0  # seconds, for another run that uses the cache
 LONGEST_READ = 300.0  # seconds decoded at once, so that half an hour of 96 kHz surround needs no gigabytes
@@ -27,7 +27,7 @@ LONGEST_READ = 300.0  # seconds decoded at once, so that half an hour of 96 kHz 
 
 @dataclass(frozen=True, slots=True)
 class IndexedFile:
-    """What a file holds, and the size (bytes) and mtime (ns) it had then."""
+    """Facts of a file, and the size (bytes) and mtime (ns) it had when they were read."""
 
     size: int
     mtime: int
@@ -44,7 +44,7 @@ class IndexedFile:
 
 
 def index_file(path: Path, known: IndexedFile | None, embedded: bool, copy: Path | None) -> IndexedFile:
-    """The facts of a file: the known ones if it has not changed since, else read from it.
+    """Return the facts of a file: the known ones if it has not changed since, else read from it.
 
     embedded: whether its text is wanted. copy: where a FLAC copy with 16 kHz in mono must be, whose rate and length are
     then those of the facts; it is made if it is not there.
@@ -88,10 +88,10 @@ def convert(path: Path, copy: Path, duration: float) -> int:
 
 
 class FileIndex:
-    """The facts of one dataset's files, by path below its root; a database that a kill leaves whole.
+    """The facts of one dataset's files, by path below its root; a database that survives a kill.
 
-    It lies in `folder` under a name that the dataset, its root and `copies` (whether the facts are those of FLAC
-    copies) decide. Raises AudiogenError if another run is writing to it, or the disk refuses.
+    Its name in `folder` depends on the dataset, its root and `copies` (whether the facts are those of FLAC copies).
+    Raises AudiogenError if another run is writing to it, or the disk refuses.
     """
 
     def __init__(self, folder: Path, dataset: str, root: Path, copies: bool) -> None:
@@ -103,7 +103,7 @@ class FileIndex:
         self._committed = time.monotonic()
 
     def get(self, paths: Collection[str]) -> dict[str, IndexedFile]:
-        """The known facts among those of `paths`."""
+        """Return the known facts of `paths`."""
         marks = ",".join("?" * len(paths))
         rows = self._database.execute(f"SELECT * FROM facts WHERE path IN ({marks})", list(paths))
         return {

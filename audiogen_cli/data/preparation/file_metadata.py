@@ -26,14 +26,14 @@ _ID3_ENCODINGS = ("latin-1", "utf-16", "utf-16-be", "utf-8")
 
 @dataclass(frozen=True)
 class FileMetadata:
-    """What a file says of itself. description: a sentence or a list of words; empty if there is none."""
+    """The text in a file. description: a sentence or a list of words; empty if there is none."""
 
     description: str = ""
     keywords: tuple[str, ...] = ()
 
 
 def read_file_metadata(path: Path) -> FileMetadata:
-    """Read the text in a sound file; a file without any, or one too damaged, says nothing."""
+    """Read the text in a sound file; none if the file is too damaged."""
     try:
         with path.open("rb") as file:
             head = file.read(12)
@@ -52,7 +52,7 @@ def read_file_metadata(path: Path) -> FileMetadata:
 
 
 def _wav_fields(file: BinaryIO) -> Iterator[tuple[str, str]]:
-    """Every text of a WAV file. Chunks may stand before or after the samples, in any number."""
+    """Yield every text of a WAV file. Chunks may stand before or after the samples, in any number."""
     end = file.seek(0, 2)
     position, data_size = 12, 0
     while position + 8 <= end:
@@ -85,7 +85,7 @@ def _chunk_fields(name: bytes, body: bytes) -> Iterator[tuple[str, str]]:
 
 
 def _whole_words(field: bytes) -> str:
-    """A `bext` description; one that fills the field was cut, mostly within a word, which goes."""
+    """Return a `bext` description; one that fills the field was cut, so its last word is dropped."""
     text = _text(field)
     if len(field.rstrip(b"\0 ")) < _BEXT_DESCRIPTION:
         return text
@@ -93,7 +93,7 @@ def _whole_words(field: bytes) -> str:
 
 
 def _id3_fields(tag: bytes) -> Iterator[tuple[str, str]]:
-    """COMM of an ID3v2.3 or 2.4 tag."""
+    """Yield COMM of an ID3v2.3 or 2.4 tag."""
     end = 10 + _synchsafe(tag[6:10])
     position = 10
     while position + 10 <= min(end, len(tag)):
@@ -107,7 +107,7 @@ def _id3_fields(tag: bytes) -> Iterator[tuple[str, str]]:
 
 
 def _synchsafe(size: bytes) -> int:
-    """Four bytes of seven bits each."""
+    """Decode four bytes of seven bits each."""
     return sum((byte & 0x7F) << shift for byte, shift in zip(size, (21, 14, 7, 0), strict=False))
 
 
@@ -119,7 +119,7 @@ def _soundfile_fields(path: Path) -> dict[str, str]:
 
 
 def _text(raw: bytes) -> str:
-    """A NUL-terminated field: UTF-8, or else what Windows writes."""
+    """Decode a NUL-terminated field: UTF-8, or else what Windows writes."""
     raw = raw.split(b"\0", 1)[0]
     try:
         return raw.decode("utf-8").strip()
@@ -128,7 +128,7 @@ def _text(raw: bytes) -> str:
 
 
 def _description(text: str) -> str:
-    """The part that tells of the sound: of recorders' `sKEY=value` lines the note, of the BBC's its description."""
+    """Return the part about the sound: of recorders' `sKEY=value` lines the note, of the BBC's its description."""
     if labelled := _LABELLED.search(text):
         text = labelled.group(1)
     first, *pairs = _RECORDER.split(text)

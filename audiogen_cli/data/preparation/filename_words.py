@@ -1,4 +1,4 @@
-"""What the names of sound files and folders say: words, and categories of the Universal Category System (UCS)."""
+"""Words in the names of sound files and folders, and categories of the Universal Category System (UCS)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UCS = re.compile(r"([A-Za-z]+)(?:-[^_,]*)?(?:[_,](.*))?$", re.DOTALL)
 
 
 def name_words(name: str) -> str:
-    """The words of a file's or folder's name, without suffix: `DogBark_01` → `Dog Bark`, `IceCrack2` → `Ice Crack`.
+    """Return the words of a name without suffix: `DogBark_01` → `Dog Bark`, `IceCrack2` → `Ice Crack`.
 
     Counters, take and model codes (`07`, `A3`, `SW010`, `MKH416`) and single letters go; a number with its unit (`9mm`)
     stays. A word in capitals with a number is a code: `DSB8` says nothing.
@@ -35,7 +35,7 @@ def name_words(name: str) -> str:
 
 
 def ucs_parts(stem: str) -> tuple[str, str] | None:
-    """Category words and description of a UCS file name (without suffix); None if it is none.
+    """Return category words and description of a UCS file name (without suffix); None if it is none.
 
     `GUNAuto_Uzi 9mm Rapid Fire_TN_DORY` → (`guns automatic`, `Uzi 9mm Rapid Fire`). Creator and source, the blocks
     after the description, go. The first block must be one of UCS's 752 CatIDs: many vendors write `Words_Words`, too.
@@ -49,7 +49,7 @@ def ucs_parts(stem: str) -> tuple[str, str] | None:
 
 @lru_cache(maxsize=1)
 def ucs_categories() -> dict[str, str]:
-    """CatID → category and subcategory in lower case; a subcategory `misc` says nothing and is left out."""
+    """Map CatIDs to category and subcategory in lower case, without the subcategory `misc`."""
     with UCS_FILE.open(encoding="utf-8", newline="") as file:
         return {
             row["CatID"]: " ".join(

@@ -44,9 +44,9 @@ Progress = Callable[[int, int | None], None]  # (items done, items in all or Non
 
 @dataclass
 class PrepReport:
-    """What became of one dataset. items: published; clips, hours: by split; dropped: by reason; probed: files opened.
+    """The result for one dataset. items: published; clips, hours: by split; dropped: by reason; probed: files opened.
 
-    manifest is not written, and `failure` says why, if no clip is usable. terms: of the licence, one sentence.
+    If no clip is usable, manifest is not written and `failure` says why. terms: of the license, one sentence.
     """
 
     dataset: str
@@ -75,6 +75,7 @@ def prepare(
     workers: int | None = None,
     engine: Engine = "processes",
     progress: Progress = lambda done, total: None,
+    begin: Callable[[int], object] = lambda total: None,
 ) -> list[PrepReport]:
     """Write one manifest per dataset (each read from `<raw>/<key>`) and one for `folder`, called `name`.
 
@@ -83,6 +84,7 @@ def prepare(
     licenses: keep clips under these only (`licenses.py`); none: all. val_share: share of the folder's files for `val`.
     copies: write each clip's file as mono FLAC at 16 kHz to `<out>/<key>.audio/` and point the manifest there.
     workers: processes on this machine (all cores), or tasks at a time on a Ray cluster.
+    begin: called with the number of items once nothing more can be refused, before the work.
     `<out>/.cache` remembers facts about files: the next run opens only new and changed ones.
     Raises InputError before any work for an unknown key or license, absent datasets (all of them in one message), or
     a bad captions file.
@@ -113,6 +115,7 @@ def prepare(
             raise InputError(f"{captions}: names no clip of {', '.join(s.key for s, _ in sources)} ({keys}, ...)")
         forget_mapped(out)
         total = sum(each.items.count for each in lists)
+        begin(total)
         pool = stack.enter_context(start_workers(engine, 1 if total <= CHUNK else workers))
         reports: list[PrepReport] = []
         done = 0

@@ -5,13 +5,13 @@ Stimuli bear blind names; the plan that `audiogen eval --task listening` kept sa
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from audiogen_cli.data.tables import raw_rows
 from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.results import Skipped
 
@@ -38,6 +38,7 @@ class Rating:
     seconds: float | None = None
     complete: bool | None = None
     moved: bool | None = None  # the slider
+    name: str = ""  # by which the rater answered, where that is not `rater`
 
 
 @dataclass(frozen=True)
@@ -85,14 +86,16 @@ def find_plan(files: Sequence[Path], out: Path | None) -> Path | None:
     return next((folder / PLAN_NAME for folder in folders if (folder / PLAN_NAME).is_file()), None)
 
 
-def read_ratings(files: Sequence[Path], plan: Plan | None) -> tuple[list[Rating], list[Skipped]]:
-    """All ratings of some files, and the rows that are none, with their reasons.
+def read_ratings(files: Sequence[Path], plan: Plan | None) -> tuple[list[Rating], list[Skipped], list[str]]:
+    """Read all ratings of some files, the rows that are none, with their reasons, and warnings.
 
-    A rating given twice (a rater's first half, then the whole) counts once, as the later row has it.
+    A rating given twice (a rater's first half, then the whole) counts once, as the later row has it. Raters of
+    webMUSHRA are its sessions; names that several of them gave are warned about, and so are names under which two
+    files hold different scores.
     Raises InputError for a file that is no such CSV, of another test, or whose blind names lack their plan.
     """
     ratings: dict[tuple[str, str, str, str], Rating] = {}
-    skipped = []
+    skipped, origins, changed = [], dict[tuple[str, str, str, str], Path](), set[str]()
     for path in files:
         for where, cells in _rows(path, plan):
             try:
@@ -100,31 +103,42 @@ def read_ratings(files: Sequence[Path], plan: Plan | None) -> tuple[list[Rating]
             except ValueError as error:
                 skipped.append(Skipped(where, str(error)))
                 continue
-            ratings[rating.rater, rating.question, rating.item, rating.system] = rating
+            key = rating.rater, rating.question, rating.item, rating.system
+            if key in ratings and origins[key] != path and ratings[key].score != rating.score:
+                changed.add(rating.rater)
+            ratings[key], origins[key] = rating, path
     if not ratings:
         reason = f"; the first row: {skipped[0].reason}" if skipped else ""
         raise InputError(f"no ratings in {', '.join(map(str, files))}{reason}")
-    return list(ratings.values()), skipped
+    return list(ratings.values()), skipped, [*_shared_names(ratings.values()), *map(_two_files, sorted(changed))]
+
+
+def _shared_names(ratings: Iterable[Rating]) -> list[str]:
+    sessions: dict[str, set[str]] = {}
+    for rating in ratings:
+        if rating.name:
+            sessions.setdefault(rating.name, set()).add(rating.rater)
+    return [
+        f"{len(raters)} sessions answered '{name}'; each counts as a rater"
+        for name, raters in sessions.items()
+        if len(raters) > 1
+    ]
+
+
+def _two_files(rater: str) -> str:
+    return f"'{rater}' rated the same sounds differently in two files; the later one counts: are these two people?"
 
 
 def _rows(path: Path, plan: Plan | None) -> Iterator[tuple[str, dict[str, str]]]:
     """(place, cells) of each row; one of another width than the header comes as no cells."""
-    try:
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            first = file.readline()
-            file.seek(0)
-            reader = csv.reader(file, delimiter=";" if ";" in first and "," not in first else ",")
-            header = [cell.strip() for cell in next(reader, [])]
-            _check_header(path, set(header), plan)
-            for cells in reader:
-                if any(cell.strip() for cell in cells):
-                    # A questionnaire changed in mid-test shifts webMUSHRA's columns: such a row cannot be trusted.
-                    row = dict(zip(header, map(_printable, cells), strict=True)) if len(cells) == len(header) else {}
-                    yield f"{path}, line {reader.line_num}", row
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from None
-    except csv.Error as error:
-        raise InputError(f"{path}: not readable as CSV: {error}") from None
+    rows = raw_rows(path)
+    header = [cell.casefold() for cell in next(rows)[1]]
+    _check_header(path, set(header), plan)
+    for line, cells in rows:
+        if any(cell.strip() for cell in cells):
+            # A questionnaire changed in mid-test shifts webMUSHRA's columns: such a row cannot be trusted.
+            row = dict(zip(header, map(_printable, cells), strict=True)) if len(cells) == len(header) else {}
+            yield f"{path}, line {line}", row
 
 
 def _check_header(path: Path, header: set[str], plan: Plan | None) -> None:
@@ -162,7 +176,8 @@ def _rating(cells: dict[str, str], plan: Plan | None) -> Rating:
 
 
 def _from_webmushra(cells: dict[str, str], plan: Plan | None) -> Rating:
-    """webMUSHRA's row: who is the first answer to its questionnaire, else the session; pages are `question-item`."""
+    """Read webMUSHRA's row: a session is a rater, a name the first answer to the questionnaire; pages are
+    `question-item`."""
     answers = [value for name, value in cells.items() if name not in _WEBMUSHRA_FIXED and value]
     question, _, item = cells["trial_id"].partition("-")
     if not item:
@@ -171,7 +186,8 @@ def _from_webmushra(cells: dict[str, str], plan: Plan | None) -> Rating:
     system = stimulus if stimulus in CONTROLS or plan is None else _system(plan, question, item, stimulus)
     milliseconds = _number(cells.get("rating_time", ""))
     return Rating(
-        rater=answers[0] if answers else cells["session_uuid"],
+        rater=cells["session_uuid"] or next(iter(answers), ""),
+        name=next(iter(answers), ""),
         question=question,
         item=item,
         system=system,

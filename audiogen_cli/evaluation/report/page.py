@@ -13,8 +13,6 @@ from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.report.audio import Budget, Recordings
 from audiogen_cli.evaluation.report.parts import (
     Section,
-    Table,
-    cell,
     dependence_table,
     flatten,
     plain,
@@ -23,6 +21,7 @@ from audiogen_cli.evaluation.report.parts import (
 )
 from audiogen_cli.evaluation.report.plots import Line, Panel, bars, curves
 from audiogen_cli.evaluation.report.sections import TASKS
+from audiogen_cli.evaluation.tables import Table, cell
 from audiogen_cli.evaluation.templates import render_page
 from audiogen_cli.files import check_folder, read_json, write_text
 
@@ -85,7 +84,7 @@ def _render_sweep(runs: Runs, folder: Path) -> str:
          *(cell(results["metrics"].get(name), results["intervals"].get(name)) for name in columns)]
         for (run, results), facts in zip(runs.items(), _facts(runs), strict=True)
     ]  # fmt: skip
-    head = ["run", *map(_last, varying), "clips", *map(readable, columns)]
+    head = ["run", *map(_last, varying), "clips", *columns]
     sections = [Section("Results", tables=[Table("Metrics of every run, with 95% intervals over clips", head, rows)])]
     if figure := _sweep_figure(runs, varying, columns):
         sections.append(Section("Curves", figures=[figure]))
@@ -178,4 +177,5 @@ def _count(results: Mapping[str, Any]) -> str:
 
 
 def _page(title: str, facts: Sequence[str], warnings: Sequence[str], sections: Sequence[Section]) -> str:
-    return render_page("report/report.html", title=title, facts=facts, warnings=warnings, sections=sections)
+    parts = {"title": title, "facts": facts, "warnings": warnings, "sections": sections}
+    return render_page("report/report.html", **parts, readable=readable)

@@ -11,14 +11,21 @@ from audiogen_cli.data.audio import SAMPLE_RATE
 from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.audio_sources import Recording
 from audiogen_cli.evaluation.report.audio import Budget, Recordings
-from audiogen_cli.evaluation.report.parts import Figure, Sample, Section, Table, cell, metric_table, readable
+from audiogen_cli.evaluation.report.parts import Figure, Sample, Section, readable
 from audiogen_cli.evaluation.report.plots import Line, Panel, bars, curves, histogram, spectrograms
+from audiogen_cli.evaluation.tables import (
+    TEXTS,
+    Results,
+    Table,
+    cell,
+    grid_columns,
+    grid_tables,
+    metric_table,
+    rating_tables,
+)
 
 EXTREMES = 6  # best and worst clips each
 CONTINUED = 3  # clips whose continuations are shown
-TEXTS = {"src": "own text (SRC)", "none": "no text", "rnd": "another clip's text (RND)"}
-CELL_FACTS = ("prompt_seconds", "text", "scored", "intervals")
-Results = Mapping[str, Any]
 
 
 def generation(results: Results, sounds: Recordings, budget: Budget) -> list[Section]:
@@ -64,24 +71,11 @@ def codec(results: Results, sounds: Recordings, budget: Budget) -> list[Section]
 
 def continuation(results: Results, sounds: Recordings, budget: Budget) -> list[Section]:
     """Table 4, Figure 2, and Figure 4's spectrograms with their sounds."""
-    cells, published = results["details"]["cells"], results["details"].get("published") or []
-    columns = [name for name in cells[0] if name not in CELL_FACTS]
-    rows = [
-        [TEXTS.get(row["text"], row["text"]), f"{row['prompt_seconds']:g} s", row["scored"],
-         *(cell(row.get(name), row["intervals"].get(name)) for name in columns)]
-        for row in [*cells, *({"scored": "published", "intervals": {}} | row for row in published)]
-    ]  # fmt: skip
-    head = ["text", "prompt", "scored", *map(readable, columns)]
-    tables = [Table("The grid, with 95% intervals over clips", head, rows)]
-    if results["baselines"]:
-        baselines = [
-            [name, *(cell(row.get(column)) for column in columns)] for name, row in results["baselines"].items()
-        ]
-        tables.append(Table("What the numbers would be without a model", ["", *map(readable, columns)], baselines))
+    cells, columns = results["details"]["cells"], grid_columns(results)
     figures = [_figure_2([row for row in cells if row["scored"] == scored], columns, scored)
                for scored in dict.fromkeys(row["scored"] for row in cells)]  # fmt: skip
     sections = [
-        Section("Results (Table 4)", tables=tables),
+        Section("Results (Table 4)", tables=grid_tables(results)),
         Section("KL against prompt length (Figure 2)", figures=[figure for figure in figures if figure]),
         _figure_4(results, cells, sounds, budget),
     ]
@@ -92,14 +86,7 @@ def listening(results: Results, sounds: Recordings, budget: Budget) -> list[Sect
     """Means and both intervals per system, the rules that were applied, and who fell to them."""
     sections = []
     for question, detail in results["details"].items():
-        rows = [
-            [name, cell(row["mean"]), _half(row["ci95"]), _half(row["crowdmos_ci95"]), cell(row["mean_before"]),
-             *(str(row[key]) for key in ("ratings", "raters", "items"))]
-            for name, row in detail["systems"].items()
-        ]  # fmt: skip
-        head = ["", "mean", "± 95% CI", "± CrowdMOS", "mean of all raters", "ratings", "raters", "items"]
-        tables = [Table("Scores from 1 to 100", head, rows)]
-        tables += _listening_lists(detail)
+        tables = [*rating_tables(detail), *_rater_tables(detail)]
         means = {name: row["mean"] for name, row in detail["systems"].items() if row["mean"] is not None}
         ends = {
             name: span
@@ -195,11 +182,8 @@ def _mels(recordings: Mapping[str, Recording | None], seam: float, clip: str) ->
     return spectrograms(wavs, SAMPLE_RATE, alt, "", seam)
 
 
-def _listening_lists(detail: Mapping[str, Any]) -> list[Table]:
+def _rater_tables(detail: Mapping[str, Any]) -> list[Table]:
     tables = []
-    if detail["differences"]:
-        rows = [[pair, cell(found["mean"], found["ci95"])] for pair, found in detail["differences"].items()]
-        tables.append(Table("Paired differences, with 95% bootstrap intervals", ["systems", "difference"], rows))
     if dropped := detail["dropped"]:
         rows = [[d["rater"], d["item"] or "all", d["rule"], d["value"], str(d["ratings"])] for d in dropped]
         tables.append(
@@ -209,10 +193,6 @@ def _listening_lists(detail: Mapping[str, Any]) -> list[Table]:
         tables.append(Table("Odd, but counted", ["what"], [[flag] for flag in detail["flags"]], folded=True))
     rows = [[rater, cell(r)] for rater, r in detail["agreement"].items()]
     return [*tables, Table("Agreement of each rater with the others", ["rater", "r"], rows, folded=True)]
-
-
-def _half(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
 
 
 def _with_problem(sections: list[Section], sounds: Recordings) -> list[Section]:

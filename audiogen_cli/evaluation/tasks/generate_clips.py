@@ -13,7 +13,15 @@ from audiogen_cli.evaluation.references import Reference
 from audiogen_cli.evaluation.results import Progress, Skipped
 from audiogen_cli.evaluation.shuffling import clip_seed
 from audiogen_cli.lm.generation.requests import GenerationRequest
-from audiogen_cli.model_folder import find_model
+from audiogen_cli.model_folder import (
+    EMBEDDED_MODEL,
+    EMBEDDED_NAME,
+    find_codec,
+    find_model,
+    fingerprint,
+    license_line,
+    read_license,
+)
 
 if TYPE_CHECKING:
     from audiogen_cli.lm.generation.generator import Generator
@@ -72,10 +80,29 @@ def write_missing(
     return failed, len(finished)
 
 
+def find_scored(config: EvalConfig) -> tuple[Path, dict[str, Any]]:
+    """Find the folder of the model, or for the task `codec` of the codec, and identify it as `describe_model` does.
+
+    Raises InputError if it is none.
+    """
+    folder = find_codec(config.model) if config.task == "codec" else find_model(config.model)
+    return folder, _identity(folder, fingerprint(folder), read_license(folder))
+
+
 def describe_model(generator: Generator, config: EvalConfig) -> dict[str, Any]:
     """Describe what generated sounds depend on, for results.json."""
+    assert generator.folder is not None
     sampling = generator.sampling.override(config.sampling).describe()
-    return {"model_fingerprint": generator.fingerprint, "sampling": sampling}
+    return {**_identity(generator.folder, generator.fingerprint, generator.license), "sampling": sampling}
+
+
+def _identity(folder: Path, fingerprint: str, license: str) -> dict[str, Any]:
+    return {
+        "model": str(folder),
+        "model_name": EMBEDDED_NAME if folder == EMBEDDED_MODEL else folder.name,
+        "model_fingerprint": fingerprint,
+        "model_license": license_line(license),
+    }
 
 
 def _request(reference: Reference, generator: Generator, config: EvalConfig) -> GenerationRequest:

@@ -13,7 +13,7 @@ from audiogen_cli.lm.decoding.backend import Backend
 from audiogen_cli.lm.decoding.requests import (
     UNKNOWN,
     DecodingRequest,
-    Window,
+    DecodingWindow,
     count_text_columns,
     lay_out,
     list_windows,
@@ -35,7 +35,7 @@ class _Slot:
     number: int  # of its request
     request: DecodingRequest
     prefixes: list[Tensor]  # what precedes the audio in each of its rows: [L, d], L may be 0
-    windows: list[Window]  # this one and those to come
+    windows: list[DecodingWindow]  # this one and those to come
     at: int  # the step to be read next
 
     @property

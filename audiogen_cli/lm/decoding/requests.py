@@ -1,4 +1,4 @@
-"""What a batch decodes: a request for a sequence of codes, its steps, and the windows in which they are read."""
+"""A request for a sequence of codes, the layout of its steps, and the windows in which they are decoded."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class DecodingRequest:
 
     @property
     def n_prompt(self) -> int:
-        """P, the frames given."""
+        """Return P, the number of frames given."""
         return 0 if self.prompt is None else self.prompt.shape[1]
 
     @property
     def guided(self) -> bool:
-        """True if guidance needs a second row: one without text, or with the negative one."""
+        """Return whether guidance needs a second row: one without text, or with the negative one."""
         return self.sampling.guidance != 1 and not (self.vectors is None and self.negative is None)
 
 
 @dataclass(frozen=True)
-class Window:
+class DecodingWindow:
     """Steps that are decoded with one KV cache: n_prefilled + 1 … end, as if the clip began at `start`."""
 
     start: int
@@ -56,7 +56,7 @@ def window_steps(config: LMConfig) -> int:
     return config.max_frames + max_delay(config)
 
 
-def list_windows(config: LMConfig, n_prompt: int, n_frames: int) -> list[Window]:
+def list_windows(config: LMConfig, n_prompt: int, n_frames: int) -> list[DecodingWindow]:
     """List the windows in which a sequence of n_frames, n_prompt of them given, is decoded.
 
     # ours: beyond the trained window, its younger half is read again, all at once, as the past of the next one: keys
@@ -70,7 +70,7 @@ def list_windows(config: LMConfig, n_prompt: int, n_frames: int) -> list[Window]
         if n_prefilled - start >= window_steps(config):
             start = n_prefilled - max(1, config.max_frames // 2)
         end = min(last, start + window_steps(config))
-        found.append(Window(start, n_prefilled, end))
+        found.append(DecodingWindow(start, n_prefilled, end))
         n_prefilled = end
     return found
 

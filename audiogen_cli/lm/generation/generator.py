@@ -18,7 +18,7 @@ from audiogen_cli import model_folder
 from audiogen_cli.codec.config import check_same_codes
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.data.captions import process_caption, split_caption
-from audiogen_cli.devices import choose_device
+from audiogen_cli.devices import choose_device, is_out_of_memory
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.lm.config import LMConfig, Sampling
 from audiogen_cli.lm.decoding.engine import CPU_BATCH, GPU_BATCH, Engine
@@ -29,7 +29,6 @@ from audiogen_cli.lm.generation.rerank import derive_seed, generate_best
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.probe import Probe
 from audiogen_cli.lm.text.encoders import TextEncoder, load_text_encoder
-from audiogen_cli.oom import is_out_of_memory
 
 FADE_SECONDS = 0.02  # after the end of prompt audio, see `join`
 FIRST_BLOCK = 0.25  # seconds of sound decoded first, so that a stream begins soon

@@ -2,57 +2,74 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import codecs
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from audiogen_cli.data.tables import first_row, read_table
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.generation.requests import Prompt
 from audiogen_cli.lm.sampling_config import SETTINGS
 
 OVERRIDES = {setting.name: type(setting.default) for setting in SETTINGS}  # column → type
 COLUMNS = {"seed": int, "duration": float, **OVERRIDES}
-SUFFIXES = {".txt": "txt", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+TABLES, JSON = (".csv", ".tsv"), (".json", ".jsonl", ".ndjson")
 
-Rows = Iterator[tuple[int, dict[str, Any]]]  # numbers of lines, and what they hold
+Rows = Iterator[tuple[str, dict[str, Any]]]  # the place of each prompt (`line 3`), and what it holds
 
 
 def read_prompts(source: Path) -> list[Prompt]:
     """Read a prompt file; `-` is stdin.
 
-    .txt: a prompt a line. .csv: a header with `prompt` and, if wanted, the columns in COLUMNS and `name`. .jsonl: a
-    string or an object with those keys a line. For stdin and other suffixes the first line decides. Blank lines are
-    skipped. Raises InputError naming the line at fault, or if there is no prompt at all.
+    A table (`data/tables.py`): a header with `prompt` and, if wanted, the columns in COLUMNS and `name`. JSON: a string
+    or an object with those keys a line, or an array of them. Else a prompt a line. Content counts as much as suffix: a
+    .txt with a header `prompt;seed` is a table. Blank lines are skipped.
+    Raises InputError naming the line at fault, or if there is no prompt at all.
     """
-    text, where = _read(source), "stdin" if str(source) == "-" else str(source)
-    kind = SUFFIXES.get(source.suffix.lower()) or _guess_format(text)
-    readers: dict[str, Callable[[str, str], Rows]] = {"txt": _text_rows, "csv": _csv_rows, "jsonl": _json_rows}
-    prompts = [_prompt(values, f"{where} line {line}") for line, values in readers[kind](text, where)]
+    where, suffix = "stdin" if str(source) == "-" else str(source), source.suffix.lower()
+    try:
+        data = sys.stdin.buffer.read() if str(source) == "-" else source.read_bytes()
+    except OSError as error:
+        raise InputError(f"--prompts {source}: {error.strerror or error}") from None
+    if suffix in TABLES or (suffix not in JSON and _has_header(data)):
+        rows = _table_rows(data, where)
+    else:
+        text = _decode(data, source)
+        rows = _json_rows(text, where) if suffix in JSON or _is_json(text) else _text_rows(text)
+    prompts = [_prompt(values, f"{where} {place}") for place, values in rows]
     if not prompts:
         raise InputError(f"{where} holds no prompts")
     return prompts
 
 
-def _read(source: Path) -> str:
+def _decode(data: bytes, source: Path) -> str:
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        data = sys.stdin.buffer.read() if str(source) == "-" else source.read_bytes()
-        return data.decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"--prompts {source}: {error.strerror or error}") from None
+        return data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"--prompts {source}: not UTF-8 text") from None
 
 
-def _guess_format(text: str) -> str:
+def _has_header(data: bytes) -> bool:
+    return "prompt" in map(str.casefold, first_row(data))
+
+
+def _is_json(text: str) -> bool:
     first = next((line for _, line in _lines(text)), "")
-    if first.startswith("{"):
-        return "jsonl"
-    return "csv" if "prompt" in [name.strip() for name in first.split(",")] else "txt"
+    return first.startswith("{") or (first.startswith("[") and _array(text) is not None)
+
+
+def _array(text: str) -> list[Any] | None:
+    """Return the array that a text is as a whole; None if it is none."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, list) and value else None
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
@@ -62,37 +79,34 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
             yield number, line.strip()
 
 
-def _text_rows(text: str, where: str) -> Rows:
+def _text_rows(text: str) -> Rows:
     for number, line in _lines(text):
-        yield number, {"prompt": line}
+        yield f"line {number}", {"prompt": line}
 
 
-def _csv_rows(text: str, where: str) -> Rows:
-    reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
-    try:
-        if "prompt" not in (reader.fieldnames or ()):
-            raise InputError(f"{where}: its first line must name the columns, one of them 'prompt'")
-        for row in reader:
-            if None in row or None in row.values():
-                raise InputError(
-                    f"{where} line {reader.line_num}: {'more' if None in row else 'fewer'} fields than columns; "
-                    "put quotes around a prompt with commas"
-                )
-            yield reader.line_num, {key: value for key, value in row.items() if key == "prompt" or value.strip()}
-    except csv.Error as error:
-        raise InputError(f"{where} line {reader.line_num}: not valid CSV: {error}") from None
+def _table_rows(data: bytes, where: str) -> Rows:
+    table = read_table(data, ("prompt",), ("name", *COLUMNS), name=where)
+    for line, row in zip(table.index, table.to_dict("records"), strict=True):
+        yield f"line {line}", {str(key): value for key, value in row.items() if key == "prompt" or value}
 
 
 def _json_rows(text: str, where: str) -> Rows:
-    for number, line in _lines(text):
-        try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{where} line {number}: not valid JSON: {error.msg}") from None
+    for place, value in _json_values(text, where):
         row = {"prompt": value} if isinstance(value, str) else value
         if not isinstance(row, dict) or "prompt" not in row:
-            raise InputError(f"{where} line {number}: expected a string or an object with 'prompt'")
-        yield number, {key: value for key, value in row.items() if key == "prompt" or value is not None}
+            raise InputError(f"{where} {place}: expected a string or an object with 'prompt'")
+        yield place, {key: value for key, value in row.items() if key == "prompt" or value is not None}
+
+
+def _json_values(text: str, where: str) -> Iterator[tuple[str, Any]]:
+    if (array := _array(text)) is not None:
+        yield from ((f"item {number}", value) for number, value in enumerate(array, 1))
+        return
+    for number, line in _lines(text):
+        try:
+            yield f"line {number}", json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{where} line {number}: not valid JSON: {getattr(error, 'msg', error)}") from None
 
 
 def _prompt(values: Mapping[str, Any], where: str) -> Prompt:
@@ -120,11 +134,13 @@ def _convert(name: str, value: Any, where: str) -> Any:
             raise InputError(f"{where}: {name} must be a text, not {value!r}")
         return value.strip()
     try:
-        number = float(value)
+        number = float(value)  # spreadsheets write 7 as 7.0
         if isinstance(value, bool) or not math.isfinite(number) or (COLUMNS[name] is int and number % 1):
             raise ValueError
-        return int(value) if COLUMNS[name] is int else number
-    except (TypeError, ValueError):
+        if COLUMNS[name] is float:
+            return number
+        return int(value) if str(value).strip().lstrip("+-").isdecimal() else int(number)
+    except (TypeError, ValueError, OverflowError):
         kind = "a whole number" if COLUMNS[name] is int else "a number"
         raise InputError(f"{where}: {name} must be {kind}, not {value!r}") from None
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,13 +20,12 @@ import numpy as np
 
 from audiogen_cli.data.audio import probe, write_audio
 from audiogen_cli.data.loudness import gain_to, loudness, measure
-from audiogen_cli.devices import count_processes, is_main_process
+from audiogen_cli.devices import count_processes, is_main_process, is_out_of_memory
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.files import write_text
 from audiogen_cli.lm.generation.requests import STDOUT, GenerationRequest
 from audiogen_cli.lm.sampling_config import Sampling
 from audiogen_cli.model_folder import license_line
-from audiogen_cli.oom import is_out_of_memory
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -217,7 +217,7 @@ def _processes() -> PartialState:
     import torch
     from accelerate import PartialState
 
-    return PartialState(cpu=not torch.cuda.is_available())
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=1))
 
 
 def _render(

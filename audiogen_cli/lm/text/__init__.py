@@ -1,0 +1,5 @@
+"""Text encoders F(c) = u (sec. 3.2): frozen, behind one interface.
+
+encoders  T5 and static word vectors; texts as vectors, repeated ones cached in memory
+cache     encoded texts kept on disk for later runs
+"""

@@ -1,5 +1,5 @@
-"""What makes training faster on a CPU: attention in bfloat16, where torch's fused kernel is 3 to 5 times slower, and
-dropout, for which torch draws a 64-bit number for each element.
+"""Faster training on a CPU: attention in bfloat16, where torch's fused kernel is 3 to 5 times slower, and dropout, for
+which torch draws a 64-bit number for each element.
 
 Attention here consists of plain products that keep their weights for the backward pass. Steps are taken a block at a
 time, each with the keys up to its own end: most of what a causal mask would hide is never computed. Softmax reads and

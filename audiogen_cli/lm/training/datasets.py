@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from audiogen_cli.data.shards import ShardMeta, load_shards
+from audiogen_cli.data.shards import ShardMeta, content_digest, load_shards
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import TrainConfig
-from audiogen_cli.lm.training.preflight import check_shards
+from audiogen_cli.lm.training.preflight import check_shards, crop_frames
 from audiogen_cli.training.prefetch import load_batches
 from audiogen_cli.training.sampler import ExampleOrder, RankBatchSampler
 
@@ -80,11 +80,12 @@ class ExampleSource(Protocol):
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a run trains on. validation: None if there is no val split."""
+    """The examples of a run. validation: None if there is no val split. digest: of shards; "" if not known."""
 
     meta: ShardMeta
     train: ExampleSource
     validation: ExampleSource | None
+    digest: str = ""
 
 
 class TokenDataset(Dataset[Example]):
@@ -191,11 +192,6 @@ def collate(examples: Sequence[Example]) -> Batch:
     return Batch([example.id for example in examples], codes, mask, [example.text for example in examples], failures)
 
 
-def crop_frames(config: TrainConfig, meta: ShardMeta) -> int:
-    """Return the longest example that the recipe wants, in frames."""
-    return max(1, round(config.crop_seconds * meta.frame_rate))
-
-
 def load_tokens(config: TrainConfig, tokens: Path) -> TrainingData:
     """Return the training and validation examples in token shards. Raises InputError if there are no training rows."""
     meta = check_shards(tokens)
@@ -209,4 +205,5 @@ def load_tokens(config: TrainConfig, tokens: Path) -> TrainingData:
             )
         return TokenDataset(rows, meta.n_q, crop_frames(config, meta), config.text_dropout, config.seed, texts)
 
-    return TrainingData(meta, source("train"), source("val") if meta.counts.get("val") else None)
+    validation = source("val") if meta.counts.get("val") else None
+    return TrainingData(meta, source("train"), validation, content_digest(tokens))

@@ -24,7 +24,8 @@ from audiogen_cli.data.mixing import mix_rows
 from audiogen_cli.data.windows import Window, WindowTable, cut_windows
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import TrainConfig
-from audiogen_cli.lm.training.datasets import Batch, Example, TrainingData, collate, crop_frames
+from audiogen_cli.lm.training.datasets import Batch, Example, TrainingData, collate
+from audiogen_cli.lm.training.preflight import crop_frames
 from audiogen_cli.training.sampler import ExampleOrder
 
 

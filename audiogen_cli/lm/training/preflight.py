@@ -1,4 +1,4 @@
-"""What `train-lm` checks before torch is loaded: the shards or manifests, and the codec that goes with them."""
+"""Facts and checks of `train-lm` before torch is loaded: shards or manifests, their codec, the model to train."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from audiogen_cli.codec.config import CodecConfig, check_same_codes
 from audiogen_cli.data.manifest import manifest_files
 from audiogen_cli.data.shards import META_FILE, ShardMeta, read_meta
 from audiogen_cli.errors import InputError
-from audiogen_cli.lm.config import LMConfig
+from audiogen_cli.lm.config import LMConfig, TrainConfig
 from audiogen_cli.model_folder import CODEC_FOLDER, find_codec, fingerprint, load_config
 
 CHANGEABLE = frozenset({"sampling", "dropout", "max_frames"})  # between a run's model and the one it begins with
@@ -33,6 +33,34 @@ def check_data(tokens: Path, manifests: Path | None, codec: Path | None) -> tupl
     if manifests is None:
         check_same_codes(config, read_meta(tokens), f"{tokens / META_FILE}")
     return folder, config
+
+
+def build_config(
+    config: TrainConfig,
+    codec: ShardMeta | CodecConfig,
+    text_width: int,
+    text_fingerprint: str | None = None,
+    codec_fingerprint: str = "",
+) -> LMConfig:
+    """Return the model's configuration: the recipe's choices, and what the codec and the text encoder fix."""
+    return LMConfig(
+        **config.model.settings(),
+        n_q=codec.n_q,
+        codebook_size=codec.codebook_size,
+        frame_rate=codec.frame_rate,
+        sample_rate=codec.sample_rate,
+        codec_fingerprint=codec_fingerprint,
+        max_frames=crop_frames(config, codec),
+        text=config.text,
+        text_width=text_width,
+        text_fingerprint=text_fingerprint,
+        sampling=config.sampling,
+    )
+
+
+def crop_frames(config: TrainConfig, codec: ShardMeta | CodecConfig) -> int:
+    """Return the longest example that the recipe wants, in frames."""
+    return max(1, round(config.crop_seconds * codec.frame_rate))
 
 
 def check_shards(tokens: Path) -> ShardMeta:

@@ -103,7 +103,7 @@ def corrupt_codes(codes: Tensor, share: float) -> Tensor:
 def add_text_noise(text: Tensor, most: float) -> Tensor:
     """Add noise of up to `most` times their length to text vectors [B, L, D]; the sum keeps about that length.
 
-    # ours: a word that no training text has lies between those that they have. Each example has a strength of its own,
+    # ours: a word that no training text has is between words that they have. Each example has a strength of its own,
     uniform from 0 to `most`, so that a model learns the neighborhood of a word along with the word.
     """
     if not most:

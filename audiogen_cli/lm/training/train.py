@@ -14,7 +14,6 @@ from accelerate.utils import gather_object
 
 from audiogen_cli import model_folder
 from audiogen_cli.codec.model import AudioCodec
-from audiogen_cli.data.shards import ShardMeta
 from audiogen_cli.errors import InputError, Interrupted
 from audiogen_cli.lm.config import LMConfig, TrainConfig
 from audiogen_cli.lm.flops import training_flops
@@ -28,12 +27,11 @@ from audiogen_cli.lm.training.datasets import (
     ExampleSource,
     LengthBuckets,
     TrainingData,
-    crop_frames,
     load_tokens,
     step_batches,
 )
 from audiogen_cli.lm.training.on_the_fly import load_recordings
-from audiogen_cli.lm.training.preflight import check_start, codec_of_shards
+from audiogen_cli.lm.training.preflight import build_config, check_start, codec_of_shards
 from audiogen_cli.lm.training.previews import write_previews
 from audiogen_cli.lm.training.probe import train_probe
 from audiogen_cli.lm.training.state import best_weights, build_state, resume, save, write_model
@@ -41,7 +39,7 @@ from audiogen_cli.lm.training.step import train_step, validate
 from audiogen_cli.malloc import reuse_memory
 from audiogen_cli.training.checkpoint import list_checkpoints
 from audiogen_cli.training.gradient_guard import GradientGuard
-from audiogen_cli.training.launch import StopSignal
+from audiogen_cli.training.launch import StopSignal, start_accelerator
 from audiogen_cli.training.log import RunLog, record_run
 from audiogen_cli.training.prefetch import prefetch
 from audiogen_cli.training.sampler import RankBatchSampler
@@ -76,7 +74,7 @@ def train(
         encoder = CachedTexts(encoder, Path(config.text_cache).expanduser())
     with accelerator.main_process_first():  # the first builds the memory-mapped files, the others find them
         data = load_tokens(config, tokens) if tokens else load_recordings(config, _given(manifests), codec, device)
-    lm_config = build_config(config, data.meta, encoder)
+    lm_config = build_config(config, data.meta, encoder.width, encoder.fingerprint, data.meta.codec_fingerprint)
     if start_from:
         check_start(start_from, lm_config)
     if main:
@@ -136,23 +134,6 @@ def train(
     return out
 
 
-def build_config(config: TrainConfig, meta: ShardMeta, encoder: TextEncoder) -> LMConfig:
-    """Return the model's configuration: the recipe's choices, and what the codec and the text encoder fix."""
-    return LMConfig(
-        **config.model.settings(),
-        n_q=meta.n_q,
-        codebook_size=meta.codebook_size,
-        frame_rate=meta.frame_rate,
-        sample_rate=meta.sample_rate,
-        codec_fingerprint=meta.codec_fingerprint,
-        max_frames=crop_frames(config, meta),
-        text=config.text,
-        text_width=encoder.width,
-        text_fingerprint=encoder.fingerprint,
-        sampling=config.sampling,
-    )
-
-
 def build_model(
     config: TrainConfig, lm_config: LMConfig, codec: Path, start_from: Path | None, device: torch.device
 ) -> AudioLanguageModel:
@@ -188,7 +169,7 @@ def write_probe(
 
 def _start(config: TrainConfig, out: Path, trackers: Sequence[str]) -> Accelerator:
     """Start accelerate's processes. Raises InputError if they cannot share the recipe's batch."""
-    accelerator = Accelerator(mixed_precision=config.precision, log_with=list(trackers) or None, project_dir=out)
+    accelerator = start_accelerator(config.precision, log_with=list(trackers) or None, project_dir=out)
     if accelerator.device.type == "cpu":
         reuse_memory()
     size, processes = config.optim.batch_size, accelerator.num_processes
@@ -211,6 +192,8 @@ def _inputs(
     """Return what a run depends on besides its recipe."""
     inputs: dict[str, Any] = {"codec": data.meta.codec_fingerprint, "text": encoder.fingerprint}
     inputs |= {"source": "manifests"} if manifests else {"rows": len(data.train)}
+    if data.digest:
+        inputs["training_data"] = data.digest
     if start_from:
         inputs["start_from"] = model_folder.fingerprint(start_from)
     return inputs

@@ -13,11 +13,11 @@ from audiogen_cli.codec.light.config import SpectralConfig
 from audiogen_cli.codec.light.spectral import (
     CEILING,
     KNEE,
-    Frames,
-    Loudness,
+    STFT,
+    LogMel,
     WhiteNoise,
-    between,
     init_from_pca,
+    interpolation_matrix,
     mel_bands,
     soft_limit,
 )
@@ -30,38 +30,38 @@ RATE = 16_000
 @given(n_frames=st.integers(4, 40), seed=st.integers(0, 99))
 @settings(max_examples=20, deadline=None)
 def test_analysis_and_synthesis_are_inverse(n_frames, seed):
-    frames = Frames(640, 160)
+    frames = STFT(640, 160)
     wav = torch.randn(2, n_frames * 160, generator=torch.Generator().manual_seed(seed))
-    spectrum = frames.analyse(wav)
+    spectrum = frames.analyze(wav)
     assert spectrum.shape == (2, 321, n_frames)
-    restored = frames.synthesise(spectrum)
+    restored = frames.synthesize(spectrum)
     assert restored.shape == wav.shape
     # The outer half window has frames on one side only: what the missing ones held cannot come back there.
     assert torch.allclose(restored[:, 320:-320], wav[:, 320:-320], atol=1e-4)
 
 
 def test_a_sine_peaks_in_its_own_bin():
-    frames = Frames(640, 160)
+    frames = STFT(640, 160)
     wav = torch.sin(2 * torch.pi * 1000 * torch.arange(RATE) / RATE)[None]
-    assert frames.analyse(wav).abs()[0, :, 50].argmax() == 1000 / (RATE / 640)
+    assert frames.analyze(wav).abs()[0, :, 50].argmax() == 1000 / (RATE / 640)
 
 
 @given(n_mels=st.integers(2, 120), half=st.sampled_from([64, 256, 320, 512]), rate=st.sampled_from([8000, 16_000]))
 @settings(max_examples=30, deadline=None)
 def test_mel_bands_average_and_ascend(n_mels, half, rate):
-    bands, centres = mel_bands(n_mels, half + 1, rate)
+    bands, centers = mel_bands(n_mels, half + 1, rate)
     assert bands.shape == (n_mels, half + 1) and (bands >= 0).all()
     assert torch.allclose(bands.sum(1), torch.ones(n_mels))  # a flat spectrum stays as loud as it is
-    assert (centres.diff() >= 0).all() and centres[0] >= 0 and centres[-1] <= half
-    weights = between(centres, half + 1)
+    assert (centers.diff() >= 0).all() and centers[0] >= 0 and centers[-1] <= half
+    weights = interpolation_matrix(centers, half + 1)
     assert torch.allclose(weights.sum(1), torch.ones(half + 1))
-    # what is linear over the bins comes back between the outer centres
-    inside = (torch.arange(half + 1) >= centres[0]) & (torch.arange(half + 1) <= centres[-1])
-    assert torch.allclose((weights @ centres)[inside], torch.arange(half + 1.0)[inside], atol=0.51)
+    # what is linear over the bins comes back between the outer centers
+    inside = (torch.arange(half + 1) >= centers[0]) & (torch.arange(half + 1) <= centers[-1])
+    assert torch.allclose((weights @ centers)[inside], torch.arange(half + 1.0)[inside], atol=0.51)
 
 
-def make_log_mel(noise_power: float = 0.0, griffin_lim_iters: int = 0) -> Loudness:
-    log_mel = Loudness(replace(CONFIG, noise_power=noise_power), RATE)
+def make_log_mel(noise_power: float = 0.0, griffin_lim_iters: int = 0) -> LogMel:
+    log_mel = LogMel(replace(CONFIG, noise_power=noise_power), RATE)
     log_mel.griffin_lim_iters = griffin_lim_iters
     return log_mel
 
@@ -72,7 +72,7 @@ def test_noise_comes_back_as_noise_of_the_same_color_and_level(griffin_lim_iters
     wav = 0.1 * torch.randn(1, 1, RATE, generator=generator)
     wav[..., RATE // 2 :] *= 0.1
     loudness = make_log_mel(noise_power, griffin_lim_iters)
-    back = loudness.to_wav(loudness(wav), WhiteNoise().take(RATE))
+    back = loudness.to_wav(loudness(wav), WhiteNoise().draw(RATE))
     for part in (slice(1000, 7000), slice(9000, 15_000)):
         assert 0.7 < float(back[..., part].std() / wav[..., part].std()) < 1.5
 
@@ -84,7 +84,7 @@ def test_griffin_lim_iterations_bring_the_spectrum_nearer_to_the_magnitudes():
     def error(griffin_lim_iters: int) -> float:
         loudness = make_log_mel(griffin_lim_iters=griffin_lim_iters)
         wanted = loudness(wav)
-        return float((loudness(loudness.to_wav(wanted, WhiteNoise().take(RATE))) - wanted).square().mean())
+        return float((loudness(loudness.to_wav(wanted, WhiteNoise().draw(RATE))) - wanted).square().mean())
 
     errors = [error(n) for n in (0, 1, 4)]
     assert errors[0] > errors[1] > errors[2]
@@ -96,7 +96,7 @@ def test_noise_power_is_how_much_an_even_sound_wavers(griffin_lim_iters):
 
     def wavering(noise_power: float) -> float:
         loudness = make_log_mel(noise_power, griffin_lim_iters)
-        heard = loudness(loudness.to_wav(steady, WhiteNoise().take(RATE)))
+        heard = loudness(loudness.to_wav(steady, WhiteNoise().draw(RATE)))
         return float(heard.unflatten(2, (CONFIG.frames_per_code, -1))[0, 2:-2].std(0).mean())
 
     assert wavering(0.0) < wavering(0.5) < wavering(1.0)
@@ -104,7 +104,7 @@ def test_noise_power_is_how_much_an_even_sound_wavers(griffin_lim_iters):
 
 def test_silence_stays_silent():
     loudness = make_log_mel()
-    assert float(loudness.to_wav(loudness(torch.zeros(1, 1, 3200)), WhiteNoise().take(3200)).abs().max()) < 1e-4
+    assert float(loudness.to_wav(loudness(torch.zeros(1, 1, 3200)), WhiteNoise().draw(3200)).abs().max()) < 1e-4
 
 
 def test_the_limiter_is_smooth_monotonic_and_spares_what_is_below_its_knee():
@@ -124,7 +124,7 @@ def test_starts_from_principal_components():
     encoder, decoder = codec.encoder, codec.decoder
     init_from_pca(encoder, decoder, batches)
     with torch.no_grad():
-        patches = torch.cat([encoder.loudness(wav).flatten(0, 1) for wav in batches]).double().numpy()
+        patches = torch.cat([encoder.log_mel(wav).flatten(0, 1) for wav in batches]).double().numpy()
         decoded = torch.cat([decoder.outline(encoder(wav)).flatten(0, 1) for wav in batches]).double().numpy()
     _, values, _ = np.linalg.svd(patches - patches.mean(0), full_matrices=False)
     assert np.isclose(((patches - decoded) ** 2).sum(), (values[6:] ** 2).sum(), rtol=1e-3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -10,37 +11,45 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from audiogen_cli.commands.eval import eval_
 from audiogen_cli.errors import InputError
-from audiogen_cli.evaluation.listening.rater_filters import ReferenceRule, agreements, filter_ratings
+from audiogen_cli.evaluation.listening.rater_filters import ReferenceRule, filter_ratings
 from audiogen_cli.evaluation.listening.ratings import Plan, Rating, read_ratings
 from audiogen_cli.evaluation.listening.scores import summarize
-from audiogen_cli.evaluation.listening.statistics import crowdmos, paired_difference, plain_half_width
+from audiogen_cli.evaluation.listening.statistics import agreements, crowdmos, paired_difference, plain_half_width
 
 NAN = float("nan")
 MEAN = ReferenceRule()
 PLAN = Plan("t", "esc50-test", 0, {"i1": 2.0}, {("ovl", "i1"): {"aa": "reference", "bb": "model", "cc": "anchor35"}})
 
 
-def ratings(table: dict[str, Sequence[Sequence[float]]], systems: Sequence[str], question: str = "ovl") -> list[Rating]:
+def ratings(table: dict[str, Sequence[Sequence[float]]], systems: Sequence[str], question: str = "ovl") -> pd.DataFrame:
     """Ratings from rater → a row per item with a score per system."""
-    return [
+    found = [
         Rating(rater, question, f"i{i}", system, score)
         for rater, rows in table.items()
         for i, row in enumerate(rows)
         for system, score in zip(systems, row, strict=True)
     ]
+    return pd.DataFrame(found)
 
 
-def raters(found: Sequence[Rating]) -> set[str]:
-    return {rating.rater for rating in found}
+def matrix(scores: Sequence[Sequence[float]]) -> pd.DataFrame:
+    """Ratings of one system from a row per rater with a score per item; NaN is none."""
+    found = [(rater, item, score) for rater, row in enumerate(scores) for item, score in enumerate(row)]
+    return pd.DataFrame(found, columns=["rater", "item", "score"]).dropna()
+
+
+def raters(found: pd.DataFrame) -> set[str]:
+    return set(found.rater)
 
 
 class TestIntervals:
     def test_golden_example_of_crowdmos(self) -> None:
-        spread = crowdmos(np.array([[80, 62, 90, 71], [74, 55, NAN, 69], [88, 70, 93, 60]]))
+        spread = crowdmos(matrix([[80, 62, 90, 71], [74, 55, NAN, 69], [88, 70, 93, 60]]))
         assert spread.mean == pytest.approx(73.818182)
         assert spread.item == pytest.approx(121.5257, abs=1e-4)
         assert spread.rater == pytest.approx(28.4076, abs=1e-4)
@@ -49,38 +58,40 @@ class TestIntervals:
         assert spread.half_width == pytest.approx(27.46980, abs=1e-4)
 
     def test_plain_interval_of_the_golden_example(self) -> None:
-        scores = np.array([80, 62, 90, 71, 74, 55, 69, 88, 70, 93, 60], float)
+        scores = pd.Series([80, 62, 90, 71, 74, 55, 69, 88, 70, 93, 60], dtype=float)
         assert plain_half_width(scores) == pytest.approx(8.49682, abs=1e-5)
         assert plain_half_width(scores[:1]) is None
 
     def test_two_by_two_by_hand(self) -> None:
         # a 100, b 25, c 125: item 100, rater 25, noise 0; variance (100 + 25) * 8/16; t(1) = 12.7062.
-        spread = crowdmos(np.array([[40.0, 60], [50, 70]]))
+        spread = crowdmos(matrix([[40.0, 60], [50, 70]]))
         assert (spread.item, spread.rater, spread.noise, spread.variance) == (100, 25, 0, 62.5)
         assert spread.half_width == pytest.approx(12.706205 * 62.5**0.5, rel=1e-6)
 
     def test_a_rating_per_rater_leaves_rater_and_noise_one(self) -> None:
         # Items of two raters each: within items 25, in all 125.
-        spread = crowdmos(np.array([[40, NAN], [50, NAN], [NAN, 60], [NAN, 70]]))
+        spread = crowdmos(matrix([[40, NAN], [50, NAN], [NAN, 60], [NAN, 70]]))
         assert (spread.item, spread.rater, spread.noise) == (100, 0, 25)
 
     def test_a_rating_per_item_leaves_item_and_noise_one(self) -> None:
-        spread = crowdmos(np.array([[40, 50, NAN, NAN], [NAN, NAN, 60, 70]]))
+        spread = crowdmos(matrix([[40, 50, NAN, NAN], [NAN, NAN, 60, 70]]))
         assert (spread.item, spread.rater, spread.noise) == (0, 100, 25)
 
     def test_single_ratings_are_all_noise(self) -> None:
-        spread = crowdmos(np.array([[40, NAN], [NAN, 60]]))
+        spread = crowdmos(matrix([[40, NAN], [NAN, 60]]))
         assert (spread.noise, spread.variance) == (100, 50)
 
     def test_one_rater_has_no_crowdmos_interval(self) -> None:
-        assert crowdmos(np.array([[40.0, 60.0]])).half_width is None
+        assert crowdmos(matrix([[40.0, 60.0]])).half_width is None
 
     def test_paired_difference(self) -> None:
-        first = np.array([[50, 60, 70], [55, NAN, 75]])
+        first = pd.DataFrame([[50, 60, 70], [55, NAN, 75]])
         mean, (low, high) = paired_difference(first, first - 5, seed=0) or (0, (0, 0))
         assert mean == pytest.approx(5) and low == pytest.approx(5) and high == pytest.approx(5)
-        assert paired_difference(first, np.full((2, 3), NAN), seed=0) is None
-        mean, (low, high) = paired_difference(np.array([[0.0, 10], [0, 10]]), np.zeros((2, 2)), 0) or (0, (0, 0))
+        assert paired_difference(first, pd.DataFrame(np.full((2, 3), NAN)), seed=0) is None
+        mean, (low, high) = paired_difference(
+            pd.DataFrame([[0.0, 10], [0, 10]]), pd.DataFrame(np.zeros((2, 2))), 0
+        ) or (0, (0, 0))
         assert (mean, low, high) == (5, 0, 10)
 
 
@@ -161,13 +172,15 @@ class TestRules:
     def test_a_page_not_heard_to_the_end_goes(self, marks: list[bool], value: str | None) -> None:
         systems = ("reference", "model", "anchor35")
         given = [Rating("a", "ovl", "i1", systems[i], 90, 1.0, mark) for i, mark in enumerate(marks)]
-        assert [gone.value for gone in filter_ratings(given, MEAN, PLAN).dropped] == ([value] if value else [])
+        assert [gone.value for gone in filter_ratings(pd.DataFrame(given), MEAN, PLAN).dropped] == (
+            [value] if value else []
+        )
 
     @pytest.mark.parametrize(("seconds", "stays"), [(5.0, False), (6.0, True)])
     def test_time_stands_in_for_a_log(self, seconds: float, stays: bool) -> None:
         given = [Rating("a", "ovl", "i1", system, 90, seconds) for system in ("reference", "model", "anchor35")]
-        found = filter_ratings(given, MEAN, PLAN)
-        assert bool(found.kept) is stays
+        found = filter_ratings(pd.DataFrame(given), MEAN, PLAN)
+        assert (len(found.kept) > 0) is stays
         assert [gone.value for gone in found.dropped] == ([] if stays else ["5 s on a page of 3 x 2 s"])
 
 
@@ -187,7 +200,7 @@ WEBMUSHRA = "session_uuid,trial_id,rating_stimulus,rating_score,rating_time,rati
 class TestFiles:
     def test_plain_list(self, write: Callable[[str, str], Path]) -> None:
         path = write("r.csv", "rater;item;system;score;complete\nann;x;model;55,5;1\nbob;x;model;60;no\n")
-        found, skipped = read_ratings([path], None)
+        found, skipped, _ = read_ratings([path], None)
         assert found == [
             Rating("ann", "score", "x", "model", 55.5, None, True),
             Rating("bob", "score", "x", "model", 60, None, False),
@@ -198,7 +211,7 @@ class TestFiles:
         header = "test,rater,item,question,stimulus,score,seconds,complete,moved,position\n"
         rows = "t,ann,i1,ovl,bb,40,7.5,1,1,1\nt,ann,i1,ovl,zz,40,7.5,1,1,2\nu,ann,i1,ovl,aa,40,7.5,1,1,3\n"
         path = write("r.csv", header + rows)
-        found, skipped = read_ratings([path], PLAN)
+        found, skipped, _ = read_ratings([path], PLAN)
         assert found == [Rating("ann", "ovl", "i1", "model", 40, 7.5, True, True)]
         assert [item.id for item in skipped] == [f"{path}, line 3", f"{path}, line 4"]
         assert "no stimulus 'zz'" in skipped[0].reason and "another test (u" in skipped[1].reason
@@ -214,14 +227,39 @@ class TestFiles:
 
     def test_webmushra_with_questionnaire_and_shifted_rows(self, write: Callable[[str, str], Path]) -> None:
         text = f"session_test_id,rater,{WEBMUSHRA}t,ann,u1,ovl-i1,bb,40,6500,\nt,u2,ovl-i1,bb,40,6500,\n"
-        found, skipped = read_ratings([write("r.csv", text)], PLAN)
-        assert [rating.rater for rating in found] == ["ann"]
+        found, skipped, _ = read_ratings([write("r.csv", text)], PLAN)
+        assert [(rating.rater, rating.name) for rating in found] == [("u1", "ann")]
         assert [item.reason for item in skipped] == ["another number of columns than the header"]
 
     def test_the_later_of_two_ratings_counts(self, write: Callable[[str, str], Path]) -> None:
         first = write("1.csv", "rater,item,system,score\nann,x,model,10\n")
         second = write("2.csv", "rater,item,system,score\nann,x,model,70\nann,y,model,20\n")
-        assert [rating.score for rating in read_ratings([first, second], None)[0]] == [70, 20]
+        found, _, warnings = read_ratings([first, second], None)
+        assert [rating.score for rating in found] == [70, 20]
+        assert warnings == [
+            "'ann' rated the same sounds differently in two files; the later one counts: are these two people?"
+        ]
+
+    def test_a_session_of_webmushra_is_a_rater_and_equal_answers_are_said(
+        self, write: Callable[[str, str], Path]
+    ) -> None:
+        text = f"session_test_id,email,age,{WEBMUSHRA}"
+        text += "".join(f"t,,30,u{n},ovl-i1,{name},40,6500,\n" for n in range(6) for name in ("bb", "reference"))
+        found, skipped, warnings = read_ratings([write("r.csv", text)], PLAN)
+        assert len(found) == 12 and len({rating.rater for rating in found}) == 6 and not skipped
+        assert warnings == ["6 sessions answered '30'; each counts as a rater"]
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            "rater\titem\tsystem\tscore\nann\tx\tmodel\t10\n".encode("utf-16"),
+            b"sep=;\r\nRater;Item;System;Score\r\nann;x;model;10\r\n",
+        ],
+        ids=["utf-16", "sep"],
+    )
+    def test_tables_as_spreadsheets_save_them(self, tmp_path: Path, content: bytes) -> None:
+        (tmp_path / "r.csv").write_bytes(content)
+        assert read_ratings([tmp_path / "r.csv"], None)[0] == [Rating("ann", "score", "x", "model", 10)]
 
     def test_names_are_one_printable_line(self, write: Callable[[str, str], Path]) -> None:
         path = write("r.csv", 'rater,item,system,score\n"an\x1b[31mn\n",x,model,10\n')
@@ -260,7 +298,9 @@ class TestSummary:
         assert found["intervals"]["ovl/model"] == (55 - model["ci95"], 55 + model["ci95"])
 
     def test_a_question_is_judged_by_itself(self) -> None:
-        given = ratings({"a": GOOD, "b": [[80, 20, 60]] * 3}, SYSTEMS) + ratings({"b": GOOD}, SYSTEMS, "rel")
+        given = pd.concat(
+            [ratings({"a": GOOD, "b": [[80, 20, 60]] * 3}, SYSTEMS), ratings({"b": GOOD}, SYSTEMS, "rel")]
+        )
         found = summarize(given, [], MEAN, None, seed=0)
         assert found["details"]["ovl"]["raters"]["after"] == found["details"]["rel"]["raters"]["after"] == 1
         assert list(found["details"]) == ["ovl", "rel"]
@@ -289,11 +329,15 @@ class TestCommand:
         self, write: Callable[[str, str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         (tmp_path / "in").mkdir()
-        lines = [f"{r.rater},{r.item},{r.system},{r.score}" for r in ratings({"a": GOOD, "b": GOOD}, SYSTEMS)]
+        lines = [
+            f"{r.rater},{r.item},{r.system},{r.score}" for r in ratings({"a": GOOD, "b": GOOD}, SYSTEMS).itertuples()
+        ]
         write("in/r.csv", "\n".join(["rater,item,system,score", *lines, "c,i0,reference,50", "c,i0,model,x"]) + "\n")
         assert eval_(score=[tmp_path / "in"]) == 1  # one row is no rating
         out, err = capsys.readouterr()
-        assert "ratings, 2 of 3 raters" in out and "60.00 ± 4.69" in out  # 60, 65, 55 twice: t(5) = 2.5706, SD 4.4721
+        assert "ratings, 2 of 3 raters" in out and re.search(
+            r"^model +60 +4\.69 ", out, re.MULTILINE
+        )  # 60, 65, 55 twice: t(5) = 2.5706, SD 4.4721
         assert "dropped c (1 ratings): reference below 85 (mean): mean 50" in err
         assert "line 21: score 'x' is no number" in err
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -96,11 +97,12 @@ def test_a_second_run_makes_only_what_is_missing(
 
 def test_the_table(options: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     eval_(**options, metrics="kl", limit=6)
-    title, header, *rows = capsys.readouterr().out.splitlines()
+    title, model, header, *rows = capsys.readouterr().out.splitlines()
     assert title == "esc50-test, 6 clips, partial"
-    assert header.split("  ")[0] == "text" and "kl_fake_rnd continuation" in header
-    assert [row.split()[:3] for row in rows[:2]] == [["src", "0.1", "s"], ["none", "0.1", "s"]]
-    assert len(rows) == 6 + 2
+    assert model.startswith("model tiny (models/tiny), ffffffffffff: ")
+    assert header.split() == ["text", "prompt", "scored", "kl_fake_src", "kl_fake_rnd"]
+    assert re.match(r"own text \(SRC\) +0\.1 s +whole +[\d.e-]+ \[", rows[0])
+    assert len(rows) == 2 * 6 + 3  # two rows a cell; baselines with their header
 
 
 def test_clips_too_short_for_the_longest_prompt(options: dict[str, Any]) -> None:

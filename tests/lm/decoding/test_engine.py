@@ -16,7 +16,7 @@ from audiogen_cli.lm.decoding.continuous_batch import ContinuousBatch
 from audiogen_cli.lm.decoding.cpu_backend import CpuBackend
 from audiogen_cli.lm.decoding.cuda_graphs import RecordedStep
 from audiogen_cli.lm.decoding.engine import Engine, choose_dtype
-from audiogen_cli.lm.decoding.requests import DecodingRequest, Window, count_frames, list_windows
+from audiogen_cli.lm.decoding.requests import DecodingRequest, DecodingWindow, count_frames, list_windows
 from audiogen_cli.lm.model import AudioLanguageModel
 
 
@@ -192,8 +192,8 @@ def test_steps_are_recorded_once_for_each_length(monkeypatch: pytest.MonkeyPatch
 
 def test_windows_and_what_they_cost() -> None:
     config = make_model(max_frames=8, pattern="parallel").config
-    assert list_windows(config, 2, 7) == [Window(0, 2, 7)]
-    assert list_windows(config, 0, 14) == [Window(0, 0, 8), Window(4, 8, 12), Window(8, 12, 14)]
+    assert list_windows(config, 2, 7) == [DecodingWindow(0, 2, 7)]
+    assert list_windows(config, 0, 14) == [DecodingWindow(0, 0, 8), DecodingWindow(4, 8, 12), DecodingWindow(8, 12, 14)]
     assert count_frames(config, 2, 7) == (5, 0)
     assert count_frames(config, 0, 14) == (14, 8)
 

@@ -64,20 +64,53 @@ def test_the_first_line_of_stdin_tells_its_format(monkeypatch: pytest.MonkeyPatc
     assert read_prompts(Path("-")) == [expected]
 
 
+@pytest.mark.parametrize("name", ["p.txt", "p.csv", "p", "-"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"prompt\tseed\na dog\t7\n",
+        b"prompt;seed\na dog;7\n",
+        b"sep=;\nPrompt;SEED\n;\na dog;7.0\n;;\n",
+        "prompt,seed\na dog,7\n".encode("utf-16"),
+    ],
+    ids=["tabs", "semicolons", "spreadsheet", "utf-16"],
+)
+def test_a_table_is_never_read_as_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes
+) -> None:
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+    (tmp_path / name).write_bytes(content)
+    (prompt,) = read_prompts(Path("-") if name == "-" else tmp_path / name)
+    assert (prompt.text, prompt.seed) == ("a dog", 7)
+
+
+@pytest.mark.parametrize("name", ["p.txt", "p.json", "p.jsonl"])
+def test_an_array_of_json_is_a_list_of_prompts(tmp_path: Path, name: str) -> None:
+    first, second = read_prompts(_write(tmp_path, name, '["a dog", {"prompt": "rain", "seed": 7.0}]'))
+    assert (first.text, second.text, second.seed) == ("a dog", "rain", 7) and second.where.endswith("item 2")
+    (text,) = read_prompts(_write(tmp_path, "p.txt", "[wind] howls\n"))
+    assert text.text == "[wind] howls"
+
+
+def test_a_column_of_prompts_takes_its_commas(tmp_path: Path) -> None:
+    assert [prompt.text for prompt in read_prompts(_write(tmp_path, "p.csv", "prompt\na dog, far\n"))] == ["a dog, far"]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("p.txt", "\n \n", "holds no prompts"),
-        ("p.csv", "text\na dog\n", "one of them 'prompt'"),
-        ("p.csv", "prompt,seed\na dog,barks,1\n", "line 2: more fields"),
-        ("p.csv", "prompt,seed\na dog\n", "line 2: fewer fields"),
-        ("p.csv", 'prompt\n"a dog\n', "not valid CSV"),
+        ("p.csv", "text\na dog\n", "lacks the column 'prompt'"),
+        ("p.csv", "prompt,seed\na dog,barks,1\n", "line 2: more cells"),
+        ("p.csv", 'prompt\n"a dog\n', "line 2: a quotation mark is never closed"),
+        ("p.csv", "prompt,seed\n", "holds no prompts"),
+        ("p.json", "[" * 100_000, "line 1: not valid JSON"),
         ("p.csv", "prompt,seed\na dog,1.5\n", "line 2: seed must be a whole number"),
         ("p.csv", "prompt,duration\na dog,nan\n", "line 2: duration must be a number"),
         ("p.csv", "prompt,duration\n,3\n", "line 2: the prompt is empty"),
         ("p.csv", "prompt,name\na dog,../dog\n", "line 2: name must be a plain file name"),
         ("p.jsonl", '{"prompt": "a dog"}\n{"prompt": \n', "line 2: not valid JSON"),
-        ("p.jsonl", "[1]\n", "line 1: expected a string or an object"),
+        ("p.jsonl", "[1]\n", "item 1: expected a string or an object"),
         ("p.jsonl", '{"prompt": "a dog", "seed": true}\n', "line 1: seed must be a whole number"),
         ("p.jsonl", '{"prompt": "a dog", "negative": 3}\n', "line 1: negative must be a text"),
         ("p.jsonl", '{"prompt": 5}\n', "line 1: the prompt is empty or no text"),

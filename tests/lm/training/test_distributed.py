@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState, PartialState
-from helpers.zoo import make_codec, make_rows, make_shards, make_word_vectors
+from helpers.processes import run_ranks
 
 from audiogen_cli.lm.config import TrainConfig
 from audiogen_cli.lm.training.train import train
@@ -22,20 +21,6 @@ from audiogen_cli.model_folder import load_weights
 from audiogen_cli.training.checkpoint import list_checkpoints, load_state
 from audiogen_cli.training.recipe import load_recipe
 
-WORKER = """
-import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
-from audiogen_cli.lm.config import TrainConfig
-from audiogen_cli.lm.training.train import train
-from audiogen_cli.training.recipe import load_recipe
-
-root, recipe = Path(sys.argv[1]), Path(sys.argv[2])
-for plan in sys.argv[3:]:  # name of the run, then settings
-    name, *settings = plan.split(",")
-    train(load_recipe(TrainConfig, recipe, settings), root / "tokens", root / "codec", root / name)
-"""
 RECIPE = """
 model: {dim: 16, n_layers: 2, n_heads: 2, pattern: delay, dropout: 0}
 text: {kind: static, name: VECTORS}
@@ -50,31 +35,27 @@ save_every: 2
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A world in which all runs of this module have been made: in one process, and in two that share the work."""
+def root(tmp_path_factory: pytest.TempPathFactory, tiny_codec: Path, token_shards: Path, word_vectors: Path) -> Path:
+    """Make all runs of this module: in one process, and in two that share the work."""
     root = tmp_path_factory.mktemp("world")
-    codec = make_codec(root / "codec")
-    rows = make_rows([12, 9, 20, 12, 15, 11, 12, 7, 30]) + make_rows([12, 10, 8], "val")
-    make_shards(root / "tokens", codec, rows)
-    (root / "recipe.yaml").write_text(RECIPE.replace("VECTORS", str(make_word_vectors(root / "vectors"))))
-    (root / "worker.py").write_text(WORKER)
-    AcceleratorState._reset_state()
-    PartialState._reset_state()
-    train(load_recipe(TrainConfig, root / "recipe.yaml"), root / "tokens", codec, root / "one")
+    (root / "recipe.yaml").write_text(RECIPE.replace("VECTORS", str(word_vectors)))
+
+    def learn(name: str, *settings: str, n: int = 2) -> None:
+        config = load_recipe(TrainConfig, root / "recipe.yaml", settings)
+        run_ranks(train, config, token_shards, tiny_codec, root / name, n=n)
+
     fsdp = "distributed=fsdp"
-    parts = ["parts-ddp,max_steps=2", "parts-ddp", f"parts-fsdp,{fsdp},max_steps=2", f"parts-fsdp,{fsdp}"]
-    moved = ["moved,max_steps=2", f"moved,{fsdp}"]  # begun unsharded
-    again = f"again,{fsdp},checkpoint_activations=true"
-    run(root, "ddp", f"fsdp,{fsdp}", *parts, *moved, again)
+    learn("one", n=1)
+    learn("ddp")
+    learn("fsdp", fsdp)
+    learn("again", fsdp, "checkpoint_activations=true")
+    learn("parts-ddp", "max_steps=2")
+    learn("parts-ddp")
+    learn("parts-fsdp", fsdp, "max_steps=2")
+    learn("parts-fsdp", fsdp)
+    learn("moved", "max_steps=2")  # begun unsharded
+    learn("moved", fsdp)
     return root
-
-
-def run(root: Path, *plans: str) -> None:
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [sys.executable, *launch, root / "worker.py", root, root / "recipe.yaml", *plans]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment)
-    assert done.returncode == 0, done.stderr
 
 
 def losses(root: Path, name: str) -> list[float]:
@@ -112,11 +93,11 @@ def test_a_sharded_runs_checkpoint_is_that_of_any_run(root: Path) -> None:
     assert all(type(value) is torch.Tensor for value in states[0]["model"].values())
 
 
-def test_ctrl_c_reaches_every_process_and_costs_nothing(root: Path) -> None:
+def test_ctrl_c_reaches_every_process_and_costs_nothing(root: Path, tiny_codec: Path, token_shards: Path) -> None:
     out, never = root / "interrupted", 10**6
     settings = [f"--set={name}={never}" for name in ("max_steps", "save_every", "validate_every")]
     command = [sys.executable, "-m", "audiogen_cli", "train-lm", "--config", root / "recipe.yaml", *settings]
-    command += ["--tokens", root / "tokens", "--codec", root / "codec", "--out", out, "--processes", "2"]
+    command += ["--tokens", token_shards, "--codec", tiny_codec, "--out", out, "--processes", "2"]
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
     try:

@@ -19,7 +19,7 @@ _NUMBERED = re.compile(r"(?:(.*?)(?:\.|[\s_]-?\s?))?((?:[A-Z]{3})?\d{7,8})", re.
 class Bbc:
     """`BBCSoundEffects.csv` (by its columns, whatever its name) or a saved JSON list, and audio in any folder.
 
-    A file is known by the number its name ends with. One that no list describes speaks for itself: by the description
+    A file is known by the number its name ends with. One that no list describes is described by the text
     embedded in it, or the rest of its name, as in archive.org's `sounds/<CD>/<description>.<number>.wav`. All train.
     """
 
@@ -33,7 +33,7 @@ class Bbc:
     )
 
     def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
-        """One item per described sound, then one per numbered file beyond those."""
+        """Yield one item per described sound, then one per numbered file beyond those."""
         descriptions = _descriptions(tree)
         if not descriptions and not any(_number(path) for path in tree.audio):
             raise not_found(tree, "BBCSoundEffects.csv and <number>.wav files, or <description>.<number>.wav files")
@@ -55,14 +55,14 @@ def _number(path: str) -> str | None:
 
 
 def _name_captions(path: str) -> tuple[str, ...]:
-    """The description in a name; `_` stands for a character that a file name may not hold, or is `BBC_<category>_`."""
+    """Return the description in a name, where `_` stands for forbidden characters or belongs to `BBC_<category>_`."""
     match = _NUMBERED.fullmatch(stem(path))
     text = (match.group(1) or "").removeprefix("BBC_").replace("_", " ").strip(" .-") if match else ""
     return (text,) if text else ()
 
 
 def _descriptions(tree: DatasetFolder) -> dict[str, str]:
-    """Number → description, from every list in the tree."""
+    """Map numbers to descriptions, from every list in the folder."""
     found: dict[str, str] = {}
     for path in tree.other:
         if path.casefold().endswith(".csv"):
@@ -88,7 +88,7 @@ def _csv_pairs(tree: DatasetFolder, path: str) -> Iterator[tuple[str, str]]:
 
 
 def _json_pairs(tree: DatasetFolder, path: str) -> Iterator[tuple[str, str]]:
-    """A list of objects with `id` and `description`, or an object that holds one (the BBC's search API, WavCaps)."""
+    """Read a list of objects with `id` and `description`, or an object with such a list (the BBC's API, WavCaps)."""
     try:
         document = read_json(tree.root / path, "replace")
     except InputError:  # not known by its name, so perhaps not meant

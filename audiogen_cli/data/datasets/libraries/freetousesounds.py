@@ -26,7 +26,7 @@ class FreeToUseSounds:
     download = "buy the all-in-one bundle at freetousesounds.com, then type: unzip '*.zip' -d FOLDER"
 
     def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
-        """One item per file. Raises InputError if there is no sound."""
+        """Yield one item per file. Raises InputError if there is no sound."""
         if not tree.audio:
             raise not_found(tree, "the unpacked folders of the Free To Use Sounds bundle, with sound files in them")
         for path in library_files(self.key, tree):

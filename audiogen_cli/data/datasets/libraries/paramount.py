@@ -24,7 +24,7 @@ class Paramount:
     download = "buy the pack at paramountmotion.com/odeon-sound-effects, then type: unzip '*.zip' -d FOLDER"
 
     def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
-        """One item per file. Raises InputError if the folder `ODEON Sound Effects` is not there."""
+        """Yield one item per file. Raises InputError if the folder `ODEON Sound Effects` is not there."""
         if not any(_folders(path) is not None for path in tree.audio):
             raise not_found(tree, "a folder 'ODEON Sound Effects' with a folder per category (Absorb, Braaaam, …)")
         for path in library_files(self.key, tree):
@@ -37,7 +37,7 @@ class Paramount:
 
 
 def _folders(path: str) -> list[str] | None:
-    """The folders between the top one and the file, those that only count left out; None if it lies elsewhere."""
+    """List the folders between the top one and the file, without mere numbers; None if there is no top one."""
     parts = PurePosixPath(path).parts[:-1]
     top = next((level for level, part in enumerate(parts) if part.casefold() == TOP), None)
     return None if top is None else [part for part in parts[top + 1 :] if not _COLLECTION.fullmatch(part.strip())]

@@ -27,7 +27,7 @@ class Sonniss:
     download = "download the zip files from sonniss.com/gameaudiogdc, then type: unzip '*.zip' -d FOLDER"
 
     def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
-        """One item per file. Raises InputError if no folder is called like a supplier's library."""
+        """Yield one item per file. Raises InputError if no folder is called like a supplier's library."""
         if not any(_library(path) for path in tree.audio):
             raise not_found(tree, "unpacked #GameAudioGDC bundles: '<Supplier> - <Library>' folders with sound files")
         for path in library_files(self.key, tree):
@@ -35,6 +35,6 @@ class Sonniss:
 
 
 def _library(path: str) -> list[str]:
-    """The name of the library that a file belongs to, if a folder tells."""
+    """Return the name of the library that a file belongs to, if a folder has it."""
     matches = (_LIBRARY.fullmatch(part) for part in PurePosixPath(path).parts[:-1])
     return [match.group(1).strip() for match in matches if match][:1]

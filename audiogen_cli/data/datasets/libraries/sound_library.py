@@ -1,6 +1,6 @@
-"""Sound libraries, bought or free: what a file says by its name, its folders and the text embedded in it.
+"""Items of sound libraries, bought or free: from a file's name, its folders and the text embedded in it.
 
-They publish no list: files that tell nothing need a captions file (`audiogen prep --captions`). The raw name stays in
+Libraries publish no list: files without words need a captions file (`audiogen prep --captions`). The raw name stays in
 the manifest as `path`, the embedded text as a caption.
 """
 
@@ -16,7 +16,7 @@ from audiogen_cli.data.preparation.filename_words import name_words, ucs_parts
 
 
 def library_files(dataset: str, tree: DatasetFolder) -> Iterator[str | Dropped]:
-    """The sounds of a library by path; films and other media that come with it are dropped."""
+    """Yield the sounds of a library by path; videos and other media that come with it are dropped."""
     for path in tree.audio:
         if os.path.splitext(path)[1].lower() in SOUND_SUFFIXES:  # noqa: PTH122
             yield path
@@ -25,14 +25,14 @@ def library_files(dataset: str, tree: DatasetFolder) -> Iterator[str | Dropped]:
 
 
 def tagged(path: str, name: str, folders: Sequence[str]) -> SourceItem:
-    """An item of a tag dataset: UCS category, folders and name are its tags, embedded text becomes its caption."""
+    """Return an item of a tag dataset: UCS category, folders and name are tags, embedded text becomes the caption."""
     category, words = ucs_parts(name) or ("", name_words(name))
     tags = unrepeated([category, *map(name_words, folders), words])
     return SourceItem(path, "train", path, tags=tags, embedded=True)
 
 
 def captioned(path: str, name: str, folders: Sequence[str]) -> SourceItem:
-    """An item of a caption dataset: UCS category and folders are its tags, embedded text or else its name the caption.
+    """Return an item of a caption dataset: UCS category and folders are tags, embedded text or the name the caption.
 
     A name of nothing but counters leaves the caption to the embedded text and the folders.
     """
@@ -42,7 +42,7 @@ def captioned(path: str, name: str, folders: Sequence[str]) -> SourceItem:
 
 
 def unrepeated(tags: Sequence[str]) -> tuple[str, ...]:
-    """The tags without those that other tags say already: `Clock Sounds`, `Clock` → `Clock Sounds`."""
+    """Drop tags whose words are all in another tag: `Clock Sounds`, `Clock` → `Clock Sounds`."""
     words = [frozenset(tag.casefold().split()) for tag in tags]
     return tuple(
         tag

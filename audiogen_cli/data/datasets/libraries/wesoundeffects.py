@@ -11,7 +11,7 @@ from audiogen_cli.data.manifest import Dropped
 
 
 class WeSoundEffects:
-    """Every sound below the folder; the folder it lies in and its name are tags."""
+    """Every sound below the folder; the folder it is in and its name are tags."""
 
     key = "wesoundeffects"
     captions_guessed = True
@@ -20,7 +20,7 @@ class WeSoundEffects:
     download = "get the bundle at wesoundeffects.com/we-sound-effects-bundle-2020, then type: unzip '*.zip' -d FOLDER"
 
     def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
-        """One item per file. Raises InputError if there is no sound."""
+        """Yield one item per file. Raises InputError if there is no sound."""
         if not tree.audio:
             raise not_found(tree, "the unpacked We Sound Effects Bundle 2020, with sound files in it")
         for path in library_files(self.key, tree):

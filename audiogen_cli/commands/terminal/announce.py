@@ -1,0 +1,223 @@
+"""Announcements: a few lines on stderr before a stage works, and a warning for each departure from the paper.
+
+One `Announcement` a stage, of the same few sentences: codec, model, data, processes and time. stdout stays untouched.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from audiogen_cli.codec.config import CodecConfig, CodecTrainConfig
+    from audiogen_cli.data.totals import Totals
+    from audiogen_cli.evaluation.config import EvalConfig
+    from audiogen_cli.lm.config import LMConfig, TrainConfig
+
+PUBLIC_MODEL = "facebook/audiogen-medium"
+PAPER_FRAME_RATES = (500, 250, 125)  # Table 2: a codec's frames a second
+PAPER_SHAPES = ((768, 24, 16), (1280, 36, 20))  # sec. 4.1: dim, layers, heads of base and large
+_NO_SELLING = re.compile(r"\bnc\b|non-?commercial|research (?:purposes )?only", re.IGNORECASE)
+
+
+@dataclass
+class Announcement:
+    """Lines to print before the work, and warnings."""
+
+    lines: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def say(self) -> None:
+        """Print it on stderr; of several processes only the main one does."""
+        from audiogen_cli.devices import is_main_process
+
+        if is_main_process():
+            for line in [*self.lines, *(f"warning: {warning}" for warning in self.warnings)]:
+                typer.echo(line, err=True)
+
+
+def plan_prep(
+    sources: Sequence[str], total: int, out: Path, workers: int | None, engine: str, keep_speech: bool
+) -> Announcement:
+    """Say what `prep` reads and writes."""
+    import os
+
+    where = f"on {workers or os.cpu_count()} processes" if engine == "processes" else f"on {engine}"
+    plan = Announcement(
+        [f"preparing {total:,} items of {', '.join(sources)} into {out} {where}; texts by the paper's rules (sec. 4.1)"]
+    )
+    if keep_speech:
+        plan.warnings.append("clips that mention speech stay in training: the paper drops them (sec. 4.1)")
+    return plan
+
+
+def plan_codec_training(recipe: CodecTrainConfig, data: Totals) -> Announcement:
+    """Say what `train-codec` trains, and on what."""
+    from audiogen_cli.commands.terminal import estimates
+
+    size, seconds = estimates.codec_training(recipe)
+    network = recipe.codec.network.kind
+    batch = f"{recipe.batch_size} crops of {recipe.crop_seconds:g} s"
+    return Announcement(
+        [
+            f"codec to train ({network}): {describe_codec(recipe.codec)}; {_millions(size)} parameters",
+            f"clips: {_rows(data)}; {batch} a step, {recipe.max_steps:,} steps; {_machine(seconds)}",
+        ],
+        _data_warnings(data),
+    )
+
+
+def plan_tokenizing(folder: Path, config: CodecConfig, data: Totals, mix: int, copies: int) -> Announcement:
+    """Say what `tokenize` encodes, with which codec."""
+    from audiogen_cli.commands.terminal import estimates
+    from audiogen_cli.commands.terminal.progress import span
+
+    hours = sum(data.hours.values()) + (mix + copies) * data.hours["train"]
+    plan = _with_codec(folder, config)
+    more = [f"{count * data.rows['train']:,} {what}" for count, what in ((mix, "mixed"), (copies, "varied")) if count]
+    rows = " and ".join([f"clips: {_rows(data)}", *more])
+    plan.lines.append(f"{rows}, {span(3600 * hours)} to encode; {_machine(estimates.encoding(folder, hours))}")
+    plan.warnings += _data_warnings(data)
+    if not mix:
+        plan.warnings.append("no mixed rows: the paper mixes pairs of clips (sec. 4.1); --mix 1 does")
+    return plan
+
+
+def plan_lm_training(
+    recipe: TrainConfig, folder: Path, codec: CodecConfig, data: Totals, on_the_fly: bool
+) -> Announcement:
+    """Say what `train-lm` trains, and on what. on_the_fly: on recordings, mixed while it trains."""
+    from audiogen_cli.commands.terminal import estimates
+
+    size, encoder, memory, seconds = estimates.lm_training(recipe, codec)
+    mixed = f"{recipe.mix:.0%} of the samples mixed" if on_the_fly else f"{data.mixed:,} of them mixed"
+    shape = recipe.model
+    plan = _with_codec(folder, codec)
+    plan.lines += [
+        f"model: {shape.n_layers} layers of {shape.dim}, {_millions(size)} parameters; text encoder "
+        f"{text_encoder_name(recipe.text)}{f', with it {_millions(size + encoder)}' if encoder else ''}",
+        f"rows: {_rows(data)}, {mixed}; {recipe.optim.batch_size} a step, {recipe.max_steps:,} steps; "
+        f"{_machine(seconds)}, at least {memory / 1e9:.2g} GB each for weights, gradients and optimizer",
+    ]
+    if not (recipe.mix if on_the_fly else data.mixed):
+        plan.warnings.append("no mixed rows: the paper mixes pairs of clips (sec. 4.1); tokenize --mix 1 makes them")
+    if (shape.dim, shape.n_layers, shape.n_heads) in PAPER_SHAPES and codec.frame_rate not in PAPER_FRAME_RATES:
+        rates = ", ".join(map(str, PAPER_FRAME_RATES))
+        plan.warnings.append(f"the codec makes {codec.frame_rate:g} frames/s, the paper's models are on {rates}")
+    plan.warnings += _data_warnings(data)
+    return plan
+
+
+def plan_generation(folder: Path, config: LMConfig, n_sounds: int, seconds: float) -> Announcement:
+    """Say which model generates."""
+    from audiogen_cli.model_folder import CODEC_FOLDER, license_line, read_license, weight_facts
+
+    facts = weight_facts(folder / "model.safetensors")
+    sounds = f"{n_sounds:,} sound{'s' * (n_sounds != 1)}, {seconds:.3g} s in all"
+    license = license_line(read_license(folder))
+    model = f"{_millions(facts['parameters'])} parameters, text by {text_encoder_name(config.text)}"
+    codec = _load_codec(folder / CODEC_FOLDER)
+    return Announcement(
+        [f"model {model_name(folder)}: {model}; codec {describe_codec(codec)}; {sounds}; {license}"],
+        license_warnings("these weights", license),
+    )
+
+
+def plan_evaluation(config: EvalConfig, n_clips: int) -> Announcement:
+    """Say what `eval` scores: the model with its folder, fingerprint and license, or a folder of audio."""
+    from audiogen_cli.evaluation.tasks.generate_clips import find_scored
+    from audiogen_cli.model_folder import find_codec
+
+    against = config.split or str(config.reference)
+    metrics = ", ".join(config.chosen_metrics)
+    plan = Announcement([f"scoring {config.task} on {n_clips:,} clips of {against}: {metrics}"])
+    if config.generated is not None:
+        plan.lines.append(f"audio in {config.generated}")
+        return plan
+    folder, facts = find_scored(config)
+    plan.lines += [describe_identity(facts), f"codec: {describe_codec(_load_codec(find_codec(folder)))}"]
+    plan.warnings += license_warnings("these weights", facts["model_license"])
+    return plan
+
+
+def describe_identity(facts: Mapping[str, Any]) -> str:
+    """Name a scored model: name, folder, fingerprint, license."""
+    fingerprint = facts["model_fingerprint"][:12]
+    return f"model {facts['model_name']} ({facts['model']}), {fingerprint}: {facts['model_license']}"
+
+
+def describe_codec(config: CodecConfig) -> str:
+    """Give a codec's frame rate, streams and nominal bitrate (kbit = 1000 bit)."""
+    from math import log2
+
+    kbps = config.frame_rate * config.n_q * log2(config.codebook_size) / 1000
+    streams = f"{config.n_q} stream{'s' * (config.n_q != 1)} of {config.codebook_size} codes"
+    return f"{config.frame_rate:g} frames/s, {streams}, {kbps:.3g} kbit/s"
+
+
+def model_name(folder: Path) -> str:
+    """Name a model by its folder; the packaged one with a way to the public one."""
+    from audiogen_cli.model_folder import EMBEDDED_MODEL, EMBEDDED_NAME
+
+    if folder != EMBEDDED_MODEL:
+        return folder.name
+    return f"{EMBEDDED_NAME} (small; `audiogen import {PUBLIC_MODEL}` gets the public one)"
+
+
+def text_encoder_name(text: Any) -> str:
+    """Name a text encoder of a configuration."""
+    default = {"t5": "t5-base", "static": "the package's word vectors"}.get(text.kind, text.kind)
+    return text.name or default
+
+
+def license_warnings(what: str, *licenses: str) -> list[str]:
+    """Warn if a license forbids selling what comes of it."""
+    forbidding = [license.partition(":")[0] for license in licenses if _NO_SELLING.search(license)]
+    return [f"the license of {what} forbids selling: {', '.join(forbidding)}"] if forbidding else []
+
+
+def _with_codec(folder: Path, config: CodecConfig) -> Announcement:
+    from audiogen_cli.model_folder import license_line, read_license
+
+    license = license_line(read_license(folder))
+    return Announcement(
+        [f"codec {folder}: {describe_codec(config)}; {license}"], license_warnings("the codec", license)
+    )
+
+
+def _load_codec(folder: Path) -> CodecConfig:
+    from audiogen_cli.codec.config import CodecConfig
+    from audiogen_cli.model_folder import load_config
+
+    return load_config(folder, "codec", CodecConfig)
+
+
+def _data_warnings(data: Totals) -> list[str]:
+    forbidding = {license: n for license, n in data.licenses.items() if _NO_SELLING.search(license)}
+    if not forbidding:
+        return []
+    named = ", ".join(sorted(forbidding)[:3]) + (", …" if len(forbidding) > 3 else "")
+    return [f"{sum(forbidding.values()):,} clips are under licenses that forbid selling what is made of them: {named}"]
+
+
+def _rows(data: Totals) -> str:
+    from audiogen_cli.commands.terminal.progress import span
+
+    return ", ".join(f"{n:,} {split} ({span(3600 * data.hours[split])})" for split, n in data.rows.items() if n)
+
+
+def _machine(seconds: float) -> str:
+    from audiogen_cli.commands.terminal.progress import span
+    from audiogen_cli.devices import count_processes
+
+    n = count_processes()
+    return f"{n} process{'es' * (n != 1)}, very roughly {span(seconds)}"
+
+
+def _millions(parameters: int) -> str:
+    return f"{parameters / 1e9:.2f}B" if parameters >= 1e9 else f"{parameters / 1e6:.1f}M"

@@ -1,0 +1,6 @@
+"""Sounds whose headers do not say how long they are, put right while they are read.
+
+mp3      MP3 without a Xing frame: its frames are counted
+wav      WAV whose `data` chunk says 0 bytes, as a stream leaves it
+spliced  a file with another beginning
+"""

@@ -1,0 +1,74 @@
+"""Processes for tests, forked from a server that has imported torch and the package once: each starts at once."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+LIMIT = 250  # seconds, below pytest's own, so that a process which hangs is ended and what it said is shown
+server = multiprocessing.get_context("forkserver")
+server.set_forkserver_preload(["audiogen_cli.lm.training.train", "audiogen_cli.codec.train", "accelerate", "datasets"])
+
+
+def start(
+    function: Callable[..., object], *arguments: object, environment: dict[str, str], output: Path
+) -> BaseProcess:
+    """Start a process that calls an importable function on one thread; it prints into `output`.out and `output`.err."""
+    process = server.Process(target=_call, args=(function, arguments, environment, str(output), Path.cwd()))
+    process.start()
+    return process
+
+
+def run_ranks(function: Callable[..., object], *arguments: object, n: int = 2) -> list[str]:
+    """Call a function in each of n processes, as a launcher starts them; return what each printed to stdout."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    # The environment that `accelerate launch` and torchrun give; they themselves would take seconds.
+    launch = {"WORLD_SIZE": str(n), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = [Path(folder, str(rank)) for rank in range(n)]
+        processes = [
+            start(function, *arguments, environment={**launch, "RANK": path.name, "LOCAL_RANK": path.name}, output=path)
+            for path in outputs
+        ]
+        try:
+            for process in processes:
+                process.join(LIMIT)
+        finally:
+            for process in processes:
+                process.kill()
+        errors = "\n".join(path.with_suffix(".err").read_text() for path in outputs)
+        assert [process.exitcode for process in processes] == [0] * n, errors
+        return [path.with_suffix(".out").read_text() for path in outputs]
+
+
+def run_audiogen(*arguments: object) -> None:
+    """Run `audiogen ARGUMENTS` and exit with its code: a function for `start` and `run_ranks`."""
+    from audiogen_cli.app import main
+
+    sys.argv = ["audiogen", *map(str, arguments)]
+    main()
+
+
+def _call(
+    function: Callable[..., object],
+    arguments: tuple[object, ...],
+    environment: dict[str, str],
+    output: str,
+    folder: Path,
+) -> None:
+    import torch
+
+    for stream, suffix in ((1, ".out"), (2, ".err")):
+        os.dup2(os.open(output + suffix, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+    os.environ.update(environment)
+    os.chdir(folder)
+    torch.set_num_threads(1)
+    function(*arguments)
