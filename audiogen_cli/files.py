@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from audiogen_cli.errors import InputError
+from audiogen_cli.processes import is_running
 
 PACKAGE = Path(__file__).parent
 RESOURCES = PACKAGE / "resources"  # what the package ships: models, word vectors, templates
@@ -28,10 +30,10 @@ MAX_DEPTH, MAX_VALUES = 40, 10_000_000  # levels of nesting, and values in one o
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path` to write to; rename it to `path` at the end, delete it on any error.
 
-    The temporary name has a fixed length, so `path` may have the longest name that the file system allows.
+    The temporary name has a fixed length, so `path` may have the longest name that the file system allows, and cannot
+    be guessed, so nobody can put a link there beforehand.
     """
-    digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
-    temporary = path.with_name(f".{digest}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{secrets.token_hex(8)}.{os.getpid()}.tmp")
     try:
         yield temporary
         temporary.replace(path)
@@ -43,20 +45,8 @@ def remove_leftovers(paths: Iterable[Path]) -> None:
     """Delete those of the temporary files of `replacing` whose process was killed."""
     for path in paths:
         process = path.name.split(".")[-2]
-        if not (process.isdecimal() and _is_running(int(process))):
+        if not (process.isdecimal() and is_running(int(process))):
             path.unlink(missing_ok=True)
-
-
-def _is_running(process: int) -> bool:
-    if os.name != "posix":
-        return False
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def write_text(path: Path, text: str) -> None:

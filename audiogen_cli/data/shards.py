@@ -24,7 +24,7 @@ from audiogen_cli.data.mapped_parquet import (
     refuse_first,
 )
 from audiogen_cli.errors import AudiogenError, InputError
-from audiogen_cli.files import parse_json, read_json, remove_leftovers, replacing, write_text
+from audiogen_cli.files import parse_json, read_json, replacing, write_text
 from audiogen_cli.training.recipe import STRICT, Number, Rate, Streams, validate
 
 if TYPE_CHECKING:
@@ -144,7 +144,6 @@ class ShardWriter:
 
     def finish(self) -> ShardMeta:
         """Write `meta.json` with the counts of all shards. Raises AudiogenError if one is missing."""
-        remove_leftovers(self.folder.rglob(".*.tmp"))
         if missing := [self.path(n).name for n in range(len(self.keys)) if not self.is_finished(n)]:
             raise AudiogenError(f"{self.folder}: {missing[0]} is missing; run the same audiogen tokenize again")
         counts: dict[str, int] = {"shards": len(self.keys), "rows": 0, "frames": 0, "train": 0, "val": 0, "test": 0}
