@@ -20,8 +20,8 @@ from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.codec.train_step import AdversarialTrainer, Trainer
 from audiogen_cli.data.augment import AugmentConfig
 from audiogen_cli.data.manifest import Clip
+from audiogen_cli.devices import reuse_memory
 from audiogen_cli.errors import InputError, Interrupted
-from audiogen_cli.malloc import reuse_memory
 from audiogen_cli.training.checkpoint import list_checkpoints
 from audiogen_cli.training.gradient_guard import GradientGuard
 from audiogen_cli.training.launch import StopSignal, start_accelerator

@@ -84,6 +84,7 @@ def tokenize(
     from audiogen_cli.data.totals import manifest_totals
     from audiogen_cli.devices import check_device
     from audiogen_cli.errors import AudiogenError, InputError
+    from audiogen_cli.lock import hold_folder
     from audiogen_cli.model_folder import CODEC_FOLDER, copy_model, find_codec, load_config
     from audiogen_cli.training.launch import relaunch
 
@@ -99,6 +100,7 @@ def tokenize(
     folder = find_codec(codec)
     if processes > 1:
         return relaunch(processes)
+    hold_folder(out)
 
     from accelerate import PartialState  # slow to import: after all that can be refused without
 

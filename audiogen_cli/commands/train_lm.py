@@ -84,6 +84,7 @@ def train_lm(
     from audiogen_cli.lm.generation.requests import find_language_model
     from audiogen_cli.lm.text.hub import find_on_hub
     from audiogen_cli.lm.training.preflight import check_data
+    from audiogen_cli.lock import hold_folder
     from audiogen_cli.training.launch import check_trackers, relaunch
     from audiogen_cli.training.recipe import load_recipe
 
@@ -106,9 +107,10 @@ def train_lm(
     from audiogen_cli.data.totals import manifest_totals, shard_totals
     from audiogen_cli.lm.training.train import train
 
+    run = out or Path("runs") / f"lm-{Path(name).stem.removeprefix('lm-')}"
+    hold_folder(run)
     data = manifest_totals(manifests, splits=("train", "val")) if manifests else shard_totals(tokens)
     plan_lm_training(recipe, folder, codec_config, data, on_the_fly=manifests is not None).say()
-    run = out or Path("runs") / f"lm-{Path(name).stem.removeprefix('lm-')}"
     model = train(recipe, None if manifests else tokens, folder, run, manifests, begin_with, trackers)
     if is_main_process():
         typer.echo(model)

@@ -30,7 +30,8 @@ from audiogen_cli.evaluation.listening.ratings import (
 )
 from audiogen_cli.evaluation.listening.statistics import agreements, crowdmos, paired_difference, plain_half_width
 from audiogen_cli.evaluation.results import Skipped
-from audiogen_cli.files import check_folder, write_text
+from audiogen_cli.files import write_text
+from audiogen_cli.lock import hold_folder
 from audiogen_cli.training.log import versions
 
 FEW_RATERS = 5  # per item; the paper's number
@@ -44,7 +45,7 @@ def score(files: Sequence[Path], rule: ReferenceRule, out: Path | None = None, s
     files = expand(files)
     path, folder = find_plan(files, out), results_folder(files, out)
     if folder:
-        check_folder(folder.absolute())
+        hold_folder(folder)
         _refuse_others(folder / "results.json")
     plan = Plan.load(path) if path else None
     ratings, skipped, warnings = read_ratings(files, plan)

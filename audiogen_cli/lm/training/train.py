@@ -14,6 +14,7 @@ from accelerate.utils import gather_object
 
 from audiogen_cli import model_folder
 from audiogen_cli.codec.model import AudioCodec
+from audiogen_cli.devices import reuse_memory
 from audiogen_cli.errors import InputError, Interrupted
 from audiogen_cli.lm.config import LMConfig, TrainConfig
 from audiogen_cli.lm.flops import training_flops
@@ -36,7 +37,6 @@ from audiogen_cli.lm.training.previews import write_previews
 from audiogen_cli.lm.training.probe import train_probe
 from audiogen_cli.lm.training.state import best_weights, build_state, resume, save, write_model
 from audiogen_cli.lm.training.step import train_step, validate
-from audiogen_cli.malloc import reuse_memory
 from audiogen_cli.training.checkpoint import list_checkpoints
 from audiogen_cli.training.gradient_guard import GradientGuard
 from audiogen_cli.training.launch import StopSignal, start_accelerator
