@@ -17,12 +17,12 @@ from audiogen_cli.training.recipe import (
     Number,
     Positive,
     Rate,
+    Schedule,
     Seed,
     Share,
     Streams,
     Width,
 )
-from audiogen_cli.training.schedule import Schedule
 
 Pattern = Literal["parallel", "delay"]
 SIZES = ("tiny", "base", "large")  # of `train-lm --size`: recipes/lm-SIZE.yaml
@@ -183,7 +183,6 @@ class TrainConfig:
     validate_every: Count = 2000
     validate_samples: Count = 512
     save_every: Count = 2000
-    keep_checkpoints: Count = 2
     weights_dtype: Literal["float32", "float16"] = "float32"  # of the final model folder
     license: str = ""  # text put into the model folder's LICENSE
 

@@ -290,10 +290,10 @@ def test_a_full_disk_costs_no_earlier_checkpoint(world: World, tmp_path: Path, m
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", full)
         with pytest.raises(AudiogenError, match=r"step-000006 cannot be written.*No space left.*step-000003"):
-            train(recipe(world, keep_checkpoints=1), world.tokens, world.codec, run)
+            train(recipe(world), world.tokens, world.codec, run)
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-000003"]
-    whole = train(recipe(world, keep_checkpoints=1), world.tokens, world.codec, tmp_path / "whole")
-    resumed = train(recipe(world, keep_checkpoints=1), world.tokens, world.codec, run)
+    whole = train(recipe(world), world.tokens, world.codec, tmp_path / "whole")
+    resumed = train(recipe(world), world.tokens, world.codec, run)
     assert losses(resumed) == losses(whole)
 
 
