@@ -9,5 +9,5 @@ training/      what both trainings share
 interop/       public checkpoints; what a file or folder is
 bench/         speed on this machine
 resources/     embedded model, word vectors, WordNet, page templates
-model_folder   model folders; files, devices, errors, malloc: small helpers
+model_folder   model folders; files, devices, errors, processes, lock: small helpers
 """

@@ -29,6 +29,7 @@ from audiogen_cli.commands.train_codec import train_codec
 from audiogen_cli.commands.train_lm import train_lm
 from audiogen_cli.devices import is_out_of_memory
 from audiogen_cli.errors import AudiogenError
+from audiogen_cli.processes import end_with_parent, handle_signals, interrupt
 
 DEBUG_OPTION = "--debug"
 LONGEST_LINE = 900  # letters of an error: it may quote a value of any length
@@ -122,7 +123,14 @@ def wait_briefly() -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    result = app(arguments, prog_name="audiogen", standalone_mode=False)
+    if "LOCAL_RANK" in os.environ:  # one of a launch
+        end_with_parent()
+    with handle_signals(interrupt):
+        try:
+            result = app(arguments, prog_name="audiogen", standalone_mode=False)
+        finally:
+            if "audiogen_cli.lock" in sys.modules:
+                sys.modules["audiogen_cli.lock"].release_folders()
     if result == 130:  # how Typer reports Ctrl-C
         raise KeyboardInterrupt
     _leave_others()

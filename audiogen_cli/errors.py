@@ -1,5 +1,10 @@
 """The errors a user can cause or meet; `app.main` turns each into one line on stderr and an exit code."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
+Value = TypeVar("Value")
+
 
 class AudiogenError(Exception):
     """The command ran and something failed (exit code 1)."""
@@ -17,3 +22,23 @@ class Interrupted(AudiogenError):
     """A signal ended a long run after it had saved its work (exit code 130)."""
 
     exit_code = 130
+
+
+class Problems:
+    """Collects the input errors of several steps, so that one message names all that is missing."""
+
+    def __init__(self) -> None:
+        self.found: list[InputError] = []
+
+    def attempt(self, step: Callable[[], Value], instead: Value) -> Value:
+        """Return what the step returns; note its InputError and return `instead`."""
+        try:
+            return step()
+        except InputError as error:
+            self.found.append(error)
+            return instead
+
+    def check(self) -> None:
+        """Raise InputError if there were any."""
+        if self.found:
+            raise InputError("; also: ".join(map(str, self.found)))

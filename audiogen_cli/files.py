@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from audiogen_cli.errors import InputError
+from audiogen_cli.processes import is_running
 
 PACKAGE = Path(__file__).parent
 RESOURCES = PACKAGE / "resources"  # what the package ships: models, word vectors, templates
@@ -21,10 +23,10 @@ RECIPES = next((each for each in (PACKAGE / "recipes", PACKAGE.parent / "recipes
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path` to write to; rename it to `path` at the end, delete it on any error.
 
-    The temporary name has a fixed length, so `path` may have the longest name that the file system allows.
+    The temporary name has a fixed length, so `path` may have the longest name that the file system allows, and cannot
+    be guessed, so nobody can put a link there beforehand.
     """
-    digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
-    temporary = path.with_name(f".{digest}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{secrets.token_hex(8)}.{os.getpid()}.tmp")
     try:
         yield temporary
         temporary.replace(path)
@@ -36,20 +38,8 @@ def remove_leftovers(paths: Iterable[Path]) -> None:
     """Delete those of the temporary files of `replacing` whose process was killed."""
     for path in paths:
         process = path.name.split(".")[-2]
-        if not (process.isdecimal() and _is_running(int(process))):
+        if not (process.isdecimal() and is_running(int(process))):
             path.unlink(missing_ok=True)
-
-
-def _is_running(process: int) -> bool:
-    if os.name != "posix":
-        return False
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def write_text(path: Path, text: str) -> None:

@@ -81,6 +81,14 @@ def forget_accelerator() -> None:
 
 
 @pytest.fixture(autouse=True)
+def released_folders() -> Iterator[None]:
+    """Release the output folders that a test's library calls have locked."""
+    yield
+    if "audiogen_cli.lock" in sys.modules:
+        sys.modules["audiogen_cli.lock"].release_folders()
+
+
+@pytest.fixture(autouse=True)
 def fresh_accelerator() -> Iterator[None]:
     """Let each test make an accelerator of its own."""
     yield

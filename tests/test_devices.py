@@ -1,10 +1,15 @@
 """Names of devices: what passes, and what is said of one that is not there."""
 
+from datetime import timedelta
+from typing import Any
+
 import pytest
 import torch
 
-from audiogen_cli.devices import check_device, choose_device
+from audiogen_cli.devices import check_device, choose_device, is_out_of_memory
 from audiogen_cli.errors import InputError
+from audiogen_cli.training.launch import relaunch, start_accelerator
+from audiogen_cli.training.sharding import precision_policy
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1", "mps"])
@@ -20,6 +25,59 @@ def test_other_device_names_do_not(device: str) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_device_that_is_not_there_is_named() -> None:
-    assert choose_device("auto").type in ("cpu", "mps")
+    assert choose_device("auto").type == "cpu"  # on a Mac, too
     with pytest.raises(InputError, match="device 'cuda' cannot be used here"):
         choose_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 17.9 GB)"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+    ],
+)
+def test_out_of_memory_is_known_in_all_its_forms(error: Exception, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected
+
+
+def test_a_chosen_gpu_becomes_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(torch, "empty", lambda *size, device: None)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    assert choose_device("cuda:1") == torch.device("cuda:1") and chosen == [torch.device("cuda:1")]
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(InputError, match=r"--processes 2: this machine has 1 GPU"):
+        relaunch(2)
+
+
+def test_processes_wait_for_each_other_for_a_day_and_old_gpus_train_in_float32(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import accelerate
+
+    monkeypatch.setattr(accelerate, "Accelerator", lambda **settings: settings)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    settings: dict[str, Any] = start_accelerator("bf16")  # type: ignore[assignment]
+    assert settings["mixed_precision"] == "no" and "no bfloat16" in capsys.readouterr().err
+    assert settings["kwargs_handlers"][0].timeout == timedelta(days=1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
+    assert start_accelerator("bf16")["mixed_precision"] == "bf16"  # type: ignore[index]
+
+
+def test_fsdp_keeps_the_residual_stream_in_float32() -> None:
+    assert precision_policy(None).param_dtype is None
+    policy = precision_policy(torch.bfloat16)
+    assert (policy.param_dtype, policy.reduce_dtype, policy.cast_forward_inputs) == (
+        torch.bfloat16,
+        torch.float32,
+        False,
+    )

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from audiogen_cli.bench.timing import time_in_turn
+from audiogen_cli.devices import reuse_memory
 from audiogen_cli.lm.config import LMConfig, TrainConfig
 from audiogen_cli.lm.flops import training_flops
 from audiogen_cli.lm.model import AudioLanguageModel
@@ -21,7 +22,7 @@ from audiogen_cli.lm.text.encoders import TextEncoder
 from audiogen_cli.lm.training.datasets import Batch
 from audiogen_cli.lm.training.state import build_state
 from audiogen_cli.lm.training.step import GRAD_CLIP, train_step
-from audiogen_cli.malloc import reuse_memory
+from audiogen_cli.training.launch import start_accelerator
 from audiogen_cli.training.recipe import load_recipe
 from audiogen_cli.training.throughput import peak_flops, peak_memory
 
@@ -51,7 +52,7 @@ def measure_training(
     as many positions; mfu, peak memory and the days that the paper's 200k steps would take are None without a GPU.
     """
     config = load_recipe(TrainConfig, f"lm-{size}")
-    accelerator = Accelerator(mixed_precision=config.precision)
+    accelerator = start_accelerator(config.precision)
     device = accelerator.device
     if device.type != "cuda":  # where compiling takes minutes and gains little
         config = load_recipe(TrainConfig, f"lm-{size}", ["compile=false"])

@@ -13,8 +13,8 @@ from audiogen_cli import model_folder
 from audiogen_cli.codec.config import CodecConfig
 from audiogen_cli.codec.quantizer import ResidualVectorQuantizer
 from audiogen_cli.codec.streaming import StreamingLayer, StreamState
+from audiogen_cli.devices import give_back_memory
 from audiogen_cli.errors import InputError
-from audiogen_cli.malloc import give_back_memory
 
 BLOCK = 1 << 20  # samples of a batch that go through a network at once
 
@@ -97,6 +97,7 @@ class AudioCodec(nn.Module):
         """Return the number of codes per stream."""
         return self.config.codebook_size
 
+    @torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # in TF32 one code in seven is another
     def encode(self, wav: Tensor) -> Tensor:
         """Turn audio into codes (sec. 3.1: E, then Q).
 

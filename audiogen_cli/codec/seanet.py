@@ -115,7 +115,7 @@ class ResidualLSTM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            frames = x.permute(2, 0, 1).float()
+            frames = x.permute(2, 0, 1).to(next(self.lstm.parameters()).dtype)
             return (self.lstm(frames)[0] + frames).permute(1, 2, 0)
 
 

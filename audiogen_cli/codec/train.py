@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from audiogen_cli import model_folder
@@ -21,11 +20,11 @@ from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.codec.train_step import AdversarialTrainer, Trainer
 from audiogen_cli.data.augment import AugmentConfig
 from audiogen_cli.data.manifest import Clip
+from audiogen_cli.devices import reuse_memory
 from audiogen_cli.errors import InputError, Interrupted
-from audiogen_cli.malloc import reuse_memory
 from audiogen_cli.training.checkpoint import list_checkpoints
 from audiogen_cli.training.gradient_guard import GradientGuard
-from audiogen_cli.training.launch import StopSignal
+from audiogen_cli.training.launch import StopSignal, start_accelerator
 from audiogen_cli.training.log import RunLog, record_run
 from audiogen_cli.training.prefetch import load_batches
 from audiogen_cli.training.sampler import RankBatchSampler
@@ -67,7 +66,7 @@ def train(
     Raises InputError if `out` holds a run with other settings, `start_from` another kind of codec, or hardly a clip can
     be read; AudiogenError if step after step has to be skipped.
     """
-    accelerator = Accelerator(mixed_precision=config.precision)
+    accelerator = start_accelerator(config.precision)
     if accelerator.device.type == "cpu":
         reuse_memory()
     if config.batch_size % accelerator.num_processes:

@@ -175,9 +175,8 @@ def eval_(
     )
     if task == LISTENING:
         return prepare_listening(config, system or [], json_, report)
-    plan_evaluation(config).say()
     with progress_bar("scoring") as progress:
-        results = evaluate(config, progress=progress)
+        results = evaluate(config, progress, begin=lambda n: plan_evaluation(config, n).say())
     if results is None:  # a helping process of an accelerate launch
         return 0
     if json_:

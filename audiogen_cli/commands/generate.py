@@ -119,6 +119,10 @@ def generate(
         seed_drawn=seed is None,
     )
     requests = plan_requests(chosen, defaults, samples, output, out_dir)
+    if out_dir is not None:
+        from audiogen_cli.lock import hold_folder
+
+        hold_folder(out_dir)
     options = RenderOptions(batch_size, sidecars=json_ or out_dir is not None, normalize=normalize)
 
     def load() -> Generator:

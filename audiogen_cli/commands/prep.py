@@ -89,8 +89,10 @@ def prep(
     from audiogen_cli.data.datasets.dataset_folder import DatasetNotFound
     from audiogen_cli.data.preparation.prep import prepare
     from audiogen_cli.errors import AudiogenError
+    from audiogen_cli.lock import hold_folder
 
     keys = split_names(datasets)
+    hold_folder(out)
     sources = [*(str(raw / key) for key in keys), *([str(folder)] if folder else [])]
     try:
         with progress_bar("preparing") as progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -85,6 +86,7 @@ def tokenize(
     from audiogen_cli.data.totals import manifest_totals
     from audiogen_cli.devices import check_device
     from audiogen_cli.errors import AudiogenError, InputError
+    from audiogen_cli.lock import hold_folder
     from audiogen_cli.model_folder import CODEC_FOLDER, copy_model, find_codec, load_config
     from audiogen_cli.training.launch import relaunch
 
@@ -100,6 +102,7 @@ def tokenize(
     folder = find_codec(codec)
     if processes > 1:
         return relaunch(processes)
+    hold_folder(out)
 
     from accelerate import PartialState  # slow to import: after all that can be refused without
 
@@ -107,7 +110,7 @@ def tokenize(
     from audiogen_cli.codec.model import AudioCodec
     from audiogen_cli.codec.tokenize import tokenize as run
 
-    state = PartialState(cpu=device == "cpu")
+    state = PartialState(cpu=device == "cpu", timeout=timedelta(days=1))
     data = manifest_totals(manifests, split_names(datasets), split_names(splits))
     plan_tokenizing(folder, load_config(folder, "codec", CodecConfig), data, mix, copies).say()
     where = state.device if device == "auto" else device

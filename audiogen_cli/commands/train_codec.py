@@ -46,6 +46,7 @@ def train_codec(
     from audiogen_cli.codec.config import CodecTrainConfig
     from audiogen_cli.data.manifest import load_manifests
     from audiogen_cli.devices import is_main_process
+    from audiogen_cli.lock import hold_folder
     from audiogen_cli.training.launch import relaunch
     from audiogen_cli.training.recipe import load_recipe
 
@@ -54,6 +55,7 @@ def train_codec(
     clips = load_manifests(manifests, split_names(datasets) or None)
     if processes > 1:
         return relaunch(processes)
+    hold_folder(out)
     from audiogen_cli.codec.train import train
     from audiogen_cli.commands.terminal.announce import plan_codec_training
     from audiogen_cli.data.totals import manifest_totals

@@ -82,7 +82,9 @@ def train_lm(
     from audiogen_cli.errors import InputError
     from audiogen_cli.lm.config import TrainConfig
     from audiogen_cli.lm.generation.requests import find_language_model
+    from audiogen_cli.lm.text.hub import find_on_hub
     from audiogen_cli.lm.training.preflight import check_data
+    from audiogen_cli.lock import hold_folder
     from audiogen_cli.training.launch import check_trackers, relaunch
     from audiogen_cli.training.recipe import load_recipe
 
@@ -97,15 +99,18 @@ def train_lm(
     folder, codec_config = check_data(tokens, manifests, codec)
     if streams not in (None, codec_config.n_q):
         raise InputError(f"the codec in {folder} makes {codec_config.n_q} streams, not {streams}: use another codec")
+    if recipe.text.kind == "t5":
+        find_on_hub(recipe.text.name or "t5-base")
     if processes > 1:
         return relaunch(processes)
     from audiogen_cli.commands.terminal.announce import plan_lm_training
     from audiogen_cli.data.totals import manifest_totals, shard_totals
     from audiogen_cli.lm.training.train import train
 
+    run = out or Path("runs") / f"lm-{Path(name).stem.removeprefix('lm-')}"
+    hold_folder(run)
     data = manifest_totals(manifests, splits=("train", "val")) if manifests else shard_totals(tokens)
     plan_lm_training(recipe, folder, codec_config, data, on_the_fly=manifests is not None).say()
-    run = out or Path("runs") / f"lm-{Path(name).stem.removeprefix('lm-')}"
     model = train(recipe, None if manifests else tokens, folder, run, manifests, begin_with, trackers)
     if is_main_process():
         typer.echo(model)

@@ -13,7 +13,7 @@ import numpy as np
 
 from audiogen_cli.data.mapped_parquet import map_parquet
 from audiogen_cli.errors import AudiogenError, InputError
-from audiogen_cli.files import remove_leftovers, replacing, write_text
+from audiogen_cli.files import replacing, write_text
 
 if TYPE_CHECKING:
     import datasets
@@ -130,7 +130,6 @@ class ShardWriter:
         """Write `meta.json` with the counts of all shards. Raises AudiogenError if one is missing."""
         import pyarrow.parquet as pq
 
-        remove_leftovers(self.folder.rglob(".*.tmp"))
         if missing := [self.path(n).name for n in range(len(self.keys)) if not self.is_finished(n)]:
             raise AudiogenError(f"{self.folder}: {missing[0]} is missing; run the same audiogen tokenize again")
         counts: dict[str, int] = {"shards": len(self.keys), "rows": 0, "frames": 0, "train": 0, "val": 0, "test": 0}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Progress = Callable[[int, int], None]  # called with (done, total) as clips are processed; a new total begins a new pass
+Begin = Callable[[int], object]  # called with the number of clips, when nothing more can be refused
 Interval = tuple[float, float]
 
 

@@ -8,26 +8,30 @@ from dataclasses import asdict
 from typing import Any
 
 from audiogen_cli.evaluation.config import EvalConfig
-from audiogen_cli.evaluation.results import Findings, Progress
+from audiogen_cli.evaluation.results import Begin, Findings, Progress
 from audiogen_cli.evaluation.tasks.codec import evaluate_codec
 from audiogen_cli.evaluation.tasks.continuation import evaluate_continuation
 from audiogen_cli.evaluation.tasks.generation import evaluate_generation
-from audiogen_cli.files import check_folder, write_text
+from audiogen_cli.files import write_text
+from audiogen_cli.lock import hold_folder
 from audiogen_cli.training.log import versions
 
 TASKS = {"generation": evaluate_generation, "continuation": evaluate_continuation, "codec": evaluate_codec}
 PACKAGES = ("audiogen-cli", "numpy", "soxr", "soundfile", "torch", "onnxruntime", "transformers")
 
 
-def evaluate(config: EvalConfig, progress: Progress = lambda done, total: None) -> dict[str, Any] | None:
+def evaluate(
+    config: EvalConfig, progress: Progress = lambda done, total: None, begin: Begin = lambda n: None
+) -> dict[str, Any] | None:
     """Run an evaluation, write `<out>/results.json` and return its content.
 
+    begin: called with the number of clips before the work, once all inputs are there.
     In an accelerate launch the main process does so; the others help to generate and return None.
 
     Raises InputError if the inputs are unusable, AudiogenError if nothing could be scored.
     """
-    check_folder(config.out.absolute())
-    findings = TASKS[config.task](config, progress)
+    hold_folder(config.out)
+    findings = TASKS[config.task](config, progress, begin)
     if findings is None:
         return None
     results = _results(config, findings)

@@ -41,7 +41,7 @@ class Part:
 
 
 def find_checkpoint(source: str) -> Path:
-    """The folder of a checkpoint: a local one, or one downloaded from the hub by its name (owner/name).
+    """Find the folder of a checkpoint, a local one or one downloaded from the hub by its name (owner/name).
 
     Raises InputError if it lacks a file, is a training checkpoint, or cannot be downloaded.
     """
@@ -54,34 +54,19 @@ def find_checkpoint(source: str) -> Path:
 
 
 def read_codec(folder: Path) -> Part:
-    """The codec of a checkpoint's folder. Raises InputError if it cannot be read or is built otherwise than ours."""
+    """Read the codec of a checkpoint's folder. Raises InputError if it cannot be read or built with our parts."""
     path = folder / CODEC_FILE
     state, settings = _read(path)
     strides = settings.get("seanet.ratios", [8, 5, 4, 2])
-    settings.demand(
-        {
-            "compression_model": "encodec",
-            "quantizer": "rvq",
-            "channels": 1,
-            "encodec.autoencoder": "seanet",
-            "encodec.renormalize": False,
-            "seanet.n_residual_layers": 1,
-            "seanet.true_skip": True,
-            "seanet.kernel_size": 7,
-            "seanet.last_kernel_size": 7,
-            "seanet.residual_kernel_size": 3,
-            "seanet.compress": 2,
-            "seanet.activation": "ELU",
-            "seanet.activation_params.alpha": 1.0,
-            "seanet.disable_norm_outer_blocks": 0,
-            "seanet.decoder.trim_right_ratio": 1.0,
-            "seanet.decoder.final_activation": None,
-        }
-    )
-    if settings.get("seanet.norm", "weight_norm") not in ("weight_norm", "none"):
-        raise InputError(
-            f"{path}: seanet.norm is {settings.get('seanet.norm', None)}; only weight_norm can be imported"
-        )
+    settings.demand("", compression_model="encodec", quantizer="rvq", channels=1)
+    settings.demand("encodec.", autoencoder="seanet", renormalize=False)
+    settings.demand("seanet.", n_residual_layers=1, true_skip=True)
+    settings.demand("seanet.", kernel_size=7, last_kernel_size=7, residual_kernel_size=3, compress=2)
+    settings.demand("seanet.", activation="ELU", disable_norm_outer_blocks=0)
+    settings.demand("seanet.activation_params.", alpha=1.0)
+    settings.demand("seanet.decoder.", trim_right_ratio=1.0, final_activation=None)
+    if (norm := settings.get("seanet.norm", "weight_norm")) not in ("weight_norm", "none"):
+        raise InputError(f"{path}: seanet.norm is {norm}; only weight_norm can be imported")
     layers = len({name.split(".")[3] for name in state if name.startswith("quantizer.vq.layers.")})
     config = {
         "network": {
@@ -102,38 +87,21 @@ def read_codec(folder: Path) -> Part:
 
 
 def read_lm(folder: Path) -> Part:
-    """The language model; `n_q`, `frame_rate` and `codec_fingerprint` are left to whoever knows the codec.
+    """Read the language model of a checkpoint's folder, without what only its codec tells.
 
-    Its config has two further entries: `segment_duration`, the trained window in seconds, and `codec_n_q`, how many
-    of the codec's codebooks it was trained on (None: all). Raises InputError as `read_codec` does.
+    Its config has two further entries: `segment_duration`, the trained window in seconds, and `codec_n_q`, the number
+    of the codec's codebooks that it was trained on (None: all). Raises InputError as `read_codec` does.
     """
     path = folder / LM_FILE
     state, settings = _read(path)
-    settings.demand(
-        {
-            "channels": 1,
-            "interleave_stereo_codebooks.use": False,
-            "transformer_lm.norm_first": True,
-            "transformer_lm.norm": "layer_norm",
-            "transformer_lm.activation": "gelu",
-            "transformer_lm.positional_embedding": "sin",
-            "transformer_lm.positional_scale": 1.0,
-            "transformer_lm.causal": True,
-            "transformer_lm.past_context": None,
-            "transformer_lm.layer_scale": None,
-            "transformer_lm.qk_layer_norm": False,
-            "transformer_lm.qk_layer_norm_cross": False,
-            "transformer_lm.kv_repeat": 1,
-            "transformer_lm.xpos": False,
-            "transformer_lm.attention_dropout": None,
-            "fuser.sum": [],
-            "fuser.prepend": [],
-            "fuser.input_interpolate": [],
-            "fuser.cross_attention_pos_emb": False,
-            "codebooks_pattern.delay.flatten_first": 0,
-            "codebooks_pattern.delay.empty_initial": 0,
-        }
-    )
+    settings.demand("", channels=1)
+    settings.demand("interleave_stereo_codebooks.", use=False)
+    settings.demand("transformer_lm.", norm_first=True, norm="layer_norm", activation="gelu")
+    settings.demand("transformer_lm.", positional_embedding="sin", positional_scale=1.0, xpos=False)
+    settings.demand("transformer_lm.", causal=True, past_context=None, attention_dropout=None, kv_repeat=1)
+    settings.demand("transformer_lm.", layer_scale=None, qk_layer_norm=False, qk_layer_norm_cross=False)
+    settings.demand("fuser.", sum=[], prepend=[], input_interpolate=[], cross_attention_pos_emb=False)
+    settings.demand("codebooks_pattern.delay.", flatten_first=0, empty_initial=0)
     conditioner = _conditioner(settings, path)
     n_q = settings.get("transformer_lm.n_q", 4)
     guidance = settings.get("classifier_free_guidance.inference_coef", 3.0)
@@ -163,7 +131,7 @@ def read_lm(folder: Path) -> Part:
 
 
 def read_license(folder: Path, source: str) -> str:
-    """The checkpoint's own LICENSE, or what is known of the public weights."""
+    """Return the checkpoint's own LICENSE, or that of the public weights."""
     for name in ("LICENSE", "LICENSE.txt", "LICENSE.md"):
         if (folder / name).is_file():
             return (folder / name).read_text("utf-8", "replace")
@@ -187,7 +155,7 @@ def _check_folder(folder: Path) -> Path:
 
 
 def _download(name: str) -> Path:
-    """Both files from the hub's cache, else from the hub."""
+    """Return the folder of both files in the hub's cache, downloaded if they are not there yet."""
     from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -211,7 +179,7 @@ def _download(name: str) -> Path:
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], Settings]:
-    """A file's weights and configuration. Raises InputError for all that is not an exported model."""
+    """Read a file's weights and configuration. Raises InputError if it is not an exported model."""
     import torch
 
     try:
@@ -237,8 +205,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Settings]:
 
 
 class Settings:
-    """The configuration in a file. `${a.b}` is resolved only in what is asked for: the rest names things of a cluster
-    that nobody else has."""
+    """A file's configuration. `${a.b}` is resolved only where asked for: the rest names folders of a cluster."""
 
     REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
@@ -258,7 +225,7 @@ class Settings:
         return cls(values, path)
 
     def get(self, key: str, default: Any, depth: int = 0) -> Any:
-        """The value at a dotted key, or `default` where the configuration has no such key."""
+        """Return the value at a dotted key, or `default` if there is no such key."""
         value: Any = self.values
         for part in key.split("."):
             if not isinstance(value, Mapping) or part not in value:
@@ -271,10 +238,10 @@ class Settings:
             raise InputError(f"{self.path}: its configuration leaves {key} open ({value})")
         return value
 
-    def demand(self, values: Mapping[str, Any]) -> None:
-        """Raise InputError at the first key that is there with another value."""
-        for key, expected in values.items():
-            found = self.get(key, expected)
+    def demand(self, prefix: str, **values: Any) -> None:
+        """Raise InputError at the first key below `prefix` that is there with another value."""
+        for name, expected in values.items():
+            found = self.get(key := prefix + name, expected)
             if found != expected and not (expected == [] and found is None):
                 raise InputError(f"{self.path}: {key} is {found}; only {expected} can be imported")
 
@@ -286,7 +253,7 @@ NETWORK = re.compile(r"(encoder|decoder)\.model\.(.+)")
 
 
 def _rename_codec(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Networks keep their layers' numbers, which are ours; a codebook keeps its vectors, not its training state."""
+    """Rename the codec's tensors: layers have our numbers already; of a codebook only its vectors are kept."""
     weights: dict[str, Tensor] = {}
     for name, value in state.items():
         if match := CODEBOOK.fullmatch(name):
@@ -306,8 +273,11 @@ def _rename_codec(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
 
 
 def fold(direction: Tensor, norm: Tensor) -> Tensor:
-    """Weight normalisation multiplied out: v · g / ‖v‖, the norm over all but dimension 0 (of [out, in, kernel], and of
-    a transposed convolution's [in, out, kernel]). In float64, so that only the result is rounded."""
+    """Multiply weight normalization out: v · g / ‖v‖, the norm over all but dimension 0.
+
+    direction: [out, in, kernel], or [in, out, kernel] of a transposed convolution. In float64, so that only the result
+    is rounded.
+    """
     v = direction.double()
     return (v * norm.double() / v.flatten(1).norm(dim=1).view(norm.shape)).float()
 
@@ -316,18 +286,13 @@ def fold(direction: Tensor, norm: Tensor) -> Tensor:
 
 
 def _conditioner(settings: Settings, path: Path) -> str:
-    """The name of the one text conditioner, which must feed the cross-attention."""
+    """Return the name of the one text conditioner, which must feed the cross-attention."""
     names = settings.get("fuser.cross", ["description"]) or []
     if len(names) != 1:
         raise InputError(f"{path}: fuser.cross is {names}; only models with exactly one text condition can be imported")
     name = str(names[0])
-    settings.demand(
-        {
-            f"conditioners.{name}.model": "t5",
-            f"conditioners.{name}.t5.finetune": False,
-            f"conditioners.{name}.t5.normalize_text": False,
-        }
-    )
+    settings.demand(f"conditioners.{name}.", model="t5")
+    settings.demand(f"conditioners.{name}.t5.", finetune=False, normalize_text=False)
     return name
 
 
@@ -353,8 +318,7 @@ LAYER_NAMES = {
 
 
 def _rename_lm(state: Mapping[str, Tensor], conditioner: str, n_layers: Any, n_q: int, path: Path) -> dict[str, Tensor]:
-    """Every tensor of the file under our name, in the file's own number format. Raises InputError for one too many or
-    too few."""
+    """Rename every tensor, in the file's own number format. Raises InputError for one too many or too few."""
     import torch
 
     left = {name.replace(".mha.", "."): value for name, value in state.items()}

@@ -25,41 +25,46 @@ T5_VOCABULARY, T5_BUCKETS, T5_HEAD_DIM = 32_128, 32, 64
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Tell what `path` is: a dict whose `type` is manifest, manifests, shards, model, checkpoint, run or audio.
+    """Tell what `path` is, in a dict whose `type` is manifest, manifests, shards, model, checkpoint, run or audio.
 
     Raises InputError if there is nothing, or nothing of these kinds.
     """
     if path.is_dir():
-        return {"path": str(path), **_describe_folder(path)}
-    if not path.exists():
+        facts = _describe_folder(path)
+    elif not path.exists():
         raise InputError(f"{path}: no such file or folder")
-    facts = _describe_parquet(path) if path.suffix == ".parquet" else describe_audio(path)
+    elif path.suffix != ".parquet":
+        facts = describe_audio(path)
+    else:
+        facts = describe_shards(path.parent) if path.name.startswith("shard-") else describe_manifest(path)
     return {"path": str(path), **facts}
 
 
 def _describe_folder(folder: Path) -> dict[str, Any]:
-    if (folder / "meta.json").is_file() or any(folder.glob("shard-*.parquet")):
+    manifests = sorted(folder.glob("*.parquet"))
+    if (folder / "meta.json").is_file() or any(path.name.startswith("shard-") for path in manifests):
         return describe_shards(folder)
     if (folder / "config.json").is_file():
         return describe_model(folder)
     if (folder / RUN_FILE).is_file() or list_checkpoints(folder):
         return {"type": "run", **_run_facts(folder)}
-    if any(folder.glob("*.parquet")):
-        return _describe_manifests(sorted(folder.glob("*.parquet")))
-    raise InputError(f"{folder} holds no manifests, token shards, model or training run")
-
-
-def _describe_parquet(path: Path) -> dict[str, Any]:
-    if path.name.startswith("shard-"):
-        return describe_shards(path.parent)
-    return describe_manifest(path)
+    if not manifests:
+        raise InputError(f"{folder} holds no manifests, token shards, model or training run")
+    found = [describe(path) for path in manifests]
+    return {
+        "type": "manifests",
+        "clips": sum(facts["clips"] for facts in found),
+        "hours": sum(facts["hours"] for facts in found),
+        "dropped": dict(sum((Counter(facts["dropped"]) for facts in found), Counter()).most_common()),
+        "manifests": found,
+    }
 
 
 # --- data -----------------------------------------------------------------------------------------------------------
 
 
 def describe_manifest(path: Path) -> dict[str, Any]:
-    """Clips, hours, splits, texts and drops of one manifest."""
+    """Count the clips, hours, splits, texts and dropped items of one manifest."""
     from audiogen_cli.data.manifest import dropped_file, read_dropped, stream_manifest
 
     metadata, n_clips, clips = stream_manifest(path)
@@ -91,20 +96,8 @@ def describe_manifest(path: Path) -> dict[str, Any]:
     }
 
 
-def _describe_manifests(paths: list[Path]) -> dict[str, Any]:
-    """Totals of a folder of manifests, and each of them."""
-    manifests = [{"path": str(path), **_describe_parquet(path)} for path in paths]
-    return {
-        "type": "manifests",
-        "clips": sum(manifest["clips"] for manifest in manifests),
-        "hours": sum(manifest["hours"] for manifest in manifests),
-        "dropped": dict(sum((Counter(manifest["dropped"]) for manifest in manifests), Counter()).most_common()),
-        "manifests": manifests,
-    }
-
-
 def describe_shards(folder: Path) -> dict[str, Any]:
-    """Counts, hours, bitrate, texts and left-out rows of a folder of token shards."""
+    """Return counts, hours, bitrate, texts and left-out rows of a folder of token shards."""
     import pyarrow.parquet as pq
 
     from audiogen_cli.data.shards import read_meta, read_notes, shard_files
@@ -124,13 +117,8 @@ def describe_shards(folder: Path) -> dict[str, Any]:
         n_mixed += sum(bool(row["sources"]) for row in rows)
         n_left_out += len(read_notes(file))
         if rows and number % math.ceil(len(files) / N_SAMPLES) == 0:
-            samples.append(
-                {
-                    "id": rows[0]["id"],
-                    "duration": round(rows[0]["n_frames"] / meta.frame_rate, 2),
-                    "text": rows[0]["texts"][0],
-                }
-            )
+            first, duration = rows[0], round(rows[0]["n_frames"] / meta.frame_rate, 2)
+            samples.append({"id": first["id"], "duration": duration, "text": first["texts"][0]})
     return {
         "type": "shards",
         **vars(meta),
@@ -145,7 +133,7 @@ def describe_shards(folder: Path) -> dict[str, Any]:
 
 
 class _Texts:
-    """Counts texts as they pass."""
+    """Counts of texts, added up as they pass."""
 
     def __init__(self) -> None:
         self.different: set[int] = set()  # their hashes: the texts of two million clips would fill the memory
@@ -175,7 +163,7 @@ class _Texts:
 
 
 def describe_model(folder: Path) -> dict[str, Any]:
-    """Kind, configuration, sizes, fingerprint and license of a model folder or checkpoint."""
+    """Return kind, configuration, sizes, fingerprint and license of a model folder or checkpoint."""
     config_file = folder / "config.json"
     try:
         document = json.loads(config_file.read_text("utf-8"))
@@ -203,7 +191,7 @@ def describe_model(folder: Path) -> dict[str, Any]:
 
 
 def text_encoder_parameters(text: dict[str, Any]) -> int | None:
-    """Parameters of a language model's text encoder, from its configuration; None if that says too little."""
+    """Count a text encoder's parameters, from its configuration; None if that says too little."""
     if text["kind"] == "static":
         folder = Path(text["name"]) if text["name"] else RESOURCES / "word_vectors"
         file = folder / "model.safetensors"
@@ -216,19 +204,12 @@ def text_encoder_parameters(text: dict[str, Any]) -> int | None:
         return None
     config = json.loads(file.read_text("utf-8"))
     gated = str(config.get("feed_forward_proj", "relu")).startswith("gated")
-    return _t5_parameters(
-        dim=config["d_model"],
-        ff_dim=config["d_ff"],
-        n_layers=config["num_layers"],
-        n_heads=config["num_heads"],
-        vocabulary=config["vocab_size"],
-        head_dim=config["d_kv"],
-        ff_matrices=3 if gated else 2,
-    )
+    sizes: Any = [config[key] for key in ("d_model", "d_ff", "num_layers", "num_heads", "vocab_size", "d_kv")]
+    return _t5_parameters(*[*sizes, 3 if gated else 2])
 
 
 def text_width(text: dict[str, Any]) -> int | None:
-    """Width of the vectors that a text encoder makes, from its configuration; None if that says too little."""
+    """Return the width of a text encoder's vectors, from its configuration; None if that says too little."""
     if text["kind"] == "t5":
         name = text["name"] or "t5-base"
         file = Path(name) / "config.json"
@@ -252,7 +233,7 @@ def _t5_parameters(
     head_dim: int = T5_HEAD_DIM,
     ff_matrices: int = 2,
 ) -> int:
-    """Of a T5 encoder: embeddings, per layer attention, feed-forward and two norms, a last norm, position buckets."""
+    """Count embeddings, per layer attention, feed-forward and two norms, a last norm, and position buckets."""
     layer = 4 * dim * n_heads * head_dim + ff_matrices * dim * ff_dim + 2 * dim
     return vocabulary * dim + n_layers * layer + dim + T5_BUCKETS * n_heads
 
@@ -265,7 +246,7 @@ def _codec_facts(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run_facts(folder: Path) -> dict[str, Any]:
-    """Recipe, checkpoints and last metrics of a training run."""
+    """Return recipe, checkpoints and last metrics of a training run."""
     facts: dict[str, Any] = {"checkpoints": [path.name for path in list_checkpoints(folder)]}
     if (folder / RUN_FILE).is_file():
         facts |= json.loads((folder / RUN_FILE).read_text("utf-8"))
@@ -287,7 +268,7 @@ def _json_or_none(line: str) -> Any:
 
 
 def describe_audio(path: Path) -> dict[str, Any]:
-    """Rate, channels, duration and loudness of an audio file, and what made it if audiogen wrote that beside it.
+    """Measure rate, channels, duration and loudness of an audio file; add what made it if a sidecar says so.
 
     peak, rms, clipped_samples: of its channels' mean, at its own rate.
     """

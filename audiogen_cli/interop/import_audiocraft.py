@@ -1,4 +1,4 @@
-"""Public checkpoints → our model folders (`interop.audiocraft` reads them; here they become a codec and a model)."""
+"""Convert public checkpoints, which `interop.audiocraft` reads, to model folders."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from audiogen_cli.codec.config import CodecConfig
-from audiogen_cli.data.tables import read_json
 from audiogen_cli.errors import InputError
 from audiogen_cli.files import check_folder
 from audiogen_cli.interop import audiocraft
-from audiogen_cli.interop.describe import T5_SHAPES
+from audiogen_cli.interop.describe import T5_SHAPES, text_width
 from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.model_folder import CODEC_FOLDER, fingerprint, save_model
 
@@ -55,7 +54,7 @@ def import_checkpoint(source: str, out: Path, text_encoder: str | None = None) -
 def _cut(
     config: CodecConfig, weights: Mapping[str, Tensor], lm: Mapping[str, Any]
 ) -> tuple[CodecConfig, dict[str, Tensor]]:
-    """The codec with only as many codebooks as the language model was trained on."""
+    """Keep only as many codebooks as the language model was trained on."""
     n_q = lm["codec_n_q"] or config.n_q
     unused = tuple(f"quantizer.streams.{k}." for k in range(n_q, config.n_q))
     kept = {name: value for name, value in weights.items() if not name.startswith(unused)}
@@ -63,7 +62,7 @@ def _cut(
 
 
 def _lm_config(found: Mapping[str, Any], codec: CodecConfig, text_encoder: str | None, path: Path) -> LMConfig:
-    """The model's configuration, its parts compared with each other."""
+    """Complete the model's configuration. Raises InputError if it does not fit the codec or the text encoder."""
     fields = dict(found)
     seconds = fields.pop("segment_duration")
     del fields["codec_n_q"]
@@ -78,15 +77,13 @@ def _lm_config(found: Mapping[str, Any], codec: CodecConfig, text_encoder: str |
 
 
 def _text_encoder(name: str, width: int, path: Path) -> str:
-    """The text encoder's name, a local folder's made absolute. Raises InputError if its width is known and wrong."""
-    folder = Path(name).expanduser()
-    known = {T5_SHAPES[name][0]} if name in T5_SHAPES else set()
-    if folder.is_dir():
+    """Make a local text encoder's path absolute. Raises InputError if its width is known and wrong."""
+    if (folder := Path(name).expanduser()).is_dir():
         name = str(folder.resolve())
-        known = {read_json(folder / "config.json").get("d_model")} if (folder / "config.json").is_file() else set()
-    if known and known != {width}:
+    known = text_width({"kind": "t5", "name": name})
+    if known not in (None, width):
         fitting = next((each for each, shape in T5_SHAPES.items() if shape[0] == width), "another T5")
-        raise InputError(f"{path} wants text vectors of {width} numbers, '{name}' gives {known.pop()}: use {fitting}")
+        raise InputError(f"{path} wants text vectors of {width} numbers, '{name}' gives {known}: use {fitting}")
     return name
 
 
@@ -102,7 +99,7 @@ def _parse(kind: type[Config], values: Mapping[str, Any], path: Path) -> Config:
 
 
 def _check_weights(kind: type[nn.Module], config: Any, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Raises InputError unless names and shapes are those of a model of this configuration, which is not filled."""
+    """Raise InputError unless names and shapes are those of a model of this configuration."""
     import torch
 
     with torch.device("meta"):
@@ -118,7 +115,7 @@ def _check_weights(kind: type[nn.Module], config: Any, weights: Mapping[str, Ten
 
 @contextmanager
 def _new_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path` that becomes it at the end, and goes on any error."""
+    """Yield a temporary folder that becomes `path` at the end and is deleted on any error."""
     path = path.absolute()
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)

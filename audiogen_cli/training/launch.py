@@ -7,23 +7,30 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable
+from datetime import timedelta
 from importlib.util import find_spec
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from audiogen_cli.errors import AudiogenError, InputError
+from audiogen_cli.processes import STOP_SIGNALS, handle_signals
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+STOPPED = frozenset({130, *(code for number in STOP_SIGNALS for code in (128 + number, -number))})  # exit codes
 
 
 def relaunch(processes: int) -> None:
     """Run this very command line again in `processes` accelerate processes and wait for them.
 
-    Raises AudiogenError if they fail (their own message has been printed by then).
+    Raises AudiogenError if they fail (their own message has been printed by then), InputError if GPUs are too few,
+    KeyboardInterrupt if a signal stopped them.
     """
     import torch
 
+    if 0 < torch.cuda.device_count() < processes:
+        raise InputError(f"--processes {processes}: this machine has {torch.cuda.device_count()} GPU(s), one a process")
     arguments = _without_option(sys.argv[1:], "--processes")
     # torchrun, which accelerate understands: on CPUs `accelerate launch --num_processes` starts one process only.
     torchrun = [sys.executable, "-m", "audiogen_cli.training.torchrun", "--standalone"]
@@ -31,17 +38,35 @@ def relaunch(processes: int) -> None:
     command = [*torchrun, "--nproc_per_node", str(processes)]
     threads = max(1, (os.cpu_count() or 1) // processes)
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
-    if torch.cuda.device_count() < 2:
+    if not torch.cuda.device_count():
         environment["ACCELERATE_USE_CPU"] = "true"
     child = subprocess.Popen([*command, "-m", "audiogen_cli", *arguments], env=environment)
-    forward = {number: signal.signal(number, lambda n, _: child.send_signal(n)) for number in StopSignal.SIGNALS}
-    try:
+    with handle_signals(lambda number, _: child.send_signal(number)):
         code = child.wait()
-    finally:
-        for number, handler in forward.items():
-            signal.signal(number, handler)
+    if code in STOPPED:
+        raise KeyboardInterrupt
     if code:
         raise AudiogenError(f"the work in {processes} processes ended with exit code {code}; see above")
+
+
+def start_accelerator(precision: str, **settings: Any) -> Accelerator:
+    """Join accelerate's processes. precision: no or bf16, for autocast; settings: accelerate's own.
+
+    Processes wait for each other for a day: reading, validating or making a probe takes some of them long. A GPU
+    without bfloat16 (before Ampere) computes in float32 and says so.
+    """
+    import torch
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+
+    if precision == "bf16" and torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0):
+        precision = "no"
+        print("warning: this GPU has no bfloat16; training in float32", file=sys.stderr)
+    handlers = [
+        InitProcessGroupKwargs(timeout=timedelta(days=1)),
+        DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False),
+    ]
+    return Accelerator(mixed_precision=precision, kwargs_handlers=handlers, **settings)
 
 
 def check_trackers(names: Iterable[str]) -> None:
@@ -52,26 +77,23 @@ def check_trackers(names: Iterable[str]) -> None:
 
 
 class StopSignal:
-    """Turns SIGTERM and Ctrl-C into a flag, so that a loop can finish its step and save.
+    """Turns Ctrl-C, SIGTERM and SIGHUP into a flag, so that a loop can finish its step and save.
 
     A second Ctrl-C stops at once.
     """
 
-    SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
     def __init__(self) -> None:
         self.received: set[int] = set()
-        self._before: dict[int, Any] = {}
+        self._handling = handle_signals(self._handle)
 
     def __enter__(self) -> StopSignal:
-        self._before = {number: signal.signal(number, self._handle) for number in self.SIGNALS}
+        self._handling.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._handling.__exit__(kind, error, trace)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and signal.SIGINT in self.received:
@@ -90,7 +112,7 @@ class StopSignal:
 
 def ignore_signals(worker: int) -> None:
     """Ignore signals in a data worker: the main process acts on one sent to the whole group, after its step."""
-    for number in StopSignal.SIGNALS:
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 

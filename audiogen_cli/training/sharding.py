@@ -21,11 +21,15 @@ def shard(model: nn.Module, units: Iterable[nn.Module], device: torch.device, pr
 
     mesh = init_device_mesh(device.type, (processes,))
     half = torch.bfloat16 if bf16 and device.type == "cuda" else None
-    # Inputs stay as they are: autocast decides, and the residual stream is float32 as without sharding.
-    policy = MixedPrecisionPolicy(half, torch.float32, cast_forward_inputs=False)
     for unit in units:
-        fully_shard(unit, mesh=mesh, mp_policy=policy)
-    fully_shard(model, mesh=mesh, mp_policy=policy)
+        fully_shard(unit, mesh=mesh, mp_policy=precision_policy(half))
+    # Embeddings, positions and the last norm in float32: the residual stream has their type.
+    fully_shard(model, mesh=mesh, mp_policy=precision_policy(None))
+
+
+def precision_policy(dtype: torch.dtype | None) -> MixedPrecisionPolicy:
+    """Gather weights as `dtype` (None: as they are) and sum gradients in float32; autocast decides about inputs."""
+    return MixedPrecisionPolicy(dtype, torch.float32, cast_forward_inputs=False)
 
 
 def is_sharded(model: nn.Module) -> bool:

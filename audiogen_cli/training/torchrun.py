@@ -10,6 +10,11 @@ import signal
 import sys
 from types import FrameType
 
+from audiogen_cli.processes import end_with_parent, handle_signals
+
+if __name__ == "__main__":
+    end_with_parent()  # before torch, which takes seconds to import
+
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main
@@ -22,10 +27,9 @@ def stop(number: int, frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, stop)
     try:
-        main()
+        with handle_signals(stop):
+            main()
     except SignalException as error:  # passed on to the processes, which have saved their work
         sys.exit(128 + error.sigval)
     except ChildFailedError as error:

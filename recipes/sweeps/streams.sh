@@ -11,7 +11,7 @@ manifests=$1 out=$2
 for codec in ${CODECS:-x32 x64 x128}; do
     run=$out/$codec
     stage train-codec --config "$recipes/codec-$codec.yaml" --manifests "$manifests" --out "$run/codec" "${codec_options[@]}"
-    stage eval --task codec --split "$split" --manifests "$manifests" --model "$run/codec" --out "$run/codec-eval"
+    score "$manifests" "$run/codec" "$run/codec-eval" --task codec
     stage tokenize --manifests "$manifests" --codec "$run/codec" --mix 1 --out "$run/tokens"
     stage train-lm --config "$recipes/lm-${SIZE:-base}.yaml" --tokens "$run/tokens" --out "$run/lm" "${lm_options[@]}"
     score "$manifests" "$run/lm" "$run/lm-eval"

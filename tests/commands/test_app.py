@@ -163,15 +163,16 @@ def test_an_unexpected_error_is_one_line_and_exit_code_1(audiogen, monkeypatch: 
     assert result.stderr.startswith("error: ZeroDivisionError: two lines (") and "--debug" in result.stderr
 
 
-def test_ctrl_c_exits_with_130(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_exits_with_130(tmp_path: Path, number: signal.Signals) -> None:
     fifo = tmp_path / "prompts.txt"
     os.mkfifo(fifo)  # reading it waits for ever
     command = [sys.executable, "-m", "audiogen_cli", "generate", "--prompts", fifo, "--out-dir", tmp_path / "out"]
     # A runner in a shell's background would hand down that Ctrl-C is ignored.
-    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    heed = partial(signal.signal, number, signal.SIG_DFL)
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as process, fifo.open("w"):
         # Opening the fifo for writing has waited until the command had opened it for reading.
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         assert process.wait(timeout=60) == 130
         assert process.stderr is not None and process.stderr.read() == "interrupted\n"
 

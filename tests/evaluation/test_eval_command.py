@@ -346,7 +346,7 @@ def test_what_does_not_exist_or_go_together(tmp_path: Path, options: dict[str, A
 
 def test_results_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(InputError, match="cannot write below"):
+    with pytest.raises(InputError, match="cannot be written to"):
         eval_(split="esc50-test", out=tmp_path / "file" / "out")
 
 

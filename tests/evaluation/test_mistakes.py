@@ -153,6 +153,17 @@ def test_one_second_clips_and_fewer_clips_than_dimensions(
     assert results["metrics"]["fad_fake"] > 0
 
 
+def test_all_that_is_missing_is_named_at_once(audiogen: Any, tmp_path: Path) -> None:
+    called = ("--split", "audiocaps-test", "--model", "runs/none", "--classifier", "passt", "--download")
+    done = audiogen("eval", *called)  # nothing is fetched, since the rest is not there
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    manifests, model = done.stderr.split("; also: ")
+    assert manifests.startswith("error: data/manifests: no manifests") and "audiogen prep" in manifests
+    assert model.startswith("unknown model 'runs/none'")
+    three = audiogen("eval", *called[:-1]).stderr.split("; also: ")
+    assert len(three) == 3 and three[2].startswith("the weights of passt are not here")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -128,14 +128,14 @@ def plan_generation(folder: Path, config: LMConfig, n_sounds: int, seconds: floa
     )
 
 
-def plan_evaluation(config: EvalConfig) -> Announcement:
+def plan_evaluation(config: EvalConfig, n_clips: int) -> Announcement:
     """Say what `eval` scores: the model with its folder, fingerprint and license, or a folder of audio."""
     from audiogen_cli.evaluation.tasks.generate_clips import find_scored
     from audiogen_cli.model_folder import find_codec
 
     against = config.split or str(config.reference)
-    clips = f"{config.limit:,} clips" if config.limit else "all clips"
-    plan = Announcement([f"scoring {config.task} on {clips} of {against}: {', '.join(config.chosen_metrics)}"])
+    metrics = ", ".join(config.chosen_metrics)
+    plan = Announcement([f"scoring {config.task} on {n_clips:,} clips of {against}: {metrics}"])
     if config.generated is not None:
         plan.lines.append(f"audio in {config.generated}")
         return plan

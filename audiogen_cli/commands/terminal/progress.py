@@ -66,7 +66,7 @@ def span(seconds: float) -> str:
     """Format a duration roughly: 46 s, 4.5 min, 8.3 h, 5 days."""
     for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 1.5 * size:
-            return f"{seconds / size:.2g} {unit}"
+            return f"{seconds / size:.2g} {unit}" if seconds < 100 * size else f"{seconds / size:,.0f} {unit}"
     return f"{seconds:.0f} s"
 
 

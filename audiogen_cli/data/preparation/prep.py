@@ -33,7 +33,6 @@ from audiogen_cli.data.preparation.item_list import CHUNK, ItemList, chunks, lis
 from audiogen_cli.data.preparation.licenses import read_licenses
 from audiogen_cli.data.preparation.worker_pool import Engine, Workers, start_workers
 from audiogen_cli.errors import InputError
-from audiogen_cli.files import remove_leftovers
 
 CHUNK_COPIES = 4  # items per task where each is decoded, resampled and written
 MISSING_SHOWN = 3
@@ -179,9 +178,6 @@ def _prepare(listed: ItemList, options: dict[str, Any], pool: Workers, report: P
         keep_speech=options["keep_speech"],
         copies=copies,
     )
-    remove_leftovers(path.parent.glob(".*.tmp"))
-    if copies:
-        remove_leftovers(copies.rglob(".*.tmp"))
     metadata = {"dataset": key, "root": copies or listed.root, "options": options}
     with (
         closing(FileIndex(path.parent / CACHE, key, listed.root, copies is not None)) as facts,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from itertools import islice
 from typing import Any, Literal, TypeVar
 
 from audiogen_cli.errors import InputError
+from audiogen_cli.processes import end_with_parent
 
 Engine = Literal["processes", "ray"]
 Result = TypeVar("Result")
@@ -28,7 +30,17 @@ class Workers:
 
         waiting = iter(tasks)
         while batch := list(islice(waiting, ROUND * self.count)):
-            yield from self._pool(delayed(function)(*task) for task in batch)
+            yield from self._pool(delayed(_work)(os.getpid(), function, *task) for task in batch)
+
+
+def _work(main: int, function: Callable[..., Result], *task: Any) -> Result:
+    """Do a task; a process that `main` has started ends with it from then on."""
+    if os.getppid() == main:
+        _end_with_parent()
+    return function(*task)
+
+
+_end_with_parent = cache(end_with_parent)
 
 
 @contextmanager

@@ -1,22 +1,23 @@
-"""The statistics of a listening test: CrowdMOS's interval, the plain one, agreement between raters, paired differences.
+"""The statistics of a listening test: CrowdMOS's interval, the plain one, agreement between raters, differences.
 
-Ratings of one system stand in a matrix [raters, items] with NaN where a rater did not hear an item.
+Ratings are tables with the columns rater, item and score, of one system unless stated otherwise.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 LEVEL = 0.975  # of Student's t: intervals hold 95%
 
 
 @dataclass(frozen=True)
 class Spread:
-    """CrowdMOS's view of one system's ratings (Ribeiro et al. 2011): where their variance comes from."""
+    """The sources of variance in one system's ratings, as CrowdMOS sees them (Ribeiro et al. 2011)."""
 
     mean: float
     half_width: float | None  # of the 95% interval; None if one rater or one item is left
@@ -26,53 +27,58 @@ class Spread:
     noise: float
 
 
-def crowdmos(ratings: np.ndarray) -> Spread:
-    """Mean and 95% interval under rating = mean + rater + item + noise, all three random.
+def crowdmos(ratings: pd.DataFrame) -> Spread:
+    """Compute mean and 95% interval under rating = mean + rater + item + noise, all three random.
 
-    ratings: [raters, items], NaN where missing, at least one not. Population variances; a component that the ratings
-    cannot tell from noise (no rater with two items, or no item with two raters) is dropped.
+    Variances are population variances. A component that cannot be separated from noise is left out: no rater has two
+    items, or no item two raters.
     """
-    given = ~np.isnan(ratings)
-    counts_per_rater, counts_per_item, total = given.sum(1), given.sum(0), int(given.sum())
-    within_rater = _mean_variance(ratings, counts_per_rater, axis=1)
-    within_item = _mean_variance(ratings, counts_per_item, axis=0)
-    item, rater, noise = _components(within_rater, within_item, float(np.var(ratings[given])))
-    by_item = item * float((counts_per_item**2).sum()) / total**2
-    by_rater = rater * float((counts_per_rater**2).sum()) / total**2
-    variance = by_item + by_rater + noise / total
-    freedom = min(int((counts_per_rater > 0).sum()), int((counts_per_item > 0).sum())) - 1
+    scores, n = ratings.score, len(ratings)
+    raters, items = ratings.groupby("rater").score, ratings.groupby("item").score
+    item, rater, noise = _components(_mean_variance(raters), _mean_variance(items), float(scores.var(ddof=0)))
+    shares = [float((groups.size() ** 2).sum()) / n**2 for groups in (items, raters)]
+    variance = item * shares[0] + rater * shares[1] + noise / n
+    freedom = min(raters.ngroups, items.ngroups) - 1
     half_width = student_t(freedom) * math.sqrt(variance) if freedom else None
-    return Spread(float(ratings[given].mean()), half_width, variance, item, rater, noise)
+    return Spread(float(scores.mean()), half_width, variance, item, rater, noise)
 
 
-def plain_half_width(scores: np.ndarray) -> float | None:
-    """Half the 95% t interval for the mean of independent scores [n]: what papers nearly always print; None for one."""
-    n = len(scores)
-    return student_t(n - 1) * float(np.std(scores, ddof=1)) / math.sqrt(n) if n > 1 else None
+def plain_half_width(scores: pd.Series) -> float | None:
+    """Compute half the 95% t interval for the mean of independent scores, which most papers print; None for one."""
+    return student_t(len(scores) - 1) * float(scores.sem()) if len(scores) > 1 else None
 
 
 def student_t(freedom: int) -> float:
-    """The two-sided 95% quantile of Student's t."""
-    from scipy.special import stdtrit
+    """Return the two-sided 95% quantile of Student's t."""
+    from scipy.special import stdtrit  # what scipy.stats.t.ppf calls, a second sooner
 
     return float(stdtrit(freedom, LEVEL))
 
 
-def correlation(own: Sequence[float], others: Sequence[float]) -> float | None:
-    """Pearson's r; None where it does not exist: fewer than two values, or one side constant."""
-    if len(own) < 2 or np.ptp(own) == 0 or np.ptp(others) == 0:
-        return None
-    return float(np.corrcoef(own, others)[0, 1])
+def agreements(ratings: pd.DataFrame) -> dict[str, float | None]:
+    """Correlate each rater with the mean of the others, over systems if there are three, else over sounds.
+
+    ratings: of all systems. None where no correlation exists: fewer than two means, or a side is constant.
+    """
+    cell = ["system"] if ratings.system.nunique() >= 3 else ["item", "system"]
+    own = ratings.groupby(["rater", *cell], sort=False).score.agg(["sum", "count"])
+    total = ratings.groupby(cell, sort=False).score.agg(["sum", "count"])
+    others = total.loc[own.index.droplevel("rater")].set_axis(own.index) - own
+    means = pd.DataFrame({"own": own["sum"] / own["count"], "others": others["sum"] / others["count"]})
+    means = means[others["count"] > 0]
+    found = {str(rater): _correlation(part.own, part.others) for rater, part in means.groupby("rater", sort=False)}
+    return {rater: found.get(rater) for rater in ratings.rater.unique()}
 
 
 def paired_difference(
-    first: np.ndarray, second: np.ndarray, seed: int, draws: int = 1000
+    first: pd.DataFrame, second: pd.DataFrame, seed: int, draws: int = 1000
 ) -> tuple[float, tuple[float, float]] | None:
-    """Mean of first - second over cells that both have, and its 95% bootstrap interval over raters and items.
+    """Compute the mean of first - second over cells that both have, and its 95% bootstrap interval.
 
-    first, second: [raters, items] of two systems, rows and columns alike. None if no rater heard both on an item.
+    first, second: two systems' scores, raters by items, with the same rows and columns; NaN where missing. Raters and
+    items are drawn. None if no rater judged both on an item.
     """
-    difference = first - second
+    difference = (first - second).to_numpy()
     given = ~np.isnan(difference)
     if not given.any():
         return None
@@ -86,15 +92,20 @@ def paired_difference(
     return float(difference[given].mean()), (float(low), float(high))
 
 
-def _mean_variance(ratings: np.ndarray, counts: np.ndarray, axis: int) -> float | None:
-    """The mean variance of the rows (axis 1) or columns (0) that hold two ratings; None if none does."""
-    enough = counts > 1
-    rows = ratings[enough] if axis else ratings[:, enough]
-    return float(np.nanvar(rows, axis=axis).mean()) if enough.any() else None
+def _correlation(own: pd.Series, others: pd.Series) -> float | None:
+    if len(own) < 2 or np.ptp(own) == 0 or np.ptp(others) == 0:
+        return None
+    return float(np.corrcoef(own, others)[0, 1])
+
+
+def _mean_variance(groups: Any) -> float | None:
+    """Average the variances of the groups with two ratings or more; None if there is none."""
+    variances = groups.var(ddof=0)[groups.size() > 1]
+    return float(variances.mean()) if len(variances) else None
 
 
 def _components(within_rater: float | None, within_item: float | None, total: float) -> tuple[float, float, float]:
-    """Variances (item, rater, noise) from item + noise = within_rater, rater + noise = within_item, all = total."""
+    """Solve item + noise = within_rater, rater + noise = within_item, item + rater + noise = total for all three."""
     if within_rater is None and within_item is None:
         return 0.0, 0.0, total
     if within_rater is None:  # nobody rated twice: rater and noise are one
@@ -102,8 +113,5 @@ def _components(within_rater: float | None, within_item: float | None, total: fl
         return max(total - within_item, 0.0), 0.0, within_item
     if within_item is None:
         return 0.0, max(total - within_rater, 0.0), within_rater
-    return (
-        max(total - within_item, 0.0),
-        max(total - within_rater, 0.0),
-        max(within_rater + within_item - total, 0.0),
-    )
+    noise = max(within_rater + within_item - total, 0.0)
+    return max(total - within_item, 0.0), max(total - within_rater, 0.0), noise

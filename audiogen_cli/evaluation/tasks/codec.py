@@ -10,33 +10,36 @@ import numpy as np
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.evaluation.audio_sources import MAX_DURATION, RESAMPLER, Reconstructor
 from audiogen_cli.evaluation.config import EvalConfig
+from audiogen_cli.evaluation.inputs import load_inputs
 from audiogen_cli.evaluation.metrics.base import CodecMetric
 from audiogen_cli.evaluation.metrics.codes import bitrate, code_usage, count_codes
 from audiogen_cli.evaluation.metrics.reconstruction import ReconstructionScores, summarize_si_snr
 from audiogen_cli.evaluation.metrics.registry import CODEC
-from audiogen_cli.evaluation.references import Reference, hash_references, limit_clips, load_references
-from audiogen_cli.evaluation.results import Findings, Progress, Skipped
+from audiogen_cli.evaluation.references import Reference, hash_references, limit_clips
+from audiogen_cli.evaluation.results import Begin, Findings, Progress, Skipped
 from audiogen_cli.evaluation.tasks.generate_clips import find_scored
 
 OTHER_CLIP = "another clip"
 SLOW_CLIPS = 100  # ours: for metrics of seconds a clip, such as ViSQOL; the same clips in every run
 
 
-def evaluate_codec(config: EvalConfig, progress: Progress) -> Findings:
+def evaluate_codec(config: EvalConfig, progress: Progress, begin: Begin) -> Findings:
     """Reconstruct a split's clips and measure the loss and the codes.
 
     Raises InputError if split or model are unusable, AudiogenError if no clip could be read.
     """
     metrics, warnings = _installed([CODEC[name] for name in config.chosen_metrics], asked_for=bool(config.metrics))
+    inputs = load_inputs(config)
+    everything, skipped = inputs.references, inputs.unfit
     reconstructor = Reconstructor.load(config.model, config.device)
     codec = reconstructor.codec
-    everything, skipped = load_references(config.split, config.manifests, config.reference)
     n_available = len(everything) + len(skipped)
     counts = np.zeros((codec.n_q, codec.codebook_size), np.int64)
     scores, other = (ReconstructionScores(metrics, codec.sample_rate) for _ in range(2))
     scored: list[Reference] = []
     previous = None
     references = limit_clips(everything, config.limit)
+    begin(len(references))
     slow = {reference.id for reference in limit_clips(references, SLOW_CLIPS)}
     for done, reference in enumerate(references, 1):
         progress(done, len(references))

@@ -30,15 +30,16 @@ from audiogen_cli.evaluation.audio_sources import (
     Recording,
 )
 from audiogen_cli.evaluation.config import PROMPT_TEXTS, EvalConfig
+from audiogen_cli.evaluation.inputs import load_inputs
 from audiogen_cli.evaluation.metrics.frechet import FEW_CLIPS, FrechetDistance
 from audiogen_cli.evaluation.metrics.intervals import bootstrap_interval
 from audiogen_cli.evaluation.metrics.kl import EPSILON, kl
 from audiogen_cli.evaluation.metrics.registry import GENERATION
 from audiogen_cli.evaluation.networks.embed import embed_clips
-from audiogen_cli.evaluation.networks.registry import CLASSIFIER, EMBEDDING, Networks, load_networks
+from audiogen_cli.evaluation.networks.registry import CLASSIFIER, EMBEDDING, Networks
 from audiogen_cli.evaluation.published import published_cells
-from audiogen_cli.evaluation.references import Reference, hash_references, limit_clips, load_references
-from audiogen_cli.evaluation.results import Findings, Progress, Skipped
+from audiogen_cli.evaluation.references import Reference, hash_references, limit_clips
+from audiogen_cli.evaluation.results import Begin, Findings, Progress, Skipped
 from audiogen_cli.evaluation.score_table import CODEC, SHUFFLED
 from audiogen_cli.evaluation.shuffling import clip_seed, derangement
 from audiogen_cli.evaluation.tasks.generate_clips import describe_model, load_model, write_missing
@@ -65,19 +66,20 @@ class Cell:
         return f"{self.prompt_seconds:g}s-{self.text}"
 
 
-def evaluate_continuation(config: EvalConfig, progress: Progress) -> Findings | None:
+def evaluate_continuation(config: EvalConfig, progress: Progress, begin: Begin) -> Findings | None:
     """Continue a split's clips in every cell and score them; None in the helping processes of an accelerate launch.
 
     Run again, it generates only what is missing. Raises InputError if split, model or networks are unusable,
     AudiogenError if no clip could be scored.
     """
     main = is_main_process()
-    roles = {GENERATION[name].role for name in config.chosen_metrics}
-    networks = load_networks(roles, config.classifier, config.embedding, config.weight_source) if main else Networks()
-    everything, skipped = load_references(config.split, config.manifests, config.reference)
+    inputs = load_inputs(config, {GENERATION[name].role for name in config.chosen_metrics})
+    everything, skipped, networks = inputs.references, inputs.unfit, inputs.networks
     least = max([MIN_LEFT, *(network.min_duration for network in networks.all())])
     references, short = _long_enough(everything, max(config.prompt_seconds) + least)
     references = limit_clips(references, config.limit)
+    if main:
+        begin(len(references))
     others = derangement([clip.id for clip in references], config.seed, [clip.text for clip in references])
     cells = [Cell(seconds, text) for seconds in config.prompt_seconds for text in PROMPT_TEXTS]
     generator = load_model(config)
@@ -89,7 +91,7 @@ def evaluate_continuation(config: EvalConfig, progress: Progress) -> Findings | 
         failed, reused = {**reasons, **failed}, reused + kept
     if not main:
         return None
-    inputs = describe_model(generator, config)
+    model = describe_model(generator, config)
     del generator  # frees memory for the networks
 
     grid = Grid(config, networks, Reconstructor.load(config.model, config.device), references, others, failed)
@@ -112,7 +114,7 @@ def evaluate_continuation(config: EvalConfig, progress: Progress) -> Findings | 
         },
         inputs={
             **networks.describe(),
-            **inputs,
+            **model,
             "reused": reused,
             "codec_fingerprint": grid.reconstructor.fingerprint,
             "resampler": RESAMPLER,

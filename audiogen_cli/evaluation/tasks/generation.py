@@ -17,23 +17,23 @@ from audiogen_cli.devices import is_main_process
 from audiogen_cli.errors import AudiogenError
 from audiogen_cli.evaluation.audio_sources import MAX_DURATION, RESAMPLER, Reconstructor, Recording
 from audiogen_cli.evaluation.config import EvalConfig
+from audiogen_cli.evaluation.inputs import load_inputs
 from audiogen_cli.evaluation.metrics.base import Metric
 from audiogen_cli.evaluation.metrics.frechet import FEW_CLIPS
 from audiogen_cli.evaluation.metrics.kl import EPSILON
 from audiogen_cli.evaluation.metrics.registry import GENERATION
-from audiogen_cli.evaluation.networks.registry import EMBEDDING, Networks, load_networks
+from audiogen_cli.evaluation.networks.registry import EMBEDDING
 from audiogen_cli.evaluation.published import published_rows
 from audiogen_cli.evaluation.references import (
     Reference,
     folder_references,
     hash_references,
     limit_clips,
-    load_references,
     pair,
     sample_rates,
     unmatched,
 )
-from audiogen_cli.evaluation.results import Findings, Progress, Skipped
+from audiogen_cli.evaluation.results import Begin, Findings, Progress, Skipped
 from audiogen_cli.evaluation.score_table import GENERATED, REFERENCE, ROWS, ScoreTable
 from audiogen_cli.evaluation.tasks.generate_clips import generate_clips
 
@@ -55,20 +55,20 @@ class _Generated:
     warnings: list[str] = field(default_factory=list)
 
 
-def evaluate_generation(config: EvalConfig, progress: Progress) -> Findings | None:
+def evaluate_generation(config: EvalConfig, progress: Progress, begin: Begin) -> Findings | None:
     """Score a model's audio, or a folder's; None in the helping processes of an accelerate launch.
 
     Raises InputError if the inputs do not fit each other, AudiogenError if no clip could be scored.
     """
     metrics = [GENERATION[name] for name in choose_metrics(config)]
     main = is_main_process()
-    roles = {metric.role for metric in metrics}
-    networks = load_networks(roles, config.classifier, config.embedding, config.weight_source) if main else Networks()
-    everything, unfit = load_references(config.split, config.manifests, config.reference)
+    inputs = load_inputs(config, {metric.role for metric in metrics})
+    everything, unfit, networks = inputs.references, inputs.unfit, inputs.networks
     references = limit_clips(everything, config.limit)
     if main:
         for metric in metrics:
             metric.check(references, networks)
+        begin(len(references))
     generated = _from_model(references, config, progress) if config.generated is None else _from_folder(
         references, config, config.generated)  # fmt: skip
     if not main:

@@ -26,6 +26,7 @@ class RecordedStep:
         graph = self.graphs[kv_length]
         if graph is None:
             graph = self.graphs[kv_length] = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):  # records, runs nothing
+            # Records, runs nothing. Other threads may use the GPU meanwhile: training reads ahead in one.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self.step(kv_length)
         graph.replay()

@@ -95,8 +95,8 @@ class Engine:
 def choose_dtype(name: str, model: AudioLanguageModel) -> str:
     """Choose the number format to decode in: float32, bfloat16, float16 or, on a CPU, int8.
 
-    auto: bfloat16 on CUDA, and on CPUs that multiply it natively if the weights exceed what their own memory holds;
-    else float32. Raises InputError for int8 elsewhere than on a CPU.
+    auto: bfloat16 on CUDA (float16 before Ampere), and on CPUs that multiply it natively if the weights exceed what
+    their own memory holds; else float32. Raises InputError for int8 elsewhere than on a CPU.
     """
     device = model.null_text.device.type
     if name == "int8" and device != "cpu":
@@ -107,7 +107,9 @@ def choose_dtype(name: str, model: AudioLanguageModel) -> str:
         layers = (layer for layer in (*model.blocks.modules(), *model.heads.modules()) if isinstance(layer, nn.Linear))
         large = 4 * sum(layer.weight.numel() for layer in layers) > CACHED_WEIGHTS
         return "bfloat16" if large and has_native_bfloat16() else "float32"
-    return "bfloat16" if device == "cuda" else "float32"
+    if device == "cuda":
+        return "bfloat16" if torch.cuda.get_device_capability() >= (8, 0) else "float16"
+    return "float32"
 
 
 def physical_memory() -> int:

@@ -19,8 +19,8 @@ from audiogen_cli.files import RESOURCES
 from audiogen_cli.lm.config import TextConfig
 from audiogen_cli.model_folder import fingerprint
 
+DEFAULT_T5 = "t5-base"  # sec. 4.1
 WORD_VECTORS = RESOURCES / "word_vectors"
-DEFAULT_T5 = "t5-base"
 CACHE_BYTES = 1 << 30
 GPU_BATCH = 64  # texts of one length that T5 reads at once on a GPU
 
@@ -103,10 +103,14 @@ class T5(TextEncoder):
         super().__init__()
         from transformers import AutoTokenizer, T5EncoderModel, logging
 
+        from audiogen_cli.lm.text.hub import find_on_hub
+
         logging.set_verbosity_error()
+        here = find_on_hub(name)
+        name = str(Path(name).expanduser()) if Path(name).expanduser().exists() else name
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(name)
-            model = T5EncoderModel.from_pretrained(name)
+            self._tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=here)
+            model = T5EncoderModel.from_pretrained(name, local_files_only=here)
         except Exception as error:  # transformers raises many kinds: no network, no such name, a broken file
             raise InputError(
                 f"the text encoder '{name}' cannot be loaded: {_first_line(error)}; "

@@ -54,7 +54,7 @@ def build_state(model: AudioLanguageModel, config: TrainConfig, accelerator: Acc
     model.checkpointing = config.checkpoint_activations
     if config.compile:  # block by block: they are all alike, so one compilation serves them all
         for block in model.blocks:
-            block.compile()
+            block.compile(dynamic=True)  # steps differ in length: one compilation for all
     if config.distributed == "fsdp" and accelerator.num_processes > 1:
         shard(model, model.blocks, device, accelerator.num_processes, config.precision == "bf16")
         network: nn.Module = model

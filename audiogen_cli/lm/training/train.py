@@ -14,6 +14,7 @@ from accelerate.utils import gather_object
 
 from audiogen_cli import model_folder
 from audiogen_cli.codec.model import AudioCodec
+from audiogen_cli.devices import reuse_memory
 from audiogen_cli.errors import InputError, Interrupted
 from audiogen_cli.lm.config import LMConfig, TrainConfig
 from audiogen_cli.lm.flops import training_flops
@@ -36,10 +37,9 @@ from audiogen_cli.lm.training.previews import write_previews
 from audiogen_cli.lm.training.probe import train_probe
 from audiogen_cli.lm.training.state import best_weights, build_state, resume, save, write_model
 from audiogen_cli.lm.training.step import train_step, validate
-from audiogen_cli.malloc import reuse_memory
 from audiogen_cli.training.checkpoint import list_checkpoints
 from audiogen_cli.training.gradient_guard import GradientGuard
-from audiogen_cli.training.launch import StopSignal
+from audiogen_cli.training.launch import StopSignal, start_accelerator
 from audiogen_cli.training.log import RunLog, record_run
 from audiogen_cli.training.prefetch import prefetch
 from audiogen_cli.training.sampler import RankBatchSampler
@@ -169,7 +169,7 @@ def write_probe(
 
 def _start(config: TrainConfig, out: Path, trackers: Sequence[str]) -> Accelerator:
     """Start accelerate's processes. Raises InputError if they cannot share the recipe's batch."""
-    accelerator = Accelerator(mixed_precision=config.precision, log_with=list(trackers) or None, project_dir=out)
+    accelerator = start_accelerator(config.precision, log_with=list(trackers) or None, project_dir=out)
     if accelerator.device.type == "cpu":
         reuse_memory()
     size, processes = config.optim.batch_size, accelerator.num_processes

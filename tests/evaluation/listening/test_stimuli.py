@@ -27,6 +27,7 @@ from audiogen_cli.evaluation.config import EvalConfig
 from audiogen_cli.evaluation.listening import page as listening_page
 from audiogen_cli.evaluation.listening.ratings import Plan
 from audiogen_cli.evaluation.listening.stimuli import ListeningConfig, low_pass, match, prepare
+from audiogen_cli.lock import release_folders
 
 NAMES = [f"5-{index}-A-0" for index in range(12)]
 Prepare = Callable[..., dict[str, Any]]
@@ -265,6 +266,7 @@ class TestCommand:
     def test_what_is_no_system(self, tmp_path: Path, clip_manifests: Path, system: list[str], message: str) -> None:
         with pytest.raises(InputError, match=message):
             eval_(split="esc50-test", manifests=clip_manifests, task="listening", system=system, out=tmp_path / "test")
+        release_folders()
         assert not (tmp_path / "test").exists()
 
     def test_there_is_no_report_before_ratings(self, tmp_path: Path, clip_manifests: Path) -> None:

@@ -83,6 +83,12 @@ def test_a_named_backend_without_its_file_is_an_error(name: str, file: str) -> N
         load(classifier=name)
 
 
+def test_all_missing_files_are_named_at_once() -> None:
+    with pytest.raises(InputError) as caught:
+        load(("fad", "kl"), classifier="passt", embedding="vggish-google")
+    assert all(name in str(caught.value) for name in ("passt-s-f128", "vggish", "--download"))
+
+
 def test_nothing_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     from importlib.metadata import PackageNotFoundError
 
@@ -93,5 +99,5 @@ def test_nothing_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(yamnet, "distribution", absent)
     yamnet.class_names.cache_clear()
-    with pytest.raises(InputError, match=r"pip install 'audiogen-cli\[eval\]'.*--classifier passt or pann"):
+    with pytest.raises(InputError, match=r"pip install '\.\[eval\]', or add --classifier passt --emb.*--download"):
         load()

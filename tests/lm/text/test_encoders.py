@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from urllib.request import Request
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from helpers.zoo import make_t5, make_word_vectors
 
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import TextConfig
+from audiogen_cli.lm.text import hub
 from audiogen_cli.lm.text.encoders import T5, StaticVectors, _equal_lengths, load_text_encoder, pad
 
 
@@ -72,13 +75,39 @@ def test_t5_in_batches_of_equal_length_is_t5_alone(t5_folder: Path) -> None:
     ("config", "message"),
     [
         (TextConfig("static", "/nowhere"), "no word vectors in '/nowhere'"),
-        (TextConfig("t5", "/nowhere/t5"), "the text encoder '/nowhere/t5' cannot be loaded"),
+        (TextConfig("t5", "/nowhere/t5"), "the text encoder '/nowhere/t5' is not on this machine: no such folder"),
     ],
 )
 def test_missing_encoders_are_input_errors(config: TextConfig, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         load_text_encoder(config)
     assert "\n" not in str(caught.value)
+
+
+def test_a_hub_that_does_not_answer_costs_seconds_and_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def hang(request: Request, timeout: float) -> None:
+        asked.append(request.full_url)
+        time.sleep(0.5)
+        raise TimeoutError
+
+    monkeypatch.setattr(hub, "PATIENCE", 0.2)
+    monkeypatch.setattr(hub, "urlopen", hang)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
+    begun = time.monotonic()
+    with pytest.raises(InputError, match=r"cannot be reached; .* --set text\.name=FOLDER") as caught:
+        load_text_encoder(TextConfig("t5", "nobody/t5-that-is-nowhere"))
+    assert time.monotonic() - begun < 4 and "\n" not in str(caught.value)
+    assert asked == ["https://huggingface.co"]
+
+
+def test_offline_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "urlopen", lambda *_, **__: pytest.fail("the network was asked"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match=r"HF_HUB_OFFLINE is set; .* --set text\.name=FOLDER"):
+        load_text_encoder(TextConfig("t5", "nobody/t5-that-is-nowhere"))
 
 
 def test_pad_of_nothing_still_has_a_position() -> None:

@@ -9,7 +9,7 @@ import torch
 from audiogen_cli.codec import model
 from audiogen_cli.codec.config import CodecConfig, SEANetConfig
 from audiogen_cli.codec.model import AudioCodec
-from audiogen_cli.malloc import give_back_memory
+from audiogen_cli.devices import give_back_memory
 
 STATUS = Path("/proc/self/status")
 

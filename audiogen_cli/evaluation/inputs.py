@@ -1,0 +1,42 @@
+"""The inputs of one evaluation, looked for together, so that one message names all that is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from audiogen_cli.devices import is_main_process
+from audiogen_cli.errors import Problems
+from audiogen_cli.evaluation.config import EvalConfig
+from audiogen_cli.evaluation.networks.registry import Networks, load_networks
+from audiogen_cli.evaluation.references import Reference, load_references
+from audiogen_cli.evaluation.results import Skipped
+from audiogen_cli.evaluation.tasks.generate_clips import find_scored
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The real clips, those that cannot be used, and the networks (none in the helping processes of a launch)."""
+
+    references: list[Reference]
+    unfit: list[Skipped]
+    networks: Networks
+
+
+def load_inputs(config: EvalConfig, roles: Collection[str] = ()) -> Inputs:
+    """List the clips, find the model, load the networks of the given roles.
+
+    Raises InputError that names everything that is not there.
+    """
+    problems = Problems()
+    nothing: tuple[list[Reference], list[Skipped]] = [], []
+    clips = (config.split, config.manifests, config.reference)
+    references, unfit = problems.attempt(lambda: load_references(*clips), nothing)
+    if config.generated is None:
+        problems.attempt(lambda: find_scored(config), None)
+    networks = Networks()
+    if is_main_process() and not (problems.found and config.download):  # nothing is fetched for a run that cannot be
+        choice = (config.classifier, config.embedding, config.weight_source)
+        networks = problems.attempt(lambda: load_networks(roles, *choice), networks)
+    problems.check()
+    return Inputs(references, unfit, networks)

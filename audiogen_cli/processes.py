@@ -1,0 +1,75 @@
+"""Processes and signals: what stops a command stops it tidily, and its workers with it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+# What stops a command: Ctrl-C, a scheduler or `kill`, a terminal that closes. Windows lacks the last.
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl.h
+_WATCH_SECONDS = 1.0
+
+
+@contextmanager
+def handle_signals(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Have `handle` called for each of STOP_SIGNALS; one that is ignored (nohup) stays so. Nothing but in the main
+    thread."""
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS} if main else {}
+    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, as Ctrl-C does; SIGTERM and SIGHUP do so once, and leave what tidies up alone."""
+    if number != signal.SIGINT:
+        for other in STOP_SIGNALS[1:]:
+            signal.signal(other, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def end_with_parent() -> None:
+    """Have this process get SIGTERM when its parent ends, however that ends; on Windows do nothing."""
+    if os.name != "posix":
+        return
+    parent = os.getppid()
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGTERM)
+        if os.getppid() != parent:  # it has ended in the meantime
+            os.kill(os.getpid(), signal.SIGTERM)
+    else:
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_WATCH_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def is_running(process: int) -> bool:
+    """Return whether there is a process of this number on this machine; on Windows always False."""
+    if os.name != "posix":
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

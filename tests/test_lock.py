@@ -1,0 +1,107 @@
+"""Locks on output folders: two commands in one folder, killed ones, folders that cannot be written to."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from audiogen_cli.errors import InputError
+from audiogen_cli.lock import LOCK_FILE, hold_folder, release_folders
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from audiogen_cli.lock import hold_folder
+hold_folder(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another command that holds `tmp_path / "out"`."""
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "out")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_second_command_is_refused_by_name_until_the_first_has_ended(
+    other: subprocess.Popen[str], tmp_path: Path, audiogen
+) -> None:
+    expected = rf"out: another command is writing there: process {other.pid} on {socket.gethostname()}, since 20"
+    with pytest.raises(InputError, match=expected):
+        hold_folder(tmp_path / "out")
+    (tmp_path / "out" / f".0123456789abcdef.{other.pid}.tmp").write_text("half")
+    (tmp_path / "sounds").mkdir()
+    for arguments in (
+        ["prep", "--folder", "sounds", "--out", "out"],
+        ["generate", "dog", "--out-dir", "out"],
+        ["eval", "--split", "esc50-test", "--out", "out"],
+    ):
+        refused = audiogen(*arguments)
+        assert refused.returncode == 2 and f"process {other.pid} on" in refused.stderr and not refused.stdout
+    other.kill()
+    other.wait()
+    assert (tmp_path / "out" / LOCK_FILE).exists()
+    hold_folder(tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [LOCK_FILE]  # what it had left is gone, too
+
+
+def test_folders_made_for_nothing_go_again_and_locks_with_them(tmp_path: Path) -> None:
+    hold_folder(tmp_path / "a" / "b")
+    hold_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b" / LOCK_FILE).exists()
+    release_folders()
+    assert not list(tmp_path.iterdir())
+    hold_folder(tmp_path / "c")
+    (tmp_path / "c" / "result").touch()
+    release_folders()
+    assert [path.name for path in (tmp_path / "c").iterdir()] == ["result"]
+
+
+def test_the_lock_of_a_number_that_another_process_has_now_is_stale(
+    other: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    lock = tmp_path / "out" / LOCK_FILE
+    record = json.loads(lock.read_text())
+    lock.write_text(json.dumps({**record, "started": "12"}))
+    hold_folder(tmp_path / "out")
+    assert json.loads(lock.read_text())["process"] == os.getpid()
+
+
+def test_a_lock_of_another_machine_is_stale_when_it_has_not_been_touched_for_long(
+    other: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    lock = tmp_path / "out" / LOCK_FILE
+    lock.write_text(json.dumps({**json.loads(lock.read_text()), "host": "elsewhere"}))
+    with pytest.raises(InputError, match="on elsewhere"):
+        hold_folder(tmp_path / "out")
+    os.utime(lock, (time.time() - 600,) * 2)
+    hold_folder(tmp_path / "out")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"process": "x"}'])
+def test_what_is_no_lock_locks_nothing(tmp_path: Path, content: str) -> None:
+    (tmp_path / LOCK_FILE).write_text(content)
+    hold_folder(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file/out: cannot be written to \(Not a directory\)"):
+        hold_folder(tmp_path / "file" / "out")
+    (tmp_path / "victim").touch()
+    (tmp_path / LOCK_FILE).symlink_to(tmp_path / "victim")
+    with pytest.raises(InputError, match="cannot be written to"):
+        hold_folder(tmp_path)

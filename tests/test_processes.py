@@ -1,0 +1,105 @@
+"""Signals end a command tidily, and a parent's end that of its workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from joblib import Parallel
+
+from audiogen_cli.data.preparation.worker_pool import Workers
+from audiogen_cli.processes import handle_signals, interrupt, is_running
+
+PARENT = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE, text=True)
+print(child.stdout.readline(), flush=True)
+child.wait()
+"""
+CHILD = """
+import os, sys, time
+from audiogen_cli import processes
+{platform}
+processes._WATCH_SECONDS = 0.05
+processes.end_with_parent()
+print(os.getpid(), flush=True)
+time.sleep(60)
+"""
+
+
+def wait_for(reached: Callable[[], bool]) -> bool:
+    for _ in range(500):
+        if reached():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def is_gone(process: int) -> bool:
+    """Return whether a process has ended; nobody may have waited for it yet."""
+    if not is_running(process):
+        return True
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+@pytest.mark.parametrize("platform", ["", "processes.sys.platform = 'darwin'"], ids=["linux", "elsewhere"])
+def test_a_worker_ends_with_its_parent_however_that_ends(platform: str) -> None:
+    command = [sys.executable, "-c", PARENT, CHILD.format(platform=platform)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        assert is_running(child)
+        parent.kill()
+    assert wait_for(lambda: is_gone(child))
+
+
+POOL = """
+import os, time
+from audiogen_cli.data.preparation.worker_pool import start_workers
+with start_workers(count=2) as workers:
+    for number in workers.map(os.getpid, [()] * 4):
+        print(number, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_workers_of_prep_end_with_it() -> None:
+    with subprocess.Popen([sys.executable, "-c", POOL], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        workers = {int(parent.stdout.readline()) for _ in range(4)}
+        assert parent.pid not in workers
+        parent.kill()
+    assert wait_for(lambda: all(map(is_gone, workers)))
+
+
+def test_one_process_works_itself_and_outlives_its_parent() -> None:
+    with Parallel(n_jobs=1, return_as="generator") as pool:
+        assert list(Workers(pool, 1).map(os.getpid, [()])) == [os.getpid()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_is_ctrl_c_and_a_second_one_does_not_disturb_what_tidies_up(number: signal.Signals) -> None:
+    tidied = False
+    with pytest.raises(KeyboardInterrupt), handle_signals(interrupt):
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM if number != signal.SIGINT else signal.SIGCONT)
+            tidied = True
+    assert tidied and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with handle_signals(interrupt):
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
