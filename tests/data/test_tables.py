@@ -82,7 +82,7 @@ def test_a_single_column_takes_whole_lines() -> None:
 
 
 def test_damaged_tables_say_where() -> None:
-    with pytest.raises(InputError, match="line 3: .*quotation mark"):
+    with pytest.raises(InputError, match=r"line 3: .*quotation mark"):
         read_table(b'a,b\n1,2\n3,"4\n5,6\n')
     with pytest.raises(InputError, match="holds the column 'a' twice"):
         read_table(b"a,a\n1,2\n")

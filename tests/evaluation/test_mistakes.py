@@ -116,7 +116,7 @@ def test_mixed_sample_rates(
 ) -> None:
     write_clips(generated, {"clip-03": 3}, duration=0.5, sample_rate=8000)
     results = run(capsys, reference=reference, generated=generated, out=tmp_path / "out")
-    assert "mixed sample rates (8000, 16000 Hz)" in results["warnings"]
+    assert "mixed sample rates (8000, 16000 Hz)" in str(results["warnings"])
 
 
 def test_empty_files(capsys: pytest.CaptureFixture[str], tmp_path: Path, reference: Path, generated: Path) -> None:

@@ -21,7 +21,7 @@ from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.decoding.engine import Engine
 from audiogen_cli.lm.generation.generator import Generator, join
 from audiogen_cli.lm.generation.requests import GenerationRequest
-from audiogen_cli.lm.sampling_config import MAX_GUIDANCE
+from audiogen_cli.lm.sampling_config import MAX_GUIDANCE, MAX_TEMPERATURE, MAX_TOP_K
 from audiogen_cli.model_folder import copy_model, fingerprint
 
 FREE = Sampling(top_p=0.95)
@@ -92,8 +92,8 @@ def test_an_empty_negative_prompt_is_no_text(generator: Generator) -> None:
         Sampling,
         guidance=st.floats(0, MAX_GUIDANCE),
         top_p=st.floats(0, 1, exclude_min=True),
-        top_k=st.integers(0, 100_000),
-        temperature=st.floats(0, 1e6),
+        top_k=st.integers(0, MAX_TOP_K),
+        temperature=st.floats(0, MAX_TEMPERATURE),
     ),
     n_prompt=st.integers(0, 12_000),
     loud=st.floats(0, 4.0),
