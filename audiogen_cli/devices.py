@@ -66,7 +66,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def reuse_memory() -> None:
-    """Keep freed memory for the next tensors instead of returning it to the system.
+    """Keep freed memory for the next CPU tensors instead of returning it to the system; only glibc's malloc can.
 
     A training step on a CPU frees and asks for the same hundreds of megabytes again and again; with glibc's defaults
     the kernel clears each of those pages anew, which took more than half of a small model's step. The process's peak

@@ -26,7 +26,7 @@ from audiogen_cli.codec.losses import (
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.codec.seanet import start_quietly
 from audiogen_cli.training.checkpoint import load_state, save_checkpoint
-from audiogen_cli.training.schedule import learning_rate
+from audiogen_cli.training.recipe import learning_rate
 
 
 class Trainer:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import ConfigDict
 
 from audiogen_cli.lm.sampling_config import Sampling
-from audiogen_cli.training.schedule import Schedule
+from audiogen_cli.training.recipe import Schedule
 
 Pattern = Literal["parallel", "delay"]
 SIZES = ("tiny", "base", "large")  # of `train-lm --size`: recipes/lm-SIZE.yaml
@@ -172,7 +172,6 @@ class TrainConfig:
     validate_every: int = 2000
     validate_samples: int = 512
     save_every: int = 2000
-    keep_checkpoints: int = 2
     weights_dtype: Literal["float32", "float16"] = "float32"  # of the final model folder
     license: str = ""  # text put into the model folder's LICENSE
 

@@ -36,9 +36,9 @@ class Sampling:
     temperature: float = _setting(
         1.0, "X", "Above 1 flattens the distribution, below 1 sharpens it; 0 always takes the likeliest token."
     )
-    # ours: see `generation.rerank`
+    # ours: see `generation.tracks`
     candidates: int = _setting(1, "N", "Generate N sounds for each one and keep the one that fits its text best.")
-    # ours: see `generation.mixdown`
+    # ours: see `generation.tracks`
     layers: int = _setting(
         1,
         "N",

@@ -1,19 +1,20 @@
-"""Recipes: one YAML file per run, read into a frozen dataclass and validated.
+"""Recipes: one YAML file per run, read into a frozen dataclass and validated; the learning rates that they name.
 
 Precedence: dataclass default < recipe file < `--set key=value` < a command's own flags.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from audiogen_cli.errors import InputError
 from audiogen_cli.files import RECIPES
-from audiogen_cli.training.old_settings import update_settings
 
 Config = TypeVar("Config")
+Schedule = Literal["inverse_sqrt", "cosine", "constant"]  # of the learning rate
 
 
 def load_recipe(config_class: type[Config], recipe: str | Path | None, overrides: Sequence[str] = ()) -> Config:
@@ -56,14 +57,36 @@ def validate(config_class: type[Config], settings: Any, where: str) -> Config:
     """
     from pydantic import TypeAdapter, ValidationError
 
+    read = TypeAdapter(config_class).validate_python
     try:
-        return TypeAdapter(config_class).validate_python(update_settings(config_class, settings, where))
+        return read(settings)
+    except ValidationError:  # perhaps of an older version
+        from audiogen_cli.training.old_settings import update_settings
+
+        settings = update_settings(config_class, settings, where)
+    try:
+        return read(settings)
     except ValidationError as error:
         lines = []
         for problem in error.errors():
             key = ".".join(str(part) for part in problem["loc"])
             lines.append(f"{key}: {problem['msg']}" if key else problem["msg"])
         raise InputError(f"{where}: " + "; ".join(lines)) from None
+
+
+def learning_rate(step: int, peak: float, schedule: Schedule, warmup_steps: int, max_steps: int) -> float:
+    """Return the rate of optimizer step `step` (from 0): linear warm-up to `peak`, then the schedule (sec. 4.1).
+
+    `inverse_sqrt` decays as √(warmup/step), as in the paper; `cosine` reaches 1% of the peak at `max_steps`.
+    """
+    if step < warmup_steps:
+        return peak * (step + 1) / warmup_steps
+    if schedule == "inverse_sqrt":
+        return peak * math.sqrt(max(warmup_steps, 1) / (step + 1))
+    if schedule == "cosine":
+        progress = min(1.0, (step - warmup_steps) / max(1, max_steps - warmup_steps))
+        return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+    return peak
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from audiogen_cli.codec.batch_encoder import encode_in_groups
 from audiogen_cli.codec.config import CodecConfig, SEANetConfig
 from audiogen_cli.codec.model import AudioCodec
-from audiogen_cli.codec.row_index import RowIndex
-from audiogen_cli.codec.tokenize import tokenize
+from audiogen_cli.codec.tokenize import RowIndex, tokenize
 from audiogen_cli.data import shards
 from audiogen_cli.data.audio import read_audio, write_audio
 from audiogen_cli.data.augment import read_row

@@ -20,11 +20,12 @@ from audiogen_cli.codec.config import (
     CodecConfig,
     CodecTrainConfig,
     DiscriminatorConfig,
+    FlowConfig,
     LossConfig,
     QuantizerConfig,
     SEANetConfig,
+    SpectralConfig,
 )
-from audiogen_cli.codec.light.config import FlowConfig, SpectralConfig
 from audiogen_cli.codec.losses import adversarial_loss, discriminator_loss, feature_loss, time_loss
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.codec.seanet import ResidualLSTM

@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from audiogen_cli.codec.config import CodecConfig, SEANetConfig
-from audiogen_cli.codec.light.config import SpectralConfig
+from audiogen_cli.codec.config import CodecConfig, SEANetConfig, SpectralConfig
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.data.audio import write_audio
 from audiogen_cli.data.manifest import Clip, write_manifest

@@ -1,6 +1,6 @@
 """One self-contained HTML page from a results.json, or from a folder of several: a sweep.
 
-Nothing is computed anew: the page shows what eval wrote, and the sounds it was written about.
+Nothing is computed again: the page shows what eval wrote, and the sounds behind it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Runs = Mapping[str, Mapping[str, Any]]
 def write_report(folder: Path) -> Path:
     """Write `<folder>/report.html` from its results.json, or from those in the folders in it (two levels deep).
 
-    Raises InputError if there are no results, or something else bears their name.
+    Raises InputError if there are no results, or a results.json is something else.
     """
     check_folder(folder.absolute())
     if (folder / RESULTS).is_file():
@@ -101,7 +101,7 @@ def _render_sweep(runs: Runs, folder: Path) -> str:
 
 
 def _shared_warnings(runs: Runs) -> list[str]:
-    """Each warning once, with the runs that have it."""
+    """List each warning once, with the runs that have it."""
     found: dict[str, list[str]] = {}
     for run, results in runs.items():
         for text in results["warnings"]:
@@ -110,7 +110,7 @@ def _shared_warnings(runs: Runs) -> list[str]:
 
 
 def _sweep_figure(runs: Runs, varying: Sequence[str], columns: Sequence[str]) -> Any:
-    """Curves over the first number that varies (Figure 3: guidance), else bars (Table 5: names)."""
+    """Draw curves over the first number that varies (Figure 3: guidance), else bars (Table 5: names)."""
     shown = [name for name in columns if all(results["metrics"].get(name) is not None for results in runs.values())]
     if len(runs) < 2 or not shown:
         return None
@@ -138,14 +138,14 @@ def _sweep_figure(runs: Runs, varying: Sequence[str], columns: Sequence[str]) ->
 
 
 def _facts(runs: Runs) -> list[dict[str, Any]]:
-    """Each run's inputs as flat names."""
+    """Return each run's inputs by dotted names."""
     findings = ("metrics", "baselines", "intervals", "details", "warnings", "skipped", "published")
     counts = ("n", "n_available", "partial")
     return [dict(flatten({k: v for k, v in r.items() if k not in (*findings, *counts)})) for r in runs.values()]
 
 
 def _varying(runs: Runs) -> list[str]:
-    """The inputs in which runs differ, sampling first; of those that always differ together, the first."""
+    """List the inputs in which runs differ, sampling first; of those that always differ together, the first."""
     facts = _facts(runs)
     names = list(dict.fromkeys(name for fact in facts for name in fact))
     names = [name for name in names if not name.startswith(CONSEQUENCES)]

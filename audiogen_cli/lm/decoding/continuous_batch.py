@@ -20,9 +20,8 @@ from audiogen_cli.lm.decoding.requests import (
     max_delay,
     window_steps,
 )
-from audiogen_cli.lm.model import AudioLanguageModel
+from audiogen_cli.lm.model import AudioLanguageModel, undelay
 from audiogen_cli.lm.sampling import SamplingRows, guide, sample
-from audiogen_cli.lm.streams import undelay
 from audiogen_cli.lm.transformer import sinusoidal_positions
 
 KV_BUCKET = 512  # recorded steps attend to a multiple of so many positions

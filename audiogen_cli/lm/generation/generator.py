@@ -16,15 +16,14 @@ from torch import Tensor
 
 from audiogen_cli import model_folder
 from audiogen_cli.codec.model import AudioCodec
-from audiogen_cli.data.captions import process_caption, split_caption
+from audiogen_cli.data.captions import read_prompt
 from audiogen_cli.devices import choose_device, is_out_of_memory
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.lm.config import LMConfig, Sampling
 from audiogen_cli.lm.decoding.engine import CPU_BATCH, GPU_BATCH, Engine
 from audiogen_cli.lm.decoding.requests import DecodingRequest, count_frames
-from audiogen_cli.lm.generation.mixdown import Track, generate_mixed, place_tracks
 from audiogen_cli.lm.generation.requests import GenerationRequest
-from audiogen_cli.lm.generation.rerank import derive_seed, generate_best
+from audiogen_cli.lm.generation.tracks import Track, derive_seed, generate_best, generate_mixed, place_tracks
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.probe import Probe
 from audiogen_cli.lm.text.encoders import TextEncoder, load_text_encoder
@@ -121,7 +120,7 @@ class Generator:
 
     def knows(self, prompt: str) -> bool:
         """Return whether the model knows a word of a prompt."""
-        return len(self._encode([prompt])[1][0]) > 0
+        return len(self._encode(prompt)[1][0]) > 0
 
     def prepare(self, request: GenerationRequest) -> Prepared:
         """Read a request's text and encode its prompt audio. Raises InputError if the request cannot be met."""
@@ -314,10 +313,9 @@ class Generator:
         """
         if request.text is None:
             return (), [None]
-        parts = split_caption(request.text, request.sampling.layers if request.prompt_audio is None else 1)
-        texts, vectors = self._encode(parts)
-        if len(parts) > 1 and not all(map(len, vectors)):
-            texts, vectors = self._encode([request.text])
+        texts, vectors = self._encode(request.text, request.sampling.layers if request.prompt_audio is None else 1)
+        if len(texts) > 1 and not all(map(len, vectors)):
+            texts, vectors = self._encode(request.text)
         if not len(vectors[0]):
             raise InputError(f"prompt '{request.text}' holds no word that the model knows; name a sound")
         return texts, [*vectors]
@@ -326,15 +324,14 @@ class Generator:
         """Encode the text that guidance steers away from; None if there is none."""
         if not text.strip():
             return None
-        vectors = self._encode([text])[1][0]
+        vectors = self._encode(text)[1][0]
         if not len(vectors):
             raise InputError(f"negative prompt '{text}' holds no word that the model knows; leave it out")
         return vectors
 
-    def _encode(self, prompts: Sequence[str]) -> tuple[tuple[str, ...], list[Tensor]]:
-        """Return what the model reads in place of the prompts (sec. 4.1), and the vectors of that."""
-        as_written = self.config.text_processing == "none"
-        texts = tuple(prompt if as_written else process_caption(prompt) for prompt in prompts)
+    def _encode(self, prompt: str, most: int = 1) -> tuple[tuple[str, ...], list[Tensor]]:
+        """Return the texts that the model reads in place of a prompt (sec. 4.1), at most `most`, and their vectors."""
+        texts = tuple(read_prompt(prompt, most, self.config.text_processing == "paper"))
         return texts, self.encoder.encode(texts)
 
 

@@ -258,7 +258,7 @@ def _in_order(results: Iterator[Rendered], order: Sequence[int]) -> Iterator[Ren
 
 def _announce(generator: Generator, prepared: Sequence[Prepared], options: RenderOptions, say: Say) -> None:
     """Say what is worth knowing before long work, and what happens beyond the trained window."""
-    from audiogen_cli.lm.generation.rerank import list_candidates
+    from audiogen_cli.lm.generation.tracks import list_candidates
 
     requests, rate = [each.request for each in prepared], generator.sample_rate
     window = generator.config.max_frames / generator.config.frame_rate

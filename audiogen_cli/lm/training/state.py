@@ -105,7 +105,6 @@ def save(state: State, config: TrainConfig, codec: Path, out: Path, accelerator:
             state.step,
             lambda folder: write_model(best, state.model.config, config, codec, folder),
             document,
-            config.keep_checkpoints,
         )
 
 

@@ -17,7 +17,7 @@ from audiogen_cli.lm.model import LMOutput
 from audiogen_cli.lm.text.encoders import TextEncoder
 from audiogen_cli.lm.training.datasets import Batch, ExampleSource, collate
 from audiogen_cli.lm.training.state import State, clip_gradients, update_average
-from audiogen_cli.training.schedule import learning_rate
+from audiogen_cli.training.recipe import learning_rate
 
 GRAD_CLIP = 1.0  # largest gradient norm; ours: GPT-3's
 
