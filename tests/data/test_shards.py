@@ -83,7 +83,7 @@ def test_a_new_shard_is_seen_and_the_cache_stays_inside(tmp_path: Path, monkeypa
 def test_only_shards_made_the_same_way_are_kept(tmp_path: Path) -> None:
     write(tmp_path, [[row("a")], [row("b")]])
     assert ShardWriter(tmp_path, META, ["key 0", "key 1", "key 2"]).is_finished(1)
-    with pytest.raises(InputError, match=r"other clips, settings or another codec \(shard-00001"):
+    with pytest.raises(InputError, match=r"other clips.*shard-00001"):
         ShardWriter(tmp_path, META, ["key 0", "another"])
     with pytest.raises(InputError, match="shard-00001"):
         ShardWriter(tmp_path, META, ["key 0"])
