@@ -65,6 +65,16 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "audiogen"
 
 
+def check_name(path: Path) -> None:
+    """Raise InputError if a file's name is longer than its file system takes."""
+    folder = path.absolute().parent
+    while not folder.is_dir():
+        folder = folder.parent
+    limit = os.pathconf(folder, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+    if (length := len(os.fsencode(path.name))) > limit:
+        raise InputError(f"{path}: File name too long: {length} bytes, and the file system takes {limit}")
+
+
 def check_folder(folder: Path) -> None:
     """Raise InputError if a folder cannot be written to, or cannot be created because the one above it cannot."""
     while not folder.exists():
