@@ -1,34 +1,28 @@
-"""The sweeps' scripts: which stages they call with what, and that every flag they use exists."""
+"""The sweeps' scripts and the paper in miniature: which stages they call with what, and that every flag exists."""
 
 from __future__ import annotations
 
-import os
+import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from helpers.scripts import list_calls
 
-SWEEPS = Path(__file__).parents[1] / "recipes" / "sweeps"
+from audiogen_cli.codec.config import CodecTrainConfig
+from audiogen_cli.lm.config import TrainConfig
+from audiogen_cli.training.recipe import load_recipe
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+SWEEPS, PAPER = RECIPES / "sweeps", RECIPES / "paper"
 
 
-@pytest.fixture
-def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Puts an `audiogen` on the path that writes its arguments down, a call a line, and makes nothing."""
-    log = tmp_path / "calls"
-    script = tmp_path / "bin" / "audiogen"
-    script.parent.mkdir()
-    script.write_text(f'#!/bin/sh\nprintf "%s\\037" "$@" >> {log}\necho >> {log}\n')
-    script.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
-    for name in ("AUDIOGEN", "SPLIT", "CODEC_OPTIONS", "LM_OPTIONS", "EVAL_OPTIONS", "GUIDANCES", "SIZE"):
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AUDIOGEN", "SPLIT", "LIMIT", "CODEC_OPTIONS", "LM_OPTIONS", "EVAL_OPTIONS", "GUIDANCES", "SIZE"):
         monkeypatch.delenv(name, raising=False)
-    return log
-
-
-def run(name: str, arguments: list[str], log: Path) -> list[list[str]]:
-    subprocess.run([str(SWEEPS / name), *arguments], check=True, capture_output=True)
-    return [line.rstrip("\037").split("\037") for line in log.read_text().splitlines()]
 
 
 def flags_of(command: str) -> set[str]:
@@ -55,11 +49,11 @@ def flags(call: list[str]) -> dict[str, str]:
         ("mixing.sh", ["man", "codec", "out"]),
     ],
 )
-def test_every_flag_and_recipe_exists(name: str, arguments: list[str], calls: Path, tmp_path: Path) -> None:
+def test_every_flag_and_recipe_exists(name: str, arguments: list[str], tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     for codec in ("x32", "x64", "x128"):  # where the speed is written
         (tmp_path / "out" / codec).mkdir()
-    made = run(name, [*arguments[:-1], str(tmp_path / "out")], calls)
+    made = list_calls(tmp_path, SWEEPS / name, *arguments[:-1], tmp_path / "out")
     assert made
     for call in made:
         assert set(flags(call)) <= flags_of(call[0]), call
@@ -67,9 +61,9 @@ def test_every_flag_and_recipe_exists(name: str, arguments: list[str], calls: Pa
             assert Path(flags(call)["--config"]).is_file()
 
 
-def test_guidance(calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EVAL_OPTIONS", "--limit 8")
-    made = [flags(call) for call in run("guidance.sh", ["man", "model", "out"], calls)]
+def test_guidance(tmp_path: Path) -> None:
+    script, settings = SWEEPS / "guidance.sh", {"EVAL_OPTIONS": "--limit 8"}
+    made = [flags(call) for call in list_calls(tmp_path, script, "man", "model", "out", **settings)]
     assert [call["--guidance"] for call in made] == ["1", "1.5", "2", "3", "4", "5"]
     assert made[0] == {
         "--split": "audiocaps-test",
@@ -81,8 +75,8 @@ def test_guidance(calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
-def test_text_encoders(calls: Path) -> None:
-    made = run("text-encoders.sh", ["man", "tokens", "out"], calls)
+def test_text_encoders(tmp_path: Path) -> None:
+    made = list_calls(tmp_path, SWEEPS / "text-encoders.sh", "man", "tokens", "out")
     assert [call[0] for call in made] == ["train-lm", "eval"] * 4
     assert [flags(call)["--model"] for call in made[1::2]] == [
         "out/t5-base-base/lm",
@@ -93,7 +87,48 @@ def test_text_encoders(calls: Path) -> None:
     assert "text.name=t5-large" in made[4]
 
 
-def test_a_stage_that_fails_ends_the_sweep(calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_that_fails_ends_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUDIOGEN", f"{sys.executable} -c raise(SystemExit(3))")
     result = subprocess.run([str(SWEEPS / "mixing.sh"), "man", "codec", "out"], capture_output=True)
     assert result.returncode == 3
+
+
+def test_the_paper_in_miniature_calls_every_experiment(tmp_path: Path) -> None:
+    for codec in ("x32", "x64", "x128"):
+        (tmp_path / "out" / "streams" / codec).mkdir(parents=True)
+    # Without python: two_sounds.py and table.py need what the stages would have made.
+    made = list_calls(tmp_path, PAPER / "run.sh", "raw", tmp_path / "out", PYTHON="true")
+    for call in made:
+        assert set(flags(call)) <= flags_of(call[0]), call
+    stages = Counter(call[0] for call in made)
+    # Three codecs and three models, two more models for mixing; two evaluations a stream count, four guidances, single
+    # sounds and pairs without and with mixing, continuation, the report.
+    assert stages == {"prep": 2, "train-codec": 3, "tokenize": 5, "train-lm": 5, "eval": 16, "bench": 3}
+    trained = next(call for call in made if call[0] == "train-codec")
+    assert "codec.network.channels=8" in trained and "6000" in trained
+    load_recipe(CodecTrainConfig, "codec-x32", [each for each in trained if "=" in each])
+    trained = next(call for call in made if call[0] == "train-lm")
+    load_recipe(TrainConfig, "lm-tiny", [each for each in trained if "=" in each])
+
+
+def test_the_papers_table_says_which_orderings_hold(tmp_path: Path) -> None:
+    def write(folder: str, metrics: dict[str, float], **more: object) -> None:
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / "results.json").write_text(json.dumps({"metrics": metrics, **more}))
+
+    for codec, loss, fad in (("x32", 3.0, 5.0), ("x64", 2.0, 9.0), ("x128", 2.5, 8.0)):
+        write(f"streams/{codec}/codec-eval", {"si_snr": loss, "kbps": 5.5})
+        write(f"streams/{codec}/lm-eval", {"fad_yamnet": fad, "kl_yamnet": 2.0})
+        (tmp_path / "streams" / codec / "speed.json").write_text('{"ours": {"real_time_factor": 2}}')
+    for guidance in "123":
+        write(f"guidance/guidance-{guidance}", {"fad_yamnet": 9.0 - float(guidance), "kl_yamnet": 1.0})
+    for copies in "01":
+        write(f"mixing/mix-{copies}/eval", {"fad_yamnet": 4.0, "kl_yamnet": 2.0})
+        write(f"mixing/mix-{copies}/eval-pairs", {"fad_yamnet": 4.0, "kl_yamnet": 2.0 - int(copies)})
+    cells = [{"prompt_seconds": 0.5, "text": text, "kl_yamnet_src": kl} for text, kl in (("src", 1.0), ("none", 3.0))]
+    write("continuation", {}, details={"cells": cells})
+    table = subprocess.run([sys.executable, str(PAPER / "table.py"), str(tmp_path)], capture_output=True, text=True)
+    assert table.returncode == 0, table.stderr
+    assert "| x32 | 5.10 / 3.00 | 3.95 / – | 5.37 / 5.37 | 3.13 / 5.00 |" in table.stdout
+    verdicts = [line.rpartition(": ")[2] for line in table.stdout.splitlines() if line.startswith("- ")]
+    assert verdicts == ["does not hold", "holds", "holds", "holds", "not measured"]

@@ -26,7 +26,7 @@ from audiogen_cli.codec.losses import (
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.codec.seanet import start_quietly
 from audiogen_cli.training.checkpoint import load_state, save_checkpoint
-from audiogen_cli.training.schedule import learning_rate
+from audiogen_cli.training.recipe import learning_rate
 
 
 class Trainer:
@@ -47,7 +47,7 @@ class Trainer:
         """Fit a fresh codec to training data, before its first step."""
 
     def gradient_shares(self, wav: Tensor) -> dict[str, float]:
-        """Compare how strongly the weighted losses on decoded audio pull, for wav [B, 1, N]; for validation."""
+        """Return each weighted loss's share of the gradient at decoded audio, for wav [B, 1, N]; for validation."""
         return {}
 
     def save(self, run: Path) -> Path:

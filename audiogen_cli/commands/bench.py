@@ -1,4 +1,4 @@
-"""`audiogen bench`: speed on this machine, beside its limit or a peer."""
+"""`audiogen bench`: measures speed on this machine, beside a limit or a peer."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ class Kind(str, Enum):
 
 
 def bench(
-    kind: Annotated[Kind, typer.Argument(metavar="KIND", help="data: prep and tokenize. codec. lm: decoding.")],
+    kind: Annotated[Kind, typer.Argument(metavar="KIND", help="data: prep and tokenize; codec; lm: decoding.")],
     folder: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Measure with these sounds. [default: made ones]")
+        Path | None, typer.Option(metavar="FOLDER", help="data: sounds to measure with. [default: generated noise]")
     ] = None,
     model: ModelOption = None,
     batch_size: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=1, max=MAX_COUNT, help="Clips or samples at once. [default: data 16, codec 1 and 8, lm 1]"
+            metavar="N", min=1, max=MAX_COUNT, help="Clips or sounds at once. [default: data 16, codec 1 and 8, lm 1]"
         ),
     ] = None,
     size: Annotated[str, typer.Option(metavar="NAME", help="lm: tiny, base or large.")] = "base",
     streams: Annotated[int, typer.Option(metavar="K", help="lm: streams of codes, 1, 2 or 4.")] = 1,
-    steps: Annotated[int, typer.Option(metavar="N", min=1, max=MAX_COUNT, help="lm: steps measured in a round.")] = 40,
+    steps: Annotated[int, typer.Option(metavar="N", min=1, max=MAX_COUNT, help="lm: steps per round.")] = 40,
     cached: Annotated[
-        int, typer.Option(metavar="N", min=0, max=MAX_COUNT, help="lm: frames that lie behind the first step.")
+        int, typer.Option(metavar="N", min=0, max=MAX_COUNT, help="lm: frames before the first step.")
     ] = 0,
-    peer: Annotated[bool, typer.Option(help="lm: measure transformers' MusicGen beside it.")] = True,
-    train: Annotated[bool, typer.Option("--train", help="lm: a training step beside transformers' GPT-2.")] = False,
+    peer: Annotated[bool, typer.Option(help="lm: also measure transformers' MusicGen.")] = True,
+    train: Annotated[bool, typer.Option("--train", help="lm: a training step, beside transformers' GPT-2.")] = False,
     frames: Annotated[
         int | None,
         typer.Option(
@@ -54,9 +54,12 @@ def bench(
         ),
     ] = None,
     dtype: DtypeOption = Dtype.auto,
-    workers: Annotated[int, typer.Option(metavar="N", min=1, max=MAX_COUNT, help="Processes, compared with one.")] = 2,
+    workers: Annotated[
+        int, typer.Option(metavar="N", min=1, max=MAX_COUNT, help="data: processes, compared with 1.")
+    ] = 2,
     repeats: Annotated[
-        int, typer.Option(metavar="N", min=1, max=MAX_COUNT, help="Rounds: of data the best counts, else the median.")
+        int,
+        typer.Option(metavar="N", min=1, max=MAX_COUNT, help="Rounds; data: their best, codec and lm: their median."),
     ] = 3,
     device: DeviceOption = "auto",
     json_: JsonOption = False,
@@ -88,7 +91,7 @@ def bench(
 
 
 def _measure_lm(device: str, *setup: Any) -> dict[str, Any]:
-    """setup: the fields of `Setup`, in order."""
+    """Measure decoding. setup: the fields of `Setup`, in order."""
     from audiogen_cli.devices import check_device, choose_device
 
     check_device(device)

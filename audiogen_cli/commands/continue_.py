@@ -1,4 +1,4 @@
-"""`audiogen continue`: audio (and text) → longer audio."""
+"""`audiogen continue`: continues audio, with or without a text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`audiogen eval`: audio or a model + a split → results.json and a table."""
+"""`audiogen eval`: scores a model, or audio, on a split; writes results.json and prints a table."""
 
 from __future__ import annotations
 
@@ -43,17 +43,20 @@ def eval_(
         typer.Option(
             metavar="NAME",
             help="generation; continuation: prompts of 0.5 to 4 s; codec: SI-SNR, ViSQOL, mel distance, bitrates;"
-            " listening: a test for human raters (OVL, REL).",
+            " listening: a test for human raters.",
         ),
     ] = "generation",
     model: ModelOption = None,
     generated: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Score these files, named like the clips, instead of a model's."),
+        typer.Option(metavar="FOLDER", help="Score these files, named like the clips, instead of a model's sounds."),
     ] = None,
     reference: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Real audio, instead of the split's own; also a pattern, as 'audio/1-*'."),
+        typer.Option(
+            metavar="FOLDER",
+            help="Real audio, instead of the split's; also a pattern: 'audio/1-*'.",
+        ),
     ] = None,
     metrics: Annotated[
         str | None,
@@ -68,35 +71,35 @@ def eval_(
         str,
         typer.Option(
             metavar="NAME",
-            help="Behind KL, inception score, class hits: passt, pann, pann-16k, yamnet; auto: the best that is here.",
+            help="Network of KL, inception score, class hits: passt, pann, pann-16k, yamnet; auto: the best installed.",
         ),
     ] = "auto",
     embedding: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Behind FAD: vggish-google (the paper's), vggish-torch, clap or a classifier."
-            " [default: vggish-google with --classifier auto if it is here, else the classifier]",
+            help="Network of FAD: vggish-google (the paper's), vggish-torch, clap or a classifier."
+            " [default: vggish-google with --classifier auto if it is installed, else the classifier]",
             show_default=False,
         ),
     ] = None,
     weights: Annotated[
         list[str] | None,
-        typer.Option("--weights", metavar="NAME=FILE", help="A network's file (repeatable)."),
+        typer.Option("--weights", metavar="NAME=FILE", help="A network's weights (repeatable)."),
     ] = None,
-    download: Annotated[bool, typer.Option("--download", help="Fetch weights that are named but not here.")] = False,
+    download: Annotated[bool, typer.Option("--download", help="Download missing weights.")] = False,
     unpaired: Annotated[
-        bool, typer.Option("--unpaired", help="--generated has other names than the clips: FAD and is only.")
+        bool, typer.Option("--unpaired", help="The generated files belong to no clips: only fad and is.")
     ] = False,
     prompt_seconds: Annotated[
-        str, typer.Option("--prompt-seconds", metavar="A,B", help="continuation: seconds of each clip to continue.")
+        str, typer.Option("--prompt-seconds", metavar="A,B", help="continuation: lengths of the prompts.")
     ] = "0.5,1,2,3,4",
     limit: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, max=MAX_COUNT, help="Score so many clips only, spread over the texts."),
+        typer.Option(metavar="N", min=1, max=MAX_COUNT, help="Score only N clips, spread over the texts."),
     ] = None,
     seed: Annotated[
-        int, typer.Option(metavar="N", min=0, max=MAX_SEED, help="Of the generated sounds and of the intervals.")
+        int, typer.Option(metavar="N", min=0, max=MAX_SEED, help="Seed of the sounds and of the intervals.")
     ] = 0,
     batch_size: BatchSizeOption = None,
     device: DeviceOption = "auto",
@@ -111,23 +114,21 @@ def eval_(
     ] = None,
     score: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--score", metavar="CSV", help="listening: score what raters sent back, a file or a folder (repeatable)."
-        ),
+        typer.Option("--score", metavar="CSV", help="listening: score ratings, a file or a folder (repeatable)."),
     ] = None,
     reference_rule: Annotated[
         str,
         typer.Option(
             metavar="RULE",
-            help="listening: drop raters whose hidden reference is below 85: mean, any, share:0.15, page; or bs1534.",
+            help="listening: drop raters of the hidden reference below 85: mean, any, share:0.15, page; or bs1534.",
         ),
     ] = "mean",
     report: Annotated[
         bool,
         typer.Option(
             "--report",
-            help="Also write report.html, one page with tables, plots and sounds; with --out alone, of results that are"
-            " there, or of all in the folders in it.",
+            help="Also write report.html: tables, plots and sounds on one page. With --out alone: of results that are"
+            " in that folder, or in the folders in it.",
         ),
     ] = False,
     json_: JsonOption = False,
@@ -135,8 +136,8 @@ def eval_(
 ) -> int:
     """Example: audiogen eval --split audiocaps-test --model runs/lm-base
 
-    Scores a model, or a folder of audio by any system, against real clips. Run again with the same --out, it
-    generates only what is missing. --task listening writes a page for raters; --score reads what they send back.
+    Scores a model, or a folder of audio from any system, against real clips. Run again with the same --out, it
+    generates only what is missing. --task listening writes a page for raters; --score reads their ratings.
 
     \b
     audiogen eval --split audiocaps-test --classifier passt --embedding vggish-google --download
@@ -213,7 +214,7 @@ def _notes(results: dict[str, Any]) -> list[str]:
 
 
 def _metrics(names: str | None) -> tuple[str, ...]:
-    """The metrics of a comma-separated list, by their short names or as results.json has them (`fad_yamnet`)."""
+    """Read a list of metrics, by their short names or as results.json has them (`fad_yamnet`)."""
     from audiogen_cli.evaluation.networks.registry import NETWORKS
 
     endings = sorted((f"_{name.replace('-', '_')}" for name in NETWORKS), key=len, reverse=True)

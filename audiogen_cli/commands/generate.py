@@ -1,4 +1,4 @@
-"""`audiogen generate`: text → audio."""
+"""`audiogen generate`: generates audio from text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`audiogen import`: a public AudioGen checkpoint → model folder."""
+"""`audiogen import`: converts a public AudioGen checkpoint to a model folder."""
 
 from __future__ import annotations
 

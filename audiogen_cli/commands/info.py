@@ -1,4 +1,4 @@
-"""`audiogen info`: what a manifest, shard folder, model, checkpoint, run or audio file is."""
+"""`audiogen info`: describes a manifest, shard folder, model, checkpoint, run or audio file."""
 
 from __future__ import annotations
 

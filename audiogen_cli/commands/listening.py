@@ -1,4 +1,4 @@
-"""`audiogen eval --task listening`: a listening test for human raters, and what they sent back, scored."""
+"""`audiogen eval --task listening`: makes a test for human raters and scores their ratings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LISTENING = "listening"
 
 
 def prepare_listening(config: EvalConfig, systems: Sequence[str], as_json: bool, report: bool = False) -> int:
-    """Write a listening test and say what to do with it; the exit code."""
+    """Write a listening test and say what to do with it; return the exit code."""
     from audiogen_cli.evaluation.listening.stimuli import ListeningConfig, prepare
 
     if report:
@@ -45,13 +45,13 @@ def prepare_listening(config: EvalConfig, systems: Sequence[str], as_json: bool,
 
 
 def score_listening(files: Sequence[Path], rule: str, out: Path | None, seed: int, as_json: bool, report: bool) -> int:
-    """Score rating files and print a row per system; the exit code."""
+    """Score rating files and print a row per system; return the exit code."""
     from audiogen_cli.evaluation.listening.rater_filters import ReferenceRule
     from audiogen_cli.evaluation.listening.scores import results_folder, score
 
     folder = results_folder(files, out)
     if report and folder is None:
-        raise InputError("--report needs --out FOLDER: these ratings lie beside no plan.json")
+        raise InputError("--report needs --out FOLDER: there is no plan.json beside these ratings")
     results = score(files, ReferenceRule.parse(rule), out, seed)
     if as_json:
         print(json.dumps(results, indent=2))
@@ -65,7 +65,7 @@ def score_listening(files: Sequence[Path], rule: str, out: Path | None, seed: in
 
 
 def show_report(folder: Path) -> int:
-    """Write a folder's report and say where it is; the exit code."""
+    """Write a folder's report and say where it is; return the exit code."""
     from audiogen_cli.evaluation.report.page import write_report
 
     typer.echo(f"report: {write_report(folder)}", err=True)

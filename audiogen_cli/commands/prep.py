@@ -1,4 +1,4 @@
-"""`audiogen prep`: raw dataset folders → manifests."""
+"""`audiogen prep`: turns raw dataset folders into manifests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`audiogen tokenize`: manifests + codec → token shards."""
+"""`audiogen tokenize`: encodes the clips of manifests into token shards."""
 
 from __future__ import annotations
 
@@ -50,9 +50,7 @@ def tokenize(
     ] = 0,
     vary: Annotated[
         float,
-        typer.Option(
-            metavar="SHARE", min=0, max=0.5, help="Copies and mixed sounds: at most so much slower or faster."
-        ),
+        typer.Option(metavar="SHARE", min=0, max=0.5, help="Speed change of copies and mixed sounds, at most."),
     ] = 0.0,
     fill: Annotated[
         float,
@@ -60,14 +58,14 @@ def tokenize(
             metavar="SHARE",
             min=0,
             max=1,
-            help="Rows, of all, whose short sounds are levelled and repeated in place of the silence around them.",
+            help="Share of rows whose short sounds are leveled and repeated to fill the silence around them.",
         ),
     ] = 0.0,
     batch_size: Annotated[
         int,
         typer.Option(metavar="N", min=1, max=MAX_COUNT, help="Rows read and mixed at once; codes do not depend on it."),
     ] = 16,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, max=MAX_SEED, help="Of all copies.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, max=MAX_SEED, help="Seed of all copies.")] = 0,
     device: DeviceOption = "auto",
     processes: ProcessesOption = 1,
     json_: JsonOption = False,

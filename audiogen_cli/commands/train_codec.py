@@ -1,4 +1,4 @@
-"""`audiogen train-codec`: manifests → codec model folder."""
+"""`audiogen train-codec`: trains a codec on the clips of manifests."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def train_codec(
         typer.Option(
             "--from",
             metavar="FOLDER",
-            help="Codec (or language model, for its codec) to begin with; parts that its decoder lacks begin afresh.",
+            help="Codec (or language model, for its codec) to start from; parts that it lacks start untrained.",
         ),
     ] = None,
     set_: SetOption = None,

@@ -1,4 +1,4 @@
-"""`audiogen train-lm`: token shards → language model folder."""
+"""`audiogen train-lm`: trains a language model on token shards or manifests."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def train_lm(
         ),
     ] = None,
     start_from: Annotated[
-        str | None, typer.Option("--from", metavar="FOLDER", help="Language model whose weights to begin with.")
+        str | None, typer.Option("--from", metavar="FOLDER", help="Language model to start from.")
     ] = None,
     out: Annotated[
         Path | None,

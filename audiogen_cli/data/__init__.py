@@ -2,10 +2,11 @@
 
 audio, wav_stream         audio files: probe, read, write; sound written while it is generated
 loudness                  levels, LUFS, thresholds of silence
-captions, wordnet         the paper's text rules; WordNet's lemmas
-manifest, shards          clips of a dataset; codes of clips
+captions                  the paper's text rules, with WordNet's lemmas
+manifest, shards, totals  clips of a dataset; codes of clips; counts of both
 windows, augment, mixing  parts of clips of at most 10 s; speed, loop-filling, mixing
 tables, mapped_parquet    CSV and JSON of others; Parquet mapped into memory
 datasets/                 one module per dataset
+headers/                  audio files whose headers are wrong, corrected while they are read
 preparation/              `audiogen prep`: from raw folders to manifests
 """

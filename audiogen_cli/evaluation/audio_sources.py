@@ -156,34 +156,20 @@ class ContinuationAudio:
 
 @dataclass(frozen=True)
 class NoiseAudio:
-    """White Gaussian noise of NOISE_RMS."""
+    """White Gaussian noise; silence if `rms` is 0."""
 
-    seed: int
     n_samples: int
+    seed: int = 0
+    rms: float = 0.0
 
     def key(self) -> str:
-        """Combine seed and length."""
-        return f"noise {self.seed} {self.n_samples} {NOISE_RMS}"
+        """Combine seed, length and level."""
+        return f"noise {self.seed} {self.n_samples} {self.rms}" if self.rms else f"silence {self.n_samples}"
 
     def read(self) -> tuple[np.ndarray, int]:
         """Draw the noise."""
         generator = np.random.default_rng(self.seed)
-        return generator.normal(0, NOISE_RMS, self.n_samples).astype(np.float32), SAMPLE_RATE
-
-
-@dataclass(frozen=True)
-class SilenceAudio:
-    """Zeros."""
-
-    n_samples: int
-
-    def key(self) -> str:
-        """Name the length."""
-        return f"silence {self.n_samples}"
-
-    def read(self) -> tuple[np.ndarray, int]:
-        """Return the zeros."""
-        return np.zeros(self.n_samples, np.float32), SAMPLE_RATE
+        return generator.normal(0, self.rms, self.n_samples).astype(np.float32), SAMPLE_RATE
 
 
 def hash_file(path: Path) -> str:

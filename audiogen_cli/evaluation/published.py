@@ -1,4 +1,4 @@
-"""Published rows for AudioCaps' test set, to stand beside a result where backend, protocol and set size are theirs."""
+"""Published numbers for AudioCaps' test set, shown beside a result if networks, protocol and set size are the same."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROWS: dict[str, tuple[float, float]] = {
 
 
 def published_rows(config: EvalConfig, findings: Findings) -> dict[str, dict[str, float]]:
-    """System → its published numbers under the names of ours; empty unless they compare.
+    """Return published numbers by system, under our metrics' names; none unless they compare.
 
     The split must be AudioCaps' test set, its own recordings the references, and (nearly) all of it scored.
     """
@@ -69,7 +69,7 @@ TABLE_4: dict[str, dict[float, tuple[float, float, float | None]]] = {
 
 
 def published_cells(config: EvalConfig, columns: Sequence[str], n: int, n_available: int) -> list[dict[str, Any]]:
-    """Table 4's cells in the form of `details.cells`; empty unless split, networks and set size are the paper's."""
+    """Return Table 4's cells as `details.cells` has them; none unless split, networks and set size are the paper's."""
     whole = n >= max(MIN_CLIPS, 0.9 * n_available) and config.limit is None
     if config.split != SPLIT or config.reference is not None or not whole:
         return []

@@ -1,7 +1,7 @@
 """The sets of clips of one evaluation, embedded by every network: what metrics score (paper Table 1).
 
-Beside the generated clips there are sets that give the numbers a scale: the references through the model's codec (the
-best that any language model over it can reach), noise and silence.
+Besides the generated clips, some sets give the numbers a scale: the references through the model's codec (the best that
+any language model over it can reach), noise and silence.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import numpy as np
 from audiogen_cli.data.audio import OVER_SCALE, SAMPLE_RATE
 from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.audio_sources import (
+    NOISE_RMS,
     AudioSource,
     CodecAudio,
     FileAudio,
     NoiseAudio,
     Reconstructor,
     Recording,
-    SilenceAudio,
 )
 from audiogen_cli.evaluation.metrics.frechet import FrechetDistance
 from audiogen_cli.evaluation.networks.cache import ClipEmbedding
@@ -128,15 +128,15 @@ class ScoreTable:
             sets[CODEC] = [CodecAudio(recording, self.reconstructor) for recording in recordings]
         lengths = [_n_samples(recording) for recording in recordings]
         seeds = [clip_seed(reference.id, self.seed) for reference in references]
-        sets[NOISE] = [NoiseAudio(seed, length) for seed, length in zip(seeds, lengths, strict=True)]
-        sets[SILENCE] = [SilenceAudio(length) for length in lengths]
+        sets[NOISE] = [NoiseAudio(length, seed, NOISE_RMS) for seed, length in zip(seeds, lengths, strict=True)]
+        sets[SILENCE] = [NoiseAudio(length) for length in lengths]
         sets[REFERENCE] = [FileAudio(recording) for recording in recordings]
         return sets
 
     def _embed(
         self, sets: dict[str, list[AudioSource]], ids: Sequence[str], progress: Progress
     ) -> tuple[list[int], list[Skipped]]:
-        """Embed aligned sets by every network; return the indices of the clips that all could take, and the others."""
+        """Embed aligned sets by every network; return the indices of the clips that all accept, and the rest."""
         n = len(ids)
         clips = [clip for part in sets.values() for clip in part]
         outputs = {network.name: embed_clips(network, clips, progress) for network in self.networks.all()}

@@ -2,9 +2,8 @@
 
 config           settings of a model and of its training
 sampling_config  settings of drawing: flags, prompt columns and a model's defaults in one place
-model            the model p(codes | text) and its forward pass for training
+model            the model p(codes | text): streams of codes in and out, delays, the forward pass for training
 transformer      its blocks: causal self-attention, cross-attention, feed-forward
-streams          codes in parallel streams, with or without delays
 sampling         guidance (eq. 4), temperature, top-k, top-p, the draw
 probe            # ours: a linear map that judges how well a sound fits a text
 flops, cpu_ops   arithmetic of a training step; private torch operators for CPUs

@@ -1,8 +1,11 @@
-"""The audio language model (sec. 3.2): a causal decoder over Z = [text; audio] with cross-attention to the text."""
+"""The audio language model (sec. 3.2): a causal decoder over Z = [text; audio] with cross-attention to the text.
+
+Codes go in and come out in K streams, all at once or with the delay pattern.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -12,9 +15,58 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from audiogen_cli.lm.config import LMConfig
-from audiogen_cli.lm.streams import StreamEmbedding, StreamHeads, delay
 from audiogen_cli.lm.transformer import Block, CrossAttentionKV, ProjectedText, additive_mask, sinusoidal_positions
-from audiogen_cli.model_folder import load_config, load_into
+from audiogen_cli.model_folder import build, load_config
+
+
+def delay(codes: Tensor, delays: Sequence[int], special_token: int) -> Tensor:
+    """Lay out codes as the model reads them: a start step, then stream k's frames `delays[k]` steps late.
+
+    codes: [B, K, T]; where a clip is shorter than T it holds the special token. Returns steps
+    [B, K, 1 + T + max(delays)]: frame t of stream k stands at step 1 + t + delays[k], the special token elsewhere.
+    """
+    n_frames = codes.shape[-1]
+    steps = codes.new_full((*codes.shape[:-1], 1 + n_frames + max(delays)), special_token)
+    for k, n_late in enumerate(delays):
+        steps[:, k, 1 + n_late : 1 + n_late + n_frames] = codes[:, k]
+    return steps
+
+
+def undelay(steps: Tensor, delays: Sequence[int]) -> Tensor:
+    """Invert `delay`: steps [B, K, 1 + T + max(delays)], or with more dimensions behind, → codes [B, K, T]."""
+    n_frames = steps.shape[2] - 1 - max(delays)
+    return torch.stack([steps[:, k, 1 + n_late : 1 + n_late + n_frames] for k, n_late in enumerate(delays)], dim=1)
+
+
+class StreamEmbedding(nn.Module):
+    """K embedding tables of V + 1 vectors (the last is the special token's); their mean, or sum, is the input."""
+
+    offsets: Tensor
+
+    def __init__(self, config: LMConfig) -> None:
+        super().__init__()
+        self.reduce = config.embedding
+        self.table = nn.Embedding(config.n_q * (config.codebook_size + 1), config.dim)
+        offsets = torch.arange(config.n_q) * (config.codebook_size + 1)
+        self.register_buffer("offsets", offsets[:, None], persistent=False)  # [K, 1]
+
+    def forward(self, steps: Tensor) -> Tensor:
+        """Embed steps [B, K, S] in [0, V]: [B, S, d]."""
+        vectors = self.table(steps + self.offsets)  # [B, K, S, d]
+        return vectors.mean(1) if self.reduce == "mean" else vectors.sum(1)
+
+
+class StreamHeads(nn.Module):
+    """K independent output layers, held as one matrix whose row blocks are the heads; none emits the special token."""
+
+    def __init__(self, config: LMConfig) -> None:
+        super().__init__()
+        self.shape = (config.n_q, config.codebook_size)
+        self.linear = nn.Linear(config.dim, config.n_q * config.codebook_size, bias=config.bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Compute logits [B, K, S, V] from hidden [B, S, d]."""
+        return self.linear(hidden).unflatten(-1, self.shape).transpose(1, 2)
 
 
 @dataclass
@@ -104,7 +156,7 @@ class AudioLanguageModel(nn.Module):
         return [layer.precompute_kv(projected) if layer else None for layer in layers]
 
     def _decode(self, audio: Tensor, text: Tensor, text_mask: Tensor) -> Tensor:
-        """audio: [B, S, d] embeddings → [B, S, d], the last block's output at the audio positions."""
+        """Run the blocks on audio embeddings [B, S, d]; return the last output at the audio positions [B, S, d]."""
         for state in self._states(audio, text, text_mask):
             last = state
         return self._at_audio(last, text_mask, audio.shape[1])
@@ -131,7 +183,7 @@ class AudioLanguageModel(nn.Module):
         return text_mask.sum(1)
 
     def _initialize_scaled(self) -> None:
-        """# ours: embeddings as large as the position vectors added to them; residual branches as in GPT-2."""
+        """Initialize embeddings as large as position vectors (# ours), and residual branches as GPT-2 does."""
         tables = self.config.n_q**0.5 if self.config.embedding == "mean" else self.config.n_q**-0.5
         nn.init.normal_(self.embedding.table.weight, std=0.5 * tables)
         nn.init.normal_(self.null_text, std=0.5)
@@ -143,13 +195,12 @@ class AudioLanguageModel(nn.Module):
     @classmethod
     def load(cls, folder: Path, device: str | torch.device = "cpu") -> AudioLanguageModel:
         """Read a model folder or checkpoint; float32, evaluation mode. Raises InputError if it is not one."""
-        model = cls(load_config(folder, "lm", LMConfig))
-        load_into(model, folder)
-        return model.to(device).eval()
+        config = load_config(folder, "lm", LMConfig)
+        return build(lambda: cls(config), folder).to(device).eval()
 
 
 def _key_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """mask: [B, L] bool → the mask that cross-attention adds to its scores, [B, 1, 1, L]."""
+    """Turn a mask [B, L] bool into the one that cross-attention adds to its scores, [B, 1, 1, L]."""
     return additive_mask(mask, dtype)[:, None, None]
 
 

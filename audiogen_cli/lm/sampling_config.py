@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 MAX_GUIDANCE = 1000.0  # beyond any use, and below where float32 ends
-MAX_TOP_K = 1 << 16  # no codebook is larger
-MAX_TEMPERATURE = 1000.0
+MAX_TOP_K = 2**31 - 1
+MAX_TEMPERATURE = 1e6
 MAX_CANDIDATES = 64
 MAX_LAYERS = 8
 
@@ -36,9 +36,9 @@ class Sampling:
     temperature: float = _setting(
         1.0, "X", "Above 1 flattens the distribution, below 1 sharpens it; 0 always takes the likeliest token."
     )
-    # ours: see `generation.rerank`
+    # ours: see `generation.tracks`
     candidates: int = _setting(1, "N", "Generate N sounds for each one and keep the one that fits its text best.")
-    # ours: see `generation.mixdown`
+    # ours: see `generation.tracks`
     layers: int = _setting(
         1,
         "N",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from audiogen_cli.codec.row_index import RowIndex
+from audiogen_cli.codec.tokenize import RowIndex
 from audiogen_cli.data.augment import AugmentConfig, RowSpec
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.data.windows import split_clip

@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audiogen_cli.bench.codec import PEERS, build_peer
-from audiogen_cli.codec.config import CodecConfig, SEANetConfig
-from audiogen_cli.codec.light.config import SpectralConfig
+from audiogen_cli.codec.config import CodecConfig, SEANetConfig, SpectralConfig
 from audiogen_cli.codec.model import AudioCodec
 
 SMALL = {"channels": 4, "strides": (2, 2, 2, 4)}

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from audiogen_cli.codec import model, seanet
 from audiogen_cli.codec.batch_encoder import RowEncoder
-from audiogen_cli.codec.config import CodecConfig, SEANetConfig
+from audiogen_cli.codec.config import CodecConfig, FlowConfig, SEANetConfig, SpectralConfig
 from audiogen_cli.codec.light import spectral
-from audiogen_cli.codec.light.config import FlowConfig, SpectralConfig
 from audiogen_cli.codec.light.spectral import SpectralDecoder
 from audiogen_cli.codec.model import AudioCodec
 

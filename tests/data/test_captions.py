@@ -10,8 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audiogen_cli.data import wordnet
-from audiogen_cli.data.captions import lemmatize, mentions_speech, process_caption, process_tags, split_caption
+from audiogen_cli.data.captions import (
+    CORPORA,
+    lemmatize,
+    mentions_speech,
+    process_caption,
+    process_tags,
+    split_caption,
+    stop_words,
+    wordnet,
+)
 
 # Captions as AudioCaps, Clotho and BBC publish them.
 GOLDEN = [
@@ -171,29 +179,29 @@ def test_mentions_speech(text: str, verdict: bool) -> None:
 def test_morphology_agrees_with_nltk() -> None:
     """Every form we look up has the lemmas that NLTK's WordNet finds in the same files."""
     nltk = pytest.importorskip("nltk")
-    nltk.data.path.insert(0, str(wordnet.CORPORA.parent))
+    nltk.data.path.insert(0, str(CORPORA.parent))
     from nltk.corpus import stopwords
     from nltk.corpus import wordnet as peer
 
-    assert set(stopwords.words("english")) == wordnet.stop_words()
+    assert set(stopwords.words("english")) == stop_words()
     captions = " ".join(caption for caption, _ in GOLDEN).casefold()
-    words = {*re.findall("[a-z]+", captions), *list(wordnet.wordnet("verb").exceptions)[::20]}
+    words = {*re.findall("[a-z]+", captions), *list(wordnet("verb").exceptions)[::20]}
     words |= {word + ending for word in list(words)[:400] for ending in ("s", "es", "ed", "ing", "ies", "ves", "men")}
     for part_of_speech, letter in (("noun", "n"), ("verb", "v")):
         for word in words:
             expected = [lemma for lemma in peer._morphy(word, letter) if lemma != word]
-            assert wordnet.wordnet(part_of_speech).lemmas(word) == expected, (word, part_of_speech)
+            assert wordnet(part_of_speech).lemmas(word) == expected, (word, part_of_speech)
 
 
 def test_the_first_lemma_needs_no_heavy_import() -> None:
     code = "import sys; from audiogen_cli.data.captions import lemmatize; lemmatize('barking'); print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert "audiogen_cli.data.wordnet" in modules
+    assert "audiogen_cli.data.captions" in modules
     assert not {"nltk", "torch", "pandas", "numpy"} & set(modules)
 
 
 def test_wordnets_licence_is_bundled() -> None:
-    with zipfile.ZipFile(wordnet.CORPORA / "wordnet.zip") as archive:
+    with zipfile.ZipFile(CORPORA / "wordnet.zip") as archive:
         assert b"Princeton" in archive.read("wordnet/LICENSE")
 
 

@@ -51,7 +51,7 @@ FLAGS = {
     "info lm": ("",),
 }
 SETTINGS = (
-    *("seed", "optim.lr", "optim.batch_size", "optim.micro_batch", "optim.warmup_steps", "keep_checkpoints", "workers"),
+    *("seed", "optim.lr", "optim.batch_size", "optim.micro_batch", "optim.warmup_steps", "workers"),
     *("log_every", "save_every", "validate_every", "validate_samples", "probe_samples", "model.dim", "model.n_layers"),
     *("model.n_heads", "crop_seconds", "bucket_steps", "ema_decay", "text_noise", "sampling.top_k", "model.dropout"),
 )

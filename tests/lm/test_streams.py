@@ -7,7 +7,7 @@ from helpers.zoo import CONFIG, make_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiogen_cli.lm.streams import StreamEmbedding, StreamHeads, delay, undelay
+from audiogen_cli.lm.model import StreamEmbedding, StreamHeads, delay, undelay
 
 S = 17  # the special token
 

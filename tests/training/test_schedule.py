@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from audiogen_cli.training.schedule import learning_rate
+from audiogen_cli.training.recipe import learning_rate
 
 
 def test_the_papers_schedule():

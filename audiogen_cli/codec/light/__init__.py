@@ -1,6 +1,5 @@
 """The light codec, # ours: an encoder and a decoder on STFT frames (`codec.network.kind: spectral`).
 
-config      settings of the networks and of the flow
 spectral    log-mel spectrograms, their principal components as latents, and sound from them
 flow        a flow that draws the detail which a few codes leave out
 train_step  one training step, and the start from principal components

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiogen_cli.codec.light.config import FlowConfig
+from audiogen_cli.codec.config import FlowConfig
 
 CENTER, SPREAD = -4.0, 2.0  # mean and standard deviation of log magnitudes, about
 DETAIL = 0.5  # standard deviation of what an outline leaves out, in nats, about

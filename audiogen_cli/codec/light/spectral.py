@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiogen_cli.codec.light.config import SpectralConfig
+from audiogen_cli.codec.config import SpectralConfig
 from audiogen_cli.codec.light.flow import Flow
 from audiogen_cli.codec.streaming import CodecNetwork, StreamingLayer, StreamingSequential, StreamState
 

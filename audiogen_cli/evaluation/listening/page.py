@@ -11,7 +11,7 @@ from audiogen_cli.evaluation.listening.ratings import PAGE_COLUMNS, REFERENCE
 from audiogen_cli.evaluation.templates import MIME, data_uri, render_page
 from audiogen_cli.files import write_text
 
-MAX_EMBEDDED = 48 << 20  # bytes of audio inside the page; more lies beside it, for browsers take such pages badly
+MAX_EMBEDDED = 48 << 20  # bytes of audio inside the page; more goes beside it, as browsers are slow with such pages
 TASKS = {
     "ovl": {
         "title": "Quality",

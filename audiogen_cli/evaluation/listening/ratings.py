@@ -1,6 +1,6 @@
-"""Ratings as they come back from listeners: our page's CSV, webMUSHRA's, or a plain long one, any number of files.
+"""Reading of ratings: our page's CSV, webMUSHRA's, or a plain list, any number of files.
 
-Stimuli bear blind names; the plan that `audiogen eval --task listening` kept says which system each of them is.
+Stimuli have blind names; the plan that `audiogen eval --task listening` wrote says which system each of them is.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _WEBMUSHRA_FIXED = _WEBMUSHRA | {"session_test_id", "rating_time", "rating_comme
 
 @dataclass(frozen=True)
 class Rating:
-    """One score. seconds: the rater's time on the page. complete: heard to the end. None: the log does not say."""
+    """One score. seconds: the rater's time on the page. complete: played to the end. None: not in the log."""
 
     rater: str
     question: str
@@ -69,7 +69,7 @@ class Plan:
 
 
 def expand(paths: Sequence[Path]) -> list[Path]:
-    """Files as they are, folders as the CSV files in them. Raises InputError for a folder without any."""
+    """Replace folders by the CSV files in them. Raises InputError for a folder without any."""
     files = []
     for path in paths:
         found = sorted(path.glob("*.csv")) if path.is_dir() else [path]
@@ -80,7 +80,7 @@ def expand(paths: Sequence[Path]) -> list[Path]:
 
 
 def find_plan(files: Sequence[Path], out: Path | None) -> Path | None:
-    """The plan that belongs to ratings: in `out`, else beside the first file or above it; None if there is none."""
+    """Find the plan of ratings: in `out`, else beside the first file or above it; None if there is none."""
     first = files[0].absolute()
     folders = [out] if out is not None else [first.parent, first.parent.parent]
     return next((folder / PLAN_NAME for folder in folders if (folder / PLAN_NAME).is_file()), None)
@@ -130,7 +130,7 @@ def _two_files(rater: str) -> str:
 
 
 def _rows(path: Path, plan: Plan | None) -> Iterator[tuple[str, dict[str, str]]]:
-    """(place, cells) of each row; one of another width than the header comes as no cells."""
+    """Yield (place, cells) of each row, with no cells for a row of another width than the header."""
     rows = raw_rows(path)
     header = [cell.casefold() for cell in next(rows)[1]]
     _check_header(path, set(header), plan)
@@ -151,7 +151,7 @@ def _check_header(path: Path, header: set[str], plan: Plan | None) -> None:
 
 
 def _rating(cells: dict[str, str], plan: Plan | None) -> Rating:
-    """One row's rating. Raises ValueError, one line, if it is none."""
+    """Read one row's rating. Raises ValueError with a one-line reason if it is none."""
     if not cells:
         raise ValueError("another number of columns than the header")
     if plan and cells.get("test", plan.test) != plan.test:
@@ -197,7 +197,7 @@ def _from_webmushra(cells: dict[str, str], plan: Plan | None) -> Rating:
 
 
 def _system(plan: Plan | None, question: str, item: str, stimulus: str) -> str:
-    assert plan is not None  # _check_header saw to it
+    assert plan is not None  # see _check_header
     try:
         return plan.pages[question, item][stimulus]
     except KeyError:
@@ -220,7 +220,7 @@ def _number(text: str) -> float | None:
 
 
 def _printable(text: str) -> str:
-    """A cell in one line without control characters: names are printed on terminals."""
+    """Put a cell on one line without control characters: names are printed on terminals."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 

@@ -1,4 +1,4 @@
-"""From rating files to OVL and REL: mean and 95% interval per system (paper sec. 4.3, Table 1)."""
+"""Scores of a listening test: OVL and REL per system with 95% intervals (paper sec. 4.3, Table 1)."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def summarize(
 
 
 def _refuse_others(path: Path) -> None:
-    """Another task's results are not ours to replace."""
+    """Raise InputError if the file holds the results of another task."""
     try:
         task = json.loads(path.read_text("utf-8"))["task"]
     except (OSError, ValueError, KeyError, TypeError):

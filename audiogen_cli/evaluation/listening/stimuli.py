@@ -1,7 +1,7 @@
-"""A listening test from clips and systems: blind, loudness-matched stimuli, a page for raters, webMUSHRA's config.
+"""The making of a listening test: blind stimuli of equal loudness, a page for raters, webMUSHRA's configuration.
 
 The paper (sec. 4.3) follows MUSHRA with a hidden reference and a low anchor and asks two questions, OVL (quality) and
-REL (match to the text), 1 to 100 each. Left open by it, ours:
+REL (match to the text), 1 to 100 each. # ours, where it leaves things open:
 - OVL's anchor is the reference through a 3.5 kHz low-pass (BS.1534-3); REL's is another clip's recording, because a
   low-passed true recording still matches its text;
 - the reference is only hidden, not shown as such: a generated sound is another sound of the same text, not a copy;
@@ -52,7 +52,7 @@ class ListeningConfig:
     """One listening test. evaluation: clips, seed, out, and the model where it makes a system's audio.
 
     systems: name → folder of its audio, named like the clips. with_model: the model is one more system.
-    Raises InputError for names that raters' controls bear, too many systems, or clips without texts.
+    Raises InputError for the name of a control condition, too many systems, or clips without texts.
     """
 
     evaluation: EvalConfig
@@ -114,7 +114,7 @@ def prepare(config: ListeningConfig, progress: Progress) -> ListeningTest:
 
 
 def low_pass(wav: np.ndarray, sample_rate: int) -> np.ndarray:
-    """BS.1534-3's low anchor: flat to 3.5 kHz, at least 60 dB down from 4 kHz on, no delay. wav: [n_samples]."""
+    """Make BS.1534-3's low anchor of wav [N]: flat to 3.5 kHz, at least 60 dB down from 4 kHz on, no delay."""
     from scipy.signal import fftconvolve, firwin, kaiserord
 
     begin, end = LOW_PASS
@@ -124,10 +124,9 @@ def low_pass(wav: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def match(sounds: Mapping[str, np.ndarray], target: float = TARGET) -> tuple[dict[str, np.ndarray], float]:
-    """Sounds [n_samples] at one loudness, and that loudness in LUFS: `target`, or lower if a peak would clip.
+    """Scale sounds [N] to one loudness; return them and that loudness in LUFS: `target`, or less if a peak would clip.
 
-    A sound whose peaks ask for more than MAX_LOWERING dB of lowering stays quieter than the others, and one without
-    any loudness (silence) stays as it is.
+    At most MAX_LOWERING dB less: a sound with higher peaks stays quieter than the others. Silence stays as it is.
     """
     gains = {name: gain_to(target, wav, SAMPLE_RATE) for name, wav in sounds.items()}
     room = {name: CEILING / max(gains[name] * float(np.abs(wav).max()), 1e-9) for name, wav in sounds.items()}
@@ -139,7 +138,7 @@ def match(sounds: Mapping[str, np.ndarray], target: float = TARGET) -> tuple[dic
 def _recordings(
     references: Sequence[Reference], config: ListeningConfig, progress: Progress
 ) -> tuple[dict[str, dict[str, Path]], list[Skipped]]:
-    """System → id → file, and the clips that a system lacks."""
+    """Map systems to the files of their clips by id; list the clips that a system lacks."""
     found, skipped = {}, []
     for name, folder in config.systems.items():
         pairs, missing = pair(references, folder)
@@ -154,7 +153,7 @@ def _recordings(
 
 @dataclass
 class _Draft:
-    """A test in the making. items: the plan's entries; sounds: blind name → [n_samples]."""
+    """A test in the making. items: the plan's entries; sounds: blind name → [N]."""
 
     items: list[dict[str, Any]] = field(default_factory=list)
     sounds: dict[str, np.ndarray] = field(default_factory=dict)
@@ -191,9 +190,9 @@ def _draft(
 
 
 def _write(out: Path, plan: dict[str, Any], sounds: Mapping[str, np.ndarray]) -> Path:
-    """Write the stimuli, the key, webMUSHRA's configuration and the page; the page's path."""
+    """Write the stimuli, the key, webMUSHRA's configuration and the page; return the page's path."""
     folder = out / "listening"
-    for blind in sorted(sounds):  # in the order of blind names, so that file times tell nothing
+    for blind in sorted(sounds):  # in the order of blind names, so that file times reveal nothing
         write_audio(folder / STIMULI / f"{blind}.wav", sounds[blind])
     write_text(out / PLAN_NAME, json.dumps(plan, indent=2, ensure_ascii=False) + "\n")
     write_webmushra(folder / "webmushra.yaml", plan)
@@ -201,7 +200,7 @@ def _write(out: Path, plan: dict[str, Any], sounds: Mapping[str, np.ndarray]) ->
 
 
 def _wrong_clips(chosen: Sequence[Reference], everything: Sequence[Reference], seed: int) -> dict[str, Reference]:
-    """For each clip another one with another text, drawn by the seed. Raises InputError if all texts are the same."""
+    """Draw for each clip another one with another text. Raises InputError if all texts are the same."""
     others = {}
     for reference in chosen:
         candidates = [other for other in everything if other.text != reference.text]
@@ -214,24 +213,24 @@ def _wrong_clips(chosen: Sequence[Reference], everything: Sequence[Reference], s
 def _page_sounds(
     reference: Reference, other: Reference, systems: Mapping[str, Path]
 ) -> tuple[dict[str, np.ndarray], float]:
-    """Condition → sound [n_samples] of one item, equally long and loud, and their loudness.
+    """Read the sounds [N] of one item by condition, equally long and loud, and return their loudness, too.
 
     Raises InputError if one cannot be read or is too short to judge.
     """
     sounds = {REFERENCE: reference.recording.read(), WRONG_ANCHOR: other.recording.read()}
     sounds |= {name: read_audio(path, SAMPLE_RATE, 0.0, MAX_DURATION) for name, path in systems.items()}
-    # The wrong clip may be short without harm; it is padded. What is compared is cut to the shortest.
+    # All are cut to the shortest, but for the wrong clip, which is padded instead.
     n_samples = min(len(wav) for name, wav in sounds.items() if name != WRONG_ANCHOR)
     if n_samples < MIN_DURATION * SAMPLE_RATE:
         raise InputError(f"a sound of only {n_samples / SAMPLE_RATE:.2f} s cannot be judged")
     cut = {name: np.pad(wav[:n_samples], (0, max(0, n_samples - len(wav)))) for name, wav in sounds.items()}
     matched, level = match(cut)
-    # The anchor follows the matched reference (BS.1534-3): what the filter took is not made up for.
+    # The anchor is filtered after matching (BS.1534-3): it may be quieter.
     return matched | {LOW_ANCHOR: low_pass(matched[REFERENCE], SAMPLE_RATE)}, level
 
 
 def _level_warnings(reference: Reference, sounds: Mapping[str, np.ndarray], level: float) -> list[str]:
-    """Sounds that are not as loud as their page."""
+    """Name sounds that are quieter than their page."""
     measured = {name: loudness(wav, SAMPLE_RATE) for name, wav in sounds.items() if name != LOW_ANCHOR}
     return [
         f"{reference.id}: {name} is "
@@ -244,7 +243,7 @@ def _level_warnings(reference: Reference, sounds: Mapping[str, np.ndarray], leve
 def _item(
     name: str, reference: Reference, other: Reference, sounds: Mapping[str, np.ndarray], level: float, seed: int
 ) -> dict[str, Any]:
-    """The plan's entry of one item: its pages, each with blind name → condition."""
+    """Return the plan's entry of one item: its pages, each with blind name → condition."""
     blind = {system: _blind_name(seed, reference.id, system) for system in sounds}
     drawn = random.Random(f"{seed}/order/{reference.id}")
     pages = {}
@@ -264,7 +263,7 @@ def _item(
 
 
 def _blind_name(seed: int, clip: str, system: str) -> str:
-    """A file name that says nothing without the seed and the ids."""
+    """Make a file name that says nothing without the seed and the ids."""
     return hashlib.sha256(f"{seed}/{clip}/{system}".encode()).hexdigest()[:10]
 
 
@@ -286,7 +285,7 @@ def _plan(config: ListeningConfig, draft: _Draft) -> dict[str, Any]:
 
 
 def _refuse_another(path: Path, plan: dict[str, Any]) -> None:
-    """Raters may be at work: their ratings would lose their key if another test took the place of theirs."""
+    """Raise InputError if another test is there: its raters may be at work, and their ratings need their plan."""
     if not path.exists():
         return
     try:

@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from audiogen_cli.evaluation.metrics.intervals import bootstrap_interval
 from audiogen_cli.evaluation.networks.registry import CLASSIFIER, Networks
 from audiogen_cli.evaluation.references import Reference
 from audiogen_cli.evaluation.results import Interval
-from audiogen_cli.evaluation.score_table import ScoreTable
+from audiogen_cli.evaluation.score_table import GENERATED, ScoreTable
 
 Values = Mapping[str, float | None]
 
@@ -50,6 +51,26 @@ class Metric(ABC):
     def details(self, table: ScoreTable) -> Mapping[str, Any]:
         """Return breakdowns for `details` in results.json."""
         return {}
+
+
+class ClipMetric(Metric):
+    """A metric that is the mean of a value per clip."""
+
+    @abstractmethod
+    def values(self, table: ScoreTable, clips: str) -> np.ndarray:
+        """Compute the values [n] of a set's clips."""
+
+    def score(self, table: ScoreTable, clips: str) -> Values:
+        """Average over clips."""
+        return {self.label(table.networks): float(self.values(table, clips).mean())}
+
+    def intervals(self, table: ScoreTable) -> Mapping[str, Interval | None]:
+        """Bootstrap over clips."""
+        return {self.label(table.networks): bootstrap_interval(self.values(table, GENERATED), table.seed)}
+
+    def per_clip(self, table: ScoreTable) -> Mapping[str, np.ndarray]:
+        """Return the values of the generated clips."""
+        return {self.label(table.networks): self.values(table, GENERATED)}
 
 
 @dataclass(frozen=True)

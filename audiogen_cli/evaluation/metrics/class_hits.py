@@ -63,10 +63,8 @@ class ClassHitRate(Metric):
 
     def intervals(self, table: ScoreTable) -> Mapping[str, Interval | None]:
         """Bootstrap over clips."""
-        classes, pairs = (
-            table.networks[CLASSIFIER].classes,
-            list(zip(table.probabilities(GENERATED), table.references, strict=True)),
-        )
+        classes = table.networks[CLASSIFIER].classes
+        pairs = list(zip(table.probabilities(GENERATED), table.references, strict=True))
         found = {}
         for k in TOP:
             hits = [top_k_hit(scores, classes, reference.category or "", k) for scores, reference in pairs]

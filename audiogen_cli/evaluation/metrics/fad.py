@@ -62,7 +62,7 @@ class FadInfinity(FrechetMetric):
     name = "fad_infinity"
 
     def score(self, table: ScoreTable, clips: str) -> Values:
-        """Extrapolate; None if there are too few windows."""
+        """Extrapolate the generated clips' FAD; None if there are too few windows."""
         found = _extrapolate(table) if clips == GENERATED else None
         return {self.label(table.networks): found.value if found else None}
 

@@ -3,7 +3,7 @@
 Per pair, Σ_c p_c·(ln p_c − ln(q_c + 1e-6)) in nats, p the reference's softmax and q the generated clip's, as in the
 paper's code base. The classifiers are multi-label; the field takes a softmax all the same.
 
-The epsilon is not cosmetic: it caps each class's term near 13.8 nats, and random pairs score a quarter of the exact
+The epsilon matters: it caps each class's term near 13.8 nats, and random pairs score a quarter of the exact
 divergence. It also lets identical pairs fall below 0 by at most 1e-6 a class; nothing is clamped.
 """
 
@@ -13,11 +13,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from audiogen_cli.evaluation.metrics.base import Metric, Values
-from audiogen_cli.evaluation.metrics.intervals import bootstrap_interval
+from audiogen_cli.evaluation.metrics.base import ClipMetric, Values
 from audiogen_cli.evaluation.networks.base import softmax
-from audiogen_cli.evaluation.results import Interval
-from audiogen_cli.evaluation.score_table import GENERATED, REFERENCE, SHUFFLED, ScoreTable
+from audiogen_cli.evaluation.score_table import REFERENCE, SHUFFLED, ScoreTable
 
 EPSILON = 1e-6
 
@@ -52,32 +50,21 @@ VARIANTS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 }
 
 
-class KlDivergence(Metric):
-    """One of the variants, as the mean over clips."""
+class KlDivergence(ClipMetric):
+    """One of the variants."""
 
     def __init__(self, name: str, divergence: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
         self.name, self.divergence = name, divergence
 
-    def score(self, table: ScoreTable, clips: str) -> Values:
-        """Average over the pairs of a set and the references."""
-        return {self.label(table.networks): float(self._values(table, clips).mean())}
-
-    def intervals(self, table: ScoreTable) -> Mapping[str, Interval | None]:
-        """Bootstrap over clips."""
-        return {self.label(table.networks): bootstrap_interval(self._values(table, GENERATED), table.seed)}
-
-    def per_clip(self, table: ScoreTable) -> Mapping[str, np.ndarray]:
-        """Return the divergence of each pair."""
-        return {self.label(table.networks): self._values(table, GENERATED)}
+    def values(self, table: ScoreTable, clips: str) -> np.ndarray:
+        """Compute the divergence of each pair of a reference and a clip."""
+        return self.divergence(table.logits(REFERENCE), table.logits(clips))
 
     def baselines(self, table: ScoreTable) -> Mapping[str, Values]:
         """Compare each reference with another one, as a model that ignores its text would."""
         logits, others = table.logits(REFERENCE), table.shuffled_references()
         values = self.divergence(logits, logits[others])
         return {SHUFFLED: {self.label(table.networks): float(values.mean())} if len(others) > 1 else {}}
-
-    def _values(self, table: ScoreTable, clips: str) -> np.ndarray:
-        return self.divergence(table.logits(REFERENCE), table.logits(clips))
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:

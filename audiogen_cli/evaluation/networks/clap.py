@@ -35,7 +35,7 @@ class Clap(AudioNetwork):
     license = "weights: LAION, see the model's card"
 
     def load(self, source: WeightSource) -> None:
-        """Find the folder by path, variable, or in Hugging Face's cache; load the model and its processors."""
+        """Find the folder by path, by variable or in Hugging Face's cache; load the model and its processors."""
         folder, name = _find(source)  # before torch and transformers are loaded in vain
         import torch
         from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel

@@ -45,7 +45,7 @@ class PasstAttention(nn.Module):
         self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [B, L, D] → [B, L, D]."""
+        """Map x [B, L, D] to [B, L, D]."""
         q, k, v = (part.unflatten(2, (self.n_heads, -1)).transpose(1, 2) for part in self.qkv(x).chunk(3, 2))
         return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
@@ -60,7 +60,7 @@ class PasstBlock(nn.Module):
         self.mlp = nn.ModuleDict({"fc1": nn.Linear(dim, 4 * dim), "fc2": nn.Linear(4 * dim, dim)})
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [B, L, D] → [B, L, D]."""
+        """Map x [B, L, D] to [B, L, D]."""
         x = x + self.attn(self.norm1(x))
         return x + self.mlp["fc2"](F.gelu(self.mlp["fc1"](self.norm2(x))))
 
@@ -81,7 +81,7 @@ class PasstNetwork(nn.Module):
         self.head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, config.n_classes))
 
     def forward(self, log_mel: Tensor) -> tuple[Tensor, Tensor]:
-        """log_mel [B, 128, T], T from 16 to 1,005 → logits [B, C], features [B, D]."""
+        """Map log_mel [B, 128, T], T from 16 to 1,005, to logits [B, C] and features [B, D]."""
         x = self.patch_embed["proj"](log_mel[:, None])  # [B, D, bands, times]
         x = x + self.time_new_pos_embed[..., : x.shape[3]] + self.freq_new_pos_embed
         tokens = torch.cat([self.cls_token, self.dist_token], 1) + self.new_pos_embed

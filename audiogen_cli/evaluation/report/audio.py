@@ -1,4 +1,4 @@
-"""The sounds of a report: found again from results.json, embedded as long as the page stays small."""
+"""The sounds of a report: found again through results.json, embedded while the page stays small."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Budget:
     unreadable: int = 0
 
     def player(self, label: str, recording: Recording | None) -> Player:
-        """A player of a recording; one without a sound says why."""
+        """Make a player of a recording; one without a sound says why."""
         if recording is None:
             return Player(label, None, "no file")
         try:
@@ -55,7 +55,7 @@ class Budget:
 
 
 def encode(wav: np.ndarray) -> bytes:
-    """[n_samples] at SAMPLE_RATE as FLAC: lossless, half a WAV's size, played by every browser."""
+    """Encode wav [N] at SAMPLE_RATE as FLAC: lossless, half a WAV's size, played by every browser."""
     import soundfile
 
     content = BytesIO()
@@ -72,17 +72,17 @@ class Recordings:
         self.problem: str | None = None  # why the references cannot be found
 
     def reference(self, clip: str) -> Reference | None:
-        """The real clip of that id, if its manifest or folder is still here."""
+        """Return the real clip of that id; None if its manifest or folder is gone."""
         return self._references.get(clip)
 
     def generated(self, clip: str) -> Recording | None:
-        """The generated clip of a reference's id (unpaired: of its own)."""
+        """Return the clip generated for a reference (unpaired: of its own id)."""
         reference = self.reference(clip)
         path = self._generated.get(reference.name if reference else clip.split("/", 1)[-1].replace("/", "_"))
         return Recording(path) if path else None
 
     def continued(self, clip: str, cell: str) -> Recording | None:
-        """A clip's continuation in a cell of the grid."""
+        """Return a clip's continuation in a cell of the grid."""
         reference = self.reference(clip)
         path = self.folder / "continuation" / cell / f"{reference.name if reference else clip.split('/', 1)[-1]}.wav"
         return Recording(path) if path.is_file() else None

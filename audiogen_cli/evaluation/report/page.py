@@ -1,6 +1,6 @@
 """One self-contained HTML page from a results.json, or from a folder of several: a sweep.
 
-Nothing is computed anew: the page shows what eval wrote, and the sounds it was written about.
+Nothing is computed again: the page shows what eval wrote, and the sounds behind it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from audiogen_cli.data.tables import read_json
 from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.report.audio import Budget, Recordings
 from audiogen_cli.evaluation.report.parts import (
@@ -24,7 +23,7 @@ from audiogen_cli.evaluation.report.plots import Line, Panel, bars, curves
 from audiogen_cli.evaluation.report.sections import TASKS
 from audiogen_cli.evaluation.tables import Table, cell
 from audiogen_cli.evaluation.templates import render_page
-from audiogen_cli.files import check_folder, write_text
+from audiogen_cli.files import check_folder, read_json, write_text
 
 RESULTS, REPORT = "results.json", "report.html"
 MAX_RUNS = 200  # in one sweep
@@ -36,7 +35,7 @@ Runs = Mapping[str, Mapping[str, Any]]
 def write_report(folder: Path) -> Path:
     """Write `<folder>/report.html` from its results.json, or from those in the folders in it (two levels deep).
 
-    Raises InputError if there are no results, or something else bears their name.
+    Raises InputError if there are no results, or a results.json is something else.
     """
     check_folder(folder.absolute())
     if (folder / RESULTS).is_file():
@@ -101,7 +100,7 @@ def _render_sweep(runs: Runs, folder: Path) -> str:
 
 
 def _shared_warnings(runs: Runs) -> list[str]:
-    """Each warning once, with the runs that have it."""
+    """List each warning once, with the runs that have it."""
     found: dict[str, list[str]] = {}
     for run, results in runs.items():
         for text in results["warnings"]:
@@ -110,7 +109,7 @@ def _shared_warnings(runs: Runs) -> list[str]:
 
 
 def _sweep_figure(runs: Runs, varying: Sequence[str], columns: Sequence[str]) -> Any:
-    """Curves over the first number that varies (Figure 3: guidance), else bars (Table 5: names)."""
+    """Draw curves over the first number that varies (Figure 3: guidance), else bars (Table 5: names)."""
     shown = [name for name in columns if all(results["metrics"].get(name) is not None for results in runs.values())]
     if len(runs) < 2 or not shown:
         return None
@@ -138,14 +137,14 @@ def _sweep_figure(runs: Runs, varying: Sequence[str], columns: Sequence[str]) ->
 
 
 def _facts(runs: Runs) -> list[dict[str, Any]]:
-    """Each run's inputs as flat names."""
+    """Return each run's inputs by dotted names."""
     findings = ("metrics", "baselines", "intervals", "details", "warnings", "skipped", "published")
     counts = ("n", "n_available", "partial")
     return [dict(flatten({k: v for k, v in r.items() if k not in (*findings, *counts)})) for r in runs.values()]
 
 
 def _varying(runs: Runs) -> list[str]:
-    """The inputs in which runs differ, sampling first; of those that always differ together, the first."""
+    """List the inputs in which runs differ, sampling first; of those that always differ together, the first."""
     facts = _facts(runs)
     names = list(dict.fromkeys(name for fact in facts for name in fact))
     names = [name for name in names if not name.startswith(CONSEQUENCES)]

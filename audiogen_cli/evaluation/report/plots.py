@@ -41,7 +41,7 @@ STYLE: Any = {
 
 @dataclass(frozen=True)
 class Line:
-    """A curve. points: x → y. low, high: ends of each point's interval, where there is one."""
+    """A curve. points: x → y. intervals: x → ends, where there are any."""
 
     label: str
     points: Mapping[float, float]
@@ -60,7 +60,7 @@ class Panel:
 
 
 def curves(panels: Sequence[Panel], alt: str, caption: str) -> Figure:
-    """Panels side by side, three in a row."""
+    """Draw panels, three in a row."""
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     with _figure(columns, rows) as (figure, axes):
@@ -83,7 +83,7 @@ def bars(
     alt: str,
     caption: str,
 ) -> Figure:
-    """A panel per group with a bar per name; errors: ends of the bars' intervals."""
+    """Draw a panel per group with a bar per name. errors: ends of the bars' intervals."""
     columns = min(3, len(groups))
     rows = -(-len(groups) // columns)
     with _figure(columns, rows) as (figure, axes):
@@ -114,9 +114,9 @@ def histogram(values: Sequence[float], name: str, caption: str) -> Figure:
 def spectrograms(
     sounds: Mapping[str, np.ndarray], sample_rate: int, alt: str, caption: str, seam: float | None = None
 ) -> Figure:
-    """Mel spectrograms on one scale, side by side as the paper's Figure 4. seam: seconds, where generation starts.
+    """Draw mel spectrograms on one scale, side by side as in the paper's Figure 4.
 
-    sounds: label → [n_samples].
+    sounds: label → [N]. seam: seconds, where generation starts.
     """
     mels = {label: mel_db(wav, MEL_WINDOW, sample_rate) for label, wav in sounds.items()}
     top = max(float(mel.max()) for mel in mels.values())
@@ -136,7 +136,7 @@ def spectrograms(
 
 @contextmanager
 def _figure(columns: int, rows: int, panel: tuple[float, float] = PANEL) -> Iterator[tuple[Any, list[Any]]]:
-    """A figure and its axes in reading order, those not needed hidden by whoever leaves them empty."""
+    """Yield a figure and its axes in reading order."""
     try:
         from matplotlib import rc_context
         from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -29,7 +29,7 @@ CONTINUED = 3  # clips whose continuations are shown
 
 
 def generation(results: Results, sounds: Recordings, budget: Budget) -> list[Section]:
-    """The table, what is behind its means, and the clips at both ends."""
+    """Show the table, the spread behind its means, and the best and worst clips."""
     clips = results["details"].get("clips", {})
     ranked = next((name for name in clips if name.startswith("kl")), None)
     sections = [Section("Results", tables=[metric_table(results)])]
@@ -55,7 +55,7 @@ def generation(results: Results, sounds: Recordings, budget: Budget) -> list[Sec
 
 
 def codec(results: Results, sounds: Recordings, budget: Budget) -> list[Section]:
-    """Losses and bitrates, and how evenly the codebooks are used."""
+    """Show losses, bitrates and the use of the codebooks."""
     sections = [Section("Results", tables=[metric_table(results)])]
     if usage := results["details"].get("code_usage"):
         streams = range(len(usage["entropy_bits"]))
@@ -70,7 +70,7 @@ def codec(results: Results, sounds: Recordings, budget: Budget) -> list[Section]
 
 
 def continuation(results: Results, sounds: Recordings, budget: Budget) -> list[Section]:
-    """Table 4, Figure 2, and Figure 4's spectrograms with their sounds."""
+    """Show Table 4, Figure 2, and Figure 4's spectrograms with their sounds."""
     cells, columns = results["details"]["cells"], grid_columns(results)
     figures = [_figure_2([row for row in cells if row["scored"] == scored], columns, scored)
                for scored in dict.fromkeys(row["scored"] for row in cells)]  # fmt: skip
@@ -83,7 +83,7 @@ def continuation(results: Results, sounds: Recordings, budget: Budget) -> list[S
 
 
 def listening(results: Results, sounds: Recordings, budget: Budget) -> list[Section]:
-    """Means and both intervals per system, the rules that were applied, and who fell to them."""
+    """Show means and both intervals per system, and the ratings that were dropped."""
     sections = []
     for question, detail in results["details"].items():
         tables = [*rating_tables(detail), *_rater_tables(detail)]
@@ -111,7 +111,7 @@ TASKS: dict[str, Callable[[Results, Recordings, Budget], list[Section]]] = {
 
 
 def _pair(clip: str, note: str, sounds: Recordings, budget: Budget) -> Sample:
-    """A prompt with the recording and what was generated for it."""
+    """Show a prompt with its recording and the clip generated for it."""
     reference, made = sounds.reference(clip), sounds.generated(clip)
     players = [budget.player("recording", reference.recording)] if reference else []
     players.append(budget.player("generated", made))
@@ -128,7 +128,7 @@ def _class_hits(hits: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Sectio
 
 
 def _figure_2(cells: Sequence[Results], columns: Sequence[str], scored: str) -> Figure | None:
-    """The paper's three panels: who wins of prompt and text; with text and without."""
+    """Draw the paper's three panels: prompt against text; with text and without."""
     src, rnd = (next((name for name in columns if name.startswith("kl") and name.endswith(side)), None)
                 for side in ("_src", "_rnd"))  # fmt: skip
     if src is None or rnd is None:
@@ -150,7 +150,7 @@ def _figure_2(cells: Sequence[Results], columns: Sequence[str], scored: str) -> 
 
 
 def _figure_4(results: Results, cells: Sequence[Results], sounds: Recordings, budget: Budget) -> Section:
-    """Some clips with their continuations at the middle prompt length; dashed where generation starts."""
+    """Show some clips with their continuations at the middle prompt length; dashed where generation starts."""
     lengths = sorted({row["prompt_seconds"] for row in cells})
     seam = lengths[len(lengths) // 2]
     texts = list(dict.fromkeys(row["text"] for row in cells))

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from audiogen_cli.lm.config import LMConfig, Sampling
+from audiogen_cli.lm.model import delay
 from audiogen_cli.lm.sampling import uniforms
-from audiogen_cli.lm.streams import delay
 
 TEXT_BUCKET = 16  # text caches hold a multiple of so many positions
 UNKNOWN = -1  # a code still to be predicted

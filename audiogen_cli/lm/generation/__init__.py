@@ -5,7 +5,6 @@ A prompt passes through `Prompt` → `GenerationRequest` → `Prepared` → code
 requests   a sound to generate, and planning: seeds, durations, settings, file names
 prompts    prompt files: .txt, .csv, .jsonl
 generator  the models of a folder: read a request's text, decode its codes, stream it
-rerank     # ours: several candidates for one sound, the best of which is kept
-mixdown    # ours: the sounds of one prompt generated apart and mixed
+tracks     # ours: the sounds of one prompt generated apart and mixed, each the best of several candidates
 writer     audio files and their sidecars, for generate, continue, eval and training previews
 """

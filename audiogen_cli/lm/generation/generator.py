@@ -15,16 +15,16 @@ import torch
 from torch import Tensor
 
 from audiogen_cli import model_folder
+from audiogen_cli.codec.config import check_same_codes
 from audiogen_cli.codec.model import AudioCodec
-from audiogen_cli.data.captions import process_caption, split_caption
+from audiogen_cli.data.captions import read_prompt
 from audiogen_cli.devices import choose_device, is_out_of_memory
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.lm.config import LMConfig, Sampling
 from audiogen_cli.lm.decoding.engine import CPU_BATCH, GPU_BATCH, Engine
 from audiogen_cli.lm.decoding.requests import DecodingRequest, count_frames
-from audiogen_cli.lm.generation.mixdown import Track, generate_mixed, place_tracks
 from audiogen_cli.lm.generation.requests import GenerationRequest
-from audiogen_cli.lm.generation.rerank import derive_seed, generate_best
+from audiogen_cli.lm.generation.tracks import Track, derive_seed, generate_best, generate_mixed, place_tracks
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.probe import Probe
 from audiogen_cli.lm.text.encoders import TextEncoder, load_text_encoder
@@ -56,7 +56,7 @@ class Prepared:
 
     @property
     def prompt(self) -> np.ndarray:
-        """The prompt audio: [n] float32, n = 0 without any."""
+        """Return the prompt audio: [n] float32, n = 0 without any."""
         audio = self.request.prompt_audio
         return np.zeros(0, np.float32) if audio is None else audio.astype(np.float32, copy=False)
 
@@ -99,6 +99,7 @@ class Generator:
                 f"{folder}: the language model was trained with the codec {config.codec_fingerprint[:12]}, but "
                 f"codec/ holds {codec.fingerprint[:12]}; copy the model folder again"
             )
+        check_same_codes(codec.config, config, f"{folder}: config.json")
         encoder = load_text_encoder(config.text, where)
         if (encoder.width, encoder.fingerprint) != (config.text_width, config.text_fingerprint):
             raise InputError(
@@ -111,17 +112,17 @@ class Generator:
 
     @property
     def sample_rate(self) -> int:
-        """Hz."""
+        """Return the rate of the audio in Hz."""
         return self.config.sample_rate
 
     @property
     def sampling(self) -> Sampling:
-        """The model's own default settings."""
+        """Return the model's default settings."""
         return self.config.sampling
 
     def knows(self, prompt: str) -> bool:
         """Return whether the model knows a word of a prompt."""
-        return len(self._encode([prompt])[1][0]) > 0
+        return len(self._encode(prompt)[1][0]) > 0
 
     def prepare(self, request: GenerationRequest) -> Prepared:
         """Read a request's text and encode its prompt audio. Raises InputError if the request cannot be met."""
@@ -175,7 +176,7 @@ class Generator:
     def generate_codes(
         self, requests: Sequence[DecodingRequest], batch_size: int | None, progress: Progress
     ) -> Iterator[tuple[int, Tensor]]:
-        """Yield (index, codes [K, T]) when ready; out of memory, the rest goes on in batches half as large."""
+        """Yield (index, codes [K, T]) when ready; when memory runs out, halve the batches of the rest."""
         left, failed = dict.fromkeys(range(len(requests))), 0
         while left:
             some = list(left)
@@ -200,7 +201,7 @@ class Generator:
             raise AudiogenError("out of memory: even alone this is too long; lower --duration")
 
     def decode(self, codes: Tensor) -> np.ndarray:
-        """Codes [K, T] → samples [T · hop] float32."""
+        """Decode codes [K, T] to samples [T · hop] float32."""
         # Alone: a decoder's bits, too, may depend on what is decoded beside a sound. In the blocks of a stream, whose
         # samples are to be the same.
         return np.concatenate(list(self._decode_blocks(codes.split(self._first_block, dim=1))))
@@ -250,12 +251,12 @@ class Generator:
 
     @property
     def _first_block(self) -> int:
-        """Frames."""
+        """Return the number of frames that a stream decodes first."""
         return max(1, round(FIRST_BLOCK * self.config.frame_rate))
 
     @torch.inference_mode()
     def _decode_blocks(self, blocks: Iterable[Tensor]) -> Iterator[np.ndarray]:
-        """Codes [K, t] block by block → samples [n] float32 block by block, in the memory of a block."""
+        """Decode codes [K, t] to samples [n] float32 block by block, in the memory of a block."""
         batches = (block[None].to(self.device) for block in _regroup(blocks))
         for wav in self.codec.decode_chunks(batches):
             yield wav[0, 0].float().cpu().numpy()
@@ -263,7 +264,7 @@ class Generator:
     def _decode_together(
         self, requests: Sequence[DecodingRequest], batch_size: int | None, progress: Progress
     ) -> Iterator[tuple[int, Tensor]]:
-        """The engine's `generate`; a single sound goes through its stream, which allows to report progress."""
+        """Decode with the engine's `generate`; a single sound is streamed, so that progress can be reported."""
         if len(requests) > 1:
             yield from self.engine.generate(requests, batch_size)
             return
@@ -314,10 +315,9 @@ class Generator:
         """
         if request.text is None:
             return (), [None]
-        parts = split_caption(request.text, request.sampling.layers if request.prompt_audio is None else 1)
-        texts, vectors = self._encode(parts)
-        if len(parts) > 1 and not all(map(len, vectors)):
-            texts, vectors = self._encode([request.text])
+        texts, vectors = self._encode(request.text, request.sampling.layers if request.prompt_audio is None else 1)
+        if len(texts) > 1 and not all(map(len, vectors)):
+            texts, vectors = self._encode(request.text)
         if not len(vectors[0]):
             raise InputError(f"prompt '{request.text}' holds no word that the model knows; name a sound")
         return texts, [*vectors]
@@ -326,23 +326,22 @@ class Generator:
         """Encode the text that guidance steers away from; None if there is none."""
         if not text.strip():
             return None
-        vectors = self._encode([text])[1][0]
+        vectors = self._encode(text)[1][0]
         if not len(vectors):
             raise InputError(f"negative prompt '{text}' holds no word that the model knows; leave it out")
         return vectors
 
-    def _encode(self, prompts: Sequence[str]) -> tuple[tuple[str, ...], list[Tensor]]:
-        """Return what the model reads in place of the prompts (sec. 4.1), and the vectors of that."""
-        as_written = self.config.text_processing == "none"
-        texts = tuple(prompt if as_written else process_caption(prompt) for prompt in prompts)
+    def _encode(self, prompt: str, most: int = 1) -> tuple[tuple[str, ...], list[Tensor]]:
+        """Return the texts that the model reads in place of a prompt (sec. 4.1), at most `most`, and their vectors."""
+        texts = tuple(read_prompt(prompt, most, self.config.text_processing == "paper"))
         return texts, self.encoder.encode(texts)
 
 
 def join(prompt: np.ndarray, decoded: np.ndarray, n_fade: int) -> np.ndarray:
     """Join the prompt [p], exactly, and what was decoded [n] from sample p on, without a click between them.
 
-    The codec does not return the prompt exactly. So its error just before the seam goes on after it, mirrored in
-    time (hence continuous) and faded out over n_fade samples.
+    The codec does not return the prompt exactly. So its error just before the seam is added after it, too, mirrored in
+    time (so it is continuous) and faded out over n_fade samples.
     """
     n_prompt = len(prompt)
     n_fade = min(n_fade, n_prompt, len(decoded) - n_prompt)

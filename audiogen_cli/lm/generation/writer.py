@@ -139,7 +139,7 @@ def write_stream(
 
 
 def load_generator(folder: Path, device: str, dtype: str) -> Generator:
-    """`Generator.load`; in an accelerate launch `auto` is this process's own device."""
+    """Load a Generator; in an accelerate launch `auto` is this process's own device."""
     from audiogen_cli.lm.generation.generator import Generator
 
     if count_processes() > 1 and (processes := _processes()) and device == "auto":
@@ -263,7 +263,7 @@ def _in_order(results: Iterator[Rendered], order: Sequence[int]) -> Iterator[Ren
 
 def _announce(generator: Generator, prepared: Sequence[Prepared], options: RenderOptions, say: Say) -> None:
     """Say what is worth knowing before long work, and what happens beyond the trained window."""
-    from audiogen_cli.lm.generation.rerank import list_candidates
+    from audiogen_cli.lm.generation.tracks import list_candidates
 
     requests, rate = [each.request for each in prepared], generator.sample_rate
     window = generator.config.max_frames / generator.config.frame_rate

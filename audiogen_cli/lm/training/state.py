@@ -32,7 +32,7 @@ class State:
 
     @property
     def parameters(self) -> list[Tensor]:
-        """The model's parameters, in a fixed order."""
+        """Return the model's parameters, in a fixed order."""
         return list(self.model.parameters())
 
     @contextmanager
@@ -105,7 +105,6 @@ def save(state: State, config: TrainConfig, codec: Path, out: Path, accelerator:
             state.step,
             lambda folder: write_model(best, state.model.config, config, codec, folder),
             document,
-            config.keep_checkpoints,
         )
 
 

@@ -6,9 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from audiogen_cli.codec.config import CodecConfig
+from audiogen_cli.codec.config import CodecConfig, FlowConfig, SpectralConfig
 from audiogen_cli.codec.light import flow as drawing
-from audiogen_cli.codec.light.config import FlowConfig, SpectralConfig
 from audiogen_cli.codec.light.flow import Flow
 from audiogen_cli.codec.model import AudioCodec
 

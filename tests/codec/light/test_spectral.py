@@ -8,8 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiogen_cli.codec.config import CodecConfig
-from audiogen_cli.codec.light.config import SpectralConfig
+from audiogen_cli.codec.config import CodecConfig, SpectralConfig
 from audiogen_cli.codec.light.spectral import (
     CEILING,
     KNEE,

@@ -12,7 +12,7 @@ from helpers.fakes import FakeNetwork, write_clips
 from helpers.zoo import chirp
 
 from audiogen_cli.data.audio import write_audio
-from audiogen_cli.evaluation.audio_sources import AudioSource, FileAudio, NoiseAudio, Recording, SilenceAudio
+from audiogen_cli.evaluation.audio_sources import AudioSource, FileAudio, NoiseAudio, Recording
 from audiogen_cli.evaluation.networks import embed
 from audiogen_cli.evaluation.networks.cache import ClipEmbedding, EmbeddingCache
 from audiogen_cli.evaluation.networks.embed import embed_clips
@@ -56,7 +56,7 @@ def test_lengths_are_not_mixed(files: list[AudioSource], tmp_path: Path) -> None
 def test_many_lengths_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embed, "MAX_WAITING", 4)
     network = FakeNetwork()
-    results = embedded(network, [SilenceAudio(8000 + 4000 * i) for i in range(9)])
+    results = embedded(network, [NoiseAudio(8000 + 4000 * i) for i in range(9)])
     assert [len(result.embeddings) for result in results] == [2 + i for i in range(9)]
 
 
@@ -93,7 +93,7 @@ def test_another_window_version_or_weights_is_another_content(files: list[AudioS
 
 def test_equal_sources_are_embedded_once() -> None:
     network = FakeNetwork()
-    silence, noise = SilenceAudio(16000), NoiseAudio(1, 16000)
+    silence, noise = NoiseAudio(16000), NoiseAudio(16000, 1, 0.1)
     results = embedded(network, [silence, noise, silence, silence])
     assert network.batches == [(2, 16000)]
     assert [result.near_silent for result in results] == [True, False, True, True]

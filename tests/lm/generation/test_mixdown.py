@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from audiogen_cli.data.loudness import measure
 from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.generation.generator import Generator
-from audiogen_cli.lm.generation.mixdown import FADE, mix_tracks, place_tracks
 from audiogen_cli.lm.generation.requests import GenerationRequest
-from audiogen_cli.lm.generation.rerank import derive_seed
+from audiogen_cli.lm.generation.tracks import FADE, derive_seed, mix_tracks, place_tracks
 
 RATE = 16_000
 FREE = Sampling(guidance=2.0, top_p=0.95)

@@ -16,9 +16,8 @@ from torch import Tensor
 from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.decoding.requests import DecodingRequest
 from audiogen_cli.lm.generation.generator import Generator
-from audiogen_cli.lm.generation.mixdown import Track
 from audiogen_cli.lm.generation.requests import GenerationRequest
-from audiogen_cli.lm.generation.rerank import generate_best, list_candidates
+from audiogen_cli.lm.generation.tracks import Track, generate_best, list_candidates
 from audiogen_cli.lm.model import AudioLanguageModel
 
 FREE = Sampling(guidance=2.0, top_p=1.0)

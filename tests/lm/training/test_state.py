@@ -2,9 +2,13 @@ import copy
 
 import pytest
 import torch
+from accelerate import Accelerator
+from helpers.zoo import make_model
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 
-from audiogen_cli.lm.training.state import State, clip_gradients
+from audiogen_cli.lm.config import TrainConfig
+from audiogen_cli.lm.training.state import State, build_state, clip_gradients
 
 
 @pytest.mark.parametrize("fused", [True, False])
@@ -24,3 +28,16 @@ def test_clipped_steps_are_those_of_torch(fused: bool, limit: float) -> None:
         torch.testing.assert_close(norm, nn.utils.clip_grad_norm_(theirs.parameters(), limit or torch.inf))
         reference.step()
     torch.testing.assert_close(list(model.parameters()), list(theirs.parameters()))
+
+
+def test_one_compilation_serves_steps_of_all_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
+    counter, compile_with = CompileCounter(), nn.Module.compile
+    monkeypatch.setattr(
+        nn.Module, "compile", lambda module, **settings: compile_with(module, backend=counter, **settings)
+    )
+    torch.compiler.reset()
+    state = build_state(make_model().train(), TrainConfig(compile=True), Accelerator(cpu=True))
+    for rows, frames, words in ((2, 5, 3), (3, 12, 6), (4, 18, 2)):
+        codes, text = torch.randint(0, 17, (rows, 3, frames)), torch.randn(rows, words, 6)
+        state.network(codes, text, torch.ones(rows, words, dtype=torch.bool)).logits.sum().backward()
+    assert counter.frame_count == 1

@@ -1,20 +1,29 @@
-"""Mixdown: the sounds of one prompt generated apart, as tracks, and mixed after decoding.
+"""Tracks: the sounds of one prompt, generated apart and mixed, each the best of several candidates.
 
 # ours: the paper's model generates all sounds of a prompt at once, as any model here does with `layers: 1`. A codec of
 few bits a second has no room for two: through the embedded model's, a fifth of real mixes keep both of their sounds.
-Mixed after decoding, each sound has all the bits to itself.
+Mixed after decoding (mixdown), each sound has all the bits to itself.
+
+# ours: the paper keeps what it draws. Guidance makes every step likely given the text, but one unlucky token misleads
+all that follow. So the model's probe (`lm.probe`) ranks several candidates (reranking). On a CPU, whose steps
+have room for several rows, a few candidates cost little more than one.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+import hashlib
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from torch import Tensor
 
 from audiogen_cli.data.loudness import UNMIXABLE_RMS, measure
 from audiogen_cli.lm.decoding.requests import DecodingRequest
+
+Generate = Callable[[Sequence[DecodingRequest]], Iterator[tuple[int, Tensor]]]
+Score = Callable[[Tensor, Tensor], float]
 
 LEAD = 2.0  # seconds from the beginning of the first track to that of the last, and from end to end …
 MAX_LEAD = 0.4  # … or this share of the whole, if that is less
@@ -93,3 +102,50 @@ def _envelope(n_samples: int, fade_in: bool, fade_out: bool, n_fade: int) -> np.
     if fade_out:
         envelope[n_samples - n_fade :] = ramp[::-1]
     return envelope
+
+
+def generate_best(
+    tracks: Sequence[Track], generate: Generate, decode: Callable[[Tensor], np.ndarray], score: Score | None
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Generate each track's candidates; yield (index, samples [track.n_samples]) of the best one, when ready.
+
+    generate: yields (index, codes [K, T]) of decoding requests. decode: codes [K, T] → samples [n]. score: codes and
+    vectors [L, D] → how well they fit; None leaves the candidates in the order drawn. The best one is decoded first,
+    and kept unless its generated part is near-silent; then the next one follows. If all are, the best is kept.
+    """
+    drawn = [(index, candidate) for index, track in enumerate(tracks) for candidate in list_candidates(track.decoding)]
+    n_drawn = Counter(index for index, _ in drawn)
+    ranked: dict[int, list[tuple[float, int, Tensor]]] = defaultdict(list)
+    for number, codes in generate([candidate for _, candidate in drawn]):
+        index, candidate = drawn[number]
+        judged = score is not None and candidate.vectors is not None and n_drawn[index] > 1
+        value = score(codes, candidate.vectors) if judged else 0.0  # type: ignore[misc, arg-type]
+        ranked[index].append((-value, number, codes))
+        if len(ranked[index]) == n_drawn[index]:
+            best_first = sorted(ranked.pop(index), key=lambda each: each[:2])
+            yield index, _first_audible(tracks[index], (decode(codes) for *_, codes in best_first))
+
+
+def list_candidates(request: DecodingRequest) -> list[DecodingRequest]:
+    """Return the request once for each candidate, with seeds derived from its own; the first is the request itself.
+
+    Without a text there is nothing to fit, so one.
+    """
+    others = range(1, 1 if request.vectors is None else request.sampling.candidates)
+    return [request, *(replace(request, seed=derive_seed(request.seed, str(number))) for number in others)]
+
+
+def derive_seed(seed: int, part: str) -> int:
+    """Return the seed of a part of a sound; it is not near `seed`, whose neighbors other sounds have."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{part}".encode()).digest()[:6], "big")
+
+
+def _first_audible(track: Track, sounds: Iterator[np.ndarray]) -> np.ndarray:
+    first = None
+    for sound in sounds:
+        sound = sound[: track.n_samples]
+        if not measure(sound[track.n_known :]).near_silent:
+            return sound
+        first = sound if first is None else first
+    assert first is not None
+    return first
