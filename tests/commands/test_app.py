@@ -92,10 +92,12 @@ def test_bad_input_is_one_line_and_exit_code_2(audiogen, tmp_path: Path, argumen
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
-def test_letters_that_the_terminal_lacks_are_escaped(audiogen_process, monkeypatch, tiny_lm, encoding: str) -> None:
+@pytest.mark.usefixtures("command_environment")
+def test_letters_that_the_terminal_lacks_are_escaped(monkeypatch, tiny_lm, encoding: str) -> None:
     monkeypatch.setenv("PYTHONIOENCODING", encoding)
-    arguments = ("--model", tiny_lm, "--duration", "0.1", "--out-dir", "out", "--json")
-    result = audiogen_process("generate", "dog \U0001f415", "rain", *arguments)
+    command = [sys.executable, "-m", "audiogen_cli", "generate", "dog \U0001f415", "rain", "--model", str(tiny_lm)]
+    command += ["--duration", "0.1", "--out-dir", "out", "--json"]
+    result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert [json.loads(line)["prompt"] for line in result.stdout.splitlines()] == ["dog \U0001f415", "rain"]
 
