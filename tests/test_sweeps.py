@@ -3,39 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from helpers.manifests import write_manifest
+from helpers.scripts import list_calls
 
 from audiogen_cli.codec.config import CodecTrainConfig
-from audiogen_cli.lm.config import TrainConfig
+from audiogen_cli.data.manifest import Clip
+from audiogen_cli.lm.config import TextConfig, TrainConfig
 from audiogen_cli.training.recipe import load_recipe
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 SWEEPS, PAPER = RECIPES / "sweeps", RECIPES / "paper"
 
 
-@pytest.fixture
-def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Puts an `audiogen` on the path that writes its arguments down, a call a line, and makes nothing."""
-    log = tmp_path / "calls"
-    script = tmp_path / "bin" / "audiogen"
-    script.parent.mkdir()
-    script.write_text(f'#!/bin/sh\nprintf "%s\\037" "$@" >> {log}\necho >> {log}\n')
-    script.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AUDIOGEN", "SPLIT", "LIMIT", "CODEC_OPTIONS", "LM_OPTIONS", "EVAL_OPTIONS", "GUIDANCES", "SIZE"):
         monkeypatch.delenv(name, raising=False)
-    return log
-
-
-def run(name: str, arguments: list[str], log: Path) -> list[list[str]]:
-    subprocess.run(["bash", str(SWEEPS / name), *arguments], check=True, capture_output=True)
-    return [line.rstrip("\037").split("\037") for line in log.read_text().splitlines()]
 
 
 def flags_of(command: str) -> set[str]:
@@ -60,13 +49,15 @@ def flags(call: list[str]) -> dict[str, str]:
         ("streams.sh", ["man", "out"]),
         ("text-encoders.sh", ["man", "tokens", "out"]),
         ("mixing.sh", ["man", "codec", "out"]),
+        ("datasets.sh", ["man", "codec", "out"]),
+        ("audio-prior.sh", ["man", "tokens", "out"]),
     ],
 )
-def test_every_flag_and_recipe_exists(name: str, arguments: list[str], calls: Path, tmp_path: Path) -> None:
+def test_every_flag_and_recipe_exists(name: str, arguments: list[str], tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     for codec in ("x32", "x64", "x128"):  # where the speed is written
         (tmp_path / "out" / codec).mkdir()
-    made = run(name, [*arguments[:-1], str(tmp_path / "out")], calls)
+    made = list_calls(tmp_path, SWEEPS / name, *arguments[:-1], tmp_path / "out")
     assert made
     for call in made:
         assert set(flags(call)) <= flags_of(call[0]), call
@@ -74,9 +65,9 @@ def test_every_flag_and_recipe_exists(name: str, arguments: list[str], calls: Pa
             assert Path(flags(call)["--config"]).is_file()
 
 
-def test_guidance(calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EVAL_OPTIONS", "--limit 8")
-    made = [flags(call) for call in run("guidance.sh", ["man", "model", "out"], calls)]
+def test_guidance(tmp_path: Path) -> None:
+    script, settings = SWEEPS / "guidance.sh", {"EVAL_OPTIONS": "--limit 8"}
+    made = [flags(call) for call in list_calls(tmp_path, script, "man", "model", "out", **settings)]
     assert [call["--guidance"] for call in made] == ["1", "1.5", "2", "3", "4", "5"]
     assert made[0] == {
         "--split": "audiocaps-test",
@@ -88,8 +79,8 @@ def test_guidance(calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
-def test_text_encoders(calls: Path) -> None:
-    made = run("text-encoders.sh", ["man", "tokens", "out"], calls)
+def test_text_encoders(tmp_path: Path) -> None:
+    made = list_calls(tmp_path, SWEEPS / "text-encoders.sh", "man", "tokens", "out")
     assert [call[0] for call in made] == ["train-lm", "eval"] * 4
     assert [flags(call)["--model"] for call in made[1::2]] == [
         "out/t5-base-base/lm",
@@ -100,19 +91,55 @@ def test_text_encoders(calls: Path) -> None:
     assert "text.name=t5-large" in made[4]
 
 
-def test_a_stage_that_fails_ends_the_sweep(calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_of_words_in_place_of_t5(tmp_path: Path) -> None:
+    settings = {"ENCODERS": "lookup", "SIZES": "base"}
+    train, _ = list_calls(tmp_path, SWEEPS / "text-encoders.sh", "man", "tokens", "out", **settings)
+    assert {"text.kind=lookup", "text.name=null"} <= set(train)
+    recipe = load_recipe(TrainConfig, "lm-base", [word for word in train if word.startswith("text.")])
+    assert recipe.text == TextConfig("lookup")
+
+
+def test_diffsounds_data(tmp_path: Path) -> None:
+    tokenize, train, score = list_calls(tmp_path, SWEEPS / "datasets.sh", "man", "codec", "out")
+    assert flags(tokenize)["--datasets"] == "audioset,audiocaps" and flags(tokenize)["--mix"] == "1"
+    assert flags(train)["--tokens"] == "out/audioset-audiocaps/tokens" == flags(tokenize)["--out"]
+    assert flags(score)["--out"] == "out/audioset-audiocaps/eval"
+
+
+def test_an_audio_prior_reads_no_text_and_is_begun_with(tmp_path: Path) -> None:
+    made = list_calls(tmp_path, SWEEPS / "audio-prior.sh", "man", "tokens", "out")
+    prior, pretrained, plain, *scored = made
+    settings = [word for word in prior if "=" in word]
+    assert load_recipe(TrainConfig, "lm-base", settings).text_dropout == 1
+    assert flags(pretrained)["--from"] == flags(prior)["--out"] == "out/prior"
+    assert "--from" not in plain and not [word for word in pretrained if word.startswith("text_dropout")]
+    assert [flags(call)["--model"] for call in scored] == ["out/pretrained/lm", "out/plain/lm"]
+
+
+def test_captions_with_two_sounds_are_counted(tmp_path: Path) -> None:
+    captions = ("a dog barks while a bird chirps", "rain falls", "a car passes, then thunder")
+    clips = [
+        Clip(f"audiocaps/{i}", "audiocaps", "test", f"{i}.wav", 0.0, 1.0, 16_000, 1, (caption,), (), (caption,), "")
+        for i, caption in enumerate(captions)
+    ]
+    metadata = {"dataset": "audiocaps", "root": str(tmp_path), "options": {}}
+    write_manifest(tmp_path / "audiocaps.parquet", clips, metadata)
+    command = [sys.executable, str(SWEEPS / "count_sounds.py"), str(tmp_path), "audiocaps-test"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout == "audiocaps-test: 2 of 3, 67% (the paper's test: 85%)\n", done.stderr
+
+
+def test_a_stage_that_fails_ends_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUDIOGEN", f"{sys.executable} -c raise(SystemExit(3))")
     result = subprocess.run([str(SWEEPS / "mixing.sh"), "man", "codec", "out"], capture_output=True)
     assert result.returncode == 3
 
 
-def test_the_paper_in_miniature_calls_every_experiment(
-    calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTHON", "true")  # two_sounds.py and table.py need what the stages would have made
+def test_the_paper_in_miniature_calls_every_experiment(tmp_path: Path) -> None:
     for codec in ("x32", "x64", "x128"):
         (tmp_path / "out" / "streams" / codec).mkdir(parents=True)
-    made = run("../paper/run.sh", ["raw", str(tmp_path / "out")], calls)
+    # Without python: two_sounds.py and table.py need what the stages would have made.
+    made = list_calls(tmp_path, PAPER / "run.sh", "raw", tmp_path / "out", PYTHON="true")
     for call in made:
         assert set(flags(call)) <= flags_of(call[0]), call
     stages = Counter(call[0] for call in made)

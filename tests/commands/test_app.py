@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from fuzz.harness import run
 
 from audiogen_cli.app import COMMANDS, wait_briefly
 
@@ -92,13 +93,10 @@ def test_bad_input_is_one_line_and_exit_code_2(audiogen, tmp_path: Path, argumen
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
-@pytest.mark.usefixtures("command_environment")
-def test_letters_that_the_terminal_lacks_are_escaped(monkeypatch, tiny_lm, encoding: str) -> None:
-    monkeypatch.setenv("PYTHONIOENCODING", encoding)
-    command = [sys.executable, "-m", "audiogen_cli", "generate", "dog \U0001f415", "rain", "--model", str(tiny_lm)]
-    command += ["--duration", "0.1", "--out-dir", "out", "--json"]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+def test_letters_that_the_terminal_lacks_are_escaped(command_environment: None, tiny_lm: Path, encoding: str) -> None:
+    arguments = ["--model", str(tiny_lm), "--duration", "0.1", "--out-dir", "out", "--json"]
+    result = run(["generate", "dog \U0001f415", "rain", *arguments], encoding=encoding)
+    assert result.code == 0, result.stderr
     assert [json.loads(line)["prompt"] for line in result.stdout.splitlines()] == ["dog \U0001f415", "rain"]
 
 

@@ -24,13 +24,14 @@ from helpers.exported import (
     write_checkpoint,
 )
 from helpers.fakes import FakeNetwork
+from helpers.manifests import write_manifest
 from helpers.zoo import chirp, make_t5
 
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.commands.import_ import import_
 from audiogen_cli.data.audio import write_audio
 from audiogen_cli.data.captions import process_caption
-from audiogen_cli.data.manifest import Clip, write_manifest
+from audiogen_cli.data.manifest import Clip
 from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.config import EvalConfig
 from audiogen_cli.evaluation.run import evaluate
@@ -208,7 +209,7 @@ def _only(**values: Any) -> Callable[[dict[str, Any]], None]:
         ("compression_state_dict.bin", _only(pretrained="facebook/encodec_32khz"), "points to .facebook"),
         ("compression_state_dict.bin", _swap("n_residual_layers: 1", "n_residual_layers: 3"), "n_residual_layers is 3"),
         ("compression_state_dict.bin", _swap("norm: weight_norm", "norm: time_group_norm"), "norm is time_group_norm"),
-        ("compression_state_dict.bin", _swap("n_filters: 2", "n_filters: 4"), "do not fit its configuration"),
+        ("compression_state_dict.bin", _swap("n_filters: 2", "n_filters: 4"), "does not fit its configuration"),
         ("compression_state_dict.bin", _more("encoder.extra"), "unknown weights 'encoder.extra'"),
     ],
 )  # fmt: skip

@@ -7,16 +7,17 @@ import re
 from collections.abc import Iterator
 from typing import Any, cast
 
-from audiogen_cli.data.datasets.dataset_folder import AudioIndex, DatasetFolder, SourceItem, not_found
+from audiogen_cli.data.datasets.dataset_folder import AudioIndex, DatasetFolder, Source, SourceItem, not_found
 from audiogen_cli.data.manifest import SPLITS, Dropped
-from audiogen_cli.data.tables import read_json, stream_rows
+from audiogen_cli.data.tables import stream_rows
+from audiogen_cli.files import read_json
 
 LONGEST_CAPTION = 20  # words: ours, longer descriptions tell of recorders, licenses and the uploader's other work
 _TAG = re.compile(r"<[^>]*>")
 _ADVERT = re.compile(r"https?:|www\.|@|\bfreesound\b|\blicen[cs]e|\bcredit|\brecorded (with|on|using)\b", re.IGNORECASE)
 
 
-class Fsd50k:
+class Fsd50k(Source):
     """`FSD50K.ground_truth/dev.csv` and `eval.csv`, `FSD50K.metadata/*_clips_info_FSD50K.json` and audio by number.
 
     Tags are the labels (with all their ancestors, as published). # ours, where the paper's table says `tags &
@@ -24,7 +25,6 @@ class Fsd50k:
     """
 
     key = "fsd50k"
-    captions_guessed = False
     license = "CC BY 4.0"
     terms = "CC BY 4.0 as a dataset; its clips are CC0, BY, BY-NC or Sampling+, each clip's licence is in the manifest."
     download = (
@@ -73,7 +73,7 @@ def label_words(label: str) -> str:
 def _clip_infos(tree: DatasetFolder, part: str) -> dict[str, dict[str, Any]]:
     """Map clip numbers to title, description, tags, license, uploader; empty if the metadata are not there."""
     found = tree.find_named(f"{part}_clips_info_fsd50k.json")
-    return cast("dict[str, dict[str, Any]]", read_json(tree.root / found[0])) if found else {}
+    return cast("dict[str, dict[str, Any]]", read_json(tree.root / found[0], "replace")) if found else {}
 
 
 def _captions(description: str) -> tuple[str, ...]:
