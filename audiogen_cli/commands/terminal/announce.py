@@ -171,8 +171,8 @@ def model_name(folder: Path) -> str:
 
 def text_encoder_name(text: Any) -> str:
     """Name a text encoder of a configuration."""
-    default = {"t5": "t5-base", "static": "the package's word vectors"}.get(text.kind, text.kind)
-    return text.name or default
+    default = {"t5": "t5-base", "static": "the package's word vectors", "lookup": "a table of words, learned with it"}
+    return text.name or default[text.kind]
 
 
 def license_warnings(what: str, *licenses: str) -> list[str]:
