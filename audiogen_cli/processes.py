@@ -34,7 +34,7 @@ def handle_signals(handle: Callable[[int, FrameType | None], None]) -> Iterator[
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt, as Ctrl-C does; after a SIGTERM or SIGHUP ignore others, which would stop cleaning up."""
+    """Raise KeyboardInterrupt, as Ctrl-C does; after SIGTERM or SIGHUP ignore others, so that cleaning up can end."""
     if number != signal.SIGINT:
         for other in STOP_SIGNALS[1:]:
             signal.signal(other, signal.SIG_IGN)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class SplicedFile(io.RawIOBase):
-    """Read `head`, then the bytes of `path` from `start` on. name: of the file, for libsndfile, which reads its suffix."""
+    """Read `head`, then the bytes of `path` from `start` on. name: of the file; libsndfile reads its suffix."""
 
     def __init__(self, path: Path, head: bytes, start: int) -> None:
         self.name = str(path)
