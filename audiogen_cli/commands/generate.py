@@ -161,9 +161,9 @@ def _check_single_draw(sampling: Mapping[str, Any]) -> None:
     from audiogen_cli.errors import InputError
 
     if (sampling.get("candidates") or 1) > 1:
-        raise InputError("--stream writes what is drawn and cannot choose among candidates: leave --candidates out")
+        raise InputError("--stream writes at once and cannot choose among candidates: leave --candidates out")
     if (sampling.get("layers") or 1) > 1:
-        raise InputError("--stream cannot mix layers that it does not know whole: leave --layers out")
+        raise InputError("--stream cannot mix layers, which must be complete first: leave --layers out")
 
 
 def _prompts(texts: list[str], source: Path | None, unconditional: bool) -> list[Prompt]:
