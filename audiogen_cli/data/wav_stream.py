@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 
 from audiogen_cli.data.audio import pcm16
-from audiogen_cli.errors import AudiogenError
+from audiogen_cli.errors import AudiogenError, disk_errors
 
 HEADER_BYTES = 44
 MAX_SAMPLES = (2**32 - HEADER_BYTES) // 2  # RIFF counts bytes in 32 bits: 37 hours at 16 kHz
@@ -26,22 +26,18 @@ class StreamingWavWriter:
         self.path, self.sample_rate = path, sample_rate
 
     def __enter__(self) -> StreamingWavWriter:
-        try:
+        with disk_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # Buffered: a raw file may write less than it is given, and not say so.
             self._file: BinaryIO = self.path.open("wb")
             self._append(b"")
-        except OSError as error:
-            raise _unwritable(self.path, error) from None
         return self
 
     def write(self, wav: np.ndarray) -> None:
         """Append samples [n] in [-1, 1], rounded as `write_audio` does. Raises AudiogenError if the disk refuses."""
         samples = _to_pcm16(wav, self.path)
-        try:
+        with disk_errors(self.path):
             self._append(samples.astype("<i2").tobytes())
-        except OSError as error:
-            raise _unwritable(self.path, error) from None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -78,7 +74,3 @@ def _to_pcm16(wav: np.ndarray, path: Path) -> np.ndarray:
     if not np.isfinite(wav).all():
         raise AudiogenError(f"{path}: not written: samples are not finite numbers")
     return pcm16(wav)
-
-
-def _unwritable(path: Path, error: OSError) -> AudiogenError:
-    return AudiogenError(f"{path}: cannot be written: {error.strerror or error}")
