@@ -8,7 +8,13 @@ from typing import Annotated
 
 import typer
 
-from audiogen_cli.commands.terminal.options import MaxStepsOption, ProcessesOption, SetOption
+from audiogen_cli.commands.terminal.options import (
+    MaxStepsOption,
+    ProcessesOption,
+    SetOption,
+    SettingsOption,
+    print_settings,
+)
 
 
 class Size(str, Enum):
@@ -72,6 +78,7 @@ def train_lm(
     set_: SetOption = None,
     max_steps: MaxStepsOption = None,
     processes: ProcessesOption = 1,
+    settings: SettingsOption = False,
 ) -> None:
     """Example: audiogen train-lm --size base --tokens data/tokens
 
@@ -88,6 +95,8 @@ def train_lm(
     from audiogen_cli.training.launch import check_trackers, relaunch
     from audiogen_cli.training.recipe import load_recipe
 
+    if settings:
+        return print_settings(TrainConfig, "lm-base")
     if size and config:
         raise InputError("give either --size or --config")
     name = config or f"lm-{(size or Size.base).value}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import astuple
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -84,6 +85,9 @@ SetOption = Annotated[
 MaxStepsOption = Annotated[
     int | None, typer.Option("--max-steps", metavar="N", min=1, max=MAX_STEPS, help="Stop after N steps.")
 ]
+SettingsOption = Annotated[
+    bool, typer.Option("--settings", help="List every setting of a recipe, with its default and source, and exit.")
+]
 ProcessesOption = Annotated[
     int,
     typer.Option("--processes", metavar="N", min=1, max=MAX_PROCESSES, help="Processes on this machine (one a GPU)."),
@@ -129,3 +133,12 @@ def _with_default(setting: Any) -> str:
 def split_names(text: str) -> list[str]:
     """Split a comma-separated option into names, each once, in the order given."""
     return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def print_settings(config_class: type, recipe: str) -> None:
+    """Print every setting that a recipe, or `--set`, may change."""
+    from audiogen_cli.commands.terminal.tables import print_table
+    from audiogen_cli.training.settings import list_settings
+
+    head = ("setting", "type", "default", "what it is", "source")
+    print_table((astuple(each) for each in list_settings(config_class, recipe)), head)
