@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 from audiogen_cli.errors import InputError
 from audiogen_cli.processes import is_running
@@ -17,6 +21,9 @@ PACKAGE = Path(__file__).parent
 RESOURCES = PACKAGE / "resources"  # what the package ships: models, word vectors, templates
 # The recipes: in the package where it is installed, beside it in a checkout.
 RECIPES = next((each for each in (PACKAGE / "recipes", PACKAGE.parent / "recipes") if each.is_dir()), PACKAGE)
+
+MAX_DOCUMENT = 256 << 20  # bytes; no JSON or YAML file between the stages is as large
+MAX_DEPTH, MAX_VALUES = 40, 10_000_000  # levels of nesting, and values in one of them
 
 
 @contextmanager
@@ -46,6 +53,58 @@ def write_text(path: Path, text: str) -> None:
     """Write a small UTF-8 file, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, "utf-8")
+
+
+def read_text(path: Path, errors: str = "strict") -> str:
+    """Read a UTF-8 file. Raises InputError if it is absent, too large to be one of ours, or no text."""
+    try:
+        if path.stat().st_size > MAX_DOCUMENT:
+            raise InputError(f"{path}: {path.stat().st_size >> 20} MB; at most {MAX_DOCUMENT >> 20} MB are read")
+        return path.read_text("utf-8-sig", errors)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text") from None
+
+
+def read_json(path: Path, errors: str = "strict") -> Any:
+    """Read a JSON file. Raises InputError as `read_text` and `parse_json` do."""
+    return parse_json(read_text(path, errors), str(path))
+
+
+def parse_json(text: str, where: str) -> Any:
+    """Read JSON. Raises InputError, which begins with `where`, for anything else, and for what could not be written."""
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise InputError(f"{where}: nested too deeply") from None
+    except ValueError as error:
+        raise InputError(f"{where}: not readable as JSON: {error}") from None
+    check_depth(value, where)
+    if "\\u" in text:
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{where}: holds half a character (\\ud800 to \\udfff alone)") from None
+    return value
+
+
+def check_depth(value: Any, where: str) -> None:
+    """Raise InputError for plain values nested beyond MAX_DEPTH, within themselves, or beyond MAX_VALUES."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        parts = (each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list))
+        level = list(islice(chain.from_iterable(parts), MAX_VALUES + 1))
+        if not level:
+            return
+        if len(level) > MAX_VALUES:
+            raise InputError(f"{where}: more than {MAX_VALUES} values")
+    raise InputError(f"{where}: nested too deeply")
+
+
+def note(line: str) -> None:
+    """Tell the user, on stderr, what needs no answer: a cache was made again."""
+    print(f"note: {line}", file=sys.stderr, flush=True)
 
 
 def hash_file(path: Path) -> str:

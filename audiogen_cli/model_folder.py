@@ -8,22 +8,27 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from audiogen_cli.errors import InputError
-from audiogen_cli.files import RESOURCES, hash_file, replacing, write_text
+from audiogen_cli.files import RESOURCES, hash_file, read_json, read_text, replacing, write_text
 from audiogen_cli.training.recipe import validate
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 Kind = Literal["codec", "lm"]
 Config = TypeVar("Config")
+Module = TypeVar("Module", bound="nn.Module")
+Shapes = Mapping[str, tuple[int, ...]]  # name → sizes
 
 FORMAT_VERSION = 1
 EMBEDDED_MODEL = RESOURCES / "embedded"
@@ -64,8 +69,8 @@ def find_codec(name: str | Path | None = None) -> Path:
     folder = find_model(name)
     folder = folder / CODEC_FOLDER if (folder / CODEC_FOLDER).is_dir() else folder
     try:
-        is_codec = json.loads((folder / "config.json").read_text("utf-8"))["kind"] == "codec"
-    except (OSError, ValueError, KeyError, TypeError):
+        is_codec = read_document(folder).kind == "codec"
+    except InputError:
         is_codec = False
     if not is_codec or not (folder / "model.safetensors").is_file():
         raise InputError(f"{name or folder} holds no codec: give a codec's model folder, run or checkpoint")
@@ -100,21 +105,35 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         temporary.chmod(0o644)  # safetensors makes files private; a model folder is there to be shared
 
 
+@dataclasses.dataclass(frozen=True)
+class ModelDocument:
+    """The content of `config.json`. config: the settings as they stand there."""
+
+    format_version: int
+    kind: str
+    config: dict[str, Any]
+    audiogen_version: str | None = None
+
+
+def read_document(folder: Path) -> ModelDocument:
+    """Read `config.json`. Raises InputError if it is absent, none, of an unknown kind or of a newer format."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise InputError(f"{folder} is not a model folder: config.json is missing")
+    document = validate(ModelDocument, read_json(path), f"{path} is not a model configuration")
+    if document.format_version > FORMAT_VERSION:
+        raise InputError(f"{path}: written by a newer audiogen (format {document.format_version}); upgrade")
+    if document.kind not in get_args(Kind):
+        raise InputError(f"{path}: kind: '{document.kind}' is none of {', '.join(get_args(Kind))}")
+    return document
+
+
 def load_config(folder: Path, kind: Kind, config_class: type[Config]) -> Config:
     """Read and validate `config.json`. Raises InputError if it is absent, broken or of another kind."""
-    path = folder / "config.json"
-    try:
-        document = json.loads(path.read_text("utf-8"))
-        if document["kind"] != kind:
-            raise InputError(f"{folder} holds a {document['kind']} model, not a {kind} model")
-        if document["format_version"] > FORMAT_VERSION:
-            raise InputError(f"{path}: written by a newer audiogen (format {document['format_version']}); upgrade")
-        settings = document["config"]
-    except FileNotFoundError:
-        raise InputError(f"{folder} is not a model folder: config.json is missing") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is not a model configuration: {error}") from None
-    return validate(config_class, settings, str(path))
+    document = read_document(folder)
+    if document.kind != kind:
+        raise InputError(f"{folder} holds a {document.kind} model, not a {kind} model")
+    return validate(config_class, document.config, str(folder / "config.json"))
 
 
 def load_weights(folder: Path) -> dict[str, Tensor]:
@@ -124,46 +143,89 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
     """Read a file of a model folder on the CPU as float32. Raises InputError if it is absent or damaged."""
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
+
+    with _safetensors(path):
+        weights = load_file(path)
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+
+
+def read_header(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Read name → shape and number format from a safetensors file's header. Raises InputError as `load_tensors`."""
+    from safetensors import safe_open
+
+    with _safetensors(path), safe_open(path, framework="numpy") as file:
+        parts = ((name, file.get_slice(name)) for name in file.keys())  # noqa: SIM118 - not a dict
+        return {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in parts}
+
+
+@contextmanager
+def _safetensors(path: Path) -> Iterator[None]:
+    from safetensors import SafetensorError
 
     if not path.is_file():
         raise InputError(f"{path.parent}: {path.name} is missing; copy the model folder again")
     try:
-        weights = load_file(path)
+        yield
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} is damaged or truncated ({error}); copy the model folder again") from None
-    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+        reason = explain_no_weights(path) or f"is damaged or truncated ({error}); copy the model folder again"
+        raise InputError(f"{path} {reason}") from None
 
 
 def weight_facts(path: Path) -> dict[str, Any]:
     """Number of values and their formats, from the header of a safetensors file."""
-    import math
-    from collections import Counter
-
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise InputError(f"{path.parent}: {path.name} is missing; copy the model folder again")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            slices = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118 - not a dict
-            shapes = [(math.prod(part.get_shape()), part.get_dtype()) for part in slices]
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is damaged or truncated ({error}); copy the model folder again") from None
     formats: Counter[str] = Counter()
-    for size, dtype in shapes:
-        formats[dtype] += size
+    for shape, dtype in read_header(path).values():
+        formats[dtype] += math.prod(shape)
     return {"parameters": sum(formats.values()), "formats": dict(formats), "megabytes": path.stat().st_size / 1e6}
 
 
-def load_into(module: Any, folder: Path) -> None:
-    """Load a folder's weights into `module`. Raises InputError if names or shapes do not fit its config."""
-    try:
-        module.load_state_dict(load_weights(folder))
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise InputError(f"{folder}: model.safetensors does not fit config.json: {reason}") from None
+def explain_no_weights(path: Path) -> str | None:
+    """Say what a file is that should hold weights and begins like something else; None if it does not."""
+    with path.open("rb") as file:
+        start = file.read(256).lstrip().lower()
+    if not start:
+        return "is empty; copy it again"
+    if start.startswith(b"version https://git-lfs"):
+        return "is a Git LFS pointer, not the weights: run git lfs pull where it was cloned"
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "is a web page, not the weights: the download was refused; fetch it again"
+    return None
+
+
+def build(make: Callable[[], Module], folder: Path) -> Module:
+    """Build a module and load a folder's weights; they are compared before its memory is taken.
+
+    Raises InputError if names or shapes of the weights are not those of the module.
+    """
+    import torch
+
+    with torch.device("meta"):
+        wanted = make()
+    _compare(wanted, folder)
+    module = make()
+    module.load_state_dict(load_weights(folder))
+    return module
+
+
+def load_into(module: nn.Module, folder: Path) -> None:
+    """Load a folder's weights into `module`. Raises InputError if names or shapes are not those of the module."""
+    _compare(module, folder)
+    module.load_state_dict(load_weights(folder))
+
+
+def _compare(module: nn.Module, folder: Path) -> None:
+    header = read_header(folder / "model.safetensors")
+    compare_shapes(module, {name: shape for name, (shape, _) in header.items()}, f"{folder}: model.safetensors")
+
+
+def compare_shapes(module: nn.Module, found: Shapes, where: str) -> None:
+    """Raise InputError, which begins with `where`, unless names and shapes are those of the module's weights."""
+    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            what, fits = found.get(name, "missing"), wanted.get(name, "nothing")
+            raise InputError(f"{where} does not fit its configuration: {name} is {what}, {fits} is wanted")
 
 
 def fingerprint(folder: Path) -> str:
@@ -182,7 +244,7 @@ def fingerprint(folder: Path) -> str:
 def read_license(folder: Path) -> str:
     """Return the text of a model folder's license, or a sentence that says there is none."""
     path = folder / "LICENSE"
-    return path.read_text("utf-8") if path.is_file() else UNLICENSED
+    return read_text(path, "replace") if path.is_file() else UNLICENSED
 
 
 def license_line(license: str) -> str:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parent.parent
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
-os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")  # before anything imports these libraries
+# Before anything imports these libraries. Tiny models gain nothing from a second thread, and wait for it.
+os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", OMP_NUM_THREADS=os.environ.get("OMP_NUM_THREADS", "1"))
 wait_briefly()  # as the command does: threads that spin slow down whatever else the machine runs
 
 

@@ -89,7 +89,7 @@ def set_document(**changes):
         (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors is missing"),
         (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
         (break_weights, "damaged or truncated"),
-        (lambda folder: (folder / "config.json").write_text("{"), "not a model configuration"),
+        (lambda folder: (folder / "config.json").write_text("{"), "not readable as JSON"),
         (set_document(kind="lm"), "holds a lm model"),
         (set_document(format_version=99), "newer audiogen"),
         (set_document(config={"width": "wide"}), "width: "),
@@ -103,5 +103,5 @@ def test_what_is_amiss_is_said(folder, damage, message):
 
 
 def test_weights_of_another_shape_are_refused(folder):
-    with pytest.raises(InputError, match=r"does not fit config\.json"):
+    with pytest.raises(InputError, match=r"does not fit its configuration: bias"):
         model_folder.load_into(torch.nn.Linear(4, 4), folder)

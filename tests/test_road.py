@@ -1,28 +1,23 @@
-"""The whole road in small: the ESC-50 recipe from raw recordings to a sound, on a handful of clips."""
+"""The whole road in small: the ESC-50 recipe from raw recordings to a sound, on a handful of clips.
+
+Its stages run in this process, which spares importing torch twenty times.
+"""
 
 import csv
-import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from helpers.scripts import list_calls
 from safetensors.torch import load_file
 
 from audiogen_cli.model_folder import read_license
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "esc50" / "run.sh"
 CATEGORIES = {"dog": 0, "rain": 10, "sea_waves": 11}
-# Stands for `audiogen` and for the python that looks for a GPU, and only notes how it is called: here each stage runs
-# in this process, which spares importing torch twenty times.
-STAND_IN = """#!/usr/bin/env bash
-[ "$(basename "$0")" = python ] && exit 1
-printf '%s\\x1f' "$@" >>"$CALLS"
-echo >>"$CALLS"
-"""
 SMALLER = {  # and narrower than the recipe's networks, by stage
     "train-lm": ("model.dim=32", "model.n_layers=2", "validate_samples=2", "probe_samples=8"),
     "flow.yaml": ("codec.network.flow.channels=[8,8,8]", "codec.network.flow.dim=16"),
@@ -49,17 +44,8 @@ def raw(tmp_path: Path) -> Path:
 
 
 def stages(raw: Path, out: Path) -> list[list[str]]:
-    """Return the arguments of every call of `audiogen` in the recipe, made smaller."""
-    tools, calls = out.parent / "tools", out.parent / "calls"
-    tools.mkdir()
-    for name in ("audiogen", "python"):
-        (tools / name).write_text(STAND_IN)
-        (tools / name).chmod(0o755)
-    path = f"{tools}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "STEPS": "2", "PATH": path, "CALLS": str(calls)}
-    done = subprocess.run(["bash", RECIPE, raw, out, "small"], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    found = [line.split("\x1f")[:-1] for line in calls.read_text().splitlines()]
+    """Return the arguments of every `audiogen` that the recipe calls, made smaller."""
+    found = list_calls(out.parent, RECIPE, raw, out, "small", STEPS="2")
     for call in found:
         for stage, settings in SMALLER.items():
             if any(argument.endswith(stage) for argument in call):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from helpers.scripts import list_calls
 
 from audiogen_cli.codec.config import CodecTrainConfig
 from audiogen_cli.lm.config import TrainConfig
@@ -19,23 +19,10 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 SWEEPS, PAPER = RECIPES / "sweeps", RECIPES / "paper"
 
 
-@pytest.fixture
-def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Puts an `audiogen` on the path that writes its arguments down, a call a line, and makes nothing."""
-    log = tmp_path / "calls"
-    script = tmp_path / "bin" / "audiogen"
-    script.parent.mkdir()
-    script.write_text(f'#!/bin/sh\nprintf "%s\\037" "$@" >> {log}\necho >> {log}\n')
-    script.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AUDIOGEN", "SPLIT", "LIMIT", "CODEC_OPTIONS", "LM_OPTIONS", "EVAL_OPTIONS", "GUIDANCES", "SIZE"):
         monkeypatch.delenv(name, raising=False)
-    return log
-
-
-def run(name: str, arguments: list[str], log: Path) -> list[list[str]]:
-    subprocess.run(["bash", str(SWEEPS / name), *arguments], check=True, capture_output=True)
-    return [line.rstrip("\037").split("\037") for line in log.read_text().splitlines()]
 
 
 def flags_of(command: str) -> set[str]:
@@ -62,11 +49,11 @@ def flags(call: list[str]) -> dict[str, str]:
         ("mixing.sh", ["man", "codec", "out"]),
     ],
 )
-def test_every_flag_and_recipe_exists(name: str, arguments: list[str], calls: Path, tmp_path: Path) -> None:
+def test_every_flag_and_recipe_exists(name: str, arguments: list[str], tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     for codec in ("x32", "x64", "x128"):  # where the speed is written
         (tmp_path / "out" / codec).mkdir()
-    made = run(name, [*arguments[:-1], str(tmp_path / "out")], calls)
+    made = list_calls(tmp_path, SWEEPS / name, *arguments[:-1], tmp_path / "out")
     assert made
     for call in made:
         assert set(flags(call)) <= flags_of(call[0]), call
@@ -74,9 +61,9 @@ def test_every_flag_and_recipe_exists(name: str, arguments: list[str], calls: Pa
             assert Path(flags(call)["--config"]).is_file()
 
 
-def test_guidance(calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EVAL_OPTIONS", "--limit 8")
-    made = [flags(call) for call in run("guidance.sh", ["man", "model", "out"], calls)]
+def test_guidance(tmp_path: Path) -> None:
+    script, settings = SWEEPS / "guidance.sh", {"EVAL_OPTIONS": "--limit 8"}
+    made = [flags(call) for call in list_calls(tmp_path, script, "man", "model", "out", **settings)]
     assert [call["--guidance"] for call in made] == ["1", "1.5", "2", "3", "4", "5"]
     assert made[0] == {
         "--split": "audiocaps-test",
@@ -88,8 +75,8 @@ def test_guidance(calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
-def test_text_encoders(calls: Path) -> None:
-    made = run("text-encoders.sh", ["man", "tokens", "out"], calls)
+def test_text_encoders(tmp_path: Path) -> None:
+    made = list_calls(tmp_path, SWEEPS / "text-encoders.sh", "man", "tokens", "out")
     assert [call[0] for call in made] == ["train-lm", "eval"] * 4
     assert [flags(call)["--model"] for call in made[1::2]] == [
         "out/t5-base-base/lm",
@@ -100,19 +87,17 @@ def test_text_encoders(calls: Path) -> None:
     assert "text.name=t5-large" in made[4]
 
 
-def test_a_stage_that_fails_ends_the_sweep(calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_that_fails_ends_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUDIOGEN", f"{sys.executable} -c raise(SystemExit(3))")
     result = subprocess.run([str(SWEEPS / "mixing.sh"), "man", "codec", "out"], capture_output=True)
     assert result.returncode == 3
 
 
-def test_the_paper_in_miniature_calls_every_experiment(
-    calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTHON", "true")  # two_sounds.py and table.py need what the stages would have made
+def test_the_paper_in_miniature_calls_every_experiment(tmp_path: Path) -> None:
     for codec in ("x32", "x64", "x128"):
         (tmp_path / "out" / "streams" / codec).mkdir(parents=True)
-    made = run("../paper/run.sh", ["raw", str(tmp_path / "out")], calls)
+    # Without python: two_sounds.py and table.py need what the stages would have made.
+    made = list_calls(tmp_path, PAPER / "run.sh", "raw", tmp_path / "out", PYTHON="true")
     for call in made:
         assert set(flags(call)) <= flags_of(call[0]), call
     stages = Counter(call[0] for call in made)

@@ -42,8 +42,8 @@ class AudioCodec(nn.Module):
     @classmethod
     def load(cls, folder: Path, device: str | torch.device = "cpu") -> AudioCodec:
         """Read a codec model folder or checkpoint, ready to encode and decode. Raises InputError if it is unusable."""
-        codec = cls(model_folder.load_config(folder, "codec", CodecConfig))
-        model_folder.load_into(codec, folder)
+        config = model_folder.load_config(folder, "codec", CodecConfig)
+        codec = model_folder.build(lambda: cls(config), folder)
         codec.fingerprint = model_folder.fingerprint(folder)
         codec.to(device).eval().requires_grad_(False)
         codec.prepare()

@@ -61,7 +61,7 @@ def train_codec(
     if settings:
         return print_settings(CodecTrainConfig, "codec-x32")
     overrides = [*(set_ or []), *([f"max_steps={max_steps}"] if max_steps else [])]
-    recipe = load_recipe(CodecTrainConfig, config, overrides)
+    recipe = load_recipe(CodecTrainConfig, config or "codec-x32", overrides)
     clips = load_manifests(manifests, split_names(datasets) or None)
     if processes > 1:
         return relaunch(processes)

@@ -16,9 +16,18 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args, overload
 
 import numpy as np
 
-from audiogen_cli.data.mapped_parquet import map_parquet
+from audiogen_cli.data.mapped_parquet import (
+    Where,
+    check_columns,
+    map_parquet,
+    open_parquet,
+    read_batches,
+    refuse_empty,
+    refuse_first,
+)
 from audiogen_cli.errors import AudiogenError, InputError
-from audiogen_cli.files import replacing
+from audiogen_cli.files import parse_json, replacing
+from audiogen_cli.training.recipe import validate
 
 if TYPE_CHECKING:
     import datasets
@@ -30,6 +39,8 @@ GROUP_ROWS = 8192  # clips in memory until they are written
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 _AGAIN = "make it again with audiogen prep"
+# What numbers a column may hold: seconds, Hz, channels.
+_BOUNDS = {"start": (0.0, 1e7), "duration": (0.0, 1e6), "sample_rate": (1, 10_000_000), "channels": (1, 1024)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,66 +191,38 @@ def stream_manifest(path: Path) -> tuple[dict[str, Any], int, Iterator[Clip]]:
     Raises InputError if it is absent, damaged or no manifest.
     """
     file, metadata = _open(path)
-    clips = (_clip(row, Path(metadata["root"])) for batch in _batches(file, path) for row in batch.to_pylist())
+    clips = (
+        _clip(row, Path(metadata["root"]))
+        for batch in read_batches(file, path, GROUP_ROWS, _check_values)
+        for row in batch.to_pylist()
+    )
     return metadata, file.metadata.num_rows, clips
 
 
 def _open(path: Path) -> tuple[pyarrow.parquet.ParquetFile, dict[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     if not path.is_file():
         raise InputError(f"{path}: no such manifest; make it with audiogen prep")
-    try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        raise _unreadable(path, error) from None
-    found, expected = file.schema_arrow, columns()
-    metadata = _metadata(found, path)
-    if found.names != expected.names:
-        wrong = sorted(set(found.names) ^ set(expected.names))
-        raise InputError(f"{path}: not a manifest: its columns differ in {', '.join(wrong) or 'their order'}")
-    for field_ in expected:
-        if (type_ := found.field(field_.name).type) != field_.type:
-            raise InputError(f"{path}: column '{field_.name}' holds {type_}, not {field_.type}; {_AGAIN}")
+    file = open_parquet(path)
+    metadata = _metadata(file.schema_arrow, path)
+    check_columns(file, path, columns(), "a manifest")
     return file, metadata
 
 
-def _batches(file: pyarrow.parquet.ParquetFile, path: Path) -> Iterator[pyarrow.RecordBatch]:
-    """Read and check row groups one after the other."""
-    import pyarrow as pa
-
-    row = 0
-    try:
-        for batch in file.iter_batches(GROUP_ROWS):
-            _check_values(batch, path, row)
-            row += batch.num_rows
-            yield batch
-    except (pa.ArrowException, OSError) as error:
-        raise _unreadable(path, error) from None
-
-
-def _check_values(batch: pyarrow.RecordBatch, path: Path, first_row: int) -> None:
+def _check_values(batch: pyarrow.RecordBatch, where: Where) -> None:
     """Raise InputError with file, row and column for the first value that no manifest of ours can hold."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     def refuse(column: str, wrong: pyarrow.Array, what: str) -> None:
-        if (index := pc.index(wrong, True).as_py()) >= 0:
-            raise InputError(f"{path}: row {first_row + index + 1}: column '{column}' {what}; {_AGAIN}")
+        refuse_first(where, column, wrong, f"{what}; {_AGAIN}")
 
-    for field_ in columns():
-        values = batch[field_.name]
-        refuse(field_.name, values.is_null(), "is empty")
-        if pa.types.is_list(field_.type):
-            rows = pc.list_parent_indices(values)
-            blank = pc.fill_null(pc.equal(pc.list_flatten(values), ""), True)
-            refuse(field_.name, pc.is_in(pa.array(range(len(values))), rows.filter(blank)), "holds an empty text")
-    for column, lowest in (("start", 0.0), ("duration", 0.0), ("sample_rate", 1), ("channels", 1)):
+    refuse_empty(batch, where)
+    for column, (lowest, highest) in _BOUNDS.items():
         values = pc.cast(batch[column], pa.float64())
-        good = pc.and_(pc.is_finite(values), pc.greater_equal(values, lowest))
+        good = pc.and_(pc.greater_equal(values, lowest), pc.less_equal(values, highest))  # not of NaN
         refuse(column, pc.invert(good), "holds a number out of range")
     refuse("duration", pc.equal(batch["duration"], 0.0), "is 0")
+    refuse("id", pc.invert(pc.match_substring(batch["id"], "/")), "is not <dataset>/<clip>")
     refuse("texts", pc.equal(pc.list_value_length(batch["texts"]), 0), "is empty")
     refuse("split", pc.invert(pc.is_in(batch["split"], pa.array(SPLITS))), f"is none of {', '.join(SPLITS)}")
 
@@ -247,10 +230,6 @@ def _check_values(batch: pyarrow.RecordBatch, path: Path, first_row: int) -> Non
 def _clip(row: dict[str, Any], root: Path) -> Clip:
     lists = {name: tuple(value) for name, value in row.items() if isinstance(value, list)}
     return Clip(**{**row, **lists}, root=root)
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})")
 
 
 class Clips(Sequence[Clip]):
@@ -306,8 +285,8 @@ def load_manifests(
     for path in paths:
         file, metadata = _open(path)
         roots.append(Path(metadata["root"]))
-        ends.append(ends[-1] + sum(batch.num_rows for batch in _batches(file, path)))
-    rows = map_parquet(paths, paths[0].parent, GROUP_ROWS)
+        ends.append(ends[-1] + file.metadata.num_rows)
+    rows = map_parquet(paths, paths[0].parent, GROUP_ROWS, _check_values)
     table = rows.data.table
     mask = pc.and_(
         pc.is_in(table["split"], pa.array(sorted(splits or SPLITS))),
@@ -362,24 +341,31 @@ def new_dropped(path: Path) -> Iterator[Callable[[Dropped], None]]:
 def read_dropped(path: Path) -> Iterator[Dropped]:
     """Read the dropped items beside a manifest; none if the file is absent."""
     if path.is_file():
-        with path.open(encoding="utf-8") as file:
-            for line in file:
-                yield Dropped(**json.loads(line))
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for number, line in enumerate(file, 1):
+                where = f"{path}, line {number}"
+                yield validate(Dropped, parse_json(line, where), where)
 
 
 def _metadata(schema: pyarrow.Schema, path: Path) -> dict[str, Any]:
-    texts = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+    texts = {
+        key.decode("utf-8", "replace"): value.decode("utf-8", "replace")
+        for key, value in (schema.metadata or {}).items()
+    }
     missing = [key for key in ("format_version", "dataset", "root", "options") if key not in texts]
     if missing:
         raise InputError(f"{path}: not a manifest: its schema metadata lacks {', '.join(missing)}")
-    version = int(texts["format_version"])
-    if version > FORMAT_VERSION:
-        raise InputError(f"{path}: written by a newer audiogen (format {version}); upgrade")
+    version = texts["format_version"]
+    if version != str(FORMAT_VERSION):
+        raise InputError(f"{path}: of format '{version}', not {FORMAT_VERSION}: newer audiogen, or damaged")
+    options = parse_json(texts["options"], f"{path}: options")
+    if not isinstance(options, dict):
+        raise InputError(f"{path}: options are no JSON object; {_AGAIN}")
     return {
-        "format_version": version,
+        "format_version": FORMAT_VERSION,
         "dataset": texts["dataset"],
         "root": texts["root"],
-        "options": json.loads(texts["options"]),
+        "options": options,
     }
 
 

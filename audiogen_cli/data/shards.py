@@ -4,24 +4,38 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
+from pydantic import ConfigDict, Field
 
-from audiogen_cli.data.mapped_parquet import map_parquet
+from audiogen_cli.data.manifest import SPLITS
+from audiogen_cli.data.mapped_parquet import (
+    Check,
+    Where,
+    check_columns,
+    map_parquet,
+    open_parquet,
+    read_batches,
+    refuse_empty,
+    refuse_first,
+)
 from audiogen_cli.errors import AudiogenError, InputError
-from audiogen_cli.files import replacing, write_text
+from audiogen_cli.files import parse_json, read_json, replacing, write_text
+from audiogen_cli.training.recipe import STRICT, Number, Rate, Streams, validate
 
 if TYPE_CHECKING:
     import datasets
     import pyarrow
+    import pyarrow.parquet
 
 FORMAT_VERSION = 1
 META_FILE = "meta.json"
 READ_ROWS = 1024
+OPTIONAL = ("captions",)  # a column that older shards lack
 
 
 @dataclass(frozen=True)
@@ -32,12 +46,14 @@ class ShardMeta:
     rows of each split.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
     codec_fingerprint: str
-    n_q: int
-    codebook_size: int
-    frame_rate: float
-    sample_rate: int
-    counts: dict[str, int]
+    n_q: Streams
+    codebook_size: Annotated[int, Field(ge=2, le=1 << 16)]
+    frame_rate: Annotated[float, Field(gt=0, le=1_000_000)]
+    sample_rate: Rate
+    counts: dict[str, Number]
     format_version: int = FORMAT_VERSION
 
 
@@ -128,17 +144,15 @@ class ShardWriter:
 
     def finish(self) -> ShardMeta:
         """Write `meta.json` with the counts of all shards. Raises AudiogenError if one is missing."""
-        import pyarrow.parquet as pq
-
         if missing := [self.path(n).name for n in range(len(self.keys)) if not self.is_finished(n)]:
             raise AudiogenError(f"{self.folder}: {missing[0]} is missing; run the same audiogen tokenize again")
         counts: dict[str, int] = {"shards": len(self.keys), "rows": 0, "frames": 0, "train": 0, "val": 0, "test": 0}
         for number in range(len(self.keys)):
-            table = pq.read_table(self.path(number), columns=["split", "n_frames"], partitioning=None)
-            counts["rows"] += table.num_rows
-            counts["frames"] += sum(table["n_frames"].to_pylist())
-            for split in table["split"].to_pylist():
-                counts[split] += 1
+            for batch in read_shard(self.path(number), self.meta, ["split", "n_frames"]):
+                counts["rows"] += batch.num_rows
+                counts["frames"] += sum(batch["n_frames"].to_pylist())
+                for split in batch["split"].to_pylist():
+                    counts[split] += 1
         meta = replace(self.meta, counts=counts)
         write_text(self.folder / META_FILE, json.dumps(asdict(meta), indent=2) + "\n")
         return meta
@@ -150,9 +164,49 @@ def shard_files(folder: Path) -> list[Path]:
 
 
 def read_notes(shard: Path) -> list[dict[str, str]]:
-    """Read the notes of a shard: id and reason of every row left out."""
-    notes: list[dict[str, str]] = json.loads(_read_metadata(shard, "notes") or "[]")
-    return notes
+    """What was noted when a shard was written: id and reason of every row left out."""
+    where = f"{shard}: notes"
+    return validate(list[dict[str, str]], parse_json(_read_metadata(shard, "notes") or "[]", where), where)
+
+
+def read_shard(shard: Path, meta: ShardMeta, columns_: Sequence[str]) -> Iterator[pyarrow.RecordBatch]:
+    """Read some columns of a shard, checked. Raises InputError, with file, row and column."""
+    return read_batches(_open(shard), shard, READ_ROWS, _checker(meta), columns_)
+
+
+def _open(shard: Path) -> pyarrow.parquet.ParquetFile:
+    file = open_parquet(shard)
+    check_columns(file, shard, columns(), "a token shard", OPTIONAL)
+    return file
+
+
+def _checker(meta: ShardMeta) -> Check:
+    """Return what raises InputError for the first row that no shard of `meta` can hold."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    def check(batch: pyarrow.RecordBatch, where: Where) -> None:
+        names = batch.schema.names
+        refuse_empty(batch, where)
+        if "split" in names:
+            refuse_first(
+                where, "split", pc.invert(pc.is_in(batch["split"], pa.array(SPLITS))), f"is none of {', '.join(SPLITS)}"
+            )
+        if "texts" in names:
+            refuse_first(where, "texts", pc.equal(pc.list_value_length(batch["texts"]), 0), "is empty")
+        if "n_frames" in names:
+            refuse_first(where, "n_frames", pc.less(batch["n_frames"], 1), "is less than 1")
+        if "codes" in names:
+            n_codes = pc.multiply(pc.cast(batch["n_frames"], pa.int64()), meta.n_q)
+            wrong = pc.not_equal(pc.cast(pc.list_value_length(batch["codes"]), pa.int64()), n_codes)
+            refuse_first(where, "codes", wrong, f"does not hold n_frames codes of {meta.n_q} streams")
+            large = pc.greater_equal(pc.list_flatten(batch["codes"]), meta.codebook_size)
+            if pc.any(large).as_py():
+                rows = pc.list_parent_indices(batch["codes"]).filter(large)
+                wrong = pc.is_in(pa.array(range(batch.num_rows)), rows)
+                refuse_first(where, "codes", wrong, f"holds a code beyond the {meta.codebook_size} of its codebooks")
+
+    return check
 
 
 def content_digest(folder: Path) -> str:
@@ -178,7 +232,7 @@ def _read_metadata(shard: Path, key: str) -> str:
         metadata = pq.read_schema(shard).metadata or {}
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{shard} is damaged ({error}): delete it and run again") from None
-    return str(metadata.get(key.encode(), b"").decode())
+    return str(metadata.get(key.encode(), b"").decode("utf-8", "replace"))
 
 
 def read_meta(folder: Path) -> ShardMeta:
@@ -188,13 +242,14 @@ def read_meta(folder: Path) -> ShardMeta:
         if shard_files(folder):
             raise InputError(f"{folder}: its shards are unfinished; run the same audiogen tokenize again")
         raise InputError(f"{folder}: no token shards here; make them with audiogen tokenize")
-    try:
-        document = json.loads(path.read_text("utf-8"))
-        if document["format_version"] > FORMAT_VERSION:
-            raise InputError(f"{path}: written by a newer audiogen (format {document['format_version']}); upgrade")
-        return ShardMeta(**document)
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not the description of token shards: {error}") from None
+    document = read_json(path)
+    version = document.get("format_version") if isinstance(document, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise InputError(f"{path}: written by a newer audiogen (format {version}); upgrade")
+    meta = validate(ShardMeta, document, f"{path}: not the description of token shards")
+    if missing := {"shards", "rows", "frames"} - meta.counts.keys():
+        raise InputError(f"{path}: counts lacks {', '.join(sorted(missing))}; run audiogen tokenize again")
+    return meta
 
 
 def load_shards(
@@ -213,7 +268,11 @@ def load_shards(
         )
     if not meta.counts["rows"]:
         raise InputError(f"{folder}: its shards hold no rows")
-    rows = map_parquet(files, folder, READ_ROWS)
+    for path in files:
+        _open(path)
+    rows = map_parquet(files, folder, READ_ROWS, _checker(meta))
+    if len(rows) != meta.counts["rows"]:
+        raise InputError(f"{folder}: {len(rows)} rows, not {meta.counts['rows']} as meta.json says; tokenize again")
     chosen = np.ones(len(rows), dtype=bool)
     for column, wanted in (("split", splits), ("dataset", datasets)):
         if wanted:

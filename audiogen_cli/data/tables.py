@@ -5,12 +5,11 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-import json
 import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from audiogen_cli.errors import InputError
 
@@ -86,14 +85,6 @@ def raw_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise InputError(f"{path}: {error.strerror or error}") from None
     except csv.Error as error:
         raise InputError(f"{path}: not readable as CSV: {error}") from None
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file. Raises InputError if it is none."""
-    try:
-        return json.loads(path.read_text("utf-8-sig", "replace"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable as JSON: {error}") from None
 
 
 def _read_chunks(

@@ -6,15 +6,30 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import chain, islice, repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from audiogen_cli.codec.config import CodecConfig
 from audiogen_cli.errors import InputError
-from audiogen_cli.files import RESOURCES
-from audiogen_cli.model_folder import CODEC_FOLDER, PROBE_FILE, fingerprint, license_line, read_license, weight_facts
+from audiogen_cli.files import RESOURCES, read_json
+from audiogen_cli.lm.config import LMConfig, TextConfig
+from audiogen_cli.model_folder import (
+    CODEC_FOLDER,
+    PROBE_FILE,
+    Kind,
+    fingerprint,
+    license_line,
+    load_config,
+    read_document,
+    read_header,
+    read_license,
+    weight_facts,
+)
 from audiogen_cli.training.checkpoint import STATE_FILE, list_checkpoints
 from audiogen_cli.training.log import METRICS_FILE, RUN_FILE
+from audiogen_cli.training.recipe import Count, Width, validate
 
 N_WORDS = 10  # most frequent words listed
 N_SAMPLES = 3
@@ -22,6 +37,19 @@ AUDIO_WINDOW = 60.0  # seconds measured at a time, so that hours of sound need n
 # Encoders by hub name: d_model, d_ff, layers, heads (the models' own config.json).
 T5_SHAPES = {"t5-small": (512, 2048, 6, 8), "t5-base": (768, 3072, 12, 12), "t5-large": (1024, 4096, 24, 16)}
 T5_VOCABULARY, T5_BUCKETS, T5_HEAD_DIM = 32_128, 32, 64
+
+
+@dataclass(frozen=True)
+class T5Config:
+    """The sizes in the config.json of a text encoder."""
+
+    d_model: Width
+    d_ff: Width
+    num_layers: Width
+    num_heads: Width
+    vocab_size: Count
+    d_kv: Width
+    feed_forward_proj: str = "relu"
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -98,9 +126,7 @@ def describe_manifest(path: Path) -> dict[str, Any]:
 
 def describe_shards(folder: Path) -> dict[str, Any]:
     """Return counts, hours, bitrate, texts and left-out rows of a folder of token shards."""
-    import pyarrow.parquet as pq
-
-    from audiogen_cli.data.shards import read_meta, read_notes, shard_files
+    from audiogen_cli.data.shards import read_meta, read_notes, read_shard, shard_files
 
     meta = read_meta(folder)
     files = shard_files(folder)
@@ -110,7 +136,7 @@ def describe_shards(folder: Path) -> dict[str, Any]:
     samples = []
     for number, file in enumerate(files):
         columns = ["id", "dataset", "texts", "sources", "n_frames"]
-        rows = pq.read_table(file, columns=columns, partitioning=None).to_pylist()
+        rows = [row for batch in read_shard(file, meta, columns) for row in batch.to_pylist()]
         datasets.update(row["dataset"] for row in rows)
         for row in rows:
             texts.add(row["texts"])
@@ -164,64 +190,58 @@ class _Texts:
 
 def describe_model(folder: Path) -> dict[str, Any]:
     """Return kind, configuration, sizes, fingerprint and license of a model folder or checkpoint."""
-    config_file = folder / "config.json"
-    try:
-        document = json.loads(config_file.read_text("utf-8"))
-        kind, config = document["kind"], document["config"]
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{config_file} is not a model configuration") from None
+    document = read_document(folder)
+    kind = cast(Kind, document.kind)
+    config = load_config(folder, kind, LMConfig if kind == "lm" else CodecConfig)
     facts: dict[str, Any] = {
         "type": "checkpoint" if (folder / STATE_FILE).is_file() else "model",
         "kind": kind,
-        "audiogen_version": document.get("audiogen_version"),
+        "audiogen_version": document.audiogen_version,
         **weight_facts(folder / "model.safetensors"),
         "fingerprint": fingerprint(folder),
         "licence": license_line(read_license(folder)),
-        "config": config,
+        "config": document.config,
     }
-    if kind == "lm":
-        encoder = text_encoder_parameters(config["text"])
+    if isinstance(config, LMConfig):
+        encoder = text_encoder_parameters(config.text)
         facts["parameters_text_encoder"] = encoder
         facts["parameters_with_text_encoder"] = encoder and facts["parameters"] + encoder
         facts["probe"] = (folder / PROBE_FILE).is_file()
-        facts |= _codec_facts(folder / CODEC_FOLDER, config)
+        facts |= _codec_facts(folder / CODEC_FOLDER, config.codec_fingerprint)
     if (folder / RUN_FILE).is_file() or list_checkpoints(folder):
         facts["run"] = _run_facts(folder)
     return facts
 
 
-def text_encoder_parameters(text: dict[str, Any]) -> int | None:
+def text_encoder_parameters(text: TextConfig) -> int | None:
     """Count a text encoder's parameters, from its configuration; None if that says too little."""
-    if text["kind"] == "static":
-        folder = Path(text["name"]) if text["name"] else RESOURCES / "word_vectors"
+    if text.kind == "static":
+        folder = Path(text.name) if text.name else RESOURCES / "word_vectors"
         file = folder / "model.safetensors"
         return int(weight_facts(file)["parameters"]) if file.is_file() else None
-    name = text["name"] or "t5-base"
+    name = text.name or "t5-base"
     if name in T5_SHAPES:
         return _t5_parameters(*T5_SHAPES[name])
     file = Path(name) / "config.json"
     if not file.is_file():
         return None
-    config = json.loads(file.read_text("utf-8"))
-    gated = str(config.get("feed_forward_proj", "relu")).startswith("gated")
-    sizes: Any = [config[key] for key in ("d_model", "d_ff", "num_layers", "num_heads", "vocab_size", "d_kv")]
-    return _t5_parameters(*[*sizes, 3 if gated else 2])
+    config = validate(T5Config, read_json(file), str(file))
+    sizes = (config.d_model, config.d_ff, config.num_layers, config.num_heads, config.vocab_size, config.d_kv)
+    return _t5_parameters(*sizes, 3 if config.feed_forward_proj.startswith("gated") else 2)
 
 
-def text_width(text: dict[str, Any]) -> int | None:
+def text_width(text: TextConfig) -> int | None:
     """Return the width of a text encoder's vectors, from its configuration; None if that says too little."""
-    if text["kind"] == "t5":
-        name = text["name"] or "t5-base"
+    if text.kind == "t5":
+        name = text.name or "t5-base"
         file = Path(name) / "config.json"
         known = T5_SHAPES[name][0] if name in T5_SHAPES else None
-        return json.loads(file.read_text("utf-8"))["d_model"] if file.is_file() else known
-    from safetensors import safe_open
-
-    file = (Path(text["name"]) if text["name"] else RESOURCES / "word_vectors") / "model.safetensors"
+        return validate(T5Config, read_json(file), str(file)).d_model if file.is_file() else known
+    file = (Path(text.name) if text.name else RESOURCES / "word_vectors") / "model.safetensors"
     if not file.is_file():
         return None
-    with safe_open(file, framework="numpy") as tensors:
-        return int(tensors.get_slice("embeddings").get_shape()[1])
+    shape, _ = read_header(file).get("embeddings", ((), ""))
+    return shape[1] if len(shape) == 2 else None
 
 
 def _t5_parameters(
@@ -238,11 +258,11 @@ def _t5_parameters(
     return vocabulary * dim + n_layers * layer + dim + T5_BUCKETS * n_heads
 
 
-def _codec_facts(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+def _codec_facts(folder: Path, fingerprint: str) -> dict[str, Any]:
     if not (folder / "config.json").is_file():
         return {"codec": None}
     codec = describe_model(folder)
-    return {"codec": codec, "codec_is_its_own": codec["fingerprint"] == config["codec_fingerprint"]}
+    return {"codec": codec, "codec_is_its_own": codec["fingerprint"] == fingerprint}
 
 
 def _run_facts(folder: Path) -> dict[str, Any]:

@@ -8,20 +8,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from audiogen_cli.codec.config import CodecConfig
 from audiogen_cli.errors import InputError
 from audiogen_cli.files import check_folder
 from audiogen_cli.interop import audiocraft
 from audiogen_cli.interop.describe import T5_SHAPES, text_width
-from audiogen_cli.lm.config import LMConfig
-from audiogen_cli.model_folder import CODEC_FOLDER, fingerprint, save_model
+from audiogen_cli.lm.config import LMConfig, TextConfig
+from audiogen_cli.model_folder import CODEC_FOLDER, compare_shapes, fingerprint, save_model
+from audiogen_cli.training.recipe import validate
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-Config = TypeVar("Config")
 
 
 def import_checkpoint(source: str, out: Path, text_encoder: str | None = None) -> None:
@@ -37,7 +36,11 @@ def import_checkpoint(source: str, out: Path, text_encoder: str | None = None) -
     folder = audiocraft.find_checkpoint(source)
     codec, lm = audiocraft.read_codec(folder), audiocraft.read_lm(folder)
     codec_file, lm_file = folder / audiocraft.CODEC_FILE, folder / audiocraft.LM_FILE
-    codec_config, codec_weights = _cut(_parse(CodecConfig, codec.config, codec_file), codec.weights, lm.config)
+    codec_config, codec_weights = _cut(
+        validate(CodecConfig, codec.config, f"{codec_file}: its configuration cannot be built"),
+        codec.weights,
+        lm.config,
+    )
     config = _lm_config(lm.config, codec_config, text_encoder, lm_file)
     from audiogen_cli.codec.model import AudioCodec
     from audiogen_cli.lm.model import AudioLanguageModel
@@ -73,29 +76,18 @@ def _lm_config(found: Mapping[str, Any], codec: CodecConfig, text_encoder: str |
     name = _text_encoder(text_encoder or fields["text"]["name"], fields["text_width"], path)
     fields["text"] = {"kind": "t5", "name": name}
     fields |= {"frame_rate": codec.frame_rate, "codec_fingerprint": "", "max_frames": int(seconds * codec.frame_rate)}
-    return _parse(LMConfig, fields, path)
+    return validate(LMConfig, fields, f"{path}: its configuration cannot be built")
 
 
 def _text_encoder(name: str, width: int, path: Path) -> str:
     """Make a local text encoder's path absolute. Raises InputError if its width is known and wrong."""
     if (folder := Path(name).expanduser()).is_dir():
         name = str(folder.resolve())
-    known = text_width({"kind": "t5", "name": name})
+    known = text_width(TextConfig("t5", name))
     if known not in (None, width):
         fitting = next((each for each, shape in T5_SHAPES.items() if shape[0] == width), "another T5")
         raise InputError(f"{path} wants text vectors of {width} numbers, '{name}' gives {known}: use {fitting}")
     return name
-
-
-def _parse(kind: type[Config], values: Mapping[str, Any], path: Path) -> Config:
-    from pydantic import TypeAdapter, ValidationError
-
-    try:
-        return TypeAdapter(kind).validate_python(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{path}: its configuration cannot be built: {where}: {first['msg']}") from None
 
 
 def _check_weights(kind: type[nn.Module], config: Any, weights: Mapping[str, Tensor], path: Path) -> None:
@@ -103,14 +95,8 @@ def _check_weights(kind: type[nn.Module], config: Any, weights: Mapping[str, Ten
     import torch
 
     with torch.device("meta"):
-        wanted = {name: tuple(value.shape) for name, value in kind(config).state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in weights.items()}
-    for name in sorted(wanted.keys() | found.keys()):
-        if wanted.get(name) != found.get(name):
-            raise InputError(
-                f"{path}: weights do not fit its configuration: {name} is {found.get(name, 'missing')}, "
-                f"{wanted.get(name, 'nothing')} is wanted"
-            )
+        module = kind(config)
+    compare_shapes(module, {name: tuple(value.shape) for name, value in weights.items()}, str(path))
 
 
 @contextmanager

@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from audiogen_cli.lm.sampling_config import Sampling
-from audiogen_cli.training.recipe import Schedule
+from audiogen_cli.training.recipe import (
+    STRICT,
+    Amount,
+    Count,
+    Few,
+    Mean,
+    Number,
+    Positive,
+    Rate,
+    Schedule,
+    Seed,
+    Share,
+    Streams,
+    Width,
+)
 
 Pattern = Literal["parallel", "delay"]
 SIZES = ("tiny", "base", "large")  # of `train-lm --size`: recipes/lm-SIZE.yaml
-STRICT = ConfigDict(extra="forbid")  # an unknown key in a recipe or a config.json is an error, not a silent default
+Delays = tuple[Annotated[int, Field(ge=0, le=1000)], ...]  # frames
+Bucket = Annotated[int, Field(ge=1, le=10_000)]
+Layers = Annotated[int, Field(ge=1, le=512)]
+Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
 @dataclass(frozen=True)
@@ -31,23 +48,23 @@ class LMConfig:
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
-    dim: int
-    n_layers: int
-    n_heads: int
-    n_q: int  # streams, K
-    codebook_size: int  # V; token V is the special one: "no frame here"
-    frame_rate: float  # frames a second
-    sample_rate: int  # Hz
+    dim: Width
+    n_layers: Layers
+    n_heads: Width
+    n_q: Streams  # streams, K
+    codebook_size: Annotated[int, Field(ge=2, le=1 << 16)]  # V; token V is the special one: "no frame here"
+    frame_rate: Annotated[float, Field(gt=0, le=1_000_000)]  # frames a second
+    sample_rate: Rate  # Hz
     codec_fingerprint: str  # SHA-256 of the codec's weights that made the codes
-    max_frames: int  # the longest window seen in training
+    max_frames: Annotated[int, Field(ge=1, le=1_000_000)]  # the longest window seen in training
     text: TextConfig
-    text_width: int  # D of the encoder's vectors
+    text_width: Width  # D of the encoder's vectors
     text_fingerprint: str | None = None  # SHA-256 of static word vectors; None for T5
-    ff_scale: int = 4  # width of the feed-forward layer / dim
+    ff_scale: Annotated[int, Field(ge=1, le=64)] = 4  # width of the feed-forward layer / dim
     bias: bool = True  # in attention, feed-forward and heads; norms and the text projection always have one
-    dropout: float = 0.0
+    dropout: Mean = 0.0
     pattern: Pattern = "parallel"
-    delays: tuple[int, ...] = ()  # frames that each stream comes late; () with `delay` means 0, 1, 2, …
+    delays: Delays = ()  # frames that each stream comes late; () with `delay` means 0, 1, 2, …
     embedding: Literal["mean", "sum"] = "mean"  # how K embeddings make one input; the paper's is the mean
     text_prefix: bool = True  # text before the audio in the sequence
     cross_attention: bool = True  # from audio to text, in every block
@@ -87,12 +104,12 @@ class ModelShape:
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
-    dim: int = 768
-    n_layers: int = 24
-    n_heads: int = 16
+    dim: Width = 768
+    n_layers: Layers = 24
+    n_heads: Width = 16
     bias: bool = True
-    dropout: float = 0.1
-    pattern: Pattern | tuple[int, ...] = "parallel"  # or the frames that each stream comes late; `delay`: 0, 1, 2, …
+    dropout: Mean = 0.1
+    pattern: Pattern | Delays = "parallel"  # or the frames that each stream comes late; `delay`: 0, 1, 2, …
     embedding: Literal["mean", "sum"] = "mean"
     text_prefix: bool = True
     cross_attention: bool = True
@@ -110,17 +127,13 @@ class OptimConfig:
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
-    lr: float = 5e-4
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 0.0  # decoupled (AdamW), on matrices only
+    lr: Positive = 5e-4
+    betas: tuple[Mean, Mean] = (0.9, 0.999)
+    weight_decay: Amount = 0.0  # decoupled (AdamW), on matrices only
     schedule: Schedule = "inverse_sqrt"
-    warmup_steps: int = 3000
-    batch_size: int = 256  # samples a step, over all processes
-    micro_batch: int = 8  # samples in memory at once, per process
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.micro_batch < 1:
-            raise ValueError("batch_size and micro_batch must be at least 1")
+    warmup_steps: Number = 3000
+    batch_size: Count = 256  # samples a step, over all processes
+    micro_batch: Count = 8  # samples in memory at once, per process
 
 
 @dataclass(frozen=True)
@@ -129,13 +142,11 @@ class PreviewConfig:
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
-    every: int = 0  # steps; 0 = never
+    every: Number = 0  # steps; 0 = never
     prompts: tuple[str, ...] = ()  # as a user would write them
-    duration: float = 5.0  # seconds
+    duration: Seconds = 5.0  # seconds
 
     def __post_init__(self) -> None:
-        if self.every < 0 or self.duration <= 0:
-            raise ValueError("every must not be negative, duration must be positive")
         if self.every and not self.prompts:
             raise ValueError("every is set, so give prompts")
 
@@ -151,42 +162,30 @@ class TrainConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     sampling: Sampling = field(default_factory=Sampling)  # the trained model's own defaults
     previews: PreviewConfig = field(default_factory=PreviewConfig)
-    crop_seconds: float = 10.0  # longest window; shorter clips are padded, the padding is no part of the loss
-    text_dropout: float = 0.1  # share of samples trained without text, for guidance
-    text_noise: float = 0.0  # ours: the strongest noise on text vectors, as a multiple of their length; 0 = off
-    code_dropout: float = 0.0  # mean share of the codes read that are another sample's; those to be predicted stay
-    mix: float = 0.5  # share of samples mixed with another, on the fly; shards hold their mixes already
-    bucket_steps: int = 1  # samples of so many steps are sorted by length and dealt out anew: less padding
-    max_steps: int = 200_000
-    seed: int = 0
+    crop_seconds: Seconds = 10.0  # longest window; shorter clips are padded, the padding is no part of the loss
+    text_dropout: Share = 0.1  # share of samples trained without text, for guidance
+    text_noise: Amount = 0.0  # ours: the strongest noise on text vectors, as a multiple of their length; 0 = off
+    code_dropout: Share = 0.0  # mean share of the codes read that are another sample's; those to be predicted stay
+    mix: Share = 0.5  # share of samples mixed with another, on the fly; shards hold their mixes already
+    bucket_steps: Bucket = 1  # samples of so many steps are sorted by length and dealt out anew: less padding
+    max_steps: Count = 200_000
+    seed: Seed = 0
     codebooks: bool = False  # ours: learn codes through the codec's own vectors for them; not with fsdp
-    probe_samples: int = 8192  # ours: that the probe is made from, which chooses among candidates; 0 = no probe
-    ema_decay: float = 0.0  # running mean of the weights, saved in their place; 0 = off
+    probe_samples: Number = 8192  # ours: that the probe is made from, which chooses among candidates; 0 = no probe
+    ema_decay: Mean = 0.0  # running mean of the weights, saved in their place; 0 = off
     precision: Literal["no", "bf16"] = "no"  # bf16: autocast; weights and optimizer stay float32
     compile: bool = False  # torch.compile, block by block
     checkpoint_activations: bool = False  # compute each block twice rather than keep what it computed: less memory
     distributed: Literal["ddp", "fsdp"] = "ddp"  # fsdp: weights and optimizer are spread over the processes
-    workers: int = 0  # processes that read data ahead of the training; with 0 a thread does
+    workers: Few = 0  # processes that read data ahead of the training; with 0 a thread does
     text_cache: str | None = None  # folder that keeps encoded texts for later runs
-    log_every: int = 50
-    validate_every: int = 2000
-    validate_samples: int = 512
-    save_every: int = 2000
+    log_every: Count = 50
+    validate_every: Count = 2000
+    validate_samples: Count = 512
+    save_every: Count = 2000
     weights_dtype: Literal["float32", "float16"] = "float32"  # of the final model folder
     license: str = ""  # text put into the model folder's LICENSE
 
     def __post_init__(self) -> None:
-        if self.crop_seconds <= 0 or self.max_steps < 1:
-            raise ValueError("crop_seconds must be positive and max_steps at least 1")
-        if not 0 <= self.text_dropout <= 1 or not 0 <= self.ema_decay < 1:
-            raise ValueError("text_dropout must lie in [0, 1] and ema_decay in [0, 1)")
-        if not 0 <= self.code_dropout <= 1:
-            raise ValueError("code_dropout must lie in [0, 1]")
-        if self.text_noise < 0:
-            raise ValueError("text_noise must not be negative")
         if self.codebooks and self.distributed == "fsdp":
             raise ValueError("codebooks: true is for models that fit each process: choose distributed: ddp")
-        if self.probe_samples < 0:
-            raise ValueError("probe_samples must not be negative")
-        if not 0 <= self.mix <= 1 or self.bucket_steps < 1:
-            raise ValueError("mix must lie in [0, 1] and bucket_steps be at least 1")

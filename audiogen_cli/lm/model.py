@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.transformer import Block, CrossAttentionKV, ProjectedText, additive_mask, sinusoidal_positions
-from audiogen_cli.model_folder import load_config, load_into
+from audiogen_cli.model_folder import build, load_config
 
 
 def delay(codes: Tensor, delays: Sequence[int], special_token: int) -> Tensor:
@@ -195,9 +195,8 @@ class AudioLanguageModel(nn.Module):
     @classmethod
     def load(cls, folder: Path, device: str | torch.device = "cpu") -> AudioLanguageModel:
         """Read a model folder or checkpoint; float32, evaluation mode. Raises InputError if it is not one."""
-        model = cls(load_config(folder, "lm", LMConfig))
-        load_into(model, folder)
-        return model.to(device).eval()
+        config = load_config(folder, "lm", LMConfig)
+        return build(lambda: cls(config), folder).to(device).eval()
 
 
 def _key_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:

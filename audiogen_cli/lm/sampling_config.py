@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 MAX_GUIDANCE = 1000.0  # beyond any use, and below where float32 ends
-MAX_TOP_K = 1 << 16  # no codebook is larger
-MAX_TEMPERATURE = 1000.0
+MAX_TOP_K = 2**31 - 1
+MAX_TEMPERATURE = 1e6
 MAX_CANDIDATES = 64
 MAX_LAYERS = 8
 

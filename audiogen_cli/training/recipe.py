@@ -8,13 +8,32 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import ConfigDict, Field
 
 from audiogen_cli.errors import InputError
-from audiogen_cli.files import RECIPES
+from audiogen_cli.files import RECIPES, check_depth, read_text
 
 Config = TypeVar("Config")
 Schedule = Literal["inverse_sqrt", "cosine", "constant"]  # of the learning rate
+
+# An unknown key in a recipe or a config.json is an error, not a silent default.
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+# Types of settings: every number has bounds, beyond any use and below what fills a machine.
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Number = Annotated[int, Field(ge=0, le=10**9)]
+Seed = Annotated[int, Field(ge=0, le=2**53)]
+Few = Annotated[int, Field(ge=0, le=512)]  # layers, blocks, processes
+Streams = Annotated[int, Field(ge=1, le=64)]
+Width = Annotated[int, Field(ge=1, le=1 << 16)]  # of a layer
+Rate = Annotated[int, Field(ge=1, le=1_000_000)]  # Hz
+Share = Annotated[float, Field(ge=0, le=1)]
+Mean = Annotated[float, Field(ge=0, lt=1)]  # the weight of what was before in a running mean
+Amount = Annotated[float, Field(ge=0, le=1e9)]
+Positive = Annotated[float, Field(gt=0, le=1e9)]
+
+MAX_PROBLEMS = 3  # told of one file
 
 
 def load_recipe(config_class: type[Config], recipe: str | Path | None, overrides: Sequence[str] = ()) -> Config:
@@ -30,7 +49,7 @@ def load_recipe(config_class: type[Config], recipe: str | Path | None, overrides
         key, separator, text = override.partition("=")
         if not separator or not key:
             raise InputError(f"--set {override}: expected key=value, for example --set optim.lr=1e-4")
-        _set_dotted(settings, key.strip(), _parse(text, f"--set {override}"))
+        _set_dotted(settings, key.strip(), parse_yaml(text, f"--set {override}"))
     return validate(config_class, settings, where=str(path) if path else "--set")
 
 
@@ -57,6 +76,7 @@ def validate(config_class: type[Config], settings: Any, where: str) -> Config:
     """
     from pydantic import TypeAdapter, ValidationError
 
+    check_depth(settings, where)
     read = TypeAdapter(config_class).validate_python
     try:
         return read(settings)
@@ -68,11 +88,12 @@ def validate(config_class: type[Config], settings: Any, where: str) -> Config:
         return read(settings)
     except ValidationError as error:
         lines = []
-        for problem in error.errors():
+        for problem in error.errors()[:MAX_PROBLEMS]:
             key = ".".join(str(part) for part in problem["loc"])
             said = _unknown(config_class, key) if problem["type"] == "unexpected_keyword_argument" else problem["msg"]
             lines.append(f"{key}: {said}" if key else said)
-        raise InputError(f"{where}: " + "; ".join(lines)) from None
+        more = [f"{error.error_count() - MAX_PROBLEMS} more"] if error.error_count() > MAX_PROBLEMS else []
+        raise InputError(f"{where}: " + "; ".join(lines + more)) from None
 
 
 def learning_rate(step: int, peak: float, schedule: Schedule, warmup_steps: int, max_steps: int) -> float:
@@ -98,23 +119,25 @@ def _unknown(config_class: type, key: str) -> str:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        settings = _parse(path.read_text("utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"recipe {path}: {getattr(error, 'strerror', None) or error}") from None
+    settings = parse_yaml(read_text(path), f"recipe {path}")
     if not isinstance(settings, dict):
         raise InputError(f"recipe {path}: expected keys and values, found {type(settings).__name__}")
     return settings
 
 
-def _parse(text: str, where: str) -> Any:
-    from ruamel.yaml import YAML, YAMLError
+def parse_yaml(text: str, where: str) -> Any:
+    """Read YAML 1.2. Raises InputError, which begins with `where`, for what is none or is nested beyond reason."""
+    from ruamel.yaml import YAML
 
     try:
-        return YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        reason = " ".join(str(error).split())
+        value = YAML(typ="safe", pure=True).load(text)
+    except RecursionError:
+        raise InputError(f"{where}: nested too deeply") from None
+    except Exception as error:  # beside its own kinds, what Python makes of odd numbers, dates and keys
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{where}: not valid YAML: {reason}") from None
+    check_depth(value, where)
+    return value
 
 
 def _set_dotted(settings: dict[str, Any], key: str, value: Any) -> None:

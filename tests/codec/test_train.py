@@ -1,7 +1,6 @@
 """The codec's training: both players, resuming, refusals; on a few synthetic clips."""
 
 import copy
-import json
 import math
 import shutil
 from dataclasses import replace
@@ -13,6 +12,7 @@ import soundfile
 import torch
 from accelerate import Accelerator
 from helpers.processes import run_ranks
+from helpers.runs import read_losses, read_metrics
 
 from audiogen_cli.codec import losses as losses_module
 from audiogen_cli.codec import train_step as stepping
@@ -86,15 +86,6 @@ def list_clips(root: Path) -> list[Clip]:
     ]
 
 
-def logged(run: Path) -> list[dict]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in lines if line["kind"] == "train"]
-
-
-def losses(run: Path) -> list[float]:
-    return [line["loss"] for line in logged(run)]
-
-
 def test_learns_and_leaves_a_usable_folder(clips, tmp_path):
     heard = []
 
@@ -104,13 +95,13 @@ def test_learns_and_leaves_a_usable_folder(clips, tmp_path):
 
     config = recipe(codec=SMOOTH, max_steps=30, adversary_start=99, lr=5e-3, validate_every=30, validate_clips=3)
     out = train(config, clips, clips, tmp_path / "run", listen)
-    mel = [line["mel"] for line in logged(out)]  # the commitment jumps whenever codes are replaced
+    mel = [line["mel"] for line in read_metrics(out, "train")]  # the commitment jumps whenever codes are replaced
     assert np.mean(mel[-5:]) < 0.9 * np.mean(mel[:5])
     codec = AudioCodec.load(find_model(out))
     assert codec.encode(torch.zeros(1, 1, 1000)).shape == (1, 2, -(-1000 // codec.hop_length))
     assert len(codec.fingerprint) == 64
     assert heard == [(False, ["t/0", "t/2", "t/4"], Path("run/reconstructions/step-000030"))]
-    validation = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+    validation = read_metrics(out)[-1]
     assert validation["kind"] == "val" and validation["si_snr"] == 1.0
     assert validation["share_time"] + validation["share_mel"] == pytest.approx(1)
 
@@ -119,8 +110,8 @@ def test_spectral_networks_train_and_resume(clips, tmp_path):
     config = CodecConfig(network=SPECTRAL, latent_dim=8, n_q=2, codebook_size=16)
     whole = train(recipe(codec=config, max_steps=10), clips, clips[:2], tmp_path / "whole")
     parts = train(recipe(codec=config, max_steps=5), clips, [], tmp_path / "parts")
-    history = losses(train(recipe(codec=config, max_steps=10), clips, [], parts))
-    assert history == pytest.approx(losses(whole), abs=1e-5)
+    history = read_losses(train(recipe(codec=config, max_steps=10), clips, [], parts))
+    assert history == pytest.approx(read_losses(whole), abs=1e-5)
     assert AudioCodec.load(whole).decode(torch.zeros(1, 2, 3, dtype=torch.long)).shape == (1, 1, 3 * 1280)
 
 
@@ -146,13 +137,13 @@ def test_a_codec_gets_a_flow_and_keeps_its_codes(clips, tmp_path):
 def test_refuses_to_start_from_another_kind_of_codec(clips, tmp_path):
     other = train(recipe(max_steps=1), clips, [], tmp_path / "other")
     config = recipe(codec=CodecConfig(network=SPECTRAL, latent_dim=8, n_q=2, codebook_size=16))
-    with pytest.raises(InputError, match=r"no codec to start from: encoder\.\S+ is not as the recipe has it"):
+    with pytest.raises(InputError, match=r"encoder\.\S+ is not as the recipe"):
         train(config, clips, [], tmp_path / "run", start_from=other)
 
 
 def assert_equal_runs(run: Path, other: Path, tolerance: float) -> None:
     """Every logged loss of both players, and every weight and code."""
-    for line, expected in zip(logged(run), logged(other), strict=True):
+    for line, expected in zip(read_metrics(run, "train"), read_metrics(other, "train"), strict=True):
         names = set(expected) - {"step_seconds", "kind"}
         found, wanted = {n: line[n] for n in names}, {n: expected[n] for n in names}
         assert found == pytest.approx(wanted, rel=tolerance, abs=tolerance)
@@ -175,7 +166,7 @@ def test_a_run_killed_among_adversaries_goes_on_as_if_undisturbed(clips, tmp_pat
         patch.setattr(AdversarialTrainer, "train_step", killed)
         train(config, clips, [], tmp_path / "killed")
     assert_equal_runs(train(config, clips, [], tmp_path / "killed"), whole, 1e-6)
-    assert {"discriminator", "adversarial", "feature"} <= set(logged(whole)[-1])
+    assert {"discriminator", "adversarial", "feature"} <= set(read_metrics(whole, "train")[-1])
 
 
 def test_micro_batches_change_nothing(clips, tmp_path):
@@ -242,7 +233,7 @@ def test_a_step_without_a_finite_gradient_changes_nothing_and_is_counted(clips, 
     honest, calls = losses_module.time_loss, iter(range(100))
     monkeypatch.setattr(stepping, "time_loss", lambda *wavs: honest(*wavs) * (math.nan if next(calls) in (2, 3) else 1))
     run = train(recipe(quantizer=QuantizerConfig(kmeans_vectors=0.1), save_every=1), clips, [], tmp_path / "run")
-    lines = logged(run)
+    lines = read_metrics(run, "train")
     assert [line.get("skipped_steps") for line in lines] == [None, None, 1, 2, 2, 2]
     assert math.isfinite(lines[-1]["loss"]) and math.isfinite(lines[-1]["grad_norm"])
     assert capsys.readouterr().err.count("the gradient is not finite; skipped") == 2
@@ -304,9 +295,9 @@ def test_unreadable_recordings_are_left_out_named_once_and_may_be_removed(clips,
     said = capsys.readouterr().err
     assert all(said.count(f"left out: {root / f'{number}.wav'}") == 1 for number in range(3)), said
     assert "no such file" in said and "(3 so far)" in said
-    assert len(logged(run)) == 6 and all(math.isfinite(loss) for loss in losses(run))
+    assert len(read_metrics(run, "train")) == 6 and all(math.isfinite(loss) for loss in read_losses(run))
     train(replace(config, max_steps=7), clips[3:], clips[3:], run, validate_codec)
-    assert len(logged(run)) == 7
+    assert len(read_metrics(run, "train")) == 7
     with pytest.raises(InputError, match="8 clips in a row cannot be read"):
         train(config, clips[:3], [], tmp_path / "other")
 
@@ -317,7 +308,7 @@ def test_a_run_whose_discriminators_had_another_layer_resumes(clips, tmp_path):
     state = torch.load(path, weights_only=True)
     state["discriminator"]["scales.0.layers.4.bias"] = torch.zeros(2)
     torch.save(state, path)
-    assert len(logged(train(recipe(), clips, [], run))) == 6
+    assert len(read_metrics(train(recipe(), clips, [], run), "train")) == 6
 
 
 def test_the_lstm_stays_in_float32_under_autocast():

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from fuzz.harness import run
 
 from audiogen_cli.app import COMMANDS, wait_briefly
 
@@ -92,11 +93,10 @@ def test_bad_input_is_one_line_and_exit_code_2(audiogen, tmp_path: Path, argumen
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
-def test_letters_that_the_terminal_lacks_are_escaped(audiogen_process, monkeypatch, tiny_lm, encoding: str) -> None:
-    monkeypatch.setenv("PYTHONIOENCODING", encoding)
-    arguments = ("--model", tiny_lm, "--duration", "0.1", "--out-dir", "out", "--json")
-    result = audiogen_process("generate", "dog \U0001f415", "rain", *arguments)
-    assert result.returncode == 0, result.stderr
+def test_letters_that_the_terminal_lacks_are_escaped(command_environment: None, tiny_lm: Path, encoding: str) -> None:
+    arguments = ["--model", str(tiny_lm), "--duration", "0.1", "--out-dir", "out", "--json"]
+    result = run(["generate", "dog \U0001f415", "rain", *arguments], encoding=encoding)
+    assert result.code == 0, result.stderr
     assert [json.loads(line)["prompt"] for line in result.stdout.splitlines()] == ["dog \U0001f415", "rain"]
 
 

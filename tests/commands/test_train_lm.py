@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from helpers.processes import run_audiogen, run_ranks
+from helpers.runs import read_losses
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -31,16 +31,12 @@ def train_lm(audiogen, tmp_path: Path, tiny_codec: Path, token_shards: Path, set
     return lambda *arguments: audiogen("train-lm", *settings, *arguments)
 
 
-def losses(run: Path) -> list[float]:
-    return [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
 def test_two_processes_learn_what_one_learns(train_lm: Run, settings: list[str], tmp_path: Path) -> None:
     one = train_lm("--size", "tiny", "--max-steps", "3")
     assert (one.returncode, one.stdout) == (0, "runs/lm-tiny\n"), one.stderr
     two = run_ranks(run_audiogen, "train-lm", *settings, "--size", "tiny", "--max-steps", "3", "--out", "runs/two")
     assert two == ["runs/two\n", ""]
-    assert losses(tmp_path / "runs" / "two") == pytest.approx(losses(tmp_path / "runs" / "lm-tiny"), abs=1e-5)
+    assert read_losses(tmp_path / "runs" / "two") == pytest.approx(read_losses(tmp_path / "runs" / "lm-tiny"), abs=1e-5)
     assert (tmp_path / "runs" / "two" / "codec" / "model.safetensors").is_file()
 
 

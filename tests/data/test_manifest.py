@@ -124,7 +124,7 @@ def test_manifests_are_chosen_by_dataset_and_split(tmp_path: Path) -> None:
     assert [item.id for item in load_manifests(folder)] == ["cats/a", "cats/b", "dogs/a", "dogs/b"]
     assert [item.id for item in load_manifests(folder, ["dogs"], ["val"])] == ["dogs/b"]
     assert [item.id for item in load_manifests(folder / "cats.parquet", splits=["train"])] == ["cats/a"]
-    with pytest.raises(InputError, match="no manifest of 'birds', only of cats, dogs"):
+    with pytest.raises(InputError, match=r"'birds'.*cats, dogs"):
         load_manifests(folder, ["birds"])
     with pytest.raises(InputError, match="no clips in split test"):
         load_manifests(folder, splits=["test"])

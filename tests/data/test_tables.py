@@ -65,7 +65,7 @@ def test_rows_know_their_lines_and_names_any_case(tmp_path: Path, monkeypatch: p
 
 def test_rows_with_too_many_cells_are_refused_or_counted() -> None:
     content = b"file,caption\na,b\n02.flac,rain, heavy\nc,d,,\n"
-    with pytest.raises(InputError, match=r"x.csv, line 3: more cells than the 2 columns file,caption; put quotes"):
+    with pytest.raises(InputError, match=r"x\.csv, line 3: .*columns file,caption"):
         read_table(content, name="x.csv")
     with pytest.raises(InputError, match=r"line 2: more cells"):
         read_table(b"a,b\n" + b"1," * 20 + b"2\n")
@@ -82,7 +82,7 @@ def test_a_single_column_takes_whole_lines() -> None:
 
 
 def test_damaged_tables_say_where() -> None:
-    with pytest.raises(InputError, match="line 3: a quotation mark is never closed"):
+    with pytest.raises(InputError, match=r"line 3: .*quotation mark"):
         read_table(b'a,b\n1,2\n3,"4\n5,6\n')
     with pytest.raises(InputError, match="holds the column 'a' twice"):
         read_table(b"a,a\n1,2\n")

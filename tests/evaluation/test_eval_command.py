@@ -127,7 +127,7 @@ class TestFolders:
         assert "only 8 clips" in text
         assert "windows for embeddings of 60" in text
         assert "mixed sample rates (16000, 44100 Hz)" in text
-        assert "8 generated clips are not as long as their reference" in text
+        assert "8 generated clips are not as long" in text
         silent = results["metrics"]["near_silent"]
         assert (f"{silent} of 8 generated clips are near silent" in text) == (silent > 0)
 
@@ -248,7 +248,7 @@ class TestModel:
         first = run(capsys, limit=2, **options)
         with monkeypatch.context() as patch:  # the disk fills up after the audio of another seed
             patch.setattr("audiogen_cli.lm.generation.writer.write_text", _full_disk)
-            with pytest.raises(AudiogenError, match=r"none of 2 clips could be scored; .*No space left"):
+            with pytest.raises(AudiogenError, match=r"none of 2 clips.*No space left"):
                 eval_(seed=1, limit=2, **options)
         again = run(capsys, limit=2, **options)
         assert again["reused"] == 0

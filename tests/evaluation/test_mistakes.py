@@ -51,15 +51,13 @@ def test_more_files_than_clips(
 def test_many_fewer_files_than_clips(tmp_path: Path, reference: Path, generated: Path) -> None:
     for name in list(NAMES)[:3]:
         (generated / f"{name}.wav").unlink()
-    with pytest.raises(InputError, match=r"3 of 12 clips have no file there \(clip-00, clip-01, clip-02, …\)"):
+    with pytest.raises(InputError, match=r"3 of 12 clips .*\(clip-00, clip-01, clip-02"):
         eval_(reference=reference, generated=generated, out=tmp_path / "out")
 
 
 def test_names_that_do_not_match_at_all(tmp_path: Path, reference: Path) -> None:
     other = write_clips(tmp_path / "other", {"sound": 1}, duration=0.5)
-    with pytest.raises(
-        InputError, match=r"no file is named like a clip, such as 'clip-00\.wav'; it holds 'sound\.wav'"
-    ):
+    with pytest.raises(InputError, match=r"'clip-00\.wav'.*'sound\.wav'"):
         eval_(reference=reference, generated=other, out=tmp_path / "out")
 
 
@@ -109,7 +107,7 @@ def test_ogg_is_lossy_too(capsys: pytest.CaptureFixture[str], tmp_path: Path, re
 
 def test_one_name_twice(tmp_path: Path, reference: Path, generated: Path) -> None:
     write_audio(generated / "clip-00.flac", chirp(0, 0.5), 16_000)
-    with pytest.raises(InputError, match=r"clip-00\.flac and clip-00\.wav are both 'clip-00'; remove one"):
+    with pytest.raises(InputError, match=r"clip-00\.flac and clip-00\.wav"):
         eval_(reference=reference, generated=generated, out=tmp_path / "out")
 
 
@@ -118,7 +116,7 @@ def test_mixed_sample_rates(
 ) -> None:
     write_clips(generated, {"clip-03": 3}, duration=0.5, sample_rate=8000)
     results = run(capsys, reference=reference, generated=generated, out=tmp_path / "out")
-    assert "mixed sample rates (8000, 16000 Hz): bandwidths may differ" in results["warnings"]
+    assert "mixed sample rates (8000, 16000 Hz)" in str(results["warnings"])
 
 
 def test_empty_files(capsys: pytest.CaptureFixture[str], tmp_path: Path, reference: Path, generated: Path) -> None:
@@ -134,7 +132,7 @@ def test_empty_files(capsys: pytest.CaptureFixture[str], tmp_path: Path, referen
 def test_nothing_but_empty_files(tmp_path: Path, reference: Path, generated: Path) -> None:
     for path in generated.iterdir():
         path.write_bytes(b"")
-    with pytest.raises(AudiogenError, match=r"none of 12 clips could be scored; .*is empty \(0 bytes\)"):
+    with pytest.raises(AudiogenError, match=r"none of 12 clips.*is empty"):
         eval_(reference=reference, generated=generated, out=tmp_path / "out")
     assert not (tmp_path / "out" / "results.json").exists()
 

@@ -37,7 +37,7 @@ def test_a_split_gives_its_first_texts_and_categories(clip_manifests: Path) -> N
 
 @pytest.mark.parametrize("split", ["esc50", "esc50-dev", "-test", "test"])
 def test_unknown_split(clip_manifests: Path, split: str) -> None:
-    with pytest.raises(InputError, match=f"unknown split '{split}': give <dataset>-<split>"):
+    with pytest.raises(InputError, match=f"'{split}': give <dataset>-<split>"):
         load_references(split, clip_manifests, None)
 
 
@@ -58,7 +58,7 @@ def test_pairs_go_by_name_not_by_position(tmp_path: Path) -> None:
 
 def test_a_folder_of_other_names_is_refused(tmp_path: Path) -> None:
     folder = write_clips(tmp_path, {"other": 0})
-    with pytest.raises(InputError, match=r"such as '00\.wav'; it holds 'other\.wav'"):
+    with pytest.raises(InputError, match=r"'00\.wav'.*'other\.wav'"):
         pair(references(folder), folder)
 
 

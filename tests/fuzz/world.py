@@ -93,6 +93,7 @@ TARGETS = (
     Target("manifests/esc50.parquet", "parquet", (TRAIN_CODEC,)),
     Target("manifests/esc50.dropped.jsonl", "jsonl", ("info manifests",)),
     Target("tokens/shard-00000.parquet", "parquet", ("info tokens", TRAIN), 6),
+    Target("tokens/.cache/**/*.arrow", "bytes", (TRAIN,), 2),
     Target("tokens/meta.json", "json", ("info tokens", TRAIN), 4),
     Target("tokens/codec/config.json", "json", (TRAIN,)),
     Target("lm/config.json", "json", ("info lm", GENERATE, GENERATE), 8),

@@ -208,7 +208,7 @@ def _only(**values: Any) -> Callable[[dict[str, Any]], None]:
         ("compression_state_dict.bin", _only(pretrained="facebook/encodec_32khz"), "points to .facebook"),
         ("compression_state_dict.bin", _swap("n_residual_layers: 1", "n_residual_layers: 3"), "n_residual_layers is 3"),
         ("compression_state_dict.bin", _swap("norm: weight_norm", "norm: time_group_norm"), "norm is time_group_norm"),
-        ("compression_state_dict.bin", _swap("n_filters: 2", "n_filters: 4"), "do not fit its configuration"),
+        ("compression_state_dict.bin", _swap("n_filters: 2", "n_filters: 4"), "does not fit its configuration"),
         ("compression_state_dict.bin", _more("encoder.extra"), "unknown weights 'encoder.extra'"),
     ],
 )  # fmt: skip

@@ -39,7 +39,7 @@ def test_set_beats_the_file_and_the_file_beats_the_default(tmp_path):
         ("lr: 1", ["lr"], "expected key=value"),
         ("lr: 1", ["lr.x=1"], "is a value, not a group"),
         ("crop_seconds: 0.01", [], "shorter than the longest mel window"),
-        ("codec: {codebook_size: 100000}", [], "uint16"),
+        ("codec: {codebook_size: 100000}", [], "codebook_size"),
     ],
 )
 def test_mistakes_are_named(tmp_path, text, overrides, message):
@@ -63,7 +63,7 @@ def test_a_file_comes_before_a_shipped_recipe(tmp_path, monkeypatch):
     (tmp_path / "lm-tiny").write_text("seed: 3")
     monkeypatch.chdir(tmp_path)
     assert load_recipe(TrainConfig, "lm-tiny").seed == 3
-    with pytest.raises(InputError, match=r"recipe lm-huge: No such file.*lm-base, lm-large, lm-tiny"):
+    with pytest.raises(InputError, match=r"lm-huge.*lm-base, lm-large, lm-tiny"):
         load_recipe(TrainConfig, "lm-huge")
 
 
@@ -81,7 +81,7 @@ def test_settings_of_older_versions_load():
     assert (config.model.pattern, config.optim.lr) == ((0, 2), 0.1)
     assert old == kept
     assert validate(TrainConfig, {"model": {"pattern": "delay", "delays": []}}, "old").model.pattern == "delay"
-    with pytest.raises(InputError, match=r"old: optim\.grad_clip: no longer a setting, always 1\.0"):
+    with pytest.raises(InputError, match=r"optim\.grad_clip: .*always 1\.0"):
         validate(TrainConfig, {"optim": {"grad_clip": 0.5}}, "old")
     with pytest.raises(InputError, match="give train-lm --track"):
         validate(TrainConfig, {"trackers": ["wandb"]}, "old")
@@ -101,7 +101,7 @@ def test_every_setting_is_listed_with_type_default_and_source():
     assert "k-means" in listed["quantizer.kmeans_vectors"].meaning
     for key, setting in listed.items():  # what is listed can be set
         value = f'"{setting.default}"' if "|" in setting.type or setting.type == "text" else setting.default
-        load_recipe(CodecTrainConfig, None, [f"{key}={value}"])
+        load_recipe(CodecTrainConfig, "codec-x32", [f"{key}={value}"])
     assert {setting.key for setting in list_settings(TrainConfig, "lm-base")} >= {"text.name", "sampling.top_p"}
 
 

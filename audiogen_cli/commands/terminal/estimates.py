@@ -37,11 +37,10 @@ def lm_training(recipe: TrainConfig, codec: CodecConfig) -> tuple[int, int | Non
     from audiogen_cli.lm.model import AudioLanguageModel
     from audiogen_cli.lm.training.preflight import build_config
 
-    text = vars(recipe.text)
-    config = build_config(recipe, codec, text_width(text) or recipe.model.dim)
+    config = build_config(recipe, codec, text_width(recipe.text) or recipe.model.dim)
     with torch.device("meta"):
         size = count_parameters(AudioLanguageModel(config))
-    encoder, processes = text_encoder_parameters(text), count_processes()
+    encoder, processes = text_encoder_parameters(recipe.text), count_processes()
     share = processes if recipe.distributed == "fsdp" else 1
     memory = size * (BYTES + 4 * bool(recipe.ema_decay)) / share + 4 * (encoder or 0)
     passes = 4 / 3 if recipe.checkpoint_activations else 1

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from audiogen_cli.data.datasets.dataset_folder import DatasetFolder, SourceItem, not_found
 from audiogen_cli.data.datasets.youtube import VideoIndex, damaged_id
 from audiogen_cli.data.manifest import Dropped, Split
-from audiogen_cli.data.tables import read_json, stream_rows
+from audiogen_cli.data.tables import stream_rows
+from audiogen_cli.files import read_json
 
 COLUMNS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
 
@@ -88,5 +89,5 @@ def _label_names(tree: DatasetFolder) -> dict[str, str]:
         rows = stream_rows(tree.root / found[0], ("mid", "display_name"))
         return {row["mid"]: row["display_name"] for row in rows}
     if found := tree.find_named("ontology.json"):
-        return {entry["id"]: entry["name"] for entry in read_json(tree.root / found[0])}
+        return {entry["id"]: entry["name"] for entry in read_json(tree.root / found[0], "replace")}
     raise not_found(tree, "class_labels_indices.csv or ontology.json beside the lists, which name the labels")

@@ -9,7 +9,8 @@ from typing import Any, cast
 
 from audiogen_cli.data.datasets.dataset_folder import AudioIndex, DatasetFolder, SourceItem, not_found
 from audiogen_cli.data.manifest import SPLITS, Dropped
-from audiogen_cli.data.tables import read_json, stream_rows
+from audiogen_cli.data.tables import stream_rows
+from audiogen_cli.files import read_json
 
 LONGEST_CAPTION = 20  # words: ours, longer descriptions tell of recorders, licenses and the uploader's other work
 _TAG = re.compile(r"<[^>]*>")
@@ -73,7 +74,7 @@ def label_words(label: str) -> str:
 def _clip_infos(tree: DatasetFolder, part: str) -> dict[str, dict[str, Any]]:
     """Map clip numbers to title, description, tags, license, uploader; empty if the metadata are not there."""
     found = tree.find_named(f"{part}_clips_info_fsd50k.json")
-    return cast("dict[str, dict[str, Any]]", read_json(tree.root / found[0])) if found else {}
+    return cast("dict[str, dict[str, Any]]", read_json(tree.root / found[0], "replace")) if found else {}
 
 
 def _captions(description: str) -> tuple[str, ...]:

@@ -159,7 +159,7 @@ def _check_replaced(manifest: Path, folder: Path) -> list[str]:
     except InputError:  # none, or a damaged one
         return []
     before = metadata["options"].get("folder") or metadata["root"]
-    if before == str(folder) or (metadata["options"]["convert"] and "folder" not in metadata["options"]):
+    if before == str(folder) or (metadata["options"].get("convert") and "folder" not in metadata["options"]):
         return []
     if Path(before).is_dir():
         raise InputError(f"{manifest} is the manifest of {before}: choose another --name, or delete it")

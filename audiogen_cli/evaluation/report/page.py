@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from audiogen_cli.data.tables import read_json
 from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.report.audio import Budget, Recordings
 from audiogen_cli.evaluation.report.parts import (
@@ -24,7 +23,7 @@ from audiogen_cli.evaluation.report.plots import Line, Panel, bars, curves
 from audiogen_cli.evaluation.report.sections import TASKS
 from audiogen_cli.evaluation.tables import Table, cell
 from audiogen_cli.evaluation.templates import render_page
-from audiogen_cli.files import check_folder, write_text
+from audiogen_cli.files import check_folder, read_json, write_text
 
 RESULTS, REPORT = "results.json", "report.html"
 MAX_RUNS = 200  # in one sweep

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from audiogen_cli import model_folder
+from audiogen_cli.codec.config import check_same_codes
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.data.captions import read_prompt
 from audiogen_cli.devices import choose_device, is_out_of_memory
@@ -98,6 +99,7 @@ class Generator:
                 f"{folder}: the language model was trained with the codec {config.codec_fingerprint[:12]}, but "
                 f"codec/ holds {codec.fingerprint[:12]}; copy the model folder again"
             )
+        check_same_codes(codec.config, config, f"{folder}: config.json")
         encoder = load_text_encoder(config.text, where)
         if (encoder.width, encoder.fingerprint) != (config.text_width, config.text_fingerprint):
             raise InputError(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from audiogen_cli.codec.config import CodecConfig
+from audiogen_cli.codec.config import CodecConfig, check_same_codes
 from audiogen_cli.data.manifest import manifest_files
-from audiogen_cli.data.shards import ShardMeta, read_meta
+from audiogen_cli.data.shards import META_FILE, ShardMeta, read_meta
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import LMConfig, TrainConfig
 from audiogen_cli.model_folder import CODEC_FOLDER, find_codec, fingerprint, load_config
@@ -29,7 +29,10 @@ def check_data(tokens: Path, manifests: Path | None, codec: Path | None) -> tupl
         if codec is None:
             raise InputError("--manifests: give --codec, which is to encode the recordings")
         folder = find_codec(codec)
-    return folder, load_config(folder, "codec", CodecConfig)
+    config = load_config(folder, "codec", CodecConfig)
+    if manifests is None:
+        check_same_codes(config, read_meta(tokens), f"{tokens / META_FILE}")
+    return folder, config
 
 
 def build_config(

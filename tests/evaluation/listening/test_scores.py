@@ -338,7 +338,7 @@ class TestCommand:
         assert "ratings, 2 of 3 raters" in out and re.search(
             r"^model +60 +4\.69 ", out, re.MULTILINE
         )  # 60, 65, 55 twice: t(5) = 2.5706, SD 4.4721
-        assert "dropped c (1 ratings): reference below 85 (mean): mean 50" in err
+        assert "dropped c (1 ratings): reference below 85" in err
         assert "line 21: score 'x' is no number" in err
 
     def test_results_of_another_task_stay(self, write: Callable[[str, str], Path], tmp_path: Path) -> None:

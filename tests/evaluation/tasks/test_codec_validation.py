@@ -64,7 +64,7 @@ def test_an_exact_codec(clips: list[Clip], tmp_path: Path) -> None:
 
 def test_a_late_codec_is_distinguished_from_a_bad_one(clips: list[Clip], tmp_path: Path) -> None:
     report = validate_codec(Exact(clips, late=8), clips, tmp_path)
-    assert "8 samples late: the networks' padding is wrong" in report.warnings[0]
+    assert "8 samples late" in report.warnings[0]
     assert report.metrics["si_snr_aligned"] > report.metrics["si_snr"] + 10
 
 
@@ -77,7 +77,7 @@ def test_a_codec_of_other_phases_is_not_called_late(clips: list[Clip], tmp_path:
 def test_silence_and_a_single_code_are_named(clips: list[Clip], tmp_path: Path) -> None:
     warnings = validate_codec(Exact(clips, gain=1e-4, codes=1), clips, tmp_path).warnings
     assert warnings[0].startswith("stream 0 uses 6% of its codes, but in training 100%")
-    assert "silent, -80 dB beside its original: all sounds get the same code" in warnings[1]
+    assert "-80 dB beside its original" in warnings[1]
 
 
 @pytest.mark.parametrize(

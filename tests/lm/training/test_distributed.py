@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.processes import run_ranks
+from helpers.runs import read_metrics
 
 from audiogen_cli.lm.config import TrainConfig
 from audiogen_cli.lm.training.train import train
@@ -58,9 +58,8 @@ def root(tmp_path_factory: pytest.TempPathFactory, tiny_codec: Path, token_shard
     return root
 
 
-def losses(root: Path, name: str) -> list[float]:
-    lines = [json.loads(line) for line in (root / name / "metrics.jsonl").read_text().splitlines()]
-    return [line["loss"] for line in lines]  # of training and validation
+def losses(run: Path) -> list[float]:
+    return [line["loss"] for line in read_metrics(run, "train", "val")]
 
 
 @pytest.mark.parametrize(
@@ -75,8 +74,8 @@ def losses(root: Path, name: str) -> list[float]:
     ],
 )
 def test_runs_learn_the_same(root: Path, name: str, other: str, tolerance: float) -> None:
-    assert len(losses(root, other)) == 6
-    assert losses(root, name) == pytest.approx(losses(root, other), abs=tolerance)
+    assert len(losses(root / other)) == 6
+    assert losses(root / name) == pytest.approx(losses(root / other), abs=tolerance)
     ours, theirs = load_weights(root / name), load_weights(root / other)
     assert ours.keys() == theirs.keys()
     for key, weight in ours.items():
@@ -111,7 +110,7 @@ def test_ctrl_c_reaches_every_process_and_costs_nothing(root: Path, tiny_codec: 
     assert process.returncode == 130
     assert "run the same command again" in said and "Traceback" not in said
     (checkpoint,) = list_checkpoints(out)
-    assert load_state(checkpoint)["step"] >= len(losses(root, "interrupted")) > 0
+    assert load_state(checkpoint)["step"] >= len(losses(out)) > 0
 
 
 def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 from pathlib import Path
 
 import pytest
 import torch
+from helpers.runs import read_losses
 
 from audiogen_cli.codec.batch_encoder import shard_meta
 from audiogen_cli.codec.model import AudioCodec
@@ -64,7 +64,7 @@ def test_tiny_learns_64_real_clips_by_heart(esc50: Path, tmp_path: Path) -> None
     steps = os.environ.get("AUDIOGEN_OVERFIT_STEPS", "300")
     config = load_recipe(TrainConfig, "lm-tiny", [*SETTINGS, f"max_steps={steps}"])
     out = train(config, folder / "tokens", EMBEDDED_MODEL / "codec", folder / "run")
-    losses = [json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    losses = read_losses(out)
     print(f"cross-entropy {losses[0]:.3f} -> {losses[-1]:.4f} nats a code")
     assert losses[-1] < 0.1
 

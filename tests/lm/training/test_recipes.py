@@ -40,7 +40,7 @@ def test_overrides_reach_nested_settings() -> None:
     [
         ("optim.lrr=1", "optim.lrr"),
         ("sampling.top_p=2", "top_p must lie in"),
-        ("crop_seconds=-1", "crop_seconds must be positive"),
+        ("crop_seconds=-1", "crop_seconds: Input should be greater than 0"),
         ("text.kind=bert", "text.kind"),
     ],
 )

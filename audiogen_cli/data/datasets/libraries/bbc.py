@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from audiogen_cli.data.datasets.dataset_folder import AudioIndex, DatasetFolder, SourceItem, not_found, stem
 from audiogen_cli.data.manifest import Dropped
-from audiogen_cli.data.tables import first_row, read_json, stream_rows
+from audiogen_cli.data.tables import first_row, stream_rows
 from audiogen_cli.errors import InputError
+from audiogen_cli.files import read_json
 
 COLUMNS = ("location", "description", "secs", "category", "CDNumber", "CDName", "tracknum")
 # `07076051`, `NHU05065069`; alone, or after the description and `.`, ` - ` or `_`
@@ -89,7 +90,7 @@ def _csv_pairs(tree: DatasetFolder, path: str) -> Iterator[tuple[str, str]]:
 def _json_pairs(tree: DatasetFolder, path: str) -> Iterator[tuple[str, str]]:
     """Read a list of objects with `id` and `description`, or an object with such a list (the BBC's API, WavCaps)."""
     try:
-        document = read_json(tree.root / path)
+        document = read_json(tree.root / path, "replace")
     except InputError:  # not known by its name, so perhaps not meant
         return
     lists = document.values() if isinstance(document, dict) else [document]
