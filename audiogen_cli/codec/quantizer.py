@@ -200,7 +200,7 @@ class ResidualVectorQuantizer(nn.Module):
 
 @torch.no_grad()
 def kmeans(vectors: Tensor, n_clusters: int, iterations: int) -> Tensor:
-    """Lloyd's algorithm from a random start: vectors [M, D] → centers [n_clusters, D]. M may be below n_clusters."""
+    """Run Lloyd's algorithm from a random start: vectors [M, D] → centers [n_clusters, D]; M < n_clusters is fine."""
     generator = _shared_generator(n_clusters)
     order = torch.randperm(len(vectors), generator=generator).to(vectors.device)
     repeats = -(-n_clusters // len(vectors))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,15 +82,6 @@ class Dropped:
     path: str
     reason: str
     detail: str = ""
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """A manifest as read. metadata: `format_version`, `dataset`, `root`, `options` (decoded)."""
-
-    clips: list[Clip]
-    root: Path
-    metadata: dict[str, Any]
 
 
 def columns() -> pyarrow.Schema:
@@ -167,22 +158,6 @@ def new_manifest(path: Path, metadata: Mapping[str, Any]) -> Iterator[ManifestWr
         writer = ManifestWriter(path, metadata, stack)
         yield writer
         writer.close()
-
-
-def write_manifest(path: Path, clips: Iterable[Clip], metadata: Mapping[str, Any]) -> None:
-    """Write a manifest, whole or not at all; see `new_manifest`."""
-    with new_manifest(path, metadata) as writer:
-        for clip in clips:
-            writer.add(clip)
-
-
-def read_manifest(path: Path) -> Manifest:
-    """Read and check one manifest. Raises InputError if it is absent, damaged or no manifest."""
-    metadata, _, stream = stream_manifest(path)
-    clips = list(stream)
-    if len({clip.id for clip in clips}) < len(clips):
-        raise InputError(f"{path}: two clips have one id; {_AGAIN}")
-    return Manifest(clips, Path(metadata["root"]), metadata)
 
 
 def stream_manifest(path: Path) -> tuple[dict[str, Any], int, Iterator[Clip]]:

@@ -165,9 +165,9 @@ class TrainConfig:
     crop_seconds: Seconds = 10.0  # longest window; shorter clips are padded, the padding is no part of the loss
     text_dropout: Share = 0.1  # share of samples trained without text, for guidance
     text_noise: Amount = 0.0  # ours: the strongest noise on text vectors, as a multiple of their length; 0 = off
-    code_dropout: Share = 0.0  # mean share of the codes read that are another sample's; those to be predicted stay
-    mix: Share = 0.5  # share of samples mixed with another, on the fly; shards hold their mixes already
-    bucket_steps: Bucket = 1  # samples of so many steps are sorted by length and dealt out anew: less padding
+    code_dropout: Share = 0.0  # mean share of input codes that are replaced by another sample's; targets stay
+    mix: Share = 0.5  # share of samples mixed with another, on the fly; shards have their mixes already
+    bucket_steps: Bucket = 1  # samples of so many steps are sorted by length: less padding
     max_steps: Count = 200_000
     seed: Seed = 0
     codebooks: bool = False  # ours: learn codes through the codec's own vectors for them; not with fsdp

@@ -51,7 +51,7 @@ class StreamEmbedding(nn.Module):
         self.register_buffer("offsets", offsets[:, None], persistent=False)  # [K, 1]
 
     def forward(self, steps: Tensor) -> Tensor:
-        """steps: [B, K, S] in [0, V]. Returns [B, S, d]."""
+        """Embed steps [B, K, S] in [0, V]: [B, S, d]."""
         vectors = self.table(steps + self.offsets)  # [B, K, S, d]
         return vectors.mean(1) if self.reduce == "mean" else vectors.sum(1)
 
@@ -65,7 +65,7 @@ class StreamHeads(nn.Module):
         self.linear = nn.Linear(config.dim, config.n_q * config.codebook_size, bias=config.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """hidden: [B, S, d]. Returns logits [B, K, S, V]."""
+        """Compute logits [B, K, S, V] from hidden [B, S, d]."""
         return self.linear(hidden).unflatten(-1, self.shape).transpose(1, 2)
 
 
@@ -156,7 +156,7 @@ class AudioLanguageModel(nn.Module):
         return [layer.precompute_kv(projected) if layer else None for layer in layers]
 
     def _decode(self, audio: Tensor, text: Tensor, text_mask: Tensor) -> Tensor:
-        """audio: [B, S, d] embeddings → [B, S, d], the last block's output at the audio positions."""
+        """Run the blocks on audio embeddings [B, S, d]; return the last output at the audio positions [B, S, d]."""
         for state in self._states(audio, text, text_mask):
             last = state
         return self._at_audio(last, text_mask, audio.shape[1])
@@ -183,7 +183,7 @@ class AudioLanguageModel(nn.Module):
         return text_mask.sum(1)
 
     def _initialize_scaled(self) -> None:
-        """# ours: embeddings as large as the position vectors added to them; residual branches as in GPT-2."""
+        """Initialize embeddings as large as position vectors (# ours), and residual branches as GPT-2 does."""
         tables = self.config.n_q**0.5 if self.config.embedding == "mean" else self.config.n_q**-0.5
         nn.init.normal_(self.embedding.table.weight, std=0.5 * tables)
         nn.init.normal_(self.null_text, std=0.5)
@@ -200,7 +200,7 @@ class AudioLanguageModel(nn.Module):
 
 
 def _key_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """mask: [B, L] bool → the mask that cross-attention adds to its scores, [B, 1, 1, L]."""
+    """Turn a mask [B, L] bool into the one that cross-attention adds to its scores, [B, 1, 1, L]."""
     return additive_mask(mask, dtype)[:, None, None]
 
 

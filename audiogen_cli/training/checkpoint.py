@@ -54,7 +54,7 @@ def list_checkpoints(run: Path) -> list[Path]:
 def load_state(checkpoint: Path, device: str | Any = "cpu", mapped: bool = False) -> dict[str, Any]:
     """Read what `save_checkpoint` was given as `state`, with its `step`. Raises InputError if damaged.
 
-    mapped: leave the tensors in the file till they are used; copy what you keep, the file may be deleted.
+    mapped: leave the tensors in the file until they are used; copy what you keep, the file may be deleted.
     """
     import torch
 
@@ -62,7 +62,7 @@ def load_state(checkpoint: Path, device: str | Any = "cpu", mapped: bool = False
         return torch.load(checkpoint / STATE_FILE, map_location=device, weights_only=True, mmap=mapped)
     except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"{checkpoint} cannot be resumed ({reason}); delete it to go on from the one before") from None
+        raise InputError(f"{checkpoint} cannot be resumed ({reason}); delete it to use the one before") from None
 
 
 def _unwritten(run: Path, folder: Path, error: Exception) -> str:

@@ -22,7 +22,7 @@ from audiogen_cli.training.recipe import validate
 Track = Callable[[Mapping[str, float], int], None]
 RUN_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
-# Settings that change nothing of what is learned, by their names of today and before: they may differ in a resumed run.
+# Settings without influence on what is learned, by present and former names: they may differ in a resumed run.
 FREE_SETTINGS = frozenset(
     {
         *("max_steps", "log_every", "save_every", "validate_every", "keep_checkpoints", "workers", "micro_batch"),

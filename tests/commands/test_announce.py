@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from helpers.manifests import write_manifest
 
 from audiogen_cli.codec.config import CodecConfig, CodecTrainConfig
 from audiogen_cli.commands.terminal import announce, estimates
-from audiogen_cli.data.manifest import load_manifests, write_manifest
+from audiogen_cli.data.manifest import load_manifests
 from audiogen_cli.data.totals import Totals, manifest_totals, shard_totals
 from audiogen_cli.lm.config import TrainConfig
 from audiogen_cli.training.recipe import load_recipe

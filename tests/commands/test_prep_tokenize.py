@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.manifests import read_manifest
 from helpers.raw_trees import EXPECTED, build_raw
 
 from audiogen_cli.data.audio import write_audio
 from audiogen_cli.data.datasets.registry import SOURCES
-from audiogen_cli.data.manifest import read_manifest
 from audiogen_cli.data.shards import load_shards
 
 

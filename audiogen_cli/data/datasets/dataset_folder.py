@@ -21,7 +21,7 @@ class SourceItem:
     """One published clip, before anything is known of its audio.
 
     name: the clip's id within its dataset. path: relative to the root, with `/`; where it should be, if missing.
-    captions, tags: as published, tags with `_` already a space. license: of this clip; empty stands for its source's.
+    captions, tags: as published, tags with `_` already a space. license: of this clip; empty means its source's.
     start, duration: the window in seconds; None reaches to the end of the file. video: the YouTube id it was cut from.
     embedded: the file's own description takes the captions' place and its keywords join the tags (`file_metadata.py`).
     """

@@ -19,7 +19,7 @@ class Folder:
 
     Its split is `train`, unless its topmost folder is called train, val or test. Its tag is the name of the folder it
     is in, its caption those words and the file name's: `rain/heavy_on_roof-02.wav` has the tag `rain` and the
-    caption `rain heavy on roof`. Where that says nothing, a captions file must (`caption_file.py`).
+    caption `rain heavy on roof`. Without any word, it needs a captions file (`caption_file.py`).
     """
 
     key: str

@@ -1,4 +1,4 @@
-"""Backends: how the rows of a batch are computed, each with a KV cache of its own. This one runs the model's modules.
+"""Backends compute the rows of a batch, each with its own KV cache. This one runs the model's modules.
 
 It is the reference for the CPU backend (`cpu_backend`), and what GPUs run: there a step has few shapes and no number
 that only the CPU knows, so that it can be recorded as a CUDA graph.
@@ -58,7 +58,7 @@ class Backend(ABC):
         """Let a row's cache hold nothing."""
 
     def prepare(self, row: int, vectors: Tensor | None) -> Tensor:
-        """Begin a row anew with a text [L, D], or None for no text; return its prefix [L, d], L = 0 without one."""
+        """Restart a row with a text [L, D], or None for no text; return its prefix [L, d], L = 0 without one."""
         self.clear(row)
         config, weight = self.model.config, self.model.null_text
         text = torch.zeros(1, 1, config.text_width) if vectors is None or not len(vectors) else vectors[None]

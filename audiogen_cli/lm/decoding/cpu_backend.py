@@ -1,5 +1,5 @@
-"""The CPU backend: a decoding step in as few calls as possible, as each waits for code that the weights have pushed out
-of the processor's caches.
+"""The CPU backend: a decoding step in as few calls as possible, because each waits for code that reading the weights
+has removed from the processor's caches.
 
 Attention of one position is two weighted sums of table rows. The scores of a block of positions are the E rows of its
 keys, stored [E, block], weighted by the query; the result is the rows of the values, weighted by probabilities.

@@ -56,7 +56,7 @@ class Prepared:
 
     @property
     def prompt(self) -> np.ndarray:
-        """The prompt audio: [n] float32, n = 0 without any."""
+        """Return the prompt audio: [n] float32, n = 0 without any."""
         audio = self.request.prompt_audio
         return np.zeros(0, np.float32) if audio is None else audio.astype(np.float32, copy=False)
 
@@ -112,12 +112,12 @@ class Generator:
 
     @property
     def sample_rate(self) -> int:
-        """Hz."""
+        """Return the rate of the audio in Hz."""
         return self.config.sample_rate
 
     @property
     def sampling(self) -> Sampling:
-        """The model's own default settings."""
+        """Return the model's default settings."""
         return self.config.sampling
 
     def knows(self, prompt: str) -> bool:
@@ -176,7 +176,7 @@ class Generator:
     def generate_codes(
         self, requests: Sequence[DecodingRequest], batch_size: int | None, progress: Progress
     ) -> Iterator[tuple[int, Tensor]]:
-        """Yield (index, codes [K, T]) when ready; out of memory, the rest goes on in batches half as large."""
+        """Yield (index, codes [K, T]) when ready; when memory runs out, halve the batches of the rest."""
         left, failed = dict.fromkeys(range(len(requests))), 0
         while left:
             some = list(left)
@@ -201,7 +201,7 @@ class Generator:
             raise AudiogenError("out of memory: even alone this is too long; lower --duration")
 
     def decode(self, codes: Tensor) -> np.ndarray:
-        """Codes [K, T] → samples [T · hop] float32."""
+        """Decode codes [K, T] to samples [T · hop] float32."""
         # Alone: a decoder's bits, too, may depend on what is decoded beside a sound. In the blocks of a stream, whose
         # samples are to be the same.
         return np.concatenate(list(self._decode_blocks(codes.split(self._first_block, dim=1))))
@@ -251,12 +251,12 @@ class Generator:
 
     @property
     def _first_block(self) -> int:
-        """Frames."""
+        """Return the number of frames that a stream decodes first."""
         return max(1, round(FIRST_BLOCK * self.config.frame_rate))
 
     @torch.inference_mode()
     def _decode_blocks(self, blocks: Iterable[Tensor]) -> Iterator[np.ndarray]:
-        """Codes [K, t] block by block → samples [n] float32 block by block, in the memory of a block."""
+        """Decode codes [K, t] to samples [n] float32 block by block, in the memory of a block."""
         batches = (block[None].to(self.device) for block in _regroup(blocks))
         for wav in self.codec.decode_chunks(batches):
             yield wav[0, 0].float().cpu().numpy()
@@ -264,7 +264,7 @@ class Generator:
     def _decode_together(
         self, requests: Sequence[DecodingRequest], batch_size: int | None, progress: Progress
     ) -> Iterator[tuple[int, Tensor]]:
-        """The engine's `generate`; a single sound goes through its stream, which allows to report progress."""
+        """Decode with the engine's `generate`; a single sound is streamed, so that progress can be reported."""
         if len(requests) > 1:
             yield from self.engine.generate(requests, batch_size)
             return
@@ -340,8 +340,8 @@ class Generator:
 def join(prompt: np.ndarray, decoded: np.ndarray, n_fade: int) -> np.ndarray:
     """Join the prompt [p], exactly, and what was decoded [n] from sample p on, without a click between them.
 
-    The codec does not return the prompt exactly. So its error just before the seam goes on after it, mirrored in
-    time (hence continuous) and faded out over n_fade samples.
+    The codec does not return the prompt exactly. So its error just before the seam is added after it, too, mirrored in
+    time (so it is continuous) and faded out over n_fade samples.
     """
     n_prompt = len(prompt)
     n_fade = min(n_fade, n_prompt, len(decoded) - n_prompt)

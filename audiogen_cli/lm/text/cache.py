@@ -29,7 +29,7 @@ class CachedTexts(TextEncoder):
         self.width, self.fingerprint = encoder.width, encoder.fingerprint
 
     def identity(self) -> str:
-        """The encoder's."""
+        """Return the encoder's identity."""
         return self._identity
 
     def compute(self, texts: Sequence[str]) -> list[Tensor]:
@@ -48,7 +48,7 @@ class CachedTexts(TextEncoder):
     def _read(self, text: str) -> Tensor | None:
         try:
             vectors = np.load(self._path(text), allow_pickle=False)
-        except (OSError, ValueError, EOFError):  # absent, or damaged: computed anew
+        except (OSError, ValueError, EOFError):  # absent, or damaged: computed again
             return None
         return torch.from_numpy(vectors) if vectors.ndim == 2 and vectors.shape[1] == self.width else None
 

@@ -40,12 +40,12 @@ class TextEncoder(ABC):
         """Encode distinct texts, none of them blank: a float32 CPU tensor [L, D] each."""
 
     def identity(self) -> str:
-        """Changes whenever the vectors could: SHA-256 of the weights."""
+        """Return a text that changes whenever the vectors could: SHA-256 of the weights."""
         assert self.fingerprint is not None
         return self.fingerprint
 
     def encode(self, texts: Sequence[str]) -> list[Tensor]:
-        """A float32 CPU tensor [L, D] for each text; [0, D] for a blank one."""
+        """Return a float32 CPU tensor [L, D] for each text; [0, D] for a blank one."""
         missing = [text for text in dict.fromkeys(texts) if text not in self._cache]
         found = {text: torch.zeros(0, self.width) for text in missing if not text.strip()}
         wanted = [text for text in missing if text not in found]
@@ -120,7 +120,7 @@ class T5(TextEncoder):
         self.width = model.config.d_model
 
     def identity(self) -> str:
-        """SHA-256 of the weights and the vocabulary, computed here: a hub's model is no single file."""
+        """Return the SHA-256 of weights and vocabulary, computed here because a hub's model is no single file."""
         digest = hashlib.sha256(repr(sorted(self._tokenizer.get_vocab().items())).encode())
         for tensor in self._model.state_dict().values():
             digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy())
@@ -128,7 +128,7 @@ class T5(TextEncoder):
 
     @torch.inference_mode()
     def compute(self, texts: Sequence[str]) -> list[Tensor]:
-        """The last hidden states. Only texts of one length share a batch, so no padding can matter.
+        """Compute the last hidden states. Only texts of one length share a batch, so there is no padding.
 
         On a CPU every text is read alone: the bits of a matrix product may depend on its number of rows.
         """
@@ -151,7 +151,7 @@ def load_text_encoder(config: TextConfig, device: str | torch.device = "cpu") ->
 
 
 def pad(vectors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """[L_b, D] each → text [B, L, D] with zeros on the right, and text_mask [B, L] bool; L is at least 1."""
+    """Pad vectors [L_b, D] to text [B, L, D], zeros on the right, and text_mask [B, L] bool; L is at least 1."""
     longest = max(1, *(len(each) for each in vectors))
     text = torch.zeros(len(vectors), longest, vectors[0].shape[1])
     mask = torch.zeros(len(vectors), longest, dtype=torch.bool)
@@ -162,7 +162,7 @@ def pad(vectors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def _equal_lengths(tokens: Sequence[Tensor], limit: int) -> list[list[int]]:
-    """Indices grouped by length, at most `limit` a group."""
+    """Group indices by length, at most `limit` a group."""
     groups: dict[int, list[int]] = {}
     for i, ids in enumerate(tokens):
         groups.setdefault(len(ids), []).append(i)

@@ -153,7 +153,7 @@ class LengthBuckets:
         self._bucket = lru_cache(maxsize=2)(self._sort_bucket)
 
     def step(self, step: int) -> list[int]:
-        """Return the numbers of a step's examples, from short to long: dealt out in turn, all ranks have equal work."""
+        """Return the numbers of a step's examples, from short to long: taken in turn, all ranks get equal work."""
         bucket, place = divmod(step, self.bucket_steps)
         return self._bucket(bucket)[place]
 

@@ -122,7 +122,7 @@ def train(
                 if state.step % config.save_every == 0 or last or stopped:
                     save(state, config, codec, out, accelerator)
     if stopped:
-        raise Interrupted(f"stopped after step {state.step}; run the same command again to go on")
+        raise Interrupted(f"stopped after step {state.step}; run the same command again to continue")
 
     weights = best_weights(state, main)
     if main:

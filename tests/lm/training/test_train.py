@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from helpers.manifests import write_manifest
 from helpers.runs import read_losses, read_metrics
 from helpers.zoo import CODEBOOK_SIZE, N_Q, make_codec, make_rows, make_shards
 
-from audiogen_cli.data.manifest import Clip, write_manifest
+from audiogen_cli.data.manifest import Clip
 from audiogen_cli.errors import AudiogenError, InputError, Interrupted
 from audiogen_cli.lm.config import ModelShape, OptimConfig, PreviewConfig, TextConfig, TrainConfig
 from audiogen_cli.lm.decoding.engine import Engine
