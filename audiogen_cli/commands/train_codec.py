@@ -12,7 +12,6 @@ from audiogen_cli.commands.terminal.options import (
     ProcessesOption,
     SetOption,
     SettingsOption,
-    print_settings,
     split_names,
 )
 
@@ -59,6 +58,8 @@ def train_codec(
     from audiogen_cli.training.recipe import load_recipe
 
     if settings:
+        from audiogen_cli.commands.terminal.tables import print_settings
+
         return print_settings(CodecTrainConfig, "codec-x32")
     overrides = [*(set_ or []), *([f"max_steps={max_steps}"] if max_steps else [])]
     recipe = load_recipe(CodecTrainConfig, config or "codec-x32", overrides)

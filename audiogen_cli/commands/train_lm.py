@@ -13,7 +13,6 @@ from audiogen_cli.commands.terminal.options import (
     ProcessesOption,
     SetOption,
     SettingsOption,
-    print_settings,
 )
 
 
@@ -96,6 +95,8 @@ def train_lm(
     from audiogen_cli.training.recipe import load_recipe
 
     if settings:
+        from audiogen_cli.commands.terminal.tables import print_settings
+
         return print_settings(TrainConfig, "lm-base")
     if size and config:
         raise InputError("give either --size or --config")

@@ -1,4 +1,4 @@
-"""What a recipe may set, read from the code: every key with its type, default, meaning and source in the paper."""
+"""List what a recipe may set, read from the code: every key with its type, default, meaning and source."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import astuple
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -133,12 +132,3 @@ def _with_default(setting: Any) -> str:
 def split_names(text: str) -> list[str]:
     """Split a comma-separated option into names, each once, in the order given."""
     return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-
-
-def print_settings(config_class: type, recipe: str) -> None:
-    """Print every setting that a recipe, or `--set`, may change."""
-    from audiogen_cli.commands.terminal.tables import print_table
-    from audiogen_cli.training.settings import list_settings
-
-    head = ("setting", "type", "default", "what it is", "source")
-    print_table((astuple(each) for each in list_settings(config_class, recipe)), head)
