@@ -68,12 +68,12 @@ def train_codec(
         return relaunch(processes)
     hold_folder(out)
     from audiogen_cli.codec.train import train
-    from audiogen_cli.commands.terminal.announce import plan_codec_training
+    from audiogen_cli.commands.terminal.announce import announce, plan_codec_training
     from audiogen_cli.data.totals import manifest_totals
     from audiogen_cli.evaluation.tasks.codec_validation import validate_codec
     from audiogen_cli.model_folder import find_codec
 
-    plan_codec_training(recipe, manifest_totals(manifests, split_names(datasets))).say()
+    announce(plan_codec_training, recipe, manifest_totals(manifests, split_names(datasets)))
     parts = {split: [clip for clip in clips if clip.split == split] for split in ("train", "val")}
     folder = train(recipe, parts["train"], parts["val"], out, validate_codec, start_from and find_codec(start_from))
     if is_main_process():

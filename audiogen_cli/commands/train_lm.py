@@ -113,14 +113,14 @@ def train_lm(
         find_on_hub(recipe.text.name or "t5-base")
     if processes > 1:
         return relaunch(processes)
-    from audiogen_cli.commands.terminal.announce import plan_lm_training
+    from audiogen_cli.commands.terminal.announce import announce, plan_lm_training
     from audiogen_cli.data.totals import manifest_totals, shard_totals
     from audiogen_cli.lm.training.train import train
 
     run = out or Path("runs") / f"lm-{Path(name).stem.removeprefix('lm-')}"
     hold_folder(run)
     data = manifest_totals(manifests, splits=("train", "val")) if manifests else shard_totals(tokens)
-    plan_lm_training(recipe, folder, codec_config, data, on_the_fly=manifests is not None).say()
+    announce(plan_lm_training, recipe, folder, codec_config, data, manifests is not None)
     model = train(recipe, None if manifests else tokens, folder, run, manifests, begin_with, trackers)
     if is_main_process():
         typer.echo(model)

@@ -25,6 +25,7 @@ from audiogen_cli.training.recipe import (
 )
 
 Pattern = Literal["parallel", "delay"]
+LOOKUP_ROWS = 1 << 15  # of a learned text table (text.kind: lookup), one a word piece
 SIZES = ("tiny", "base", "large")  # of `train-lm --size`: recipes/lm-SIZE.yaml
 Delays = tuple[Annotated[int, Field(ge=0, le=1000)], ...]  # frames
 Bucket = Annotated[int, Field(ge=1, le=10_000)]
@@ -34,12 +35,12 @@ Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 @dataclass(frozen=True)
 class TextConfig:
-    """Settings of the frozen text encoder F, which turns a text into vectors (sec. 3.2)."""
+    """Settings of the text encoder F (sec. 3.2): frozen, or a table that the model learns."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
-    kind: Literal["t5", "static"] = "t5"
-    name: str | None = None  # hub name or path; None: t5-base, or the word vectors shipped in the package
+    kind: Literal["t5", "static", "lookup"] = "t5"  # lookup: vectors of word pieces are learned with the model
+    name: str | None = None  # hub name or path; None: t5-base, or the word vectors (for lookup: their words) we ship
 
 
 @dataclass(frozen=True)
@@ -189,3 +190,5 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.codebooks and self.distributed == "fsdp":
             raise ValueError("codebooks: true is for models that fit each process: choose distributed: ddp")
+        if self.text.kind == "lookup" and self.text_noise:
+            raise ValueError("text_noise is for vectors; with text.kind: lookup the model reads numbers of words")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from audiogen_cli.lm.config import LMConfig
+from audiogen_cli.lm.config import LOOKUP_ROWS, LMConfig
 from audiogen_cli.lm.transformer import Block, CrossAttentionKV, ProjectedText, additive_mask, sinusoidal_positions
 from audiogen_cli.model_folder import build, load_config
 
@@ -77,6 +77,14 @@ class LMOutput:
     mask: Tensor  # [B, K, T] bool; False on padding
 
 
+class WordTable(nn.Embedding):
+    """Learned vectors of words in place of a text encoder's (sec. 3.2: a LUT)."""
+
+    def forward(self, text: Tensor) -> Tensor:
+        """Look up numbers of words [B, L, 1], which are floats as all texts: [B, L, d]."""
+        return super().forward(text[..., 0].long())
+
+
 class AudioLanguageModel(nn.Module):
     """p(codes | text). `null_text` is the learned vector for "no text" (sec. 3.2, guidance)."""
 
@@ -85,7 +93,10 @@ class AudioLanguageModel(nn.Module):
         self.config = config
         self.checkpointing = False  # in training: compute each block twice instead of keeping its activations
         self.embedding = StreamEmbedding(config)
-        self.text_projection = nn.Linear(config.text_width, config.dim)
+        is_lookup = config.text.kind == "lookup"
+        self.text_projection = (
+            WordTable(LOOKUP_ROWS, config.dim) if is_lookup else nn.Linear(config.text_width, config.dim)
+        )
         self.null_text = nn.Parameter(torch.zeros(config.dim))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = nn.LayerNorm(config.dim)
@@ -140,6 +151,8 @@ class AudioLanguageModel(nn.Module):
         text: [B, L, D], mask: [B, L] bool. Returns [B, L, d] and the mask, in which every row now has a True.
         With `text_padding: zeros` the null vector and padding are zeros.
         """
+        if self.config.text.kind != "lookup":  # whose numbers of words are exact in float32 only
+            text = text.to(self.null_text.dtype)
         vectors = self.text_projection(text)
         empty = ~mask.any(1, keepdim=True)  # [B, 1]
         if self.config.text_padding == "zeros":

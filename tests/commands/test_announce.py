@@ -41,7 +41,10 @@ def test_codecs_by_rate_streams_and_bitrate(name: str, said: str) -> None:
 
 @pytest.mark.parametrize(
     ("size", "parameters"),
-    [("base", "24 layers of 768, 230.6M parameters; text encoder t5-base, with it 340.2M"), ("large", "951.2M")],
+    [
+        ("base", "24 layers of 768, 230.6M parameters; text encoder t5-base, with it 340.2M"),
+        ("large", "951.2M parameters; text encoder t5-large, with it 1.29B"),
+    ],
 )
 def test_the_papers_models_on_the_papers_codec_have_no_warning(codec: Path, size: str, parameters: str) -> None:
     recipe = load_recipe(TrainConfig, f"lm-{size}")

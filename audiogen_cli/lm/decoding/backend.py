@@ -63,7 +63,7 @@ class Backend(ABC):
         config, weight = self.model.config, self.model.null_text
         text = torch.zeros(1, 1, config.text_width) if vectors is None or not len(vectors) else vectors[None]
         mask = torch.full(text.shape[:2], vectors is not None and len(vectors) > 0, device=weight.device)
-        projected, mask = self.model.project_text(text.to(weight.device, weight.dtype), mask)
+        projected, mask = self.model.project_text(text.to(weight.device), mask)
         self.cross_kv[row] = self.model.precompute_cross_kv(projected, mask)
         self.set_cross_kv(row, [kv for kv in self.cross_kv[row] if kv])
         return projected[0, : projected.shape[1] * config.text_prefix]

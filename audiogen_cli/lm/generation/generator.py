@@ -20,7 +20,7 @@ from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.data.captions import read_prompt
 from audiogen_cli.devices import choose_device, is_out_of_memory
 from audiogen_cli.errors import AudiogenError, InputError
-from audiogen_cli.lm.config import LMConfig, Sampling
+from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.decoding.engine import CPU_BATCH, GPU_BATCH, Engine
 from audiogen_cli.lm.decoding.requests import DecodingRequest, count_frames
 from audiogen_cli.lm.generation.requests import GenerationRequest
@@ -79,6 +79,9 @@ class Generator:
         self.folder, self.config = folder, lm.config
         self.codec, self.encoder, self.engine = codec, encoder, Engine(lm, dtype)
         self.device, self.dtype = lm.null_text.device, self.engine.dtype
+        self.sample_rate, self.sampling = lm.config.sample_rate, lm.config.sampling
+        self._default_batch = CPU_BATCH if self.engine.exact else GPU_BATCH
+        self._first_block = max(1, round(FIRST_BLOCK * lm.config.frame_rate))  # frames that a stream decodes first
         self.probe = Probe.load(folder) if folder else None
         self.license = model_folder.read_license(folder) if folder else ""
         self.fingerprint = model_folder.fingerprint(folder) if folder else ""
@@ -109,16 +112,6 @@ class Generator:
             )
         lm = AudioLanguageModel.load(folder, where).requires_grad_(False)
         return cls(lm, codec, encoder, dtype, folder)
-
-    @property
-    def sample_rate(self) -> int:
-        """Return the rate of the audio in Hz."""
-        return self.config.sample_rate
-
-    @property
-    def sampling(self) -> Sampling:
-        """Return the model's default settings."""
-        return self.config.sampling
 
     def knows(self, prompt: str) -> bool:
         """Return whether the model knows a word of a prompt."""
@@ -244,15 +237,6 @@ class Generator:
         for _ in self.engine.generate([request] * n, n):
             pass
         return time.perf_counter() - begun
-
-    @property
-    def _default_batch(self) -> int:
-        return CPU_BATCH if self.engine.exact else GPU_BATCH
-
-    @property
-    def _first_block(self) -> int:
-        """Return the number of frames that a stream decodes first."""
-        return max(1, round(FIRST_BLOCK * self.config.frame_rate))
 
     @torch.inference_mode()
     def _decode_blocks(self, blocks: Iterable[Tensor]) -> Iterator[np.ndarray]:

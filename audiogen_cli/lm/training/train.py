@@ -158,7 +158,7 @@ def write_probe(
 ) -> None:
     """Make the finished model's probe and write it into its folder; none if the recipe wants none."""
     (out / model_folder.PROBE_FILE).unlink(missing_ok=True)
-    if not config.probe_samples:
+    if not config.probe_samples or config.text.kind == "lookup":  # a probe predicts vectors, not numbers of words
         return
     say(f"making the probe from {min(config.probe_samples, len(source))} samples")
     model = AudioLanguageModel.load(out, device)
