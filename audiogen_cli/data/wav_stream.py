@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import wave
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
 import numpy as np
@@ -38,9 +37,7 @@ class StreamingWavWriter:
         with disk_errors(self.path):
             self._wav.writeframes(samples.tobytes())  # corrects the header, too
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         with self._file:
             self._wav.close()
         if kind is not None:
