@@ -84,7 +84,7 @@ def prep(
     """
     import json
 
-    from audiogen_cli.commands.terminal.announce import plan_prep
+    from audiogen_cli.commands.terminal.announce import announce, plan_prep
     from audiogen_cli.commands.terminal.progress import progress_bar
     from audiogen_cli.data.datasets.dataset_folder import DatasetNotFound
     from audiogen_cli.data.preparation.prep import prepare
@@ -104,7 +104,7 @@ def prep(
                 workers=workers,
                 engine=engine.value,
                 progress=progress,
-                begin=lambda total: plan_prep(sources, total, out, workers, engine.value, keep_speech).say(),
+                begin=lambda total: announce(plan_prep, sources, total, out, workers, engine.value, keep_speech),
             )
     except DatasetNotFound as error:
         if "\n" not in str(error):
