@@ -6,7 +6,6 @@ import io
 import struct
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
 import numpy as np
@@ -39,10 +38,8 @@ class StreamingWavWriter:
         with disk_errors(self.path):
             self._append(samples.astype("<i2").tobytes())
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with suppress(OSError):  # what could not be written was told before
+    def __exit__(self, kind: object, *_: object) -> None:
+        with suppress(OSError):  # what could not be written was said before
             self._file.close()
         if kind is not None:
             self.path.unlink(missing_ok=True)

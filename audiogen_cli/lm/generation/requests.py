@@ -54,7 +54,7 @@ class GenerationRequest:
 
     text: the prompt as written; None: without text. duration: seconds of the whole result. prompt_audio: [n] samples
     at the model's rate, which the result begins with. output: the file to write. extra: more entries of its sidecar.
-    seed_drawn: nobody asked for this seed, so a finished sound with any other will do.
+    seed_drawn: the seed was drawn at random, so a finished sound with another one counts, too.
     """
 
     text: str | None
