@@ -8,7 +8,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from audiogen_cli.errors import InputError
+from audiogen_cli.errors import InputError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -41,8 +41,7 @@ def choose_device(name: str) -> torch.device:
         if device.type == "cuda":
             torch.cuda.set_device(device)  # graphs are captured on the current device
     except (RuntimeError, AssertionError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"device '{name}' cannot be used here: {reason}") from None
+        raise InputError(f"device '{name}' cannot be used here: {first_line(error)}") from None
     return device
 
 

@@ -1,9 +1,20 @@
-"""The errors a user can cause or meet; `app.main` turns each into one line on stderr and an exit code."""
+"""The errors and warnings a user can meet; `app.main` turns each into one line on stderr, errors into an exit code."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 Value = TypeVar("Value")
+
+
+def printable(text: str) -> str:
+    """Escape what is no letter: names and licenses may hold codes that a terminal obeys."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+class AudioWarning(UserWarning):
+    """A recording is odd, and is used all the same."""
 
 
 class AudiogenError(Exception):
@@ -42,3 +53,17 @@ class Problems:
         """Raise InputError if there were any."""
         if self.found:
             raise InputError("; also: ".join(map(str, self.found)))
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its kind if it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError into an AudiogenError that says that the file `path` cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise AudiogenError(f"{path}: cannot be written: {error.strerror or error}") from None

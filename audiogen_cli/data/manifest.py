@@ -25,7 +25,7 @@ from audiogen_cli.data.mapped_parquet import (
     refuse_empty,
     refuse_first,
 )
-from audiogen_cli.errors import AudiogenError, InputError
+from audiogen_cli.errors import InputError, disk_errors
 from audiogen_cli.files import parse_json, replacing
 from audiogen_cli.training.recipe import validate
 
@@ -130,7 +130,7 @@ class ManifestWriter:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        with _disk_errors(self.path):
+        with disk_errors(self.path):
             if self._file is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 temporary = self._stack.enter_context(replacing(self.path))
@@ -143,7 +143,7 @@ class ManifestWriter:
         """Write the rest; nothing at all, not even a file, if there was no clip."""
         if self._clips:
             self.flush()
-        with _disk_errors(self.path):
+        with disk_errors(self.path):
             if self._file:
                 self._file.close()
 
@@ -305,7 +305,7 @@ def new_dropped(path: Path) -> Iterator[Callable[[Dropped], None]]:
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     with ExitStack() as stack:
-        with _disk_errors(path):
+        with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = stack.enter_context(replacing(path))
             # an error's text may quote a file name that is not UTF-8
@@ -349,12 +349,3 @@ def _check(clip: Clip) -> None:
         raise ValueError(f"{clip.id} has no text")
     if cast(str, clip.split) not in SPLITS:
         raise ValueError(f"{clip.id} is in split '{clip.split}'")
-
-
-@contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError into an AudiogenError that names the file."""
-    try:
-        yield
-    except OSError as error:
-        raise AudiogenError(f"{path}: cannot be written: {error.strerror or error}") from None

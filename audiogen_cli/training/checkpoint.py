@@ -9,7 +9,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-from audiogen_cli.errors import AudiogenError, InputError
+from audiogen_cli.errors import AudiogenError, InputError, first_line
 
 STATE_FILE = "training.pt"
 
@@ -61,12 +61,12 @@ def load_state(checkpoint: Path, device: str | Any = "cpu", mapped: bool = False
     try:
         return torch.load(checkpoint / STATE_FILE, map_location=device, weights_only=True, mmap=mapped)
     except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"{checkpoint} cannot be resumed ({reason}); delete it to use the one before") from None
+        raise InputError(
+            f"{checkpoint} cannot be resumed ({first_line(error)}); delete it to use the one before"
+        ) from None
 
 
 def _unwritten(run: Path, folder: Path, error: Exception) -> str:
     last = next(reversed(list_checkpoints(run)), None)
-    reason = (str(error) or type(error).__name__).splitlines()[0]
     kept = f"the last one is {last.name}" if last else "there is none before it"
-    return f"{folder} cannot be written ({reason}); {kept}: make room and run the same command again"
+    return f"{folder} cannot be written ({first_line(error)}); {kept}: make room and run the same command again"

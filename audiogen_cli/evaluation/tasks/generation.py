@@ -125,7 +125,7 @@ def _from_folder(references: list[Reference], config: EvalConfig, folder: Path) 
     warnings = []
     if config.limit is None and (extra := unmatched(references, folder)):
         examples = ", ".join(extra[:3]) + (", …" if len(extra) > 3 else "")
-        warnings.append(f"{len(extra)} files of {folder} belong to no clip and are in no number ({examples})")
+        warnings.append(f"{len(extra)} files of {folder} belong to no clip and are not scored ({examples})")
     recordings = [(reference.id, Recording(path)) for reference, path in pairs]
     return _Generated([reference for reference, _ in pairs], recordings, inputs, missing, warnings)
 
@@ -192,6 +192,13 @@ def _warnings(table: ScoreTable, generated: _Generated, silent: int) -> list[str
         )
     if table.unequal:
         found.append(f"{table.unequal} generated clips are not as long as their reference")
+    for name, ids in ((REFERENCE, [each.id for each in table.references]), (GENERATED, table.generated_ids)):
+        if loud := table.over_scale(name):
+            number, peak = max(loud, key=lambda clip: clip[1])
+            found.append(
+                f"{len(loud)} {name} clips go beyond full scale, {ids[number]} to {peak:,.0f} times of it: they distort"
+                " all numbers; are they integers stored as floats?"
+            )
     if silent:
         found.append(f"{silent} of {n} generated clips are near silent")
     return found

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audiogen_cli.errors import AudiogenError
+from audiogen_cli.errors import disk_errors
 from audiogen_cli.files import check_folder, replacing
 from audiogen_cli.lm.text.encoders import TextEncoder
 
@@ -54,9 +54,7 @@ class CachedTexts(TextEncoder):
 
     def _write(self, text: str, vectors: Tensor) -> None:
         path = self._path(text)
-        try:
+        with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as temporary, temporary.open("wb") as file:
                 np.save(file, vectors.numpy())
-        except OSError as error:
-            raise AudiogenError(f"{path}: cannot be written: {error.strerror or error}") from None

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from audiogen_cli.errors import InputError
+from audiogen_cli.errors import InputError, first_line
 from audiogen_cli.files import RESOURCES, hash_file
 from audiogen_cli.lm.config import LOOKUP_ROWS, TextConfig
 from audiogen_cli.model_folder import fingerprint
@@ -82,7 +82,7 @@ class StaticVectors(TextEncoder):
         try:
             self._model = StaticModel.from_pretrained(folder)
         except Exception as error:  # whatever model2vec, safetensors or tokenizers object to
-            raise InputError(f"the word vectors in '{folder}' cannot be read: {_first_line(error)}") from None
+            raise InputError(f"the word vectors in '{folder}' cannot be read: {first_line(error)}") from None
         self.width = self._model.dim
         self.fingerprint = fingerprint(folder)
 
@@ -143,7 +143,7 @@ class T5(TextEncoder):
             model = T5EncoderModel.from_pretrained(name, local_files_only=here)
         except Exception as error:  # transformers raises many kinds: no network, no such name, a broken file
             raise InputError(
-                f"the text encoder '{name}' cannot be loaded: {_first_line(error)}; "
+                f"the text encoder '{name}' cannot be loaded: {first_line(error)}; "
                 "give a hub name that this machine can reach, or a local folder"
             ) from None
         self._model = model.float().to(device).eval().requires_grad_(False)
@@ -199,7 +199,3 @@ def _equal_lengths(tokens: Sequence[Tensor], limit: int) -> list[list[int]]:
     for i, ids in enumerate(tokens):
         groups.setdefault(len(ids), []).append(i)
     return [group[start : start + limit] for group in groups.values() for start in range(0, len(group), limit)]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
