@@ -79,7 +79,7 @@ class Generator:
         self.folder, self.config = folder, lm.config
         self.codec, self.encoder, self.engine = codec, encoder, Engine(lm, dtype)
         self.device, self.dtype = lm.null_text.device, self.engine.dtype
-        self.probe = Probe.load(folder) if folder else None
+        self.probe = Probe.load(folder, lm.config) if folder else None
         self.license = model_folder.read_license(folder) if folder else ""
         self.fingerprint = model_folder.fingerprint(folder) if folder else ""
 
