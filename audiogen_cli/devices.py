@@ -8,7 +8,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from audiogen_cli.errors import InputError
+from audiogen_cli.errors import InputError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +29,7 @@ def check_device(name: str) -> None:
 def choose_device(name: str) -> torch.device:
     """Return the device of a name, and make a CUDA device the current one. Raises InputError if it is absent.
 
-    auto: CUDA, else the CPU. Never Apple's GPU, which lacks float64 and compiles anew for every length.
+    auto: CUDA, else the CPU. Never Apple's GPU, which lacks float64 and compiles again for every length.
     """
     import torch
 
@@ -41,8 +41,7 @@ def choose_device(name: str) -> torch.device:
         if device.type == "cuda":
             torch.cuda.set_device(device)  # graphs are captured on the current device
     except (RuntimeError, AssertionError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"device '{name}' cannot be used here: {reason}") from None
+        raise InputError(f"device '{name}' cannot be used here: {first_line(error)}") from None
     return device
 
 
@@ -69,7 +68,7 @@ def reuse_memory() -> None:
     """Keep freed memory for the next CPU tensors instead of returning it to the system; only glibc's malloc can.
 
     A training step on a CPU frees and asks for the same hundreds of megabytes again and again; with glibc's defaults
-    the kernel clears each of those pages anew, which took more than half of a small model's step. The process's peak
+    the kernel clears each of those pages again, which took more than half of a small model's step. The process's peak
     memory is the same, but it is never returned.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):

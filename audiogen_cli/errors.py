@@ -1,6 +1,8 @@
 """The errors a user can cause or meet; `app.main` turns each into one line on stderr and an exit code."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 Value = TypeVar("Value")
@@ -42,3 +44,17 @@ class Problems:
         """Raise InputError if there were any."""
         if self.found:
             raise InputError("; also: ".join(map(str, self.found)))
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its kind if it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError into an AudiogenError that says that the file `path` cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise AudiogenError(f"{path}: cannot be written: {error.strerror or error}") from None

@@ -1,4 +1,4 @@
-"""Processes and signals: what stops a command stops it tidily, and its workers with it."""
+"""Signals and child processes: a signal ends a command and its workers, with nothing half-written."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ _WATCH_SECONDS = 1.0
 
 @contextmanager
 def handle_signals(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Have `handle` called for each of STOP_SIGNALS; one that is ignored (nohup) stays so. Nothing but in the main
-    thread."""
+    """Call `handle` for each of STOP_SIGNALS but ignored ones (nohup); do nothing outside of the main thread."""
     main = threading.current_thread() is threading.main_thread()
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS} if main else {}
     before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
@@ -35,7 +34,7 @@ def handle_signals(handle: Callable[[int, FrameType | None], None]) -> Iterator[
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt, as Ctrl-C does; SIGTERM and SIGHUP do so once, and leave what tidies up alone."""
+    """Raise KeyboardInterrupt, as Ctrl-C does; after SIGTERM or SIGHUP ignore others, so that cleaning up can end."""
     if number != signal.SIGINT:
         for other in STOP_SIGNALS[1:]:
             signal.signal(other, signal.SIG_IGN)
@@ -43,7 +42,7 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def end_with_parent() -> None:
-    """Have this process get SIGTERM when its parent ends, however that ends; on Windows do nothing."""
+    """Send this process SIGTERM when its parent ends in any way; on Windows do nothing."""
     if os.name != "posix":
         return
     parent = os.getppid()

@@ -196,6 +196,18 @@ def flat_packages() -> list[str]:
     ]
 
 
+def unmapped_modules() -> list[str]:
+    """List modules and sub-packages that their package's map does not name."""
+    found = []
+    for name, path in modules().items():
+        package, _, own = name.rpartition(".")
+        wanted = f"{own}/" if path.name == "__init__.py" else own
+        if package and own != "__main__":
+            text = ast.get_docstring(tree(modules()[package])) or ""
+            found += [] if re.search(rf"\b{wanted}", text) else [name]
+    return found
+
+
 def light_codec_branches() -> list[str]:
     """List places outside codec/light that ask which networks a codec has: by type, or by `kind`."""
     light = {"SpectralConfig", "FlowConfig", "SEANetConfig"}
@@ -340,6 +352,7 @@ MEASURES = [
     Measure("import circles", 0, import_circles),
     Measure("files over 400 lines", 0, long_files),
     Measure("packages without a map, or with code in it", 0, flat_packages),
+    Measure("modules that no map names", 0, unmapped_modules),
     Measure("type branches for the light codec outside codec/light", 0, light_codec_branches),
     Measure("settings of the codec", 55, lambda: settings("audiogen_cli.codec.config", "CodecTrainConfig")),
     Measure("settings of the language model", 52, lambda: settings("audiogen_cli.lm.config", "TrainConfig")),

@@ -37,7 +37,6 @@ INNER_ARROWS = {
 }
 # Measures over their limit, with their count: it may fall, never grow. Remove an entry once its limit is met.
 OPEN = {
-    "files in the fullest folder": 14,
     "package lines": 24_200,
 }
 

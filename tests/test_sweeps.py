@@ -9,10 +9,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from helpers.manifests import write_manifest
 from helpers.scripts import list_calls
 
 from audiogen_cli.codec.config import CodecTrainConfig
-from audiogen_cli.lm.config import TrainConfig
+from audiogen_cli.data.manifest import Clip
+from audiogen_cli.lm.config import TextConfig, TrainConfig
 from audiogen_cli.training.recipe import load_recipe
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -47,6 +49,8 @@ def flags(call: list[str]) -> dict[str, str]:
         ("streams.sh", ["man", "out"]),
         ("text-encoders.sh", ["man", "tokens", "out"]),
         ("mixing.sh", ["man", "codec", "out"]),
+        ("datasets.sh", ["man", "codec", "out"]),
+        ("audio-prior.sh", ["man", "tokens", "out"]),
     ],
 )
 def test_every_flag_and_recipe_exists(name: str, arguments: list[str], tmp_path: Path) -> None:
@@ -85,6 +89,44 @@ def test_text_encoders(tmp_path: Path) -> None:
         "out/t5-large-large/lm",
     ]
     assert "text.name=t5-large" in made[4]
+
+
+def test_a_table_of_words_in_place_of_t5(tmp_path: Path) -> None:
+    settings = {"ENCODERS": "lookup", "SIZES": "base"}
+    train, _ = list_calls(tmp_path, SWEEPS / "text-encoders.sh", "man", "tokens", "out", **settings)
+    assert {"text.kind=lookup", "text.name=null"} <= set(train)
+    recipe = load_recipe(TrainConfig, "lm-base", [word for word in train if word.startswith("text.")])
+    assert recipe.text == TextConfig("lookup")
+
+
+def test_diffsounds_data(tmp_path: Path) -> None:
+    tokenize, train, score = list_calls(tmp_path, SWEEPS / "datasets.sh", "man", "codec", "out")
+    assert flags(tokenize)["--datasets"] == "audioset,audiocaps" and flags(tokenize)["--mix"] == "1"
+    assert flags(train)["--tokens"] == "out/audioset-audiocaps/tokens" == flags(tokenize)["--out"]
+    assert flags(score)["--out"] == "out/audioset-audiocaps/eval"
+
+
+def test_an_audio_prior_reads_no_text_and_is_begun_with(tmp_path: Path) -> None:
+    made = list_calls(tmp_path, SWEEPS / "audio-prior.sh", "man", "tokens", "out")
+    prior, pretrained, plain, *scored = made
+    settings = [word for word in prior if "=" in word]
+    assert load_recipe(TrainConfig, "lm-base", settings).text_dropout == 1
+    assert flags(pretrained)["--from"] == flags(prior)["--out"] == "out/prior"
+    assert "--from" not in plain and not [word for word in pretrained if word.startswith("text_dropout")]
+    assert [flags(call)["--model"] for call in scored] == ["out/pretrained/lm", "out/plain/lm"]
+
+
+def test_captions_with_two_sounds_are_counted(tmp_path: Path) -> None:
+    captions = ("a dog barks while a bird chirps", "rain falls", "a car passes, then thunder")
+    clips = [
+        Clip(f"audiocaps/{i}", "audiocaps", "test", f"{i}.wav", 0.0, 1.0, 16_000, 1, (caption,), (), (caption,), "")
+        for i, caption in enumerate(captions)
+    ]
+    metadata = {"dataset": "audiocaps", "root": str(tmp_path), "options": {}}
+    write_manifest(tmp_path / "audiocaps.parquet", clips, metadata)
+    command = [sys.executable, str(SWEEPS / "count_sounds.py"), str(tmp_path), "audiocaps-test"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout == "audiocaps-test: 2 of 3, 67% (the paper's test: 85%)\n", done.stderr
 
 
 def test_a_stage_that_fails_ends_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:

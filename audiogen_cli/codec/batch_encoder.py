@@ -1,7 +1,7 @@
 """Encoding rows of audio so that a row's codes do not depend on the rows encoded beside it.
 
 A network's last bits depend on the batch's shape (other shapes, other kernels, another order of summation), and if two
-codebook entries are almost equally near, the last bit decides. So the shape is fixed, whatever the batch at hand.
+codebook entries are almost equally near, the last bit decides. So the shape is fixed, whatever is encoded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Multi-scale STFT discriminators (sec. 3.1): five alike networks, each on one resolution of the complex STFT."""
+"""Multi-scale STFT discriminators (sec. 3.1): five equal networks, each on one resolution of the complex STFT."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SLOPE = 0.2  # of the leaky ReLU, as in EnCodec
 
 
 def _normed(conv: nn.Conv2d) -> nn.Module:
-    """With weight norm. PyTorch's own initialisation halves a signal at every layer: biases are all that is left."""
+    """Initialize a layer, with weight norm. PyTorch's own initialization halves a signal at every layer."""
     nn.init.kaiming_normal_(conv.weight, SLOPE)
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
@@ -32,7 +32,7 @@ class FrequencyConv2d(nn.Module):
         self.conv = _normed(conv)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.pad(x, (4, 3)))  # an even kernel cannot be centred: the odd one goes left
+        return self.conv(F.pad(x, (4, 3)))  # an even kernel cannot be centered: the odd one goes left
 
 
 class STFTDiscriminator(nn.Module):

@@ -18,7 +18,7 @@ Judgement = list[tuple[Tensor, list[Tensor]]]  # per scale: logits, feature maps
 
 
 def time_loss(wav: Tensor, decoded: Tensor) -> Tensor:
-    """l_t = mean |x − x̂| over [B, 1, N]."""
+    """Compute l_t = mean |x − x̂| over [B, 1, N]."""
     return F.l1_loss(decoded, wav)
 
 
@@ -60,12 +60,12 @@ def mel_spectrogram(window: int, sample_rate: int) -> MelSpectrogram:
 
 
 def adversarial_loss(judgement: Judgement) -> Tensor:
-    """l_g = mean over scales of max(0, 1 − D_k(x̂))."""
+    """Compute l_g = mean over scales of max(0, 1 − D_k(x̂))."""
     return torch.stack([F.relu(1 - logits.float()).mean() for logits, _ in judgement]).mean()
 
 
 def feature_loss(real: Judgement, decoded: Judgement) -> Tensor:
-    """l_feat, eq. 2: mean over scales and layers of the L1 distance between feature maps."""
+    """Compute l_feat, eq. 2: the mean over scales and layers of the L1 distance between feature maps."""
     distances = [
         F.l1_loss(ours.float(), theirs.detach().float())
         for (_, real_maps), (_, decoded_maps) in zip(real, decoded, strict=True)
@@ -75,7 +75,7 @@ def feature_loss(real: Judgement, decoded: Judgement) -> Tensor:
 
 
 def discriminator_loss(real: Judgement, decoded: Judgement) -> Tensor:
-    """L_D = mean over scales of max(0, 1 − D_k(x)) + max(0, 1 + D_k(x̂))."""
+    """Compute L_D = mean over scales of max(0, 1 − D_k(x)) + max(0, 1 + D_k(x̂))."""
     return torch.stack(
         [
             F.relu(1 - ours.float()).mean() + F.relu(1 + theirs.float()).mean()

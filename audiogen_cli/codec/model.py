@@ -36,6 +36,8 @@ class AudioCodec(nn.Module):
         self.config = config
         self.fingerprint = ""  # set by load: the SHA-256 of the weights
         self._prepared: tuple[StreamingLayer, StreamingLayer] | None = None
+        self.sample_rate, self.n_q, self.codebook_size = config.sample_rate, config.n_q, config.codebook_size
+        self.hop_length, self.frame_rate = config.hop_length, config.frame_rate  # samples per frame, frames per second
         self.encoder, self.decoder = config.network.build(config.latent_dim, config.sample_rate)
         self.quantizer = ResidualVectorQuantizer(config.n_q, config.codebook_size, config.latent_dim)
 
@@ -71,31 +73,6 @@ class AudioCodec(nn.Module):
         self._prepared = None  # `to`, `cuda`, `half` do not move its copies of the weights
         super()._apply(fn, recurse)
         return self
-
-    @property
-    def sample_rate(self) -> int:
-        """Return the rate of the audio in Hz."""
-        return self.config.sample_rate
-
-    @property
-    def hop_length(self) -> int:
-        """Return the samples per frame."""
-        return self.config.hop_length
-
-    @property
-    def frame_rate(self) -> float:
-        """Return the frames per second."""
-        return self.config.frame_rate
-
-    @property
-    def n_q(self) -> int:
-        """Return the number of streams K."""
-        return self.config.n_q
-
-    @property
-    def codebook_size(self) -> int:
-        """Return the number of codes per stream."""
-        return self.config.codebook_size
 
     @torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # in TF32 one code in seven is another
     def encode(self, wav: Tensor) -> Tensor:

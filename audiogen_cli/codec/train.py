@@ -125,7 +125,7 @@ def train(
                 if last or stopped or trainer.step % config.save_every == 0:
                     trainer.save(out)
             if stopped:
-                raise Interrupted(f"stopped after step {trainer.step}; run the same command again to go on")
+                raise Interrupted(f"stopped after step {trainer.step}; run the same command again to continue")
 
     if not trainer.codec.quantizer.started:
         log.say("the codebooks are still random: train longer, or lower quantizer.kmeans_vectors or .start_step")

@@ -47,7 +47,7 @@ class Trainer:
         """Fit a fresh codec to training data, before its first step."""
 
     def gradient_shares(self, wav: Tensor) -> dict[str, float]:
-        """Compare how strongly the weighted losses on decoded audio pull, for wav [B, 1, N]; for validation."""
+        """Return each weighted loss's share of the gradient at decoded audio, for wav [B, 1, N]; for validation."""
         return {}
 
     def save(self, run: Path) -> Path:

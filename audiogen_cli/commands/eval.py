@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from audiogen_cli.commands.listening import LISTENING, prepare_listening, score_listening, show_report
-from audiogen_cli.commands.terminal.announce import describe_identity, plan_evaluation
+from audiogen_cli.commands.terminal.announce import announce, describe_identity, plan_evaluation
 from audiogen_cli.commands.terminal.options import (
     MAX_COUNT,
     MAX_SEED,
@@ -177,7 +177,7 @@ def eval_(
     if task == LISTENING:
         return prepare_listening(config, system or [], json_, report)
     with progress_bar("scoring") as progress:
-        results = evaluate(config, progress, begin=lambda n: plan_evaluation(config, n).say())
+        results = evaluate(config, progress, begin=lambda n: announce(plan_evaluation, config, n))
     if results is None:  # a helping process of an accelerate launch
         return 0
     if json_:

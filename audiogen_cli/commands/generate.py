@@ -95,7 +95,7 @@ def generate(
     audiogen generate "rain" --duration 60 --stream -o - | aplay -f S16_LE -r 16000
     accelerate launch -m audiogen_cli generate --prompts prompts.csv --out-dir out
     """
-    from audiogen_cli.commands.terminal.announce import plan_generation
+    from audiogen_cli.commands.terminal.announce import announce, plan_generation
     from audiogen_cli.commands.terminal.rendering import render, render_stream
     from audiogen_cli.devices import check_device
     from audiogen_cli.errors import InputError
@@ -126,7 +126,7 @@ def generate(
     options = RenderOptions(batch_size, sidecars=json_ or out_dir is not None, normalize=normalize)
 
     def load() -> Generator:
-        plan_generation(folder, config, len(requests), sum(request.duration for request in requests)).say()
+        announce(plan_generation, folder, config, len(requests), sum(request.duration for request in requests))
         return load_generator(folder, device, dtype.value)
 
     if stream:
@@ -161,9 +161,9 @@ def _check_single_draw(sampling: Mapping[str, Any]) -> None:
     from audiogen_cli.errors import InputError
 
     if (sampling.get("candidates") or 1) > 1:
-        raise InputError("--stream writes what is drawn and cannot choose among candidates: leave --candidates out")
+        raise InputError("--stream writes at once and cannot choose among candidates: leave --candidates out")
     if (sampling.get("layers") or 1) > 1:
-        raise InputError("--stream cannot mix layers that it does not know whole: leave --layers out")
+        raise InputError("--stream cannot mix layers, which must be complete first: leave --layers out")
 
 
 def _prompts(texts: list[str], source: Path | None, unconditional: bool) -> list[Prompt]:

@@ -84,7 +84,7 @@ def prep(
     """
     import json
 
-    from audiogen_cli.commands.terminal.announce import plan_prep
+    from audiogen_cli.commands.terminal.announce import announce, plan_prep
     from audiogen_cli.commands.terminal.progress import progress_bar
     from audiogen_cli.data.datasets.dataset_folder import DatasetNotFound
     from audiogen_cli.data.preparation.prep import prepare
@@ -104,7 +104,7 @@ def prep(
                 workers=workers,
                 engine=engine.value,
                 progress=progress,
-                begin=lambda total: plan_prep(sources, total, out, workers, engine.value, keep_speech).say(),
+                begin=lambda total: announce(plan_prep, sources, total, out, workers, engine.value, keep_speech),
             )
     except DatasetNotFound as error:
         if "\n" not in str(error):
@@ -134,13 +134,16 @@ def prep(
 
 
 def _print_tables(reports: list[PrepReport]) -> None:
+    from audiogen_cli.evaluation.published import TABLE_3
+
+    hours = {key: f"of the paper's {paper:,g} before its filters (Table 3)" for key, paper in TABLE_3.items()}
     kept = [
-        (report.dataset, split, str(n), f"{report.hours[split]:.2f}")
+        (report.dataset, split, str(n), f"{report.hours[split]:.2f}", hours.pop(report.dataset, ""))
         for report in reports
         for split, n in report.clips.items()
         if n
     ]
     lost = [(report.dataset, reason, str(n)) for report in reports for reason, n in report.dropped.items()]
-    print_table(kept, ("dataset", "split", "clips", "hours"), "kept", err=True)
+    print_table(kept, ("dataset", "split", "clips", "hours", ""), "kept", err=True)
     if lost:
         print_table(lost, ("dataset", "reason", "items"), "dropped", err=True)

@@ -77,7 +77,7 @@ def tokenize(
     """
     import json
 
-    from audiogen_cli.commands.terminal.announce import plan_tokenizing
+    from audiogen_cli.commands.terminal.announce import announce, plan_tokenizing
     from audiogen_cli.commands.terminal.progress import progress_bar
     from audiogen_cli.data.augment import AugmentConfig
     from audiogen_cli.data.manifest import load_manifests
@@ -110,7 +110,7 @@ def tokenize(
 
     state = PartialState(cpu=device == "cpu", timeout=timedelta(days=1))
     data = manifest_totals(manifests, split_names(datasets), split_names(splits))
-    plan_tokenizing(folder, load_config(folder, "codec", CodecConfig), data, mix, copies).say()
+    announce(plan_tokenizing, folder, load_config(folder, "codec", CodecConfig), data, mix, copies)
     where = state.device if device == "auto" else device
     model = AudioCodec.load(folder, where)
     with progress_bar("tokenizing") as progress:

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from audiogen_cli.data.loudness import PADDING_RATIO
 from audiogen_cli.data.windows import Window, read_window
 
 # Loop-filling
 HOP_SECONDS = 0.01
-SILENT = 10 ** (-50 / 20)  # of the recording's peak
 PEAK = 0.7
 FADE_SECONDS = 0.01
 PAUSES = (0.2, 1.0)  # seconds between repetitions
@@ -58,7 +58,7 @@ class RowSpec:
 
     @property
     def n_samples(self) -> int:
-        """Length of the row's audio: a mix is as long as the longer of its two windows."""
+        """Return the length of the row's audio: a mix is as long as the longer of its two windows."""
         return max(self.window.n_samples, self.partner.n_samples if self.partner else 0)
 
 
@@ -117,5 +117,5 @@ def trim_silence(wav: np.ndarray, sample_rate: int) -> np.ndarray:
     """Cut off what is 50 dB below the peak at either end, in steps of 10 ms: wav [N] → [≤ N], [0] if all is silent."""
     hop = round(HOP_SECONDS * sample_rate)
     peaks = np.abs(np.pad(wav, (0, -len(wav) % hop))).reshape(-1, hop).max(1)
-    sounding = np.flatnonzero(peaks > max(SILENT * peaks.max(initial=0.0), 1e-5))
+    sounding = np.flatnonzero(peaks > max(PADDING_RATIO * peaks.max(initial=0.0), 1e-5))
     return wav[sounding[0] * hop : (sounding[-1] + 1) * hop] if sounding.size else wav[:0]

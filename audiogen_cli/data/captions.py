@@ -45,7 +45,7 @@ _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 # The BBC's archive notes, `- Nov '1979 (1C20, reprocessed)`: when a sound was filed on which shelf, not what it is.
 _ARCHIVE_NOTE = re.compile(r"\s-\s[\w .'’]{0,20}\d{4}\s*\(\d{1,3}[A-Z]\d{0,3}\b[^()]*\)[.\s]*$|,\s*reprocessed(?=\))")
 _WOULD_DOUBLE = re.compile("(^|[^aeiou])[aeiouy][^aeiouwxy]$")
-# What may stand between two sounds of a text; the weather is a sound of its own (`footsteps in the rain`).
+# What may separate two sounds of a text; the weather is a sound by itself (`footsteps in the rain`).
 _JOINT = re.compile(
     r"[,;]|\b(?:and|while|whilst|then|followed by|as)\b|\bin (?:the|a) (?=(?:rain|wind|storm|thunderstorm)\b)",
     re.IGNORECASE,
@@ -54,7 +54,7 @@ _DETERMINERS = frozenset(
     ("a", "an", "the", "his", "her", "its", "their", "my", "your", "our", "this", "that", "these", "those", "some")
 )
 
-# ours: words that a sound caption means as things although WordNet has them as verb forms, too.
+# ours: words that are things in sound captions, although WordNet has them as verb forms, too.
 _THINGS = frozenset(
     (
         *("bearing", "building", "clothing", "crossing", "dwelling", "evening", "landing", "meaning", "plumbing"),
@@ -108,8 +108,8 @@ def split_caption(text: str, most: int) -> list[str]:
     """Split a text into its sounds, in its own words: `a dog barks while it rains` → `a dog barks`, `it rains`.
 
     # ours. Commas, conjunctions and the weather separate, but not
-    - what names no thing and no action (`loud and clear bells`);
-    - what the thing before goes on to do (`a dog growls and barks`).
+    - a clause that names no thing and no action (`loud and clear bells`);
+    - a second action of the same thing (`a dog growls and barks`).
     Of more than `most` sounds neighbors stay together. Returns the text itself if it is one sound, or most is 1.
     """
     if most == 1:
@@ -154,12 +154,12 @@ def mentions_speech(text: str) -> bool:
 def lemmatize(word: str, following: str = "") -> str:
     """Return the WordNet lemma of a lower-case word in a sound caption; the word itself if WordNet knows none.
 
-    WordNet's lemma depends on the part of speech, and no tagger is at hand.
+    WordNet's lemma depends on the part of speech, and there is no tagger here.
     # ours: the form of the word decides.
     - `-ing` and `-ed` forms and irregular pasts are verbs (`barking` → `bark`, `blew` → `blow`), but not what is
       itself a verb's base form (`ring`, `feed`), nor the few things in `_THINGS` (`building`, `saw`);
     - everything else is a noun if WordNet has that noun (`leaves` → `leaf`, `children` → `child`), else a verb
-      (`speaks` → `speak`); `-ss` and `-us` are no plurals (`pass`, `chorus`), nor is anything of up to three letters;
+      (`speaks` → `speak`); `-ss` and `-us` are no plurals (`pass`, `chorus`), nor is any word of up to three letters;
     - a determiner right after it makes a verb of a thing (`a train leaves the station` → `leave`).
     Of several lemmas the first in WordNet's order wins: NLTK's lemmatizer takes the shortest, which turns `uses` into
     `us`, `dies` into `dy` and `scraping` into `scrap`.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,7 @@ from audiogen_cli.data.mapped_parquet import (
     refuse_empty,
     refuse_first,
 )
-from audiogen_cli.errors import AudiogenError, InputError
+from audiogen_cli.errors import InputError, disk_errors
 from audiogen_cli.files import parse_json, replacing
 from audiogen_cli.training.recipe import validate
 
@@ -84,15 +84,6 @@ class Dropped:
     detail: str = ""
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """A manifest as read. metadata: `format_version`, `dataset`, `root`, `options` (decoded)."""
-
-    clips: list[Clip]
-    root: Path
-    metadata: dict[str, Any]
-
-
 def columns() -> pyarrow.Schema:
     """Return the columns of a manifest, in order, without metadata."""
     import pyarrow as pa
@@ -139,7 +130,7 @@ class ManifestWriter:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        with _disk_errors(self.path):
+        with disk_errors(self.path):
             if self._file is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 temporary = self._stack.enter_context(replacing(self.path))
@@ -152,7 +143,7 @@ class ManifestWriter:
         """Write the rest; nothing at all, not even a file, if there was no clip."""
         if self._clips:
             self.flush()
-        with _disk_errors(self.path):
+        with disk_errors(self.path):
             if self._file:
                 self._file.close()
 
@@ -167,22 +158,6 @@ def new_manifest(path: Path, metadata: Mapping[str, Any]) -> Iterator[ManifestWr
         writer = ManifestWriter(path, metadata, stack)
         yield writer
         writer.close()
-
-
-def write_manifest(path: Path, clips: Iterable[Clip], metadata: Mapping[str, Any]) -> None:
-    """Write a manifest, whole or not at all; see `new_manifest`."""
-    with new_manifest(path, metadata) as writer:
-        for clip in clips:
-            writer.add(clip)
-
-
-def read_manifest(path: Path) -> Manifest:
-    """Read and check one manifest. Raises InputError if it is absent, damaged or no manifest."""
-    metadata, _, stream = stream_manifest(path)
-    clips = list(stream)
-    if len({clip.id for clip in clips}) < len(clips):
-        raise InputError(f"{path}: two clips have one id; {_AGAIN}")
-    return Manifest(clips, Path(metadata["root"]), metadata)
 
 
 def stream_manifest(path: Path) -> tuple[dict[str, Any], int, Iterator[Clip]]:
@@ -344,7 +319,7 @@ def new_dropped(path: Path) -> Iterator[Callable[[Dropped], None]]:
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     with ExitStack() as stack:
-        with _disk_errors(path):
+        with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = stack.enter_context(replacing(path))
             # an error's text may quote a file name that is not UTF-8
@@ -388,12 +363,3 @@ def _check(clip: Clip) -> None:
         raise ValueError(f"{clip.id} has no text")
     if cast(str, clip.split) not in SPLITS:
         raise ValueError(f"{clip.id} is in split '{clip.split}'")
-
-
-@contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError into an AudiogenError that names the file."""
-    try:
-        yield
-    except OSError as error:
-        raise AudiogenError(f"{path}: cannot be written: {error.strerror or error}") from None

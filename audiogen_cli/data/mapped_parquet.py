@@ -11,7 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from audiogen_cli.errors import InputError
+from audiogen_cli.errors import InputError, first_line
 from audiogen_cli.files import cache_folder, note
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _map(files: Sequence[Path], cache: Path, batch_rows: int, check: Check) -> d
     except (pa.ArrowException, OSError, ValueError, datasets.exceptions.DatasetGenerationError) as error:
         cause = error.__cause__ or error
         raise InputError(
-            f"{', '.join(path.name for path in files[:3])} in {files[0].parent}: {_first_line(cause)}"
+            f"{', '.join(path.name for path in files[:3])} in {files[0].parent}: {first_line(cause)}"
         ) from None
     if first != ends[-1]:
         raise InputError(f"{cache}: {first} rows of {ends[-1]}")
@@ -151,11 +151,7 @@ def _locate(files: Sequence[Path], ends: Sequence[int], first: int, index: int) 
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path}: not a readable Parquet file ({_first_line(error)})")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return InputError(f"{path}: not a readable Parquet file ({first_line(error)})")
 
 
 def forget_mapped(folder: Path) -> None:

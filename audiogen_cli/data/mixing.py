@@ -37,7 +37,7 @@ class MixDraw:
 
     @property
     def n_audible(self) -> int:
-        """Samples of b that are in the mix."""
+        """Return the number of samples of b that are in the mix."""
         return min(self.n_b, self.n_samples - self.offset)
 
 

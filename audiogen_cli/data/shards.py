@@ -23,7 +23,7 @@ from audiogen_cli.data.mapped_parquet import (
     refuse_empty,
     refuse_first,
 )
-from audiogen_cli.errors import AudiogenError, InputError
+from audiogen_cli.errors import AudiogenError, InputError, disk_errors
 from audiogen_cli.files import parse_json, read_json, replacing, write_text
 from audiogen_cli.training.recipe import STRICT, Number, Rate, Streams, validate
 
@@ -131,12 +131,10 @@ class ShardWriter:
         table = _table(rows, self.meta)
         metadata = {"key": self.keys[number], "files": self.files[number], "notes": json.dumps(list(notes))}
         table = table.replace_schema_metadata({**metadata, "content": _digest(table)})
-        try:
+        with disk_errors(self.path(number)):
             self.folder.mkdir(parents=True, exist_ok=True)
             with replacing(self.path(number)) as temporary:
                 pq.write_table(table, temporary, compression="zstd")
-        except OSError as error:
-            raise AudiogenError(f"{self.path(number)}: cannot be written: {error.strerror or error}") from None
 
     def notes(self) -> list[dict[str, str]]:
         """Return the notes of all shards."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import wave
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
 import numpy as np
 
 from audiogen_cli.data.audio import pcm16
-from audiogen_cli.errors import AudiogenError
+from audiogen_cli.errors import AudiogenError, disk_errors
 
 HEADER_BYTES = 44
 MAX_SAMPLES = (2**32 - HEADER_BYTES) // 2  # RIFF counts bytes in 32 bits: 37 hours at 16 kHz
@@ -24,27 +23,21 @@ class StreamingWavWriter:
         self.path, self.sample_rate = path, sample_rate
 
     def __enter__(self) -> StreamingWavWriter:
-        try:
+        with disk_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file: BinaryIO = self.path.open("wb", buffering=0)
             self._wav = wave.open(self._file, "wb")
             self._wav.setparams((1, 2, self.sample_rate, 0, "NONE", "not compressed"))
             self._wav.writeframes(b"")  # the header
-        except OSError as error:
-            raise _unwritable(self.path, error) from None
         return self
 
     def write(self, wav: np.ndarray) -> None:
         """Append samples [n] in [-1, 1], rounded as `write_audio` does. Raises AudiogenError if the disk refuses."""
         samples = _to_pcm16(wav, self.path)
-        try:
-            self._wav.writeframes(samples.tobytes())  # puts the header right, too
-        except OSError as error:
-            raise _unwritable(self.path, error) from None
+        with disk_errors(self.path):
+            self._wav.writeframes(samples.tobytes())  # corrects the header, too
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         with self._file:
             self._wav.close()
         if kind is not None:
@@ -67,7 +60,3 @@ def _to_pcm16(wav: np.ndarray, path: Path) -> np.ndarray:
     if not np.isfinite(wav).all():
         raise AudiogenError(f"{path}: not written: samples are not finite numbers")
     return pcm16(wav)
-
-
-def _unwritable(path: Path, error: OSError) -> AudiogenError:
-    return AudiogenError(f"{path}: cannot be written: {error.strerror or error}")

@@ -1,11 +1,11 @@
 """Evaluation: the paper's metrics and its listening test (sec. 4), for any system's audio.
 
-config, run                  options of one evaluation; from them to results.json
+config, inputs, run          options of one evaluation; what it needs; from them to results.json
 references, audio_sources    real clips; audio by key: files, codec reconstructions, noise, silence
 score_table                  every set of clips embedded by every network
 published, tables            the paper's numbers, shown where they compare; results as tables
 results, templates, mel      findings; HTML pages; mel spectrograms in numpy
-shuffling, esc50             seeded draws; ESC-50's classes in AudioSet
+shuffling                    seeded draws
 tasks/, metrics/, networks/  what is scored; the numbers; the networks behind them
 listening/, report/          tests for human raters; one HTML page of results
 """

@@ -86,7 +86,7 @@ class EvalConfig:
         for name in self.metrics:
             if name not in unpaired:
                 left = ", ".join(unpaired)
-                raise InputError(f"{name} compares each clip with its reference: with --unpaired there are {left}")
+                raise InputError(f"{name} compares each clip with its reference: with --unpaired choose from {left}")
 
     def _check_continuation(self) -> None:
         if self.generated is not None or self.split is None:

@@ -62,10 +62,12 @@ def rating_tables(detail: Mapping[str, Any]) -> list[Table]:
         for name, row in detail["systems"].items()
     ]  # fmt: skip
     head = ["", "mean", "± 95% CI", "± CrowdMOS", "mean of all raters", "ratings", "raters", "items"]
+    published = [[name, cell(mean), fixed(ci)] for name, (mean, ci) in detail.get("published", {}).items()]
     pairs = [[pair, cell(found["mean"], found["ci95"])] for pair, found in detail["differences"].items()]
     caption = "Paired differences, with 95% bootstrap intervals"
     return [
         Table("Scores from 1 to 100", head, rows),
+        *([Table("The paper's, by other raters", head[:3], published)] if published else []),
         *([Table(caption, ["systems", "difference"], pairs)] if pairs else []),
     ]
 

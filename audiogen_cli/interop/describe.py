@@ -215,6 +215,8 @@ def describe_model(folder: Path) -> dict[str, Any]:
 
 def text_encoder_parameters(text: TextConfig) -> int | None:
     """Count a text encoder's parameters, from its configuration; None if that says too little."""
+    if text.kind == "lookup":
+        return 0  # they are the language model's own
     if text.kind == "static":
         folder = Path(text.name) if text.name else RESOURCES / "word_vectors"
         file = folder / "model.safetensors"
@@ -237,6 +239,8 @@ def text_width(text: TextConfig) -> int | None:
         file = Path(name) / "config.json"
         known = T5_SHAPES[name][0] if name in T5_SHAPES else None
         return validate(T5Config, read_json(file), str(file)).d_model if file.is_file() else known
+    if text.kind == "lookup":
+        return 1
     file = (Path(text.name) if text.name else RESOURCES / "word_vectors") / "model.safetensors"
     if not file.is_file():
         return None

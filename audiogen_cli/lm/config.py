@@ -25,6 +25,7 @@ from audiogen_cli.training.recipe import (
 )
 
 Pattern = Literal["parallel", "delay"]
+LOOKUP_ROWS = 1 << 15  # of a learned text table (text.kind: lookup), one a word piece
 SIZES = ("tiny", "base", "large")  # of `train-lm --size`: recipes/lm-SIZE.yaml
 Delays = tuple[Annotated[int, Field(ge=0, le=1000)], ...]  # frames
 Bucket = Annotated[int, Field(ge=1, le=10_000)]
@@ -34,12 +35,12 @@ Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 @dataclass(frozen=True)
 class TextConfig:
-    """Settings of the frozen text encoder F, which turns a text into vectors (sec. 3.2)."""
+    """Settings of the text encoder F (sec. 3.2): frozen, or a table that the model learns."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
-    kind: Literal["t5", "static"] = "t5"
-    name: str | None = None  # hub name or path; None: t5-base, or the word vectors shipped in the package
+    kind: Literal["t5", "static", "lookup"] = "t5"  # lookup: vectors of word pieces are learned with the model
+    name: str | None = None  # hub name or path; None: t5-base, or the word vectors (for lookup: their words) we ship
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class LMConfig:
     bias: bool = True  # in attention, feed-forward and heads; norms and the text projection always have one
     dropout: Mean = 0.0
     pattern: Pattern = "parallel"
-    delays: Delays = ()  # frames that each stream comes late; () with `delay` means 0, 1, 2, …
+    delays: Delays = ()  # delay of each stream in frames; () with `delay` means 0, 1, 2, …
     embedding: Literal["mean", "sum"] = "mean"  # how K embeddings make one input; the paper's is the mean
     text_prefix: bool = True  # text before the audio in the sequence
     cross_attention: bool = True  # from audio to text, in every block
@@ -109,7 +110,7 @@ class ModelShape:
     n_heads: Width = 16
     bias: bool = True
     dropout: Mean = 0.1
-    pattern: Pattern | Delays = "parallel"  # or the frames that each stream comes late; `delay`: 0, 1, 2, …
+    pattern: Pattern | Delays = "parallel"  # or the delay of each stream in frames; `delay`: 0, 1, 2, …
     embedding: Literal["mean", "sum"] = "mean"
     text_prefix: bool = True
     cross_attention: bool = True
@@ -165,9 +166,9 @@ class TrainConfig:
     crop_seconds: Seconds = 10.0  # longest window; shorter clips are padded, the padding is no part of the loss
     text_dropout: Share = 0.1  # share of samples trained without text, for guidance
     text_noise: Amount = 0.0  # ours: the strongest noise on text vectors, as a multiple of their length; 0 = off
-    code_dropout: Share = 0.0  # mean share of the codes read that are another sample's; those to be predicted stay
-    mix: Share = 0.5  # share of samples mixed with another, on the fly; shards hold their mixes already
-    bucket_steps: Bucket = 1  # samples of so many steps are sorted by length and dealt out anew: less padding
+    code_dropout: Share = 0.0  # mean share of input codes that are replaced by another sample's; targets stay
+    mix: Share = 0.5  # share of samples mixed with another, on the fly; shards have their mixes already
+    bucket_steps: Bucket = 1  # samples of so many steps are sorted by length: less padding
     max_steps: Count = 200_000
     seed: Seed = 0
     codebooks: bool = False  # ours: learn codes through the codec's own vectors for them; not with fsdp
@@ -189,3 +190,5 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.codebooks and self.distributed == "fsdp":
             raise ValueError("codebooks: true is for models that fit each process: choose distributed: ddp")
+        if self.text.kind == "lookup" and self.text_noise:
+            raise ValueError("text_noise is for vectors; with text.kind: lookup the model reads numbers of words")

@@ -43,7 +43,7 @@ def sum_rows(table: Tensor, rows: Tensor, starts: Tensor, weights: Tensor) -> Te
 
 
 def softmax_backward(gradient: Tensor, weights: Tensor) -> Tensor:
-    """Gradient of a softmax over the last dimension, from that of its result `weights`."""
+    """Compute the gradient of a softmax over the last dimension, from that of its result `weights`."""
     if _softmax_backward is None:
         return weights * (gradient - (gradient * weights).sum(-1, keepdim=True))
     result: Tensor = _softmax_backward(gradient, weights, -1, weights.dtype)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from audiogen_cli.lm.config import LMConfig
+from audiogen_cli.lm.config import LOOKUP_ROWS, LMConfig
 from audiogen_cli.lm.transformer import Block, CrossAttentionKV, ProjectedText, additive_mask, sinusoidal_positions
 from audiogen_cli.model_folder import build, load_config
 
@@ -51,7 +51,7 @@ class StreamEmbedding(nn.Module):
         self.register_buffer("offsets", offsets[:, None], persistent=False)  # [K, 1]
 
     def forward(self, steps: Tensor) -> Tensor:
-        """steps: [B, K, S] in [0, V]. Returns [B, S, d]."""
+        """Embed steps [B, K, S] in [0, V]: [B, S, d]."""
         vectors = self.table(steps + self.offsets)  # [B, K, S, d]
         return vectors.mean(1) if self.reduce == "mean" else vectors.sum(1)
 
@@ -65,7 +65,7 @@ class StreamHeads(nn.Module):
         self.linear = nn.Linear(config.dim, config.n_q * config.codebook_size, bias=config.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """hidden: [B, S, d]. Returns logits [B, K, S, V]."""
+        """Compute logits [B, K, S, V] from hidden [B, S, d]."""
         return self.linear(hidden).unflatten(-1, self.shape).transpose(1, 2)
 
 
@@ -77,6 +77,14 @@ class LMOutput:
     mask: Tensor  # [B, K, T] bool; False on padding
 
 
+class WordTable(nn.Embedding):
+    """Learned vectors of words in place of a text encoder's (sec. 3.2: a LUT)."""
+
+    def forward(self, text: Tensor) -> Tensor:
+        """Look up numbers of words [B, L, 1], which are floats as all texts: [B, L, d]."""
+        return super().forward(text[..., 0].long())
+
+
 class AudioLanguageModel(nn.Module):
     """p(codes | text). `null_text` is the learned vector for "no text" (sec. 3.2, guidance)."""
 
@@ -85,7 +93,10 @@ class AudioLanguageModel(nn.Module):
         self.config = config
         self.checkpointing = False  # in training: compute each block twice instead of keeping its activations
         self.embedding = StreamEmbedding(config)
-        self.text_projection = nn.Linear(config.text_width, config.dim)
+        is_lookup = config.text.kind == "lookup"
+        self.text_projection = (
+            WordTable(LOOKUP_ROWS, config.dim) if is_lookup else nn.Linear(config.text_width, config.dim)
+        )
         self.null_text = nn.Parameter(torch.zeros(config.dim))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = nn.LayerNorm(config.dim)
@@ -140,6 +151,8 @@ class AudioLanguageModel(nn.Module):
         text: [B, L, D], mask: [B, L] bool. Returns [B, L, d] and the mask, in which every row now has a True.
         With `text_padding: zeros` the null vector and padding are zeros.
         """
+        if self.config.text.kind != "lookup":  # whose numbers of words are exact in float32 only
+            text = text.to(self.null_text.dtype)
         vectors = self.text_projection(text)
         empty = ~mask.any(1, keepdim=True)  # [B, 1]
         if self.config.text_padding == "zeros":
@@ -156,7 +169,7 @@ class AudioLanguageModel(nn.Module):
         return [layer.precompute_kv(projected) if layer else None for layer in layers]
 
     def _decode(self, audio: Tensor, text: Tensor, text_mask: Tensor) -> Tensor:
-        """audio: [B, S, d] embeddings → [B, S, d], the last block's output at the audio positions."""
+        """Run the blocks on audio embeddings [B, S, d]; return the last output at the audio positions [B, S, d]."""
         for state in self._states(audio, text, text_mask):
             last = state
         return self._at_audio(last, text_mask, audio.shape[1])
@@ -183,7 +196,7 @@ class AudioLanguageModel(nn.Module):
         return text_mask.sum(1)
 
     def _initialize_scaled(self) -> None:
-        """# ours: embeddings as large as the position vectors added to them; residual branches as in GPT-2."""
+        """Initialize embeddings as large as position vectors (# ours), and residual branches as GPT-2 does."""
         tables = self.config.n_q**0.5 if self.config.embedding == "mean" else self.config.n_q**-0.5
         nn.init.normal_(self.embedding.table.weight, std=0.5 * tables)
         nn.init.normal_(self.null_text, std=0.5)
@@ -200,7 +213,7 @@ class AudioLanguageModel(nn.Module):
 
 
 def _key_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """mask: [B, L] bool → the mask that cross-attention adds to its scores, [B, 1, 1, L]."""
+    """Turn a mask [B, L] bool into the one that cross-attention adds to its scores, [B, 1, 1, L]."""
     return additive_mask(mask, dtype)[:, None, None]
 
 

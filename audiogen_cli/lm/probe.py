@@ -68,7 +68,7 @@ class Probe:
 
 
 def features(model: AudioLanguageModel, codes: Tensor, frames_mask: Tensor | None = None) -> Tensor:
-    """codes [B, K, T] → [B, F] float32: mean and maximum over time of some blocks' states, read without a text."""
+    """Compute features [B, F] of codes [B, K, T]: mean and maximum over time of some blocks' states, without text."""
     states, mask = model.hidden_states(codes, read_blocks(model.config.n_layers), frames_mask)
     mask = mask[..., None]
     means = [state.float().masked_fill(~mask, 0.0).sum(1) / mask.sum(1) for state in states]
@@ -82,5 +82,5 @@ def read_blocks(n_layers: int) -> list[int]:
 
 
 def text_vector(text: Tensor) -> Tensor:
-    """Token vectors [L, D] → their mean, of length 1: [D]."""
+    """Average token vectors [L, D], scaled to length 1: [D]."""
     return F.normalize(text.float().mean(0), dim=0)

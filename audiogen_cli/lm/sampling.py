@@ -14,7 +14,7 @@ COLDEST = 1e-6  # below this temperature the likeliest token has all the probabi
 
 
 def guide(conditional: Tensor, unconditional: Tensor, guidance: Tensor | float) -> Tensor:
-    """Classifier-free guidance (eq. 4): γ log p(v|u) + (1 - γ) log p(v), not normalized.
+    """Apply classifier-free guidance (eq. 4): γ log p(v|u) + (1 - γ) log p(v), not normalized.
 
     conditional, unconditional: logits [..., V]; guidance: γ, broadcast. γ = 1 is the conditional distribution,
     γ = 0 the unconditional one.

@@ -31,7 +31,7 @@ def additive_mask(visible: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-    """Softmax attention. query: [B, H, S, E]; key, value: [B, H, C, E]; mask: added to the scores.
+    """Compute softmax attention. query: [B, H, S, E]; key, value: [B, H, C, E]; mask: added to the scores.
 
     Returns [B, H, S, E].
     """
@@ -39,7 +39,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
 
 
 def attend_causally(qkv: Tensor) -> Tensor:
-    """Softmax attention of each step to itself and those before: [B, S, 3, H, E] → [B, S, H, E]."""
+    """Compute softmax attention of each step to itself and those before: [B, S, 3, H, E] → [B, S, H, E]."""
     query, key, value = qkv.permute(2, 0, 3, 1, 4)
     return F.scaled_dot_product_attention(query, key, value, is_causal=True).transpose(1, 2)
 
@@ -96,7 +96,7 @@ class SelfAttention(nn.Module):
     def forward(
         self, x: Tensor, cache: KVCache | None = None, start: int | Tensor = 0, mask: Tensor | None = None
     ) -> Tensor:
-        """x: [B, S, d] → [B, S, d]. Causal without a cache.
+        """Attend over x: [B, S, d] → [B, S, d]. Causal without a cache.
 
         With one, x holds the positions start … start + S - 1 (see `KVCache.write`); mask: added to the scores, with a
         column for each cached position to attend to.
@@ -124,7 +124,7 @@ class CrossAttention(nn.Module):
         return CrossAttentionKV(key, value, text.mask)
 
     def forward(self, x: Tensor, text: CrossAttentionKV | ProjectedText) -> Tensor:
-        """x: [B, S, d] → [B, S, d]. Takes the cheaper of two ways where the text comes without keys and values."""
+        """Attend from x to the text: [B, S, d] → [B, S, d]; without keys and values in the cheaper of two ways."""
         if isinstance(text, CrossAttentionKV):
             return self._attend(x, text)
         kv, n_steps, n_text = self.precompute_kv(text), x.shape[1], text.vectors.shape[1]
@@ -139,7 +139,7 @@ class CrossAttention(nn.Module):
         return self.out(self.attend(query, kv.key, kv.value, kv.mask).transpose(1, 2).flatten(2))
 
     def _attend_folded(self, x: Tensor, kv: CrossAttentionKV) -> Tensor:
-        """For few text positions: (x Wq) Kᵀ = x (Wq Kᵀ) and (P V) Wo = P (V Wo), no step meets a d × d matrix."""
+        """Attend to few positions without d × d products per step: (x Wq) Kᵀ = x (Wq Kᵀ) and (P V) Wo = P (V Wo)."""
         n_heads, size = self.n_heads, x.shape[2] // self.n_heads
         n_text = kv.key.shape[2]
         key = kv.key.permute(1, 0, 2, 3).flatten(1, 2) * size**-0.5  # [H, B·L, E]
@@ -186,7 +186,7 @@ class Block(nn.Module):
         start: int | Tensor = 0,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """x: [B, S, d] → [B, S, d]. text: None exactly if there is no cross-attention; the rest: SelfAttention's.
+        """Run the block: [B, S, d] → [B, S, d]. text: None without cross-attention; other arguments: SelfAttention's.
 
         In training the projected text comes: its keys and values are then computed (and under FSDP gathered) here.
         """

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audiogen_cli.devices import is_out_of_memory
-from audiogen_cli.errors import AudiogenError, InputError
+from audiogen_cli.errors import AudiogenError, InputError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +57,7 @@ def list_checkpoints(run: Path) -> list[Path]:
 def load_state(checkpoint: Path, device: str | Any = "cpu", mapped: bool = False) -> dict[str, Any]:
     """Read what `save_checkpoint` was given as `state`, with its `step`. Raises ValueError if it is something else.
 
-    mapped: leave the tensors in the file till they are used; copy what you keep, the file may be deleted.
+    mapped: leave the tensors in the file until they are used; copy what you keep, the file may be deleted.
     """
     import torch
 
@@ -79,8 +79,7 @@ def resume_newest(run: Path, resume: Callable[[Path], None], say: Callable[[str]
         except Exception as error:  # of what torch makes of damaged files and foreign states there are too many kinds
             if is_out_of_memory(error):
                 raise
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            damaged.append(f"{checkpoint} cannot be resumed ({reason})")
+            damaged.append(f"{checkpoint} cannot be resumed ({first_line(error)})")
             continue
         for line in damaged:
             say(f"warning: {line}; going on from {checkpoint.name}")
@@ -108,6 +107,5 @@ def check_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) 
 
 def _unwritten(run: Path, folder: Path, error: Exception) -> str:
     last = next(reversed(list_checkpoints(run)), None)
-    reason = (str(error) or type(error).__name__).splitlines()[0]
     kept = f"the last one is {last.name}" if last else "there is none before it"
-    return f"{folder} cannot be written ({reason}); {kept}: make room and run the same command again"
+    return f"{folder} cannot be written ({first_line(error)}); {kept}: make room and run the same command again"

@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
@@ -23,7 +22,7 @@ from audiogen_cli.training.recipe import validate
 Track = Callable[[Mapping[str, float], int], None]
 RUN_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
-# Settings that change nothing of what is learned, by their names of today and before: they may differ in a resumed run.
+# Settings without influence on what is learned, by present and former names: they may differ in a resumed run.
 FREE_SETTINGS = frozenset(
     {
         *("max_steps", "log_every", "save_every", "validate_every", "keep_checkpoints", "workers", "micro_batch"),
@@ -66,9 +65,7 @@ class RunLog:
         self.progress.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.progress.stop()
 
     def advance(self, step: int) -> None:

@@ -1,4 +1,4 @@
-"""Settings as older versions wrote them into recipes, `run.json` and `config.json`, and what became of each."""
+"""Settings of older versions in recipes, `run.json` and `config.json`, and their new names or fixed values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from audiogen_cli.errors import InputError
 
 @dataclass(frozen=True)
 class Renamed:
-    """The setting has another name now. unless: a value that said nothing and is dropped."""
+    """The setting has another name now. unless: a value without effect, which is dropped."""
 
     name: str
     unless: Any = None
@@ -47,7 +47,7 @@ _CODEC: Mapping[str, Renamed | Removed] = {
     "network.start_crops": Removed(ANY_VALUE),
 }
 
-# config class → old dotted name → what became of it. Entries apply in order: a later one sees the names of the earlier.
+# config class → old dotted name → change. Entries apply in order: a later one sees the names of the earlier.
 OLD_SETTINGS: Mapping[str, Mapping[str, Renamed | Removed]] = {
     "CodecConfig": _CODEC,
     "CodecTrainConfig": {
@@ -109,7 +109,7 @@ def update_settings(config_class: type, settings: Any, where: str) -> Any:
 
 
 def _group(settings: dict[str, Any], parents: list[str]) -> dict[str, Any] | None:
-    """Follow the names of groups; None if one is absent or no group."""
+    """Return the group that names lead to; None if one is absent or no group."""
     group: Any = settings
     for parent in parents:
         group = group.get(parent) if isinstance(group, dict) else None

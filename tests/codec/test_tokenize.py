@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.manifests import write_manifest
 from torch import Tensor, nn
 
 from audiogen_cli.codec.batch_encoder import encode_in_groups
@@ -21,7 +22,7 @@ from audiogen_cli.codec.tokenize import RowIndex, tokenize
 from audiogen_cli.data import shards
 from audiogen_cli.data.audio import read_audio, write_audio
 from audiogen_cli.data.augment import read_row
-from audiogen_cli.data.manifest import Clip, load_manifests, write_manifest
+from audiogen_cli.data.manifest import Clip, load_manifests
 from audiogen_cli.data.mixing import mix_rows
 from audiogen_cli.data.shards import content_digest, load_shards, read_meta
 from audiogen_cli.errors import InputError

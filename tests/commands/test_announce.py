@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from helpers.manifests import write_manifest
 
 from audiogen_cli.codec.config import CodecConfig, CodecTrainConfig
 from audiogen_cli.commands.terminal import announce, estimates
-from audiogen_cli.data.manifest import load_manifests, write_manifest
+from audiogen_cli.data.manifest import load_manifests
 from audiogen_cli.data.totals import Totals, manifest_totals, shard_totals
 from audiogen_cli.lm.config import TrainConfig
 from audiogen_cli.training.recipe import load_recipe
@@ -40,7 +41,10 @@ def test_codecs_by_rate_streams_and_bitrate(name: str, said: str) -> None:
 
 @pytest.mark.parametrize(
     ("size", "parameters"),
-    [("base", "24 layers of 768, 230.6M parameters; text encoder t5-base, with it 340.2M"), ("large", "951.2M")],
+    [
+        ("base", "24 layers of 768, 230.6M parameters; text encoder t5-base, with it 340.2M"),
+        ("large", "951.2M parameters; text encoder t5-large, with it 1.29B"),
+    ],
 )
 def test_the_papers_models_on_the_papers_codec_have_no_warning(codec: Path, size: str, parameters: str) -> None:
     recipe = load_recipe(TrainConfig, f"lm-{size}")

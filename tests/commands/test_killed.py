@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.manifests import read_manifest
 from helpers.processes import run_audiogen, start
 
 from audiogen_cli.codec import tokenize
 from audiogen_cli.data.audio import write_audio
-from audiogen_cli.data.manifest import read_manifest
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.manifests import read_manifest
 from helpers.raw_trees import EXPECTED, build_raw
 
 from audiogen_cli.data.audio import write_audio
 from audiogen_cli.data.datasets.registry import SOURCES
-from audiogen_cli.data.manifest import read_manifest
 from audiogen_cli.data.shards import load_shards
 
 
@@ -98,6 +98,13 @@ def test_all_datasets_that_are_missing_are_listed_with_what_to_type(audiogen, tm
     assert bbc.startswith("bbc: ") and "to get it: wget -P data/raw/bbc" in bbc
     assert last == "then run again: audiogen prep --datasets audiocaps,esc50,bbc"
     assert not (tmp_path / "data/manifests").exists()
+
+
+def test_hours_stand_beside_the_papers(audiogen, tmp_path: Path) -> None:
+    build_raw(tmp_path / "data/raw", "bbc")
+    result = audiogen("prep", "--datasets", "bbc", "--workers", "1")
+    (row,) = [line for line in result.stderr.splitlines() if line.startswith("bbc ") and " train " in line]
+    assert row.endswith("of the paper's 463 before its filters (Table 3)")
 
 
 def test_lists_without_one_recording_are_a_missing_dataset(audiogen, tmp_path: Path) -> None:

@@ -8,18 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from helpers.manifests import read_manifest, write_manifest
 
 from audiogen_cli.data import manifest
-from audiogen_cli.data.manifest import (
-    Clip,
-    Dropped,
-    dropped_file,
-    load_manifests,
-    new_dropped,
-    read_dropped,
-    read_manifest,
-    write_manifest,
-)
+from audiogen_cli.data.manifest import Clip, Dropped, dropped_file, load_manifests, new_dropped, read_dropped
 from audiogen_cli.errors import AudiogenError, InputError
 
 COLUMNS = [

@@ -7,10 +7,11 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from helpers.manifests import read_manifest
 from helpers.raw_trees import BUILDERS, EXPECTED, build_raw, sound, table
 
 from audiogen_cli.data.datasets.registry import SOURCES
-from audiogen_cli.data.manifest import Clip, read_manifest
+from audiogen_cli.data.manifest import Clip
 from audiogen_cli.data.preparation.prep import prepare
 from audiogen_cli.errors import InputError
 

@@ -77,7 +77,7 @@ def test_names_need_not_match_with_unpaired(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"metrics": "fad,kl"}, "kl compares each clip with its reference: with --unpaired there are fad"),
+        ({"metrics": "fad,kl"}, "kl compares each clip with its reference: with --unpaired choose from fad"),
         ({"generated": None, "split": "esc50-test"}, "--unpaired goes with --generated"),
     ],
 )

@@ -15,13 +15,14 @@ import torch
 from audiogen_cli.codec.config import CodecConfig, SEANetConfig, SpectralConfig
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.data.audio import write_audio
-from audiogen_cli.data.manifest import Clip, write_manifest
+from audiogen_cli.data.manifest import Clip
 from audiogen_cli.data.shards import ShardMeta, ShardWriter, TokenRow
 from audiogen_cli.lm.config import LMConfig, TextConfig
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.probe import Probe, read_blocks
 from audiogen_cli.lm.text.encoders import load_text_encoder
 from audiogen_cli.model_folder import copy_model, fingerprint, save_model
+from helpers.manifests import write_manifest
 
 WORDS = ["[UNK]", "[PAD]", "dog", "bark", "##s", "rain", "a"]
 N_Q, CODEBOOK_SIZE = 2, 16

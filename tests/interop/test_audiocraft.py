@@ -24,13 +24,14 @@ from helpers.exported import (
     write_checkpoint,
 )
 from helpers.fakes import FakeNetwork
+from helpers.manifests import write_manifest
 from helpers.zoo import chirp, make_t5
 
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.commands.import_ import import_
 from audiogen_cli.data.audio import write_audio
 from audiogen_cli.data.captions import process_caption
-from audiogen_cli.data.manifest import Clip, write_manifest
+from audiogen_cli.data.manifest import Clip
 from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.config import EvalConfig
 from audiogen_cli.evaluation.run import evaluate

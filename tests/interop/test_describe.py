@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from helpers.manifests import write_manifest
 from helpers.zoo import CONFIG
 from safetensors.numpy import save_file
 
-from audiogen_cli.data.manifest import Clip, Dropped, dropped_file, new_dropped, write_manifest
+from audiogen_cli.data.manifest import Clip, Dropped, dropped_file, new_dropped
 from audiogen_cli.data.shards import ShardMeta, ShardWriter, TokenRow
 from audiogen_cli.errors import InputError
 from audiogen_cli.interop import describe as module

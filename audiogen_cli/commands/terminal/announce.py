@@ -6,7 +6,7 @@ One `Announcement` a stage, of the same few sentences: codec, model, data, proce
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,12 +33,17 @@ class Announcement:
     warnings: list[str] = field(default_factory=list)
 
     def say(self) -> None:
-        """Print it on stderr; of several processes only the main one does."""
-        from audiogen_cli.devices import is_main_process
+        """Print it on stderr."""
+        for line in [*self.lines, *(f"warning: {warning}" for warning in self.warnings)]:
+            typer.echo(line, err=True)
 
-        if is_main_process():
-            for line in [*self.lines, *(f"warning: {warning}" for warning in self.warnings)]:
-                typer.echo(line, err=True)
+
+def announce(plan: Callable[..., Announcement], *arguments: Any) -> None:
+    """Say what a stage plans; of several processes only the main one finds it out and says it."""
+    from audiogen_cli.devices import is_main_process
+
+    if is_main_process():
+        plan(*arguments).say()
 
 
 def plan_prep(
@@ -171,8 +176,8 @@ def model_name(folder: Path) -> str:
 
 def text_encoder_name(text: Any) -> str:
     """Name a text encoder of a configuration."""
-    default = {"t5": "t5-base", "static": "the package's word vectors"}.get(text.kind, text.kind)
-    return text.name or default
+    default = {"t5": "t5-base", "static": "the package's word vectors", "lookup": "a table of words, learned with it"}
+    return text.name or default[text.kind]
 
 
 def license_warnings(what: str, *licenses: str) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from audiogen_cli.data.datasets.dataset_folder import DatasetFolder, SourceItem, not_found, stem
+from audiogen_cli.data.datasets.dataset_folder import DatasetFolder, Source, SourceItem, not_found, stem
 from audiogen_cli.data.datasets.youtube import ID_LENGTH, VideoIndex, damaged_id
 from audiogen_cli.data.manifest import SPLITS, Dropped, Split
 from audiogen_cli.data.tables import first_row, stream_rows
@@ -27,7 +27,7 @@ class _Captioned:
     numbers: list[str] = field(default_factory=list)
 
 
-class AudioCaps:
+class AudioCaps(Source):
     """`train.csv`, `val.csv`, `test.csv` as published or in WavCaps' form, in any folder, and audio in any folder.
 
     Of the lists of v1 and 2.0, both in the repository, the paper's v1 is read. Without any
@@ -36,7 +36,6 @@ class AudioCaps:
     """
 
     key = "audiocaps"
-    captions_guessed = False
     license = "captions: academic use only; audio: its YouTube uploaders'"
     terms = "its captions are for academic purposes only; the audio stays its YouTube uploaders'."
     download = (

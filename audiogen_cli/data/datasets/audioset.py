@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from audiogen_cli.data.datasets.dataset_folder import DatasetFolder, SourceItem, not_found
+from audiogen_cli.data.datasets.dataset_folder import DatasetFolder, Source, SourceItem, not_found
 from audiogen_cli.data.datasets.youtube import VideoIndex, damaged_id
 from audiogen_cli.data.manifest import Dropped, Split
 from audiogen_cli.data.tables import stream_rows
@@ -13,14 +13,13 @@ from audiogen_cli.files import read_json
 COLUMNS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
 
 
-class AudioSet:
+class AudioSet(Source):
     """Any of Google's `*_segments.csv`, `class_labels_indices.csv` or `ontology.json`, and audio in any folder.
 
     Both training lists are `train`, eval is `test`. Tags are the labels' display names.
     """
 
     key = "audioset"
-    captions_guessed = False
     license = "audio: its YouTube uploaders'; labels CC BY 4.0"
     terms = "the lists are CC BY 4.0 (ontology CC BY-SA 4.0); the audio stays its YouTube uploaders'."
     download = (

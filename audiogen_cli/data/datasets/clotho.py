@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from audiogen_cli.data.datasets.dataset_folder import AudioIndex, DatasetFolder, SourceItem, not_found, stem
+from audiogen_cli.data.datasets.dataset_folder import AudioIndex, DatasetFolder, Source, SourceItem, not_found, stem
 from audiogen_cli.data.manifest import Dropped, Split
 from audiogen_cli.data.tables import stream_rows
 
@@ -13,7 +13,7 @@ SPLITS: dict[str, Split] = {"development": "train", "validation": "val", "evalua
 CAPTIONS = tuple(f"caption_{number}" for number in range(1, 6))
 
 
-class Clotho:
+class Clotho(Source):
     """`clotho_captions_<split>.csv`, `clotho_metadata_<split>.csv` (for the licenses) and a folder of audio per split.
 
     A clip is known by its split and name: four names occur in two splits. Three names begin with a blank, which some
@@ -21,7 +21,6 @@ class Clotho:
     """
 
     key = "clotho"
-    captions_guessed = False
     license = "captions: Tampere University, non-commercial, attribution"
     terms = (
         "captions: Tampere University's, non-commercial, with attribution; audio: CC0, BY, BY-NC or Sampling+ by clip."

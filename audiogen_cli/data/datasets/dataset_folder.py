@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import Protocol
 
 from audiogen_cli.data.audio import AUDIO_SUFFIXES, FFMPEG_SUFFIXES
 from audiogen_cli.data.manifest import Dropped, Split
@@ -21,7 +21,7 @@ class SourceItem:
     """One published clip, before anything is known of its audio.
 
     name: the clip's id within its dataset. path: relative to the root, with `/`; where it should be, if missing.
-    captions, tags: as published, tags with `_` already a space. license: of this clip; empty stands for its source's.
+    captions, tags: as published, tags with `_` already a space. license: of this clip; empty means its source's.
     start, duration: the window in seconds; None reaches to the end of the file. video: the YouTube id it was cut from.
     embedded: the file's own description takes the captions' place and its keywords join the tags (`file_metadata.py`).
     """
@@ -67,29 +67,16 @@ class DatasetFolder:
         return [path for path in self.other if path.casefold().endswith(_ARCHIVES)]
 
 
-class Source(Protocol):
+class Source(ABC):
     """One dataset as its publisher lays it out."""
 
-    @property
-    def key(self) -> str:
-        """Return the name in `--datasets`, in ids and of the manifest."""
+    key: str  # its name in `--datasets`, in ids and of the manifest
+    captions_guessed = False  # from names only: a user's captions then replace them
+    license = ""  # of clips that have none of their own; empty if unknown
+    terms = ""  # one sentence on what the license allows in training; printed once
+    download = ""  # shell commands that download it to FOLDER, or where to buy it; empty for a user's own sounds
 
-    @property
-    def captions_guessed(self) -> bool:
-        """Return whether captions are only guessed from names: a user's captions then replace them."""
-
-    @property
-    def license(self) -> str:
-        """Return the license of clips that have none of their own; empty if unknown."""
-
-    @property
-    def terms(self) -> str:
-        """Return one sentence on what the license allows in training; printed once."""
-
-    @property
-    def download(self) -> str:
-        """Return the shell commands that download it to FOLDER, or where to buy it; empty for a user's own sounds."""
-
+    @abstractmethod
     def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
         """Yield every published clip in a fixed order, or the reason why it cannot become one.
 

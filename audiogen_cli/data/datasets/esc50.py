@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from audiogen_cli.data.datasets.dataset_folder import AudioIndex, DatasetFolder, SourceItem, not_found, stem
+from audiogen_cli.data.datasets.dataset_folder import AudioIndex, DatasetFolder, Source, SourceItem, not_found, stem
 from audiogen_cli.data.manifest import Dropped, Split
 from audiogen_cli.data.tables import stream_rows
 from audiogen_cli.errors import InputError
@@ -18,7 +18,7 @@ LICENSE_ESC10 = "CC BY 3.0"  # the ESC-10 subset, where nothing is said of its c
 _LICENSE_LINE = re.compile(r"- \[([\w-]+)\.\w+\]:.*\[([^\[\]]+)\]\s*")
 
 
-class Esc50:
+class Esc50(Source):
     """`meta/esc50.csv` and `audio/`, at any depth. A file may have another suffix than its row says (FLAC copies).
 
     Each clip has the license that a table (`clip,…,license`, or in British spelling) gives it, else the publisher's
@@ -26,7 +26,6 @@ class Esc50:
     """
 
     key = "esc50"
-    captions_guessed = False
     license = "CC BY-NC 3.0"
     terms = "CC BY-NC 3.0 (ESC-10's clips: CC BY): no commercial use; name the recordists, listed in its LICENSE."
     download = "git clone https://github.com/karolpiczak/ESC-50 FOLDER"

@@ -7,26 +7,23 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import cast
 
-from audiogen_cli.data.datasets.dataset_folder import DatasetFolder, SourceItem
+from audiogen_cli.data.datasets.dataset_folder import DatasetFolder, Source, SourceItem
 from audiogen_cli.data.manifest import SPLITS, Split
 from audiogen_cli.data.preparation.filename_words import name_words
 from audiogen_cli.errors import InputError
 
 
 @dataclass(frozen=True)
-class Folder:
+class Folder(Source):
     """Every audio file below a folder is a clip.
 
     Its split is `train`, unless its topmost folder is called train, val or test. Its tag is the name of the folder it
     is in, its caption those words and the file name's: `rain/heavy_on_roof-02.wav` has the tag `rain` and the
-    caption `rain heavy on roof`. Where that says nothing, a captions file must (`caption_file.py`).
+    caption `rain heavy on roof`. Without any word, it needs a captions file (`caption_file.py`).
     """
 
     key: str
-    captions_guessed: bool = True
-    license: str = ""
-    terms: str = ""
-    download: str = ""
+    captions_guessed = True
 
     def items(self, tree: DatasetFolder) -> Iterator[SourceItem]:
         """Yield one item per audio file, by path; its name is the path. Raises InputError if there is none."""

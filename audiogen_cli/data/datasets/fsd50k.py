@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, cast
 
-from audiogen_cli.data.datasets.dataset_folder import AudioIndex, DatasetFolder, SourceItem, not_found
+from audiogen_cli.data.datasets.dataset_folder import AudioIndex, DatasetFolder, Source, SourceItem, not_found
 from audiogen_cli.data.manifest import SPLITS, Dropped
 from audiogen_cli.data.tables import stream_rows
 from audiogen_cli.files import read_json
@@ -17,7 +17,7 @@ _TAG = re.compile(r"<[^>]*>")
 _ADVERT = re.compile(r"https?:|www\.|@|\bfreesound\b|\blicen[cs]e|\bcredit|\brecorded (with|on|using)\b", re.IGNORECASE)
 
 
-class Fsd50k:
+class Fsd50k(Source):
     """`FSD50K.ground_truth/dev.csv` and `eval.csv`, `FSD50K.metadata/*_clips_info_FSD50K.json` and audio by number.
 
     Tags are the labels (with all their ancestors, as published). # ours, where the paper's table says `tags &
@@ -25,7 +25,6 @@ class Fsd50k:
     """
 
     key = "fsd50k"
-    captions_guessed = False
     license = "CC BY 4.0"
     terms = "CC BY 4.0 as a dataset; its clips are CC0, BY, BY-NC or Sampling+, each clip's licence is in the manifest."
     download = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import cast
 
-from audiogen_cli.data.datasets.dataset_folder import DatasetFolder, SourceItem, not_found
+from audiogen_cli.data.datasets.dataset_folder import DatasetFolder, Source, SourceItem, not_found
 from audiogen_cli.data.datasets.youtube import VideoIndex, damaged_id
 from audiogen_cli.data.manifest import Dropped, Split
 from audiogen_cli.data.tables import stream_rows
@@ -13,11 +13,10 @@ from audiogen_cli.data.tables import stream_rows
 COLUMNS = ("video", "start", "label", "split")
 
 
-class VggSound:
+class VggSound(Source):
     """`vggsound.csv`, which has no header, and audio or video files in any folder, called by their video's id."""
 
     key = "vggsound"
-    captions_guessed = False
     license = "audio: its YouTube uploaders'; labels CC BY 4.0"
     terms = "the list is CC BY 4.0; the audio stays its YouTube uploaders'."
     download = (

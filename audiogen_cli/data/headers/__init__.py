@@ -1,4 +1,4 @@
-"""Sounds whose headers do not say how long they are, put right while they are read.
+"""Headers that do not say how long a sound is: corrected while the file is read.
 
 mp3      MP3 without a Xing frame: its frames are counted
 wav      WAV whose `data` chunk says 0 bytes, as a stream leaves it

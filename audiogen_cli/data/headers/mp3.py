@@ -10,14 +10,14 @@ import mmap
 from functools import lru_cache
 from pathlib import Path
 
-_RATES = (44_100, 48_000, 32_000)  # Hz, of MPEG-1; MPEG-2 has the half, MPEG-2.5 a quarter
+_RATES = (44_100, 48_000, 32_000)  # Hz, of MPEG-1; MPEG-2 has half of them, MPEG-2.5 a quarter
 _BITRATES = (  # kbit/s of layer III: MPEG-1, then MPEG-2 and 2.5
     (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
     (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 )
 _MPEG1, _LAYER3, _MONO = 3, 1, 3
 _HAS_FRAMES = 1  # flag of a Xing frame
-_JUNK = 1 << 16  # bytes before the first frame that are looked through
+_JUNK = 1 << 16  # bytes before the first frame that are searched
 
 
 def count_frames(path: Path) -> tuple[bytes, int] | None:
@@ -33,7 +33,7 @@ def _count_frames(path: Path, size: int, mtime: int) -> tuple[bytes, int] | None
         if first is None or position is None:
             return None
         length, tag = _frame_length(data[first : first + 4]), first + _tag_offset(data[first : first + 4])
-        if data[first + 36 : first + 40] == b"VBRI" or _tells(data[tag : tag + 8]):
+        if data[first + 36 : first + 40] == b"VBRI" or _has_count(data[tag : tag + 8]):
             return None
         n_frames = 0
         while position is not None and position + length <= len(data):
@@ -43,12 +43,12 @@ def _count_frames(path: Path, size: int, mtime: int) -> tuple[bytes, int] | None
         return _xing_frame(data[first : first + 4], n_frames), first
 
 
-def _tells(tag: bytes) -> bool:
+def _has_count(tag: bytes) -> bool:
     return tag[:4] in (b"Xing", b"Info") and bool(int.from_bytes(tag[4:8], "big") & _HAS_FRAMES)
 
 
 def _first_frame(data: mmap.mmap) -> int | None:
-    """Find the first frame that another one follows, behind ID3 tags."""
+    """Find the first frame, after ID3 tags, that another one follows."""
     start = 0
     while data[start : start + 3] == b"ID3":
         start += 10 + sum(
@@ -57,7 +57,7 @@ def _first_frame(data: mmap.mmap) -> int | None:
     limit = min(len(data), start + _JUNK)
     while (start := data.find(b"\xff", start, limit)) >= 0:
         header = data[start : start + 4]
-        if (length := _frame_length(header)) and _alike(header, data[start + length : start + length + 4]):
+        if (length := _frame_length(header)) and _same_format(header, data[start + length : start + length + 4]):
             return start
         start += 1
     return None
@@ -66,13 +66,13 @@ def _first_frame(data: mmap.mmap) -> int | None:
 def _next_frame(data: mmap.mmap, position: int, like: bytes) -> int | None:
     """Return `position`, if a frame begins there, else the next place where one does."""
     while position >= 0:
-        if _alike(like, data[position : position + 4]):
+        if _same_format(like, data[position : position + 4]):
             return position
         position = data.find(b"\xff", position + 1)
     return None
 
 
-def _alike(header: bytes, other: bytes) -> bool:
+def _same_format(header: bytes, other: bytes) -> bool:
     """Compare two frames' version, layer and rate."""
     same = len(other) == 4 and header[0] == other[0] and not (header[1] ^ other[1]) & 0xFE
     return same and not (header[2] ^ other[2]) & 0x0C and _frame_length(other) > 0
@@ -92,7 +92,7 @@ def _frame_length(header: bytes) -> int:
 
 
 def _tag_offset(header: bytes) -> int:
-    """Return where the tag stands in a Xing frame: behind the side information, of which there is none."""
+    """Return the position of the tag in a Xing frame: after the side information, which is empty."""
     mono = header[3] >> 6 == _MONO
     return 4 + ((17 if mono else 32) if header[1] >> 3 & 3 == _MPEG1 else (9 if mono else 17))
 

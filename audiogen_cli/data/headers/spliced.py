@@ -1,4 +1,4 @@
-"""A file as it would be with another beginning, for readers that take file objects."""
+"""A file read with another beginning, for readers that take file objects."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class SplicedFile(io.RawIOBase):
-    """Read `head`, then the bytes of `path` from `start` on. name: of the file, whose suffix libsndfile looks at."""
+    """Read `head`, then the bytes of `path` from `start` on. name: of the file; libsndfile reads its suffix."""
 
     def __init__(self, path: Path, head: bytes, start: int) -> None:
         self.name = str(path)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def count_bytes(path: Path) -> tuple[bytes, int] | None:
-    """Return the header as it should be, and where the samples begin; None if no samples are behind the header."""
+    """Return the header as it should be, and where the samples begin; None if no samples follow the header."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(12)

@@ -20,7 +20,7 @@ from audiogen_cli.data.preparation.file_metadata import read_file_metadata
 from audiogen_cli.errors import AudiogenError, InputError
 
 FORMAT_VERSION = 2  # 1: lengths of MP3 files without a Xing frame were guesses
-COMMIT_EVERY = 1.0  # seconds: what a kill may cost
+COMMIT_EVERY = 1.0  # seconds of work that a kill may cost
 WAIT = 10.0  # seconds, for another run that uses the cache
 LONGEST_READ = 300.0  # seconds decoded at once, so that half an hour of 96 kHz surround needs no gigabytes
 
@@ -39,7 +39,7 @@ class IndexedFile:
 
     @property
     def duration(self) -> float:
-        """Seconds."""
+        """Return the duration in seconds."""
         return self.n_samples / self.sample_rate
 
 
@@ -112,7 +112,7 @@ class FileIndex:
         }
 
     def put(self, facts: Mapping[str, IndexedFile]) -> None:
-        """Remember facts; at the latest a second later (or on closing) they survive a kill."""
+        """Store facts; after at most a second (or on closing) they survive a kill."""
         rows = [
             (path, *(f.size, f.mtime, f.sample_rate, f.channels, f.n_samples), f.description, json.dumps(f.keywords))
             for path, f in facts.items()

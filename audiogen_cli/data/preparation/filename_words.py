@@ -22,7 +22,7 @@ def name_words(name: str) -> str:
     """Return the words of a name without suffix: `DogBark_01` → `Dog Bark`, `IceCrack2` → `Ice Crack`.
 
     Counters, take and model codes (`07`, `A3`, `SW010`, `MKH416`) and single letters go; a number with its unit (`9mm`)
-    stays. A word in capitals with a number is a code: `DSB8` says nothing.
+    stays. A word in capitals with a number is a code: `DSB8` has no words.
     """
     words = []
     for part in _SEPARATORS.split(name):

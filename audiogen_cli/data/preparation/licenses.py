@@ -28,7 +28,7 @@ _SPELLINGS = {
 def license_key(text: str) -> str:
     """Return the name in `LICENSES` that a license means in any of its spellings, or an empty string.
 
-    `CC BY 4.0`, `Attribution`, `http://creativecommons.org/licenses/by/3.0/` → `cc-by`. A text that speaks of several
+    `CC BY 4.0`, `Attribution`, `http://creativecommons.org/licenses/by/3.0/` → `cc-by`. A text about several
     things (`audio: its uploaders'; labels CC BY 4.0`) means none.
     """
     folded = text.casefold().strip().partition(":")[0] if text.startswith("RemArc:") else text.casefold().strip()

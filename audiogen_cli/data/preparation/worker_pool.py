@@ -15,7 +15,7 @@ from audiogen_cli.processes import end_with_parent
 Engine = Literal["processes", "ray"]
 Result = TypeVar("Result")
 
-ROUND = 32  # tasks per process between two waits: so many results may wait in memory for whoever takes them
+ROUND = 32  # tasks per process between two waits: at most so many results wait in memory
 
 
 class Workers:
@@ -25,7 +25,7 @@ class Workers:
         self._pool, self.count = pool, count
 
     def map(self, function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
-        """`function(*task)` of each task, in order, as they come; tasks are drawn in rounds, never all at once."""
+        """Yield `function(*task)` of each task, in order, when ready; tasks are read in rounds, never all at once."""
         from joblib import delayed
 
         waiting = iter(tasks)

@@ -1,4 +1,4 @@
-"""Listening tests with human raters (paper sec. 4.3: MUSHRA, OVL and REL).
+"""Listening tests with human raters (paper sec. 4.1: MUSHRA, OVL and REL).
 
 stimuli        clips and systems to blind, loudness-matched sounds with anchors
 page           the page that raters open, and webMUSHRA's configuration

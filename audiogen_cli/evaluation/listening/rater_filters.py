@@ -1,4 +1,4 @@
-"""Filters for ratings of a listening test: the paper's rules and CrowdMOS's (sec. 4.3; Ribeiro et al. 2011).
+"""Filters for ratings of a listening test: the paper's rules and CrowdMOS's (sec. 4.1; Ribeiro et al. 2011).
 
 Each question is judged by itself, in this order: pages not heard to the end, raters who do not know the hidden
 reference, raters who agree with nobody. Whatever goes is listed with its rule and the value that broke it. Ratings are

@@ -1,4 +1,4 @@
-"""Scores of a listening test: OVL and REL per system with 95% intervals (paper sec. 4.3, Table 1)."""
+"""Scores of a listening test: OVL and REL per system with 95% intervals (paper sec. 4.1, Table 1)."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from audiogen_cli.evaluation.listening.ratings import (
     read_ratings,
 )
 from audiogen_cli.evaluation.listening.statistics import agreements, crowdmos, paired_difference, plain_half_width
+from audiogen_cli.evaluation.published import published_ratings
 from audiogen_cli.evaluation.results import Skipped
 from audiogen_cli.files import write_text
 from audiogen_cli.lock import hold_folder
@@ -74,11 +75,15 @@ def summarize(
     names = sorted(ratings.question.unique(), key=lambda name: (known.index(name) if name in known else 2, name))
     questions = {name: ratings[ratings.question == name] for name in names}
     filtered = {name: filter_ratings(given, rule, plan) for name, given in questions.items()}
-    details = {name: _question(given, filtered[name], seed) for name, given in questions.items()}
+    split = plan.split if plan else None
+    details = {
+        name: {**_question(given, filtered[name], seed), "published": published_ratings(split, name)}
+        for name, given in questions.items()
+    }
     systems = {f"{q}/{name}": row for q, detail in details.items() for name, row in detail["systems"].items()}
     return {
         "task": "listening",
-        "split": plan.split if plan else None,
+        "split": split,
         "partial": False,
         "n": len({rater for found in filtered.values() for rater in found.kept.rater}),
         "n_available": ratings.rater.nunique(),

@@ -1,6 +1,6 @@
 """The making of a listening test: blind stimuli of equal loudness, a page for raters, webMUSHRA's configuration.
 
-The paper (sec. 4.3) follows MUSHRA with a hidden reference and a low anchor and asks two questions, OVL (quality) and
+The paper (sec. 4.1) follows MUSHRA with a hidden reference and a low anchor and asks two questions, OVL (quality) and
 REL (match to the text), 1 to 100 each. # ours, where it leaves things open:
 - OVL's anchor is the reference through a 3.5 kHz low-pass (BS.1534-3); REL's is another clip's recording, because a
   low-passed true recording still matches its text;

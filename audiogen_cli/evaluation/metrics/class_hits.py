@@ -13,12 +13,11 @@ import numpy as np
 
 from audiogen_cli.data.audio import SAMPLE_RATE
 from audiogen_cli.errors import InputError
-from audiogen_cli.evaluation.esc50 import AUDIOSET_NAMES
 from audiogen_cli.evaluation.metrics.base import Metric, Values
 from audiogen_cli.evaluation.metrics.intervals import bootstrap_interval
 from audiogen_cli.evaluation.networks.base import AudioNetwork
 from audiogen_cli.evaluation.networks.registry import CLASSIFIER, Networks, load_network
-from audiogen_cli.evaluation.references import Reference
+from audiogen_cli.evaluation.references import AUDIOSET_NAMES, Reference
 from audiogen_cli.evaluation.results import Interval
 from audiogen_cli.evaluation.score_table import CODEC, GENERATED, REFERENCE, ScoreTable
 

@@ -61,9 +61,7 @@ class Panel:
 
 def curves(panels: Sequence[Panel], alt: str, caption: str) -> Figure:
     """Draw panels, three in a row."""
-    columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
-    with _figure(columns, rows) as (figure, axes):
+    with _figure(len(panels)) as (figure, axes):
         for axis, panel in zip(axes, panels, strict=False):
             for i, line in enumerate(panel.lines):
                 x = sorted(line.points)
@@ -74,7 +72,7 @@ def curves(panels: Sequence[Panel], alt: str, caption: str) -> Figure:
                     axis.fill_between(x, ends[:, 0], ends[:, 1], color=style["color"], alpha=0.15, linewidth=0)
             axis.set(title=panel.title, xlabel=panel.x, ylabel=panel.y)
             axis.legend(fontsize="small")
-        return _svg(figure, alt, caption)
+        return _save(figure, alt, caption)
 
 
 def bars(
@@ -84,9 +82,7 @@ def bars(
     caption: str,
 ) -> Figure:
     """Draw a panel per group with a bar per name. errors: ends of the bars' intervals."""
-    columns = min(3, len(groups))
-    rows = -(-len(groups) // columns)
-    with _figure(columns, rows) as (figure, axes):
+    with _figure(len(groups)) as (figure, axes):
         for axis, (title, values) in zip(axes, groups.items(), strict=False):
             names, heights = list(values), np.array(list(values.values()))
             axis.barh(range(len(names)), heights, color=COLORS[0], height=0.6)
@@ -97,18 +93,18 @@ def bars(
                 axis.errorbar(heights, range(len(names)), xerr=(below, above), fmt="none", ecolor="black", capsize=3)
             axis.set(title=title, yticks=range(len(names)), yticklabels=[_short(name) for name in names])
             axis.invert_yaxis()
-        return _svg(figure, alt, caption)
+        return _save(figure, alt, caption)
 
 
 def histogram(values: Sequence[float], name: str, caption: str) -> Figure:
     """Draw how one number is spread over clips; the dashed line is the mean."""
     mean = float(np.mean(values))
-    with _figure(1, 1) as (figure, [axis]):
+    with _figure(1) as (figure, [axis]):
         axis.hist(values, bins=min(40, max(5, len(values) // 5)), color=COLORS[0])
         axis.axvline(mean, color=COLORS[1], linestyle="--", label=f"mean {mean:.3g}")
         axis.set(xlabel=name, ylabel="clips")
         axis.legend(fontsize="small")
-        return _svg(figure, f"Histogram of {name} over {len(values)} clips, mean {mean:.3g}", caption)
+        return _save(figure, f"Histogram of {name} over {len(values)} clips, mean {mean:.3g}", caption)
 
 
 def spectrograms(
@@ -120,7 +116,7 @@ def spectrograms(
     """
     mels = {label: mel_db(wav, MEL_WINDOW, sample_rate) for label, wav in sounds.items()}
     top = max(float(mel.max()) for mel in mels.values())
-    with _figure(len(mels), 1, panel=(2.6, 1.9)) as (figure, axes):
+    with _figure(len(mels), len(mels), (2.6, 1.9)) as (figure, axes):
         for axis, (label, mel) in zip(axes, mels.items(), strict=True):
             seconds = len(sounds[label]) / sample_rate
             extent = (0, seconds, 0, mel.shape[1])
@@ -131,18 +127,20 @@ def spectrograms(
             axis.set(xlabel="seconds", yticks=[])
             axis.grid(False)
         axes[0].set_ylabel("mel band")
-        return _png(figure, alt, caption)
+        return _save(figure, alt, caption, "png")
 
 
 @contextmanager
-def _figure(columns: int, rows: int, panel: tuple[float, float] = PANEL) -> Iterator[tuple[Any, list[Any]]]:
-    """Yield a figure and its axes in reading order."""
+def _figure(n: int, per_row: int = 3, panel: tuple[float, float] = PANEL) -> Iterator[tuple[Any, list[Any]]]:
+    """Yield a figure and its axes in reading order, `n` or more."""
     try:
         from matplotlib import rc_context
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure as Canvas
     except ImportError:
         raise InputError("--report draws with matplotlib: pip install 'audiogen-cli[report]'") from None
+    columns = min(per_row, n)
+    rows = -(-n // columns)
     with rc_context(STYLE):
         # No pyplot: it would keep the figure, and pick a screen to show it on.
         figure = Canvas(figsize=(columns * panel[0], rows * panel[1]), layout="constrained")
@@ -151,20 +149,14 @@ def _figure(columns: int, rows: int, panel: tuple[float, float] = PANEL) -> Iter
         yield figure, axes
 
 
-def _svg(figure: Any, alt: str, caption: str) -> Figure:
+def _save(figure: Any, alt: str, caption: str, kind: str = "svg") -> Figure:
+    """Put a figure into the page, as SVG or PNG; axes without data are hidden."""
     for axis in figure.axes:
         axis.set_visible(axis.has_data())
-    return _saved(figure, alt, caption, "svg", "image/svg+xml", {"metadata": {"Date": None}})
-
-
-def _png(figure: Any, alt: str, caption: str) -> Figure:
-    return _saved(figure, alt, caption, "png", "image/png", {"dpi": 110, "metadata": {"Software": None}})
-
-
-def _saved(figure: Any, alt: str, caption: str, kind: str, mime: str, options: dict[str, Any]) -> Figure:
     content = BytesIO()
+    options = {"metadata": {"Date": None}} if kind == "svg" else {"metadata": {"Software": None}, "dpi": 110}
     figure.savefig(content, format=kind, facecolor="white", **options)
-    return Figure(data_uri(content.getvalue(), mime), alt, caption)
+    return Figure(data_uri(content.getvalue(), "image/svg+xml" if kind == "svg" else "image/png"), alt, caption)
 
 
 def _short(name: str, most: int = 24) -> str:

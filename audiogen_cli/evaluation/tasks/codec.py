@@ -15,6 +15,7 @@ from audiogen_cli.evaluation.metrics.base import CodecMetric
 from audiogen_cli.evaluation.metrics.codes import bitrate, code_usage, count_codes
 from audiogen_cli.evaluation.metrics.reconstruction import ReconstructionScores, summarize_si_snr
 from audiogen_cli.evaluation.metrics.registry import CODEC
+from audiogen_cli.evaluation.published import published_codecs
 from audiogen_cli.evaluation.references import Reference, hash_references, limit_clips
 from audiogen_cli.evaluation.results import Begin, Findings, Progress, Skipped
 from audiogen_cli.evaluation.tasks.generate_clips import find_scored
@@ -60,7 +61,7 @@ def evaluate_codec(config: EvalConfig, progress: Progress, begin: Begin) -> Find
     usage = code_usage(counts, codec.frame_rate)
     bits_per_second = bitrate(codec.frame_rate, codec.n_q, codec.codebook_size)
     costs = {name: value for metric in metrics for name, value in metric.judge_codes(bits_per_second, usage).items()}
-    return Findings(
+    findings = Findings(
         n=len(scored),
         n_available=n_available,
         metrics={**scores.means(), **costs},
@@ -81,6 +82,8 @@ def evaluate_codec(config: EvalConfig, progress: Progress, begin: Begin) -> Find
         warnings=warnings,
         skipped=skipped,
     )
+    findings.published = published_codecs(config, findings)
+    return findings
 
 
 def _installed(metrics: Sequence[CodecMetric], asked_for: bool) -> tuple[list[CodecMetric], list[str]]:

@@ -125,7 +125,7 @@ def _from_folder(references: list[Reference], config: EvalConfig, folder: Path) 
     warnings = []
     if config.limit is None and (extra := unmatched(references, folder)):
         examples = ", ".join(extra[:3]) + (", …" if len(extra) > 3 else "")
-        warnings.append(f"{len(extra)} files of {folder} belong to no clip and are in no number ({examples})")
+        warnings.append(f"{len(extra)} files of {folder} belong to no clip and are not scored ({examples})")
     recordings = [(reference.id, Recording(path)) for reference, path in pairs]
     return _Generated([reference for reference, _ in pairs], recordings, inputs, missing, warnings)
 

@@ -1,4 +1,4 @@
-"""Backends: how the rows of a batch are computed, each with a KV cache of its own. This one runs the model's modules.
+"""Backends compute the rows of a batch, each with its own KV cache. This one runs the model's modules.
 
 It is the reference for the CPU backend (`cpu_backend`), and what GPUs run: there a step has few shapes and no number
 that only the CPU knows, so that it can be recorded as a CUDA graph.
@@ -35,7 +35,7 @@ class Backend(ABC):
     @staticmethod
     @abstractmethod
     def load(model: AudioLanguageModel, dtype: str) -> int:
-        """Bring a model into the form that this backend runs; return the most rows of a step."""
+        """Convert a model to the form that this backend runs; return the maximum number of rows of a step."""
 
     @abstractmethod
     def step(self, x: Tensor, positions: Tensor, kv_length: int) -> Tensor:
@@ -47,23 +47,23 @@ class Backend(ABC):
 
     @abstractmethod
     def fill(self, row: int, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
-        """Let a row's cache hold just these positions: every layer's keys and values, [H, C, E] each."""
+        """Replace a row's cache by these positions: every layer's keys and values, [H, C, E] each."""
 
     @abstractmethod
     def set_cross_kv(self, row: int, layers: Sequence[CrossAttentionKV]) -> None:
-        """Let a row attend to this text."""
+        """Set the text that a row attends to."""
 
     @abstractmethod
     def clear(self, row: int) -> None:
-        """Let a row's cache hold nothing."""
+        """Empty a row's cache."""
 
     def prepare(self, row: int, vectors: Tensor | None) -> Tensor:
-        """Begin a row anew with a text [L, D], or None for no text; return its prefix [L, d], L = 0 without one."""
+        """Restart a row with a text [L, D], or None for no text; return its prefix [L, d], L = 0 without one."""
         self.clear(row)
         config, weight = self.model.config, self.model.null_text
         text = torch.zeros(1, 1, config.text_width) if vectors is None or not len(vectors) else vectors[None]
         mask = torch.full(text.shape[:2], vectors is not None and len(vectors) > 0, device=weight.device)
-        projected, mask = self.model.project_text(text.to(weight.device, weight.dtype), mask)
+        projected, mask = self.model.project_text(text.to(weight.device), mask)
         self.cross_kv[row] = self.model.precompute_cross_kv(projected, mask)
         self.set_cross_kv(row, [kv for kv in self.cross_kv[row] if kv])
         return projected[0, : projected.shape[1] * config.text_prefix]
@@ -87,7 +87,7 @@ class TorchBackend(Backend):
     def __init__(self, model: AudioLanguageModel, n_rows: int, n_columns: int, n_text: int, dtype: torch.dtype) -> None:
         super().__init__(model, n_rows, n_columns, n_text, dtype)
         n_heads, size = self.cache_shape
-        # Zeros: a step attends to masked positions, too, and 0 times what is not initialized may be no number.
+        # Zeros: a step attends to masked positions, too, and 0 times uninitialized memory may be NaN.
         zeros = partial(torch.zeros, dtype=dtype, device=model.null_text.device)
         past, text = (n_rows, n_heads, n_columns, size), (n_rows, n_heads, n_text, size)
         self.caches = [KVCache(zeros(past), zeros(past)) for _ in model.blocks]

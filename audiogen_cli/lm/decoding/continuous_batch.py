@@ -39,7 +39,7 @@ class _Slot:
 
     @property
     def length(self) -> int:
-        """Positions of its longest row, with the one to be read next."""
+        """Return the positions of its longest row, with the one to be read next."""
         return max(map(len, self.prefixes)) + self.at - self.windows[0].start + 1
 
 
@@ -68,11 +68,11 @@ class ContinuousBatch:
         n_columns = n_text * config.text_prefix + min(window_steps(config), n_steps)
         self.n_columns = -(-n_columns // 8) * 8  # GPUs attend faster to a mask of such a length
         self.backend = backend(model, n_slots * self.n_copies, self.n_columns, n_text, cache_dtype)
-        # On the device, changed in place only: a recorded step goes on reading them.
+        # On the device, changed in place only: a recorded step keeps reading them.
         columns = torch.arange(self.n_columns, device=self.device)
         self.positions = sinusoidal_positions(columns, config.dim).to(self.dtype)
         self.delays = torch.tensor(config.stream_delays, device=self.device)[:, None]  # [K, 1]
-        # An empty slot goes on reading its first step, and nothing of what follows is unknown.
+        # An empty slot keeps reading its first step; it has no unknown codes.
         self.steps = torch.full((n_slots, config.n_q, 1 + n_steps), config.special_token, device=self.device)
         self.uniforms = torch.zeros(self.steps.shape, device=self.device)
         # Of each slot: the step to be read next, the window's first, and whether it moves on.
@@ -132,7 +132,7 @@ class ContinuousBatch:
                     self._enter_window(index, slot)
 
     def _advance(self, kv_length: int) -> None:
-        """Read a step of every sequence, and decide what is unknown of its next one. kv_length: see `Backend.step`."""
+        """Read a step of every sequence and draw the unknown codes of its next one. kv_length: see `Backend.step`."""
         at = self.at[:, None, None].expand(-1, self.config.n_q, -1)  # [n, K, 1]
         local = self.at - self.start
         # Frames before the window are hidden behind the special token, as before the start of a clip.
@@ -146,7 +146,7 @@ class ContinuousBatch:
         self.at += self.active
 
     def _compute_logits(self, tokens: Tensor, positions: Tensor, kv_length: int) -> Tensor:
-        """tokens: [n, K, 1], each sequence's step; positions: [R]. Returns guided logits [n, K, V] for the next one."""
+        """Compute guided logits [n, K, V] of the next step. tokens: [n, K, 1], each sequence's step; positions: [R]."""
         x = self.model.embedding(tokens)[:, 0].repeat(self.n_copies, 1) + self.positions[positions]  # [R, d]
         logits = self.backend.step(x, positions, kv_length)
         if self.n_copies == 1:
@@ -179,7 +179,7 @@ class ContinuousBatch:
         self._enter_window(index, slot)
 
     def _enter_window(self, index: int, slot: _Slot) -> None:
-        """Read what is known of the slot's first window; its caches begin anew."""
+        """Clear the slot's caches and read what is known of its first window."""
         window = slot.windows[0]
         slot.at = window.n_prefilled
         self.at[index], self.start[index] = window.n_prefilled, window.start

@@ -1,5 +1,5 @@
-"""The CPU backend: a decoding step in as few calls as possible, as each waits for code that the weights have pushed out
-of the processor's caches.
+"""The CPU backend: a decoding step in as few calls as possible, because each waits for code that reading the weights
+has removed from the processor's caches.
 
 Attention of one position is two weighted sums of table rows. The scores of a block of positions are the E rows of its
 keys, stored [E, block], weighted by the query; the result is the rows of the values, weighted by probabilities.
@@ -55,7 +55,7 @@ class BlockedKVCache:
         self.reserve(torch.zeros(n_rows, dtype=torch.long))
 
     def fill(self, row: int, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
-        """Let a row hold just these positions: every layer's keys and values, [H, S, E] each."""
+        """Replace what a row holds by these positions: every layer's keys and values, [H, S, E] each."""
         self.clear(row)
         n_columns, pairs = layers[0][0].shape[1], self._pairs(row)
         whole, rest = divmod(n_columns, self.block)
@@ -70,7 +70,7 @@ class BlockedKVCache:
         self._list_rows()
 
     def clear(self, row: int) -> None:
-        """Let a row hold nothing; `reserve` or `fill` must come before `attend`."""
+        """Empty a row; `reserve` or `fill` must come before `attend`."""
         self.opened[row] = 0
         self.mask[self._pairs(row)] = -torch.inf
 

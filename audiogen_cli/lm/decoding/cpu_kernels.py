@@ -1,12 +1,12 @@
 """Linear layers packed for decoding: their weights are laid out as a CPU reads them fastest.
 
-A decoding step multiplies few rows by every weight, so it takes as long as reading the weights does. oneDNN's own
+A decoding step multiplies few rows by every weight, so it takes as long as reading the weights. oneDNN's own
 layouts are read 2 to 3 times as fast as `F.linear` reads [out, in]; bfloat16 halves the bytes, int8 quarters them.
 Activations outside the products stay float32: they are few, and a CPU's attention is slower in anything else.
 
 A row's result must not depend on the rows beside it (seeds promise that). oneDNN's kernels for two rows and more
 round a row alike; a trial at packing finds out whether that holds here, and otherwise few rows are always filled up
-to FILLED_ROWS. int8 products are integers, hence exact.
+to FILLED_ROWS. int8 products are integers, so they are exact.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class PackedLinear(nn.Module):
         return self.packed if n_rows >= self.packed.least_rows else self.multiply
 
     def multiply(self, x: Tensor, activation: str, added: Tensor | None = None) -> Tensor:
-        """PackedWeight's call, for any number of rows."""
+        """Call the PackedWeight with any number of rows."""
         packed, n_rows = self.packed, x.numel() // self.in_features
         if n_rows >= packed.least_rows:
             return packed(x, activation, added)
@@ -114,7 +114,7 @@ class PlainWeight:
 
 
 class Int8Weight:
-    """int8 weights with one scale per output; every row of activations is rounded to 8 bits with a scale of its own."""
+    """int8 weights with one scale per output; every row of activations is rounded to 8 bits with its own scale."""
 
     least_rows = 1
 
@@ -147,7 +147,7 @@ class Int8Weight:
 
 
 def pack_model(model: AudioLanguageModel, dtype: str) -> None:
-    """Replace the linear layers of blocks and heads by packed ones, once; the original weights are let go."""
+    """Replace the linear layers of blocks and heads by packed ones, once; the original weights are freed."""
     for block in model.blocks:
         if isinstance(block.up, nn.Linear):
             block.up, block.gelu = PackedLinear(block.up, dtype, "gelu"), nn.Identity()

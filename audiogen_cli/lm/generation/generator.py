@@ -20,7 +20,7 @@ from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.data.captions import read_prompt
 from audiogen_cli.devices import choose_device, is_out_of_memory
 from audiogen_cli.errors import AudiogenError, InputError
-from audiogen_cli.lm.config import LMConfig, Sampling
+from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.decoding.engine import CPU_BATCH, GPU_BATCH, Engine
 from audiogen_cli.lm.decoding.requests import DecodingRequest, count_frames
 from audiogen_cli.lm.generation.requests import GenerationRequest
@@ -56,7 +56,7 @@ class Prepared:
 
     @property
     def prompt(self) -> np.ndarray:
-        """The prompt audio: [n] float32, n = 0 without any."""
+        """Return the prompt audio: [n] float32, n = 0 without any."""
         audio = self.request.prompt_audio
         return np.zeros(0, np.float32) if audio is None else audio.astype(np.float32, copy=False)
 
@@ -75,10 +75,13 @@ class Generator:
         dtype: str = "auto",
         folder: Path | None = None,
     ) -> None:
-        """lm: prepared here for decoding and of no other use afterwards. folder: with probe, license and weights."""
+        """lm: changed here for decoding; use it for nothing else afterwards. folder: has probe, license, weights."""
         self.folder, self.config = folder, lm.config
         self.codec, self.encoder, self.engine = codec, encoder, Engine(lm, dtype)
         self.device, self.dtype = lm.null_text.device, self.engine.dtype
+        self.sample_rate, self.sampling = lm.config.sample_rate, lm.config.sampling
+        self._default_batch = CPU_BATCH if self.engine.exact else GPU_BATCH
+        self._first_block = max(1, round(FIRST_BLOCK * lm.config.frame_rate))  # frames that a stream decodes first
         self.probe = Probe.load(folder, lm.config) if folder else None
         self.license = model_folder.read_license(folder) if folder else ""
         self.fingerprint = model_folder.fingerprint(folder) if folder else ""
@@ -109,16 +112,6 @@ class Generator:
             )
         lm = AudioLanguageModel.load(folder, where).requires_grad_(False)
         return cls(lm, codec, encoder, dtype, folder)
-
-    @property
-    def sample_rate(self) -> int:
-        """Hz."""
-        return self.config.sample_rate
-
-    @property
-    def sampling(self) -> Sampling:
-        """The model's own default settings."""
-        return self.config.sampling
 
     def knows(self, prompt: str) -> bool:
         """Return whether the model knows a word of a prompt."""
@@ -176,7 +169,7 @@ class Generator:
     def generate_codes(
         self, requests: Sequence[DecodingRequest], batch_size: int | None, progress: Progress
     ) -> Iterator[tuple[int, Tensor]]:
-        """Yield (index, codes [K, T]) when ready; out of memory, the rest goes on in batches half as large."""
+        """Yield (index, codes [K, T]) when ready; when memory runs out, halve the batches of the rest."""
         left, failed = dict.fromkeys(range(len(requests))), 0
         while left:
             some = list(left)
@@ -201,7 +194,7 @@ class Generator:
             raise AudiogenError("out of memory: even alone this is too long; lower --duration")
 
     def decode(self, codes: Tensor) -> np.ndarray:
-        """Codes [K, T] → samples [T · hop] float32."""
+        """Decode codes [K, T] to samples [T · hop] float32."""
         # Alone: a decoder's bits, too, may depend on what is decoded beside a sound. In the blocks of a stream, whose
         # samples are to be the same.
         return np.concatenate(list(self._decode_blocks(codes.split(self._first_block, dim=1))))
@@ -245,18 +238,9 @@ class Generator:
             pass
         return time.perf_counter() - begun
 
-    @property
-    def _default_batch(self) -> int:
-        return CPU_BATCH if self.engine.exact else GPU_BATCH
-
-    @property
-    def _first_block(self) -> int:
-        """Frames."""
-        return max(1, round(FIRST_BLOCK * self.config.frame_rate))
-
     @torch.inference_mode()
     def _decode_blocks(self, blocks: Iterable[Tensor]) -> Iterator[np.ndarray]:
-        """Codes [K, t] block by block → samples [n] float32 block by block, in the memory of a block."""
+        """Decode codes [K, t] to samples [n] float32 block by block, in the memory of a block."""
         batches = (block[None].to(self.device) for block in _regroup(blocks))
         for wav in self.codec.decode_chunks(batches):
             yield wav[0, 0].float().cpu().numpy()
@@ -264,7 +248,7 @@ class Generator:
     def _decode_together(
         self, requests: Sequence[DecodingRequest], batch_size: int | None, progress: Progress
     ) -> Iterator[tuple[int, Tensor]]:
-        """The engine's `generate`; a single sound goes through its stream, which allows to report progress."""
+        """Decode with the engine's `generate`; a single sound is streamed, so that progress can be reported."""
         if len(requests) > 1:
             yield from self.engine.generate(requests, batch_size)
             return
@@ -340,8 +324,8 @@ class Generator:
 def join(prompt: np.ndarray, decoded: np.ndarray, n_fade: int) -> np.ndarray:
     """Join the prompt [p], exactly, and what was decoded [n] from sample p on, without a click between them.
 
-    The codec does not return the prompt exactly. So its error just before the seam goes on after it, mirrored in
-    time (hence continuous) and faded out over n_fade samples.
+    The codec does not return the prompt exactly. So its error just before the seam is added after it, too, mirrored in
+    time (so it is continuous) and faded out over n_fade samples.
     """
     n_prompt = len(prompt)
     n_fade = min(n_fade, n_prompt, len(decoded) - n_prompt)

@@ -53,7 +53,7 @@ class GenerationRequest:
 
     text: the prompt as written; None: without text. duration: seconds of the whole result. prompt_audio: [n] samples
     at the model's rate, which the result begins with. output: the file to write. extra: more entries of its sidecar.
-    seed_drawn: nobody asked for this seed, so a finished sound with any other will do.
+    seed_drawn: the seed was drawn at random, so a finished sound with another one counts, too.
     """
 
     text: str | None
@@ -66,7 +66,7 @@ class GenerationRequest:
     seed_drawn: bool = False
 
     def new_seconds(self, sample_rate: int) -> float:
-        """Length of the part that is generated."""
+        """Return the seconds that are generated."""
         return self.duration - (0.0 if self.prompt_audio is None else len(self.prompt_audio) / sample_rate)
 
 
@@ -76,7 +76,7 @@ def plan_requests(
     """List the sounds to generate, `n_samples` for each prompt, in order.
 
     defaults: whatever a prompt leaves open. Seeds: the i-th sound of a prompt (from 0) gets the prompt's seed + i; a
-    repeated text without a seed of its own goes on counting, so that no two sounds are alike. Names in `folder`: the
+    repeated text without its own seed continues counting, so that no two sounds are equal. Names in `folder`: the
     prompt's name, else its number and first words; with several samples `-1`, `-2` … follow.
     Raises InputError for anything that would fail later: values out of range, names that collide, output that cannot
     be written, several sounds for one `output`.
@@ -134,7 +134,7 @@ def find_language_model(name: str | None) -> tuple[Path, LMConfig]:
 
 
 def override(sampling: Sampling, given: Mapping[str, Any], where: str = "") -> Sampling:
-    """`Sampling.override` that raises InputError, with `where` in front, if a setting is out of range."""
+    """Call `Sampling.override`. Raises InputError, with `where` in front, if a setting is out of range."""
     try:
         return sampling.override(given)
     except ValueError as error:
@@ -157,7 +157,7 @@ def check_text(text: str | None, where: str) -> None:
 
 
 def slug(text: str) -> str:
-    """The first words of a text, for a file name: lower case, joined by hyphens."""
+    """Turn the first words of a text into a file name: lower case, joined by hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:SLUG_LENGTH].strip("-") or "sound"
 
 
@@ -181,7 +181,7 @@ def _request(prompt: Prompt, defaults: GenerationRequest, seed: int, output: Pat
 
 
 def _read_long(audio: Path, sample_rate: int, duration: float) -> np.ndarray:
-    """`read_audio` from the start, READ_SECONDS at a time."""
+    """Read audio from the start, READ_SECONDS at a time."""
     import numpy as np
 
     starts = range(0, math.ceil(duration), READ_SECONDS)

@@ -4,8 +4,8 @@
 few bits a second has no room for two: through the embedded model's, a fifth of real mixes keep both of their sounds.
 Mixed after decoding (mixdown), each sound has all the bits to itself.
 
-# ours: the paper keeps what it draws. Guidance makes every step likely given the text, but an unlucky token leads all
-that follow it astray. So the model's probe (`lm.probe`) ranks several candidates (reranking). On a CPU, whose steps
+# ours: the paper keeps what it draws. Guidance makes every step likely given the text, but one unlucky token misleads
+all that follow. So the model's probe (`lm.probe`) ranks several candidates (reranking). On a CPU, whose steps
 have room for several rows, a few candidates cost little more than one.
 """
 

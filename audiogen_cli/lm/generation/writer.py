@@ -134,7 +134,7 @@ def write_stream(
 
 
 def load_generator(folder: Path, device: str, dtype: str) -> Generator:
-    """`Generator.load`; in an accelerate launch `auto` is this process's own device."""
+    """Load a Generator; in an accelerate launch `auto` is this process's own device."""
     from audiogen_cli.lm.generation.generator import Generator
 
     if count_processes() > 1 and (processes := _processes()) and device == "auto":

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audiogen_cli.errors import AudiogenError
+from audiogen_cli.errors import disk_errors
 from audiogen_cli.files import check_folder, note, replacing
 from audiogen_cli.lm.text.encoders import TextEncoder
 
@@ -29,7 +29,7 @@ class CachedTexts(TextEncoder):
         self.width, self.fingerprint = encoder.width, encoder.fingerprint
 
     def identity(self) -> str:
-        """The encoder's."""
+        """Return the encoder's identity."""
         return self._identity
 
     def compute(self, texts: Sequence[str]) -> list[Tensor]:
@@ -60,9 +60,7 @@ class CachedTexts(TextEncoder):
 
     def _write(self, text: str, vectors: Tensor) -> None:
         path = self._path(text)
-        try:
+        with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as temporary, temporary.open("wb") as file:
                 np.save(file, vectors.numpy())
-        except OSError as error:
-            raise AudiogenError(f"{path}: cannot be written: {error.strerror or error}") from None

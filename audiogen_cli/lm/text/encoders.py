@@ -1,4 +1,4 @@
-"""Text encoders F(c) = u (sec. 3.2): frozen, behind one adapter, with repeated texts cached.
+"""Text encoders F(c) = u (sec. 3.2): frozen, or numbers of words for a table that the model learns; texts are cached.
 
 The only module that touches transformers and model2vec. A text's vectors never depend on the texts beside it.
 """
@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from audiogen_cli.errors import InputError
-from audiogen_cli.files import RESOURCES
-from audiogen_cli.lm.config import TextConfig
+from audiogen_cli.errors import InputError, first_line
+from audiogen_cli.files import RESOURCES, hash_file
+from audiogen_cli.lm.config import LOOKUP_ROWS, TextConfig
 from audiogen_cli.model_folder import fingerprint
 
 DEFAULT_T5 = "t5-base"  # sec. 4.1
@@ -40,12 +40,12 @@ class TextEncoder(ABC):
         """Encode distinct texts, none of them blank: a float32 CPU tensor [L, D] each."""
 
     def identity(self) -> str:
-        """Changes whenever the vectors could: SHA-256 of the weights."""
+        """Return a text that changes whenever the vectors could: SHA-256 of the weights."""
         assert self.fingerprint is not None
         return self.fingerprint
 
     def encode(self, texts: Sequence[str]) -> list[Tensor]:
-        """A float32 CPU tensor [L, D] for each text; [0, D] for a blank one."""
+        """Return a float32 CPU tensor [L, D] for each text; [0, D] for a blank one."""
         missing = [text for text in dict.fromkeys(texts) if text not in self._cache]
         found = {text: torch.zeros(0, self.width) for text in missing if not text.strip()}
         wanted = [text for text in missing if text not in found]
@@ -82,7 +82,7 @@ class StaticVectors(TextEncoder):
         try:
             self._model = StaticModel.from_pretrained(folder)
         except Exception as error:  # whatever model2vec, safetensors or tokenizers object to
-            raise InputError(f"the word vectors in '{folder}' cannot be read: {_first_line(error)}") from None
+            raise InputError(f"the word vectors in '{folder}' cannot be read: {first_line(error)}") from None
         self.width = self._model.dim
         self.fingerprint = fingerprint(folder)
 
@@ -94,6 +94,36 @@ class StaticVectors(TextEncoder):
         vectors = self._model.encode_as_sequence(list(texts), use_multiprocessing=False)
         rows = [torch.tensor(each, dtype=torch.float32).reshape(-1, self.width) for each in vectors]
         return [torch.nn.functional.normalize(each, dim=1) * self.width**0.5 for each in rows]
+
+
+class WordNumbers(TextEncoder):
+    """Numbers of word pieces, [L, 1], by which the model looks up vectors that it learns itself (sec. 3.2: a LUT).
+
+    # ours: the words are those of a word-vector folder's tokenizer, so that no vocabulary need be made of the texts. A
+    word that no training text holds keeps its random first vector: as in the paper, the model is blind to it.
+    """
+
+    width = 1
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        from tokenizers import Tokenizer
+
+        file = folder / "tokenizer.json"
+        if not file.is_file():
+            raise InputError(f"no tokenizer.json in '{folder}': give a model2vec folder, or name: null for ours")
+        self._tokenizer = Tokenizer.from_str(file.read_text("utf-8"))
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        if self._tokenizer.get_vocab_size() > LOOKUP_ROWS:
+            raise InputError(f"{file} knows more than {LOOKUP_ROWS} words, the most that text.kind: lookup can learn")
+        self.fingerprint = hash_file(file)
+
+    def compute(self, texts: Sequence[str]) -> list[Tensor]:
+        """Number the word pieces; those that the vocabulary does not know are left out."""
+        unknown = self._tokenizer.token_to_id("[UNK]")
+        found = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [torch.tensor([[float(id)] for id in each.ids if id != unknown]).reshape(-1, 1) for each in found]
 
 
 class T5(TextEncoder):
@@ -113,14 +143,14 @@ class T5(TextEncoder):
             model = T5EncoderModel.from_pretrained(name, local_files_only=here)
         except Exception as error:  # transformers raises many kinds: no network, no such name, a broken file
             raise InputError(
-                f"the text encoder '{name}' cannot be loaded: {_first_line(error)}; "
+                f"the text encoder '{name}' cannot be loaded: {first_line(error)}; "
                 "give a hub name that this machine can reach, or a local folder"
             ) from None
         self._model = model.float().to(device).eval().requires_grad_(False)
         self.width = model.config.d_model
 
     def identity(self) -> str:
-        """SHA-256 of the weights and the vocabulary, computed here: a hub's model is no single file."""
+        """Return the SHA-256 of weights and vocabulary, computed here because a hub's model is no single file."""
         digest = hashlib.sha256(repr(sorted(self._tokenizer.get_vocab().items())).encode())
         for tensor in self._model.state_dict().values():
             digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy())
@@ -128,7 +158,7 @@ class T5(TextEncoder):
 
     @torch.inference_mode()
     def compute(self, texts: Sequence[str]) -> list[Tensor]:
-        """The last hidden states. Only texts of one length share a batch, so no padding can matter.
+        """Compute the last hidden states. Only texts of one length share a batch, so there is no padding.
 
         On a CPU every text is read alone: the bits of a matrix product may depend on its number of rows.
         """
@@ -147,11 +177,13 @@ def load_text_encoder(config: TextConfig, device: str | torch.device = "cpu") ->
     """Build the text encoder that a configuration names. Raises InputError if it cannot be loaded."""
     if config.kind == "static":
         return StaticVectors(Path(config.name).expanduser() if config.name else WORD_VECTORS)
+    if config.kind == "lookup":
+        return WordNumbers(Path(config.name).expanduser() if config.name else WORD_VECTORS)
     return T5(config.name or DEFAULT_T5, device)
 
 
 def pad(vectors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """[L_b, D] each → text [B, L, D] with zeros on the right, and text_mask [B, L] bool; L is at least 1."""
+    """Pad vectors [L_b, D] to text [B, L, D], zeros on the right, and text_mask [B, L] bool; L is at least 1."""
     longest = max(1, *(len(each) for each in vectors))
     text = torch.zeros(len(vectors), longest, vectors[0].shape[1])
     mask = torch.zeros(len(vectors), longest, dtype=torch.bool)
@@ -162,12 +194,8 @@ def pad(vectors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def _equal_lengths(tokens: Sequence[Tensor], limit: int) -> list[list[int]]:
-    """Indices grouped by length, at most `limit` a group."""
+    """Group indices by length, at most `limit` a group."""
     groups: dict[int, list[int]] = {}
     for i, ids in enumerate(tokens):
         groups.setdefault(len(ids), []).append(i)
     return [group[start : start + limit] for group in groups.values() for start in range(0, len(group), limit)]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

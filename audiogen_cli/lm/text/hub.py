@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import threading
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -18,7 +19,7 @@ def find_on_hub(name: str) -> bool:
     """Return whether a model is here: a folder, or in the hub's cache. If not, the hub can be reached.
 
     Raises InputError at once if it is not here and HF_HUB_OFFLINE forbids to fetch it, and soon if the hub does not
-    answer.
+    have it or does not answer.
     """
     from huggingface_hub import constants, try_to_load_from_cache
 
@@ -31,27 +32,34 @@ def find_on_hub(name: str) -> bool:
         return True
     if constants.HF_HUB_OFFLINE or os.environ.get("TRANSFORMERS_OFFLINE", "").upper() in constants.ENV_VARS_TRUE_VALUES:
         raise InputError(f"{missing}, and HF_HUB_OFFLINE is set; {INSTEAD}")
-    if not _answers(constants.ENDPOINT):
+    status = _ask(f"{constants.ENDPOINT}/{name}/resolve/main/config.json")
+    if status == 404:
+        raise InputError(f"{missing}, and {constants.ENDPOINT} has no model of that name; give another, or a folder")
+    if status is None:
         raise InputError(f"{missing}, and {constants.ENDPOINT} cannot be reached; {INSTEAD}")
     return False
 
 
-def _answers(address: str) -> bool:
-    """Return whether a server answers anything in time; looking up its name, too, may hang."""
-    answered = threading.Event()
+def _ask(address: str) -> int | None:
+    """Return the status that a server answers with, None without an answer in time: looking up its name may hang, too.
+
+    The hub's own client may trust a certificate or hold a token that this question does without: 401 is left to it.
+    """
+    answers: queue.SimpleQueue[int | None] = queue.SimpleQueue()
 
     def ask() -> None:
         try:
-            urlopen(Request(address, method="HEAD"), timeout=PATIENCE).close()
+            with urlopen(Request(address, method="HEAD"), timeout=PATIENCE) as answer:
+                answers.put(answer.status)
         except HTTPError as error:
-            if error.code >= 500 or error.code in (403, 407):  # a proxy's word, not the hub's
-                return
+            answers.put(error.code if error.code in (401, 404) else None)
         except URLError as error:
-            if "certificate" not in str(error.reason).lower():  # the hub's own client may trust it
-                return
+            answers.put(401 if "certificate" in str(error.reason).lower() else None)
         except OSError:
-            return
-        answered.set()
+            answers.put(None)
 
     threading.Thread(target=ask, daemon=True).start()
-    return answered.wait(PATIENCE)
+    try:
+        return answers.get(timeout=PATIENCE)
+    except queue.Empty:
+        return None

@@ -46,7 +46,7 @@ def is_suited(x: Tensor, n_steps: int) -> bool:
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-    """`transformer.attend`."""
+    """Compute `transformer.attend`."""
     if not is_suited(query, query.shape[2]):
         return transformer.attend(query, key, value, mask)
     scores = (query * query.shape[-1] ** -0.5) @ key.mT
@@ -54,7 +54,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
 
 
 def attend_causally(qkv: Tensor) -> Tensor:
-    """`transformer.attend_causally`."""
+    """Compute `transformer.attend_causally`."""
     if not is_suited(qkv, qkv.shape[1]):
         return transformer.attend_causally(qkv)
     y: Tensor = CausalAttention.apply(qkv)
@@ -105,7 +105,7 @@ class Dropout(nn.Dropout):
     """`nn.Dropout`; on a CPU four elements share a 64-bit number (a training step of the tiny size is 7% shorter)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """x of any shape; unchanged unless training."""
+        """Drop elements of x, of any shape; unchanged unless training."""
         if not self.training or not self.p:
             return x
         if x.device.type != "cpu" or self.p == 1:

@@ -57,25 +57,20 @@ class ExampleSource(Protocol):
 
     def __len__(self) -> int:
         """Return the number of examples of an epoch; the next one has another order, other crops and mixes."""
-        ...
 
     def n_frames(self, i: int) -> int:
         """Return the frames of example i, without reading it."""
-        ...
 
     def __getitem__(self, i: int) -> Any: ...
 
     def collate(self, read: Sequence[Any]) -> Any:
         """Put what was read side by side; the result can be sent between processes."""
-        ...
 
     def finish(self, collated: Any) -> Batch:
         """Return what the model takes."""
-        ...
 
     def validation_example(self, row: int) -> Example:
         """Return row `row` of the data itself: from its beginning, unmixed, with its first text."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -153,7 +148,7 @@ class LengthBuckets:
         self._bucket = lru_cache(maxsize=2)(self._sort_bucket)
 
     def step(self, step: int) -> list[int]:
-        """Return the numbers of a step's examples, from short to long: dealt out in turn, all ranks have equal work."""
+        """Return the numbers of a step's examples, from short to long: taken in turn, all ranks get equal work."""
         bucket, place = divmod(step, self.bucket_steps)
         return self._bucket(bucket)[place]
 

@@ -31,7 +31,7 @@ class State:
 
     @property
     def parameters(self) -> list[Tensor]:
-        """The model's parameters, in a fixed order."""
+        """Return the model's parameters, in a fixed order."""
         return list(self.model.parameters())
 
     @contextmanager

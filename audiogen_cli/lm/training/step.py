@@ -40,7 +40,7 @@ def train_step(
     """Make one optimizer step; return what to log.
 
     n_frames: frames of the whole step in all processes. Divided by it, the gradient is that of one large batch, however
-    the examples are dealt out.
+    the examples are distributed.
     """
     optim = config.optim
     rate = learning_rate(state.step, optim.lr, optim.schedule, optim.warmup_steps, config.max_steps)
@@ -53,7 +53,7 @@ def train_step(
         last = number == len(micro_batches) - 1
         with nullcontext() if last else accelerator.no_sync(state.network):
             losses = _losses(state.network, batch, encoder, accelerator, config.code_dropout, config.text_noise)
-            # The mean over streams and frames; DDP and FSDP divide by the processes, hence the factor.
+            # The mean over streams and frames; DDP and FSDP divide by the processes; the factor undoes that.
             accelerator.backward(losses.mean() * (accelerator.num_processes / n_frames))
         sums += losses.detach()
     norm = clip_gradients(state, GRAD_CLIP)

@@ -123,7 +123,7 @@ def train(
                 if state.step % config.save_every == 0 or last or stopped:
                     save(state, config, codec, out, accelerator)
     if stopped:
-        raise Interrupted(f"stopped after step {state.step}; run the same command again to go on")
+        raise Interrupted(f"stopped after step {state.step}; run the same command again to continue")
 
     weights = best_weights(state, main)
     if main:
@@ -159,7 +159,7 @@ def write_probe(
 ) -> None:
     """Make the finished model's probe and write it into its folder; none if the recipe wants none."""
     (out / model_folder.PROBE_FILE).unlink(missing_ok=True)
-    if not config.probe_samples:
+    if not config.probe_samples or config.text.kind == "lookup":  # a probe predicts vectors, not numbers of words
         return
     say(f"making the probe from {min(config.probe_samples, len(source))} samples")
     model = AudioLanguageModel.load(out, device)

@@ -3,10 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from helpers.manifests import read_manifest
 from helpers.raw_trees import build_raw
 
 from audiogen_cli.data.datasets.registry import SOURCES
-from audiogen_cli.data.manifest import dropped_file, read_dropped, read_manifest
+from audiogen_cli.data.manifest import dropped_file, read_dropped
 from audiogen_cli.data.preparation.licenses import license_key, read_licenses
 from audiogen_cli.data.preparation.prep import prepare
 from audiogen_cli.errors import InputError

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from helpers.manifests import read_manifest
 
 from audiogen_cli.data.audio import read_audio, write_audio
 from audiogen_cli.data.datasets.dataset_folder import SourceItem
-from audiogen_cli.data.manifest import Clip, Dropped, dropped_file, read_dropped, read_manifest
+from audiogen_cli.data.manifest import Clip, Dropped, dropped_file, read_dropped
 from audiogen_cli.data.preparation.build_clip import ClipRules, build_clips
 from audiogen_cli.data.preparation.prep import PrepReport, prepare
 from audiogen_cli.errors import InputError

@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 import soundfile
 from helpers.fakes import write_clips
+from helpers.manifests import write_manifest
 from helpers.zoo import chirp
 from ruamel.yaml import YAML
 
 from audiogen_cli.commands.eval import eval_
 from audiogen_cli.data.audio import read_audio, write_audio
 from audiogen_cli.data.loudness import loudness
-from audiogen_cli.data.manifest import load_manifests, write_manifest
+from audiogen_cli.data.manifest import load_manifests
 from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.config import EvalConfig
 from audiogen_cli.evaluation.listening import page as listening_page

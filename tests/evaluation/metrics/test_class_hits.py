@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audiogen_cli.evaluation.esc50 import AUDIOSET_NAMES
 from audiogen_cli.evaluation.metrics.class_hits import (
     Hits,
     category_of,
@@ -17,6 +16,7 @@ from audiogen_cli.evaluation.metrics.class_hits import (
     top_k_hit,
 )
 from audiogen_cli.evaluation.networks.base import NetworkOutput
+from audiogen_cli.evaluation.references import AUDIOSET_NAMES
 
 CLASSES = ("Speech", "Dog", "Bark", "Rain", "Music", "Wind", "Silence")
 

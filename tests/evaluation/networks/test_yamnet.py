@@ -94,14 +94,14 @@ def test_missing_extra_names_the_install_command(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(module, "distribution", absent)
     module.class_names.cache_clear()
-    with pytest.raises(InputError, match=r"pip install 'audiogen-cli\[eval\]'"):
+    with pytest.raises(InputError, match=r"pip install '\.\[eval\]'"):
         load_network("yamnet")
 
 
 def test_missing_runtime_names_the_install_command(yamnet: AudioNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_open_session", module._open_session.__wrapped__)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(InputError, match=r"pip install 'audiogen-cli\[eval\]'"):
+    with pytest.raises(InputError, match=r"pip install '\.\[eval\]'"):
         load_network("yamnet")
 
 

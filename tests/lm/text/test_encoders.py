@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from email.message import Message
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.request import Request
 
 import pytest
 import torch
-from helpers.zoo import make_t5, make_word_vectors
+from helpers.zoo import WORDS, make_t5, make_word_vectors
 
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import TextConfig
@@ -100,7 +102,14 @@ def test_a_hub_that_does_not_answer_costs_seconds_and_one_line(monkeypatch: pyte
     with pytest.raises(InputError, match=r"cannot be reached; .* --set text\.name=FOLDER") as caught:
         load_text_encoder(TextConfig("t5", "nobody/t5-that-is-nowhere"))
     assert time.monotonic() - begun < 4 and "\n" not in str(caught.value)
-    assert asked == ["https://huggingface.co"]
+    assert asked == ["https://huggingface.co/nobody/t5-that-is-nowhere/resolve/main/config.json"]
+
+    def refuse(request: Request, timeout: float) -> None:
+        raise HTTPError(request.full_url, 404, "Not Found", Message(), None)
+
+    monkeypatch.setattr(hub, "urlopen", refuse)
+    with pytest.raises(InputError, match="has no model of that name"):
+        load_text_encoder(TextConfig("t5", "nobody/t5-that-is-nowhere"))
 
 
 def test_offline_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,6 +117,18 @@ def test_offline_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match=r"HF_HUB_OFFLINE is set; .* --set text\.name=FOLDER"):
         load_text_encoder(TextConfig("t5", "nobody/t5-that-is-nowhere"))
+
+
+def test_lookup_numbers_the_words_that_it_knows(vectors_folder: Path) -> None:
+    encoder = load_text_encoder(TextConfig("lookup", str(vectors_folder)))
+    one, two, unknown, blank = encoder.encode(["dog barks", "dog xyz bark", "xyz", " "])
+    assert one.tolist() == [[WORDS.index("dog")], [WORDS.index("bark")], [WORDS.index("##s")]]
+    assert two.tolist() == one.tolist()[:2] and unknown.shape == blank.shape == (0, 1)
+    assert len(encoder.fingerprint or "") == 64
+    packaged = load_text_encoder(TextConfig("lookup"))
+    assert len(packaged.encode(["dog bark"])[0]) == 2
+    with pytest.raises(InputError, match=r"no tokenizer\.json in '/nowhere'"):
+        load_text_encoder(TextConfig("lookup", "/nowhere"))
 
 
 def test_pad_of_nothing_still_has_a_position() -> None:

@@ -26,6 +26,8 @@ def test_paper_settings() -> None:
         assert (recipe.model.dim, recipe.model.n_layers, recipe.model.n_heads) == shape
         optim = recipe.optim
         assert (optim.lr, optim.batch_size, optim.warmup_steps, optim.schedule) == (5e-4, 256, 3000, "inverse_sqrt")
+        assert (optim.weight_decay, recipe.ema_decay) == (0.0, 0.0)  # Adam, no averaging
+        assert recipe.text == TextConfig("t5", f"t5-{size}")
         assert (recipe.max_steps, recipe.text_dropout) == (200_000, 0.1)
         assert recipe.sampling == Sampling(3.0, 0.25, 0, 1.0)
 

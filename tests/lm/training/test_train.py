@@ -13,12 +13,21 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from helpers.manifests import write_manifest
 from helpers.runs import read_losses, read_metrics
-from helpers.zoo import CODEBOOK_SIZE, N_Q, make_codec, make_rows, make_shards
+from helpers.zoo import CODEBOOK_SIZE, N_Q, WORDS, make_codec, make_rows, make_shards
 
-from audiogen_cli.data.manifest import Clip, write_manifest
+from audiogen_cli.data.manifest import Clip
 from audiogen_cli.errors import AudiogenError, InputError, Interrupted
-from audiogen_cli.lm.config import ModelShape, OptimConfig, PreviewConfig, TextConfig, TrainConfig
+from audiogen_cli.lm.config import (
+    LOOKUP_ROWS,
+    ModelShape,
+    OptimConfig,
+    PreviewConfig,
+    Sampling,
+    TextConfig,
+    TrainConfig,
+)
 from audiogen_cli.lm.decoding.engine import Engine
 from audiogen_cli.lm.decoding.requests import DecodingRequest
 from audiogen_cli.lm.model import AudioLanguageModel
@@ -31,7 +40,7 @@ from audiogen_cli.lm.training.step import add_text_noise, corrupt_codes
 from audiogen_cli.lm.training.train import train
 from audiogen_cli.model_folder import find_model, fingerprint, read_license
 from audiogen_cli.training import launch
-from audiogen_cli.training.checkpoint import list_checkpoints
+from audiogen_cli.training.checkpoint import list_checkpoints, load_state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +105,31 @@ def test_learns_and_leaves_a_usable_folder(world: World, tmp_path: Path) -> None
         texts = load_text_encoder(lm.config.text).encode(["dog", "rain", "bark"])
         fits = [probe.score(lm, torch.from_numpy(row.codes), text) for text in texts]
         assert ["dog", "rain", "bark"][int(np.argmax(fits))] == row.texts[0]
+
+
+def test_learns_a_table_of_words_in_place_of_an_encoder(world: World, tmp_path: Path) -> None:
+    text = TextConfig("lookup", str(world.vectors))
+    model = ModelShape(dim=32, n_layers=2, n_heads=2, pattern="delay", dropout=0.0)
+    optim = OptimConfig(lr=1e-2, schedule="cosine", warmup_steps=5, batch_size=9, micro_batch=9)
+    steps = {"max_steps": 120, "validate_every": 120, "save_every": 120}
+    config = recipe(world, text=text, model=model, optim=optim, text_dropout=0.0, **steps)
+    out = train(config, world.tokens, world.codec, tmp_path / "run")
+    assert read_losses(out)[-1] < 0.15 and not (out / "probe.safetensors").exists()
+
+    lm, encoder = AudioLanguageModel.load(out), load_text_encoder(text)
+    rain = encoder.encode(["rain"])[0]
+    alone = Sampling(guidance=1.0, top_k=1)  # "no text" was never trained
+    ((_, codes),) = Engine(lm).generate([DecodingRequest(rain, 12, 0, alone)])
+    assert (codes.numpy() == make_rows([12, 12])[1].codes).mean() > 0.9
+    moments = load_state(list_checkpoints(out)[-1], "cpu", mapped=False)["optimizer"]["state"]
+    table = next(each["exp_avg_sq"] for each in moments.values() if each["exp_avg_sq"].shape == (LOOKUP_ROWS, 32))
+    learned = table.any(1).nonzero().flatten().tolist()
+    assert learned == [WORDS.index(word) for word in ("dog", "bark", "rain")]  # blind to every other word
+
+    numbers = torch.tensor([[[32_001.0], [32_000.0]]])  # one number in bfloat16
+    half = AudioLanguageModel.load(out).to(torch.bfloat16)
+    vectors, _ = half.project_text(numbers, torch.ones(1, 2, dtype=torch.bool))
+    assert torch.equal(vectors[0], half.text_projection.weight[[32_001, 32_000]])
 
 
 def test_a_finished_run_gets_or_loses_its_probe(world: World, tmp_path: Path) -> None:

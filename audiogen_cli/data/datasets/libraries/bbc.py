@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from audiogen_cli.data.datasets.dataset_folder import AudioIndex, DatasetFolder, SourceItem, not_found, stem
+from audiogen_cli.data.datasets.dataset_folder import AudioIndex, DatasetFolder, Source, SourceItem, not_found, stem
 from audiogen_cli.data.manifest import Dropped
 from audiogen_cli.data.tables import first_row, stream_rows
 from audiogen_cli.errors import InputError
@@ -16,7 +16,7 @@ COLUMNS = ("location", "description", "secs", "category", "CDNumber", "CDName", 
 _NUMBERED = re.compile(r"(?:(.*?)(?:\.|[\s_]-?\s?))?((?:[A-Z]{3})?\d{7,8})", re.DOTALL)
 
 
-class Bbc:
+class Bbc(Source):
     """`BBCSoundEffects.csv` (by its columns, whatever its name) or a saved JSON list, and audio in any folder.
 
     A file is known by the number its name ends with. One that no list describes is described by the text
@@ -24,7 +24,6 @@ class Bbc:
     """
 
     key = "bbc"
-    captions_guessed = False
     license = "RemArc: non-commercial"
     terms = "the RemArc licence: personal, educational or research use, not commercial; the files must not be shared."
     download = (

@@ -8,20 +8,44 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
 
 from audiogen_cli.data.audio import SOUND_SUFFIXES
-from audiogen_cli.data.datasets.dataset_folder import DatasetFolder, SourceItem
+from audiogen_cli.data.datasets.dataset_folder import DatasetFolder, Source, SourceItem, not_found, stem
 from audiogen_cli.data.manifest import Dropped
 from audiogen_cli.data.preparation.filename_words import name_words, ucs_parts
 
 
-def library_files(dataset: str, tree: DatasetFolder) -> Iterator[str | Dropped]:
-    """Yield the sounds of a library by path; videos and other media that come with it are dropped."""
-    for path in tree.audio:
-        if os.path.splitext(path)[1].lower() in SOUND_SUFFIXES:  # noqa: PTH122
-            yield path
-        else:
-            yield Dropped(f"{dataset}/{path}", "", path, "unlisted", "no sound file: libraries come with films, too")
+class SoundLibrary(Source):
+    """A library: every sound in its folder is an item; videos and other media that come with it are dropped."""
+
+    captions_guessed = True
+    expected: str  # what its folder should hold, for the message if it does not
+    unlisted = ""  # why a file is dropped that `folders` says is not part of the library
+
+    def folders(self, path: str) -> Sequence[str] | None:
+        """Return the folders of a file whose names are tags: by default the one it is in; None to drop the file."""
+        return PurePosixPath(path).parts[-2:-1]
+
+    def is_sign(self, path: str) -> bool:
+        """Return whether a file shows that this is the library."""
+        return True
+
+    def item(self, path: str, folders: Sequence[str]) -> SourceItem:
+        """Return a file's item."""
+        return tagged(path, stem(path), folders)
+
+    def items(self, tree: DatasetFolder) -> Iterator[SourceItem | Dropped]:
+        if not any(map(self.is_sign, tree.audio)):
+            raise not_found(tree, self.expected)
+        for path in tree.audio:
+            folders, unlisted = self.folders(path), self.unlisted
+            if os.path.splitext(path)[1].lower() not in SOUND_SUFFIXES:  # noqa: PTH122
+                folders, unlisted = None, "no sound file: libraries come with films, too"
+            if folders is None:
+                yield Dropped(f"{self.key}/{path}", "", path, "unlisted", unlisted)
+            else:
+                yield self.item(path, folders)
 
 
 def tagged(path: str, name: str, folders: Sequence[str]) -> SourceItem:
