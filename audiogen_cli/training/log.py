@@ -15,8 +15,13 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+<<<<<<< HEAD
 from audiogen_cli.errors import InputError
 from audiogen_cli.files import parse_json, read_json, read_text, write_text
+=======
+from audiogen_cli.errors import InputError, printable
+from audiogen_cli.files import write_text
+>>>>>>> main
 from audiogen_cli.training.recipe import validate
 
 Track = Callable[[Mapping[str, float], int], None]
@@ -89,7 +94,7 @@ class RunLog:
 
     def say(self, message: str) -> None:
         """Print one line for the person watching."""
-        self.console.print(message, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(printable(message), highlight=False, markup=False, soft_wrap=True)
 
     def leave_out(self, unreadable: Mapping[str, str]) -> None:
         """Name recordings that could not be read, id → reason: each once; in every process, as each reads its own."""

@@ -19,6 +19,7 @@ class ClipEmbedding:
     logits: np.ndarray  # [C] float32, the mean over windows
     probabilities: np.ndarray  # [C] float64, the mean over windows of each one's softmax
     near_silent: bool
+    peak: float = 0.0  # of full scale
 
 
 class EmbeddingCache:
@@ -33,9 +34,18 @@ class EmbeddingCache:
         self.folder = folder / "embeddings" / f"{name}-{sha256[:16]}-{version}"
 
     def get(self, key: str) -> ClipEmbedding | None:
+<<<<<<< HEAD
         """Read the embedding of a key; None if there is none or its file is damaged, which the user is shown."""
         path = self._path(key)
         if not path.is_file():
+=======
+        """Read the embedding of a key; None if there is none or its file is damaged."""
+        try:
+            with np.load(self._path(key), allow_pickle=False) as file:
+                levels = bool(file["near_silent"]), float(file["peak"])
+                return ClipEmbedding(file["embeddings"], file["logits"], file["probabilities"], *levels)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+>>>>>>> main
             return None
         try:
             with np.load(path, allow_pickle=False) as file:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from audiogen_cli.data.audio import FORMATS, check_output, probe, read_audio
 from audiogen_cli.errors import InputError
+from audiogen_cli.files import check_name
 from audiogen_cli.lm.config import LMConfig, Sampling
 from audiogen_cli.model_folder import find_model, load_config
 
@@ -201,6 +202,7 @@ def _names(prompt: Prompt, number: int, n_samples: int) -> list[str]:
 def _check_output(path: Path) -> None:
     try:
         check_output(path)
+        check_name(path.with_suffix(".json"))  # its sidecar
     except OSError as error:  # a name that the file system refuses
         raise InputError(f"{path}: {error.strerror or error}") from None
 
