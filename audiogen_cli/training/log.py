@@ -15,13 +15,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-<<<<<<< HEAD
-from audiogen_cli.errors import InputError
-from audiogen_cli.files import parse_json, read_json, read_text, write_text
-=======
 from audiogen_cli.errors import InputError, printable
-from audiogen_cli.files import write_text
->>>>>>> main
+from audiogen_cli.files import parse_json, read_json, read_text, write_text
 from audiogen_cli.training.recipe import validate
 
 Track = Callable[[Mapping[str, float], int], None]

@@ -34,23 +34,14 @@ class EmbeddingCache:
         self.folder = folder / "embeddings" / f"{name}-{sha256[:16]}-{version}"
 
     def get(self, key: str) -> ClipEmbedding | None:
-<<<<<<< HEAD
         """Read the embedding of a key; None if there is none or its file is damaged, which the user is shown."""
         path = self._path(key)
         if not path.is_file():
-=======
-        """Read the embedding of a key; None if there is none or its file is damaged."""
-        try:
-            with np.load(self._path(key), allow_pickle=False) as file:
-                levels = bool(file["near_silent"]), float(file["peak"])
-                return ClipEmbedding(file["embeddings"], file["logits"], file["probabilities"], *levels)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
->>>>>>> main
             return None
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = (file["embeddings"], file["logits"], file["probabilities"])
-                found = ClipEmbedding(*arrays, near_silent=bool(file["near_silent"]))
+                found = ClipEmbedding(*arrays, bool(file["near_silent"]), float(file["peak"]))
             if self._fits(found):
                 return found
         except Exception:  # whatever numpy and zipfile make of damaged files
@@ -63,7 +54,7 @@ class EmbeddingCache:
         types = [rows.dtype, logits.dtype, probabilities.dtype] == [np.float32, np.float32, np.float64]
         shapes = rows.ndim == 2 and len(rows) > 0 and rows.shape[1] == self.dim
         shapes = shapes and logits.ndim == 1 and logits.shape == probabilities.shape
-        return types and shapes and all(np.isfinite(each).all() for each in (rows, logits, probabilities))
+        return types and shapes and all(np.isfinite(each).all() for each in (rows, logits, probabilities, found.peak))
 
     def put(self, key: str, embedding: ClipEmbedding) -> None:
         """Write the embedding of a key, if the disk lets us."""
