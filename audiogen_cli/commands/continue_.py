@@ -57,7 +57,7 @@ def continue_(
     \b
     audiogen continue dog.wav --prompt-seconds 1 --duration 4 -o more.wav
     """
-    from audiogen_cli.commands.terminal.announce import plan_generation
+    from audiogen_cli.commands.terminal.announce import announce, plan_generation
     from audiogen_cli.commands.terminal.rendering import render
     from audiogen_cli.devices import check_device
     from audiogen_cli.errors import InputError
@@ -76,7 +76,7 @@ def continue_(
     request = replace(request, seed_drawn=seed is None)
 
     def load() -> Generator:
-        plan_generation(folder, config, 1, request.duration).say()
+        announce(plan_generation, folder, config, 1, request.duration)
         return load_generator(folder, device, dtype.value)
 
     render([request], load, RenderOptions(sidecars=json_), config.sample_rate, json_)

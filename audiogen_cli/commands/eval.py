@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from audiogen_cli.commands.listening import LISTENING, prepare_listening, score_listening, show_report
-from audiogen_cli.commands.terminal.announce import describe_identity, plan_evaluation
+from audiogen_cli.commands.terminal.announce import announce, describe_identity, plan_evaluation
 from audiogen_cli.commands.terminal.options import (
     MAX_COUNT,
     MAX_SEED,
@@ -24,6 +24,7 @@ from audiogen_cli.commands.terminal.options import (
 )
 from audiogen_cli.commands.terminal.progress import progress_bar
 from audiogen_cli.commands.terminal.tables import print_table, shorten
+from audiogen_cli.errors import printable
 
 MANIFESTS = Path("data/manifests")
 
@@ -177,7 +178,7 @@ def eval_(
     if task == LISTENING:
         return prepare_listening(config, system or [], json_, report)
     with progress_bar("scoring") as progress:
-        results = evaluate(config, progress, begin=lambda n: plan_evaluation(config, n).say())
+        results = evaluate(config, progress, begin=lambda n: announce(plan_evaluation, config, n))
     if results is None:  # a helping process of an accelerate launch
         return 0
     if json_:
@@ -185,7 +186,7 @@ def eval_(
     else:
         _print_tables(results)
     for line in [*_notes(results), f"all of it: {folder / 'results.json'}"]:
-        typer.echo(line, err=True)
+        typer.echo(printable(line), err=True)
     if report:
         show_report(folder)
     return 1 if results["skipped"] else 0

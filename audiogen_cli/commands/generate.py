@@ -95,7 +95,7 @@ def generate(
     audiogen generate "rain" --duration 60 --stream -o - | aplay -f S16_LE -r 16000
     accelerate launch -m audiogen_cli generate --prompts prompts.csv --out-dir out
     """
-    from audiogen_cli.commands.terminal.announce import plan_generation
+    from audiogen_cli.commands.terminal.announce import announce, plan_generation
     from audiogen_cli.commands.terminal.rendering import render, render_stream
     from audiogen_cli.devices import check_device
     from audiogen_cli.errors import InputError
@@ -122,11 +122,11 @@ def generate(
     if out_dir is not None:
         from audiogen_cli.lock import hold_folder
 
-        hold_folder(out_dir)
+        hold_folder(out_dir, deep=False)
     options = RenderOptions(batch_size, sidecars=json_ or out_dir is not None, normalize=normalize)
 
     def load() -> Generator:
-        plan_generation(folder, config, len(requests), sum(request.duration for request in requests)).say()
+        announce(plan_generation, folder, config, len(requests), sum(request.duration for request in requests))
         return load_generator(folder, device, dtype.value)
 
     if stream:

@@ -84,11 +84,11 @@ def prep(
     """
     import json
 
-    from audiogen_cli.commands.terminal.announce import plan_prep
+    from audiogen_cli.commands.terminal.announce import announce, plan_prep
     from audiogen_cli.commands.terminal.progress import progress_bar
     from audiogen_cli.data.datasets.dataset_folder import DatasetNotFound
     from audiogen_cli.data.preparation.prep import prepare
-    from audiogen_cli.errors import AudiogenError
+    from audiogen_cli.errors import AudiogenError, printable
     from audiogen_cli.lock import hold_folder
 
     keys = split_names(datasets)
@@ -104,7 +104,7 @@ def prep(
                 workers=workers,
                 engine=engine.value,
                 progress=progress,
-                begin=lambda total: plan_prep(sources, total, out, workers, engine.value, keep_speech).say(),
+                begin=lambda total: announce(plan_prep, sources, total, out, workers, engine.value, keep_speech),
             )
     except DatasetNotFound as error:
         if "\n" not in str(error):
@@ -113,7 +113,7 @@ def prep(
         raise typer.Exit(error.exit_code) from None
     for report in reports:
         for warning in report.warnings:
-            typer.echo(f"warning: {warning}", err=True)
+            typer.echo(printable(f"warning: {warning}"), err=True)
         if report.terms:
             typer.echo(f"license of {report.dataset}: {report.terms}", err=True)
         if json_:

@@ -77,13 +77,13 @@ def tokenize(
     """
     import json
 
-    from audiogen_cli.commands.terminal.announce import plan_tokenizing
+    from audiogen_cli.commands.terminal.announce import announce, plan_tokenizing
     from audiogen_cli.commands.terminal.progress import progress_bar
     from audiogen_cli.data.augment import AugmentConfig
     from audiogen_cli.data.manifest import load_manifests
     from audiogen_cli.data.totals import manifest_totals
     from audiogen_cli.devices import check_device
-    from audiogen_cli.errors import AudiogenError, InputError
+    from audiogen_cli.errors import AudiogenError, InputError, printable
     from audiogen_cli.lock import hold_folder
     from audiogen_cli.model_folder import CODEC_FOLDER, copy_model, find_codec, load_config
     from audiogen_cli.training.launch import relaunch
@@ -110,7 +110,7 @@ def tokenize(
 
     state = PartialState(cpu=device == "cpu", timeout=timedelta(days=1))
     data = manifest_totals(manifests, split_names(datasets), split_names(splits))
-    plan_tokenizing(folder, load_config(folder, "codec", CodecConfig), data, mix, copies).say()
+    announce(plan_tokenizing, folder, load_config(folder, "codec", CodecConfig), data, mix, copies)
     where = state.device if device == "auto" else device
     model = AudioCodec.load(folder, where)
     with progress_bar("tokenizing") as progress:
@@ -125,7 +125,7 @@ def tokenize(
     kept = f"({result.kept} were there already{again})"
     typer.echo(f"{counts['rows']} rows in {counts['shards']} shards {kept}", err=True)
     for failure in result.failed[:FAILURES_SHOWN]:
-        typer.echo(f"left out: {failure['id']}: {failure['reason']}", err=True)
+        typer.echo(printable(f"left out: {failure['id']}: {failure['reason']}"), err=True)
     if result.failed:
         raise AudiogenError(f"{len(result.failed)} rows could not be read and are left out")
     typer.echo(f"next: audiogen train-lm --tokens {out}", err=True)

@@ -8,7 +8,12 @@ from typing import Annotated
 
 import typer
 
-from audiogen_cli.commands.terminal.options import MaxStepsOption, ProcessesOption, SetOption
+from audiogen_cli.commands.terminal.options import (
+    MaxStepsOption,
+    ProcessesOption,
+    SetOption,
+    SettingsOption,
+)
 
 
 class Size(str, Enum):
@@ -72,6 +77,7 @@ def train_lm(
     set_: SetOption = None,
     max_steps: MaxStepsOption = None,
     processes: ProcessesOption = 1,
+    settings: SettingsOption = False,
 ) -> None:
     """Example: audiogen train-lm --size base --tokens data/tokens
 
@@ -88,6 +94,10 @@ def train_lm(
     from audiogen_cli.training.launch import check_trackers, relaunch
     from audiogen_cli.training.recipe import load_recipe
 
+    if settings:
+        from audiogen_cli.commands.terminal.tables import print_settings
+
+        return print_settings(TrainConfig, "lm-base")
     if size and config:
         raise InputError("give either --size or --config")
     name = config or f"lm-{(size or Size.base).value}"
@@ -103,14 +113,14 @@ def train_lm(
         find_on_hub(recipe.text.name or "t5-base")
     if processes > 1:
         return relaunch(processes)
-    from audiogen_cli.commands.terminal.announce import plan_lm_training
+    from audiogen_cli.commands.terminal.announce import announce, plan_lm_training
     from audiogen_cli.data.totals import manifest_totals, shard_totals
     from audiogen_cli.lm.training.train import train
 
     run = out or Path("runs") / f"lm-{Path(name).stem.removeprefix('lm-')}"
     hold_folder(run)
     data = manifest_totals(manifests, splits=("train", "val")) if manifests else shard_totals(tokens)
-    plan_lm_training(recipe, folder, codec_config, data, on_the_fly=manifests is not None).say()
+    announce(plan_lm_training, recipe, folder, codec_config, data, manifests is not None)
     model = train(recipe, None if manifests else tokens, folder, run, manifests, begin_with, trackers)
     if is_main_process():
         typer.echo(model)

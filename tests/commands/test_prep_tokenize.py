@@ -100,6 +100,13 @@ def test_all_datasets_that_are_missing_are_listed_with_what_to_type(audiogen, tm
     assert not (tmp_path / "data/manifests").exists()
 
 
+def test_hours_stand_beside_the_papers(audiogen, tmp_path: Path) -> None:
+    build_raw(tmp_path / "data/raw", "bbc")
+    result = audiogen("prep", "--datasets", "bbc", "--workers", "1")
+    (row,) = [line for line in result.stderr.splitlines() if line.startswith("bbc ") and " train " in line]
+    assert row.endswith("of the paper's 463 before its filters (Table 3)")
+
+
 def test_lists_without_one_recording_are_a_missing_dataset(audiogen, tmp_path: Path) -> None:
     build_raw(tmp_path / "data/raw", "audiocaps")
     shutil.rmtree(tmp_path / "data/raw/audiocaps/waveforms")

@@ -22,6 +22,7 @@ from audiogen_cli.evaluation.published import (
     published_rows,
 )
 from audiogen_cli.evaluation.results import Findings
+from audiogen_cli.evaluation.tables import rating_tables
 
 CONFIG = EvalConfig(Path("out"), split="audiocaps-test")
 OURS = Findings(n=964, n_available=964, metrics={FAD: 2.0, KL: 1.7, "near_silent": 0}, inputs={})
@@ -77,6 +78,18 @@ def test_codecs_of_table_2() -> None:
 def test_ratings_of_table_1() -> None:
     assert published_ratings("audiocaps-test", "ovl")["AudioGen-large (paper, Table 1)"] == (71.85, 1.07)
     assert published_ratings("audiocaps-test", "rel")["reference (paper, Table 1)"] == (92.97, 0.85)
+    scored = {
+        "mean": 70.0,
+        "ci95": 1.0,
+        "crowdmos_ci95": 2.0,
+        "mean_before": 60.0,
+        "ratings": 9,
+        "raters": 5,
+        "items": 3,
+    }
+    detail = {"systems": {"ours": scored}, "differences": {}, "published": published_ratings("audiocaps-test", "ovl")}
+    beside = rating_tables(detail)[1]
+    assert ["DiffSound (paper, Table 1)", "65.68", "1.58"] in beside.rows and beside.head[1:] == ["mean", "± 95% CI"]
     assert published_ratings("esc50-val", "rel") == published_ratings("audiocaps-test", "smell") == {}
 
 

@@ -6,12 +6,14 @@ One `Announcement` a stage, of the same few sentences: codec, model, data, proce
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from audiogen_cli.errors import printable
 
 if TYPE_CHECKING:
     from audiogen_cli.codec.config import CodecConfig, CodecTrainConfig
@@ -33,12 +35,17 @@ class Announcement:
     warnings: list[str] = field(default_factory=list)
 
     def say(self) -> None:
-        """Print it on stderr; of several processes only the main one does."""
-        from audiogen_cli.devices import is_main_process
+        """Print it on stderr."""
+        for line in [*self.lines, *(f"warning: {warning}" for warning in self.warnings)]:
+            typer.echo(printable(line), err=True)
 
-        if is_main_process():
-            for line in [*self.lines, *(f"warning: {warning}" for warning in self.warnings)]:
-                typer.echo(line, err=True)
+
+def announce(plan: Callable[..., Announcement], *arguments: Any) -> None:
+    """Say what a stage plans; of several processes only the main one finds it out and says it."""
+    from audiogen_cli.devices import is_main_process
+
+    if is_main_process():
+        plan(*arguments).say()
 
 
 def plan_prep(

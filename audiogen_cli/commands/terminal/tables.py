@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import astuple
 
 import typer
+
+from audiogen_cli.errors import printable
 
 SHOWN = 10  # lines of a list
 
@@ -18,7 +21,7 @@ def print_table(rows: Iterable[Sequence[str]], head: Sequence[str] = (), title: 
 
     table = Table(*(Column(Text(name)) for name in head), box=None, padding=(0, 2, 0, 0), show_header=bool(head))
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     console = Console(stderr=err)
     if title:
         typer.echo(title, err=err)
@@ -34,3 +37,11 @@ def print_table(rows: Iterable[Sequence[str]], head: Sequence[str] = (), title: 
 def shorten(lines: Sequence[str]) -> list[str]:
     """Keep the first lines of a list, and say how many are left out."""
     return [*lines] if len(lines) <= SHOWN else [*lines[:SHOWN], f"… and {len(lines) - SHOWN} more"]
+
+
+def print_settings(config_class: type, recipe: str) -> None:
+    """Print every setting that a recipe, or `--set`, may change."""
+    from audiogen_cli.training.settings import list_settings
+
+    head = ("setting", "type", "default", "what it is", "source")
+    print_table((astuple(each) for each in list_settings(config_class, recipe)), head)

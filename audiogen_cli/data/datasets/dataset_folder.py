@@ -115,12 +115,20 @@ def _walk(folder: Path, prefix: str, above: tuple[Path, ...]) -> Iterator[str]:
         for entry in entries:
             if entry.name.startswith(".") or entry.name == "__MACOSX":
                 continue
-            if not entry.is_dir():
-                yield prefix + entry.name
+            if not _is_folder(entry):
+                if entry.is_file(follow_symlinks=False) or is_audio_name(entry.name) or Path(entry.path).is_file():
+                    yield prefix + entry.name
                 continue
             real = Path(entry.path).resolve() if entry.is_symlink() else Path(entry.path)
             if real not in above:  # a link to a folder that holds it would never end
                 yield from _walk(real, f"{prefix}{entry.name}/", (*above, real))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def is_audio_name(name: str) -> bool:

@@ -52,8 +52,9 @@ def index_file(path: Path, known: IndexedFile | None, embedded: bool, copy: Path
     """
     try:
         status = path.stat()
-    except OSError:
-        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise InputError(f"{path}: {reason}") from None
     unchanged = known is not None and (known.size, known.mtime) == (status.st_size, status.st_mtime_ns)
     if known and unchanged and (copy is None or copy.is_file()):
         return known
