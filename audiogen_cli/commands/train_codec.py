@@ -7,7 +7,13 @@ from typing import Annotated
 
 import typer
 
-from audiogen_cli.commands.terminal.options import MaxStepsOption, ProcessesOption, SetOption, split_names
+from audiogen_cli.commands.terminal.options import (
+    MaxStepsOption,
+    ProcessesOption,
+    SetOption,
+    SettingsOption,
+    split_names,
+)
 
 
 def train_codec(
@@ -37,6 +43,7 @@ def train_codec(
     set_: SetOption = None,
     max_steps: MaxStepsOption = None,
     processes: ProcessesOption = 1,
+    settings: SettingsOption = False,
 ) -> None:
     """Example: audiogen train-codec --config recipes/codec-x32.yaml --out runs/codec-x32
 
@@ -50,8 +57,12 @@ def train_codec(
     from audiogen_cli.training.launch import relaunch
     from audiogen_cli.training.recipe import load_recipe
 
+    if settings:
+        from audiogen_cli.commands.terminal.tables import print_settings
+
+        return print_settings(CodecTrainConfig, "codec-x32")
     overrides = [*(set_ or []), *([f"max_steps={max_steps}"] if max_steps else [])]
-    recipe = load_recipe(CodecTrainConfig, config, overrides)
+    recipe = load_recipe(CodecTrainConfig, config or "codec-x32", overrides)
     clips = load_manifests(manifests, split_names(datasets) or None)
     if processes > 1:
         return relaunch(processes)

@@ -8,7 +8,12 @@ from typing import Annotated
 
 import typer
 
-from audiogen_cli.commands.terminal.options import MaxStepsOption, ProcessesOption, SetOption
+from audiogen_cli.commands.terminal.options import (
+    MaxStepsOption,
+    ProcessesOption,
+    SetOption,
+    SettingsOption,
+)
 
 
 class Size(str, Enum):
@@ -72,6 +77,7 @@ def train_lm(
     set_: SetOption = None,
     max_steps: MaxStepsOption = None,
     processes: ProcessesOption = 1,
+    settings: SettingsOption = False,
 ) -> None:
     """Example: audiogen train-lm --size base --tokens data/tokens
 
@@ -88,6 +94,10 @@ def train_lm(
     from audiogen_cli.training.launch import check_trackers, relaunch
     from audiogen_cli.training.recipe import load_recipe
 
+    if settings:
+        from audiogen_cli.commands.terminal.tables import print_settings
+
+        return print_settings(TrainConfig, "lm-base")
     if size and config:
         raise InputError("give either --size or --config")
     name = config or f"lm-{(size or Size.base).value}"

@@ -90,7 +90,8 @@ def validate(config_class: type[Config], settings: Any, where: str) -> Config:
         lines = []
         for problem in error.errors()[:MAX_PROBLEMS]:
             key = ".".join(str(part) for part in problem["loc"])
-            lines.append(f"{key}: {problem['msg']}" if key else problem["msg"])
+            said = _unknown(config_class, key) if problem["type"] == "unexpected_keyword_argument" else problem["msg"]
+            lines.append(f"{key}: {said}" if key else said)
         more = [f"{error.error_count() - MAX_PROBLEMS} more"] if error.error_count() > MAX_PROBLEMS else []
         raise InputError(f"{where}: " + "; ".join(lines + more)) from None
 
@@ -108,6 +109,13 @@ def learning_rate(step: int, peak: float, schedule: Schedule, warmup_steps: int,
         progress = min(1.0, (step - warmup_steps) / max(1, max_steps - warmup_steps))
         return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
     return peak
+
+
+def _unknown(config_class: type, key: str) -> str:
+    from audiogen_cli.training.settings import similar_keys
+
+    meant = " or ".join(similar_keys(config_class, key))
+    return f"no such setting; did you mean {meant}?" if meant else "no such setting; --settings lists all"
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from audiogen_cli.errors import InputError
 from audiogen_cli.files import RECIPES
 from audiogen_cli.lm.config import TrainConfig
 from audiogen_cli.training.recipe import find_recipe, load_recipe, shipped_recipes, validate
+from audiogen_cli.training.settings import list_settings
 
 
 def write(folder: Path, text: str) -> Path:
@@ -89,3 +91,29 @@ def test_x32_recipe_is_the_default_codec():
     written = dataclasses.asdict(load_recipe(CodecTrainConfig, "codec-x32"))
     default = dataclasses.asdict(CodecTrainConfig())
     assert written == default
+
+
+def test_every_setting_is_listed_with_type_default_and_source():
+    listed = {setting.key: setting for setting in list_settings(CodecTrainConfig, "codec-x32")}
+    assert listed["codec.network.norm"].type == "layer | weight | none"
+    assert (listed["betas"].type, listed["betas"].default) == ("list of float", "[0.5, 0.9]")
+    assert listed["discriminator.channels"].source == "sec. 3.1"
+    assert "k-means" in listed["quantizer.kmeans_vectors"].meaning
+    for key, setting in listed.items():  # what is listed can be set
+        value = f'"{setting.default}"' if "|" in setting.type or setting.type == "text" else setting.default
+        load_recipe(CodecTrainConfig, "codec-x32", [f"{key}={value}"])
+    assert {setting.key for setting in list_settings(TrainConfig, "lm-base")} >= {"text.name", "sampling.top_p"}
+
+
+@pytest.mark.parametrize(
+    ("config", "setting", "said"),
+    [
+        (CodecTrainConfig, "batchsize=3", "did you mean batch_size?"),
+        (TrainConfig, "batch_size=3", "did you mean optim.batch_size?"),
+        (CodecTrainConfig, "losses.mell=1", "did you mean losses.mel?"),
+        (TrainConfig, "colour=red", "no such setting; --settings lists all"),
+    ],
+)
+def test_a_misspelt_setting_is_refused_with_the_likely_one(config, setting, said):
+    with pytest.raises(InputError, match=re.escape(said)):
+        load_recipe(config, None, [setting])

@@ -84,6 +84,9 @@ SetOption = Annotated[
 MaxStepsOption = Annotated[
     int | None, typer.Option("--max-steps", metavar="N", min=1, max=MAX_STEPS, help="Stop after N steps.")
 ]
+SettingsOption = Annotated[
+    bool, typer.Option("--settings", help="List every setting of a recipe, with its default and source, and exit.")
+]
 ProcessesOption = Annotated[
     int,
     typer.Option("--processes", metavar="N", min=1, max=MAX_PROCESSES, help="Processes on this machine (one a GPU)."),

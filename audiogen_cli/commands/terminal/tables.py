@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import astuple
 
 import typer
 
@@ -34,3 +35,11 @@ def print_table(rows: Iterable[Sequence[str]], head: Sequence[str] = (), title: 
 def shorten(lines: Sequence[str]) -> list[str]:
     """Keep the first lines of a list, and say how many are left out."""
     return [*lines] if len(lines) <= SHOWN else [*lines[:SHOWN], f"… and {len(lines) - SHOWN} more"]
+
+
+def print_settings(config_class: type, recipe: str) -> None:
+    """Print every setting that a recipe, or `--set`, may change."""
+    from audiogen_cli.training.settings import list_settings
+
+    head = ("setting", "type", "default", "what it is", "source")
+    print_table((astuple(each) for each in list_settings(config_class, recipe)), head)
