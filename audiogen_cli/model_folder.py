@@ -173,7 +173,7 @@ def _safetensors(path: Path) -> Iterator[None]:
 
 
 def weight_facts(path: Path) -> dict[str, Any]:
-    """Number of values and their formats, from the header of a safetensors file."""
+    """Count the values and their formats, from the header of a safetensors file."""
     formats: Counter[str] = Counter()
     for shape, dtype in read_header(path).values():
         formats[dtype] += math.prod(shape)
