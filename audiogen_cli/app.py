@@ -12,6 +12,7 @@ import io
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -28,9 +29,10 @@ from audiogen_cli.commands.tokenize import tokenize
 from audiogen_cli.commands.train_codec import train_codec
 from audiogen_cli.commands.train_lm import train_lm
 from audiogen_cli.devices import is_out_of_memory
-from audiogen_cli.errors import AudiogenError
+from audiogen_cli.errors import AudiogenError, AudiogenWarning, printable
 from audiogen_cli.processes import end_with_parent, handle_signals, interrupt
 
+PYTHONS_WARNING = warnings.formatwarning
 DEBUG_OPTION = "--debug"
 LONGEST_LINE = 900  # letters of an error: it may quote a value of any length
 SPINS = "2000"  # some microseconds: 4,000 cost twice as much beside a busy core, 1,000 a third more on idle ones
@@ -92,6 +94,7 @@ def main() -> None:
     wait_briefly()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a letter that the terminal lacks is no reason to fail
         sys.stdout.reconfigure(errors="backslashreplace")
+    warnings.formatwarning = _format_warning
     arguments = sys.argv[1:]
     debug = DEBUG_OPTION in arguments
     arguments = [argument for argument in arguments if argument != DEBUG_OPTION] or ["--help"]
@@ -144,6 +147,15 @@ def _leave_others() -> None:
         distributed.destroy_process_group()
 
 
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Word our own warnings in one line, those of other packages as Python does."""
+    if issubclass(category, AudiogenWarning):
+        return f"warning: {printable(str(message))}\n"
+    return PYTHONS_WARNING(message, category, filename, lineno, line)
+
+
 def _one_line(error: Exception) -> str:
     """Word an error in one line: our own message, Typer's, or the kind and text of an unexpected one."""
     if isinstance(error, AudiogenError):
@@ -158,5 +170,5 @@ def _one_line(error: Exception) -> str:
         text = f"not enough memory ({error or 'for what was asked'}): ask for less at once, or use a larger machine"
     else:
         text = f"{type(error).__name__}: {error} (unexpected; {DEBUG_OPTION} shows where)"
-    line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in " ".join(text.split()))
+    line = printable(" ".join(text.split()))
     return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 250]} … {line[-240:]}"

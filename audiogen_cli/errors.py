@@ -1,4 +1,4 @@
-"""The errors a user can cause or meet; `app.main` turns each into one line on stderr and an exit code."""
+"""The errors and warnings a user can meet; `app.main` turns each into one line on stderr, errors into an exit code."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,6 +6,15 @@ from pathlib import Path
 from typing import TypeVar
 
 Value = TypeVar("Value")
+
+
+def printable(text: str) -> str:
+    """Escape what is no letter: names and licenses may hold codes that a terminal obeys."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+class AudiogenWarning(UserWarning):
+    """Something is odd, and the work goes on."""
 
 
 class AudiogenError(Exception):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 import sys
 import tempfile
@@ -24,6 +25,7 @@ RECIPES = next((each for each in (PACKAGE / "recipes", PACKAGE.parent / "recipes
 
 MAX_DOCUMENT = 256 << 20  # bytes; no JSON or YAML file between the stages is as large
 MAX_DEPTH, MAX_VALUES = 40, 10_000_000  # levels of nesting, and values in one of them
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.(\d{1,10})\.tmp")
 
 
 @contextmanager
@@ -44,8 +46,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def remove_leftovers(paths: Iterable[Path]) -> None:
     """Delete those of the temporary files of `replacing` whose process was killed."""
     for path in paths:
-        process = path.name.split(".")[-2]
-        if not (process.isdecimal() and is_running(int(process))):
+        match = _TEMPORARY.fullmatch(path.name)
+        if match and not is_running(int(match.group(1))):
             path.unlink(missing_ok=True)
 
 
@@ -122,6 +124,16 @@ def cache_folder() -> Path:
         return Path(given).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "audiogen"
+
+
+def check_name(path: Path) -> None:
+    """Raise InputError if a file's name is longer than its file system takes."""
+    folder = path.absolute().parent
+    while not folder.is_dir():
+        folder = folder.parent
+    limit = os.pathconf(folder, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+    if (length := len(os.fsencode(path.name))) > limit:
+        raise InputError(f"{path}: File name too long: {length} bytes, and the file system takes {limit}")
 
 
 def check_folder(folder: Path) -> None:

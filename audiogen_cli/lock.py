@@ -45,10 +45,11 @@ class Holder:
 _held: dict[Path, list[Path]] = {}  # lock → folders made for it
 
 
-def hold_folder(folder: Path) -> None:
+def hold_folder(folder: Path, deep: bool = True) -> None:
     """Make a folder, try to write to it and keep it for this command; of several processes the main one does so.
 
-    What killed commands left half-written in it is deleted. Raises InputError if it cannot be written to, or another
+    What killed commands left half-written in it is deleted, also in the folders within if it is one of our own (deep).
+    Raises InputError if it cannot be written to, or another
     command holds it.
     """
     path = folder.absolute() / LOCK_FILE
@@ -65,7 +66,7 @@ def hold_folder(folder: Path) -> None:
         threading.Thread(target=_show_life, daemon=True).start()
         atexit.register(release_folders)
     _held[path] = made
-    remove_leftovers(path.parent.rglob(".*.tmp"))
+    remove_leftovers(path.parent.rglob(".*.tmp") if deep else path.parent.glob(".*.tmp"))
 
 
 def release_folders() -> None:

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
-from audiogen_cli.errors import InputError
+from audiogen_cli.errors import InputError, printable
 from audiogen_cli.files import RESOURCES, hash_file, read_json, read_text, replacing, write_text
 from audiogen_cli.training.recipe import validate
 
@@ -173,7 +173,7 @@ def _safetensors(path: Path) -> Iterator[None]:
 
 
 def weight_facts(path: Path) -> dict[str, Any]:
-    """Number of values and their formats, from the header of a safetensors file."""
+    """Count the values and their formats, from the header of a safetensors file."""
     formats: Counter[str] = Counter()
     for shape, dtype in read_header(path).values():
         formats[dtype] += math.prod(shape)
@@ -249,7 +249,7 @@ def read_license(folder: Path) -> str:
 
 def license_line(license: str) -> str:
     """Return the first line of a license text that is not blank."""
-    return next((line.strip() for line in license.splitlines() if line.strip()), "no license is stated")
+    return next((printable(line.strip()) for line in license.splitlines() if line.strip()), "no license is stated")
 
 
 def copy_model(source: Path, target: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,13 +53,14 @@ def test_the_main_job(command_environment, tmp_path):
 
 def test_the_same_seed_gives_the_same_file(audiogen, tmp_path):
     for name in ("a.wav", "b.wav"):
-        assert audiogen("generate", "rain", "--seed", "7", "--duration", "0.4", "-o", name).returncode == 0
+        assert audiogen("generate", "rain", "--seed", "7", "--duration", "0.2", "-o", name).returncode == 0
     assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
 
 
 def test_alone_or_in_a_batch_a_seed_sounds_the_same(generator):
-    prompts = ("rain", "a dog barks", "church bells ring in the distance", "rain", "an engine")
-    requests = [GenerationRequest(prompt, 7 + i, 0.4 + 0.3 * i, generator.sampling) for i, prompt in enumerate(prompts)]
+    prompts = ("rain", "church bells ring in the distance", "a dog barks")
+    sampling = replace(generator.sampling, candidates=4)
+    requests = [GenerationRequest(prompt, 7 + i, 0.3 + 0.2 * i, sampling) for i, prompt in enumerate(prompts)]
     together = dict(generator.generate(requests))
     for i, request in enumerate(requests):
         ((_, alone),) = generator.generate([request])
@@ -67,7 +69,7 @@ def test_alone_or_in_a_batch_a_seed_sounds_the_same(generator):
 
 def test_seeds_and_prompts_change_the_sound(generator):
     requests = [
-        GenerationRequest(prompt, seed, 0.5, generator.sampling)
+        GenerationRequest(prompt, seed, 0.2, generator.sampling)
         for prompt, seed in (("rain", 1), ("rain", 2), ("a cow moos", 1))
     ]
     first, other_seed, other_prompt = (samples for _, samples in sorted(generator.generate(requests)))

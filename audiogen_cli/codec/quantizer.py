@@ -3,7 +3,7 @@
 The paper leaves open how codebooks are learned. # ours: moving averages, k-means on the first batch, and codes that
 fall out of use replaced by vectors of the batch, as SoundStream (Zeghidour 2021) does. Codebooks move once an optimizer
 step, on the latents of all its micro-batches and processes: all see the same vectors and random numbers, so codebooks
-stay equal without being sent around, and a batch in parts teaches what the whole batch would.
+stay equal without being sent around, and a batch in parts gives what the whole batch would.
 """
 
 from __future__ import annotations

@@ -244,7 +244,7 @@ class RowIndex(Sequence[RowSpec]):
         return RowSpec(row_id, window, partner, mix_seed, fill)
 
     def _perturbed(self, window: Window, number: int) -> Window:
-        """Change the window's speed as its number of 63 random bits says."""
+        """Change the window's speed by its random number of 63 bits."""
         if not self._augment.vary:
             return window
         speed = 1 + self._augment.vary * (2 * (number >> 32) / (1 << 31) - 1)
@@ -253,7 +253,7 @@ class RowIndex(Sequence[RowSpec]):
     def _choose_partners(self, numbers: np.ndarray) -> np.ndarray:
         """Turn random numbers [training windows, copies] into partners, uniform among windows of other training clips.
 
-        Not by `draw_partner`: for all rows at once, and of each row's own number, so that no other row changes it.
+        `draw_partner` is not used: this serves all rows at once, and each row's choice depends on its own number only.
         """
         clips = self._windows.clip_of[self._training]
         begin, end = np.searchsorted(clips, clips, "left"), np.searchsorted(clips, clips, "right")
@@ -268,7 +268,7 @@ class RowIndex(Sequence[RowSpec]):
 
 
 def _draw(seed: int, window_id: str, copy: str) -> tuple[int, int, int, int]:
-    """Draw four numbers of 63 bits for a window's copy; no other row changes them."""
+    """Draw four numbers of 63 bits for a window's copy, whatever the other rows are."""
     digest = hashlib.sha256(f"{seed}/{window_id}/{copy}".encode()).digest()
     first, second, third, fourth = (int.from_bytes(digest[at : at + 8], "big") >> 1 for at in range(0, 32, 8))
     return first, second, third, fourth

@@ -24,6 +24,7 @@ from audiogen_cli.commands.terminal.options import (
 )
 from audiogen_cli.commands.terminal.progress import progress_bar
 from audiogen_cli.commands.terminal.tables import print_table, shorten
+from audiogen_cli.errors import printable
 
 MANIFESTS = Path("data/manifests")
 
@@ -185,7 +186,7 @@ def eval_(
     else:
         _print_tables(results)
     for line in [*_notes(results), f"all of it: {folder / 'results.json'}"]:
-        typer.echo(line, err=True)
+        typer.echo(printable(line), err=True)
     if report:
         show_report(folder)
     return 1 if results["skipped"] else 0

@@ -122,7 +122,7 @@ def generate(
     if out_dir is not None:
         from audiogen_cli.lock import hold_folder
 
-        hold_folder(out_dir)
+        hold_folder(out_dir, deep=False)
     options = RenderOptions(batch_size, sidecars=json_ or out_dir is not None, normalize=normalize)
 
     def load() -> Generator:

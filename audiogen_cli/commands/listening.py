@@ -12,7 +12,7 @@ import typer
 
 from audiogen_cli.commands.terminal.progress import progress_bar
 from audiogen_cli.commands.terminal.tables import print_table, shorten
-from audiogen_cli.errors import InputError
+from audiogen_cli.errors import InputError, printable
 
 if TYPE_CHECKING:
     from audiogen_cli.evaluation.config import EvalConfig
@@ -40,7 +40,7 @@ def prepare_listening(config: EvalConfig, systems: Sequence[str], as_json: bool,
         f"send {prepared.page.parent} to raters; keep {prepared.plan}, the key to the blind names",
         f"next: audiogen eval --task listening --score FOLDER-OF-RATINGS --out {prepared.plan.parent}",
     ]:
-        typer.echo(line, err=True)
+        typer.echo(printable(line), err=True)
     return 1 if prepared.skipped else 0
 
 
@@ -58,7 +58,7 @@ def score_listening(files: Sequence[Path], rule: str, out: Path | None, seed: in
     else:
         _print_tables(results)
     for line in _notes(results):
-        typer.echo(line, err=True)
+        typer.echo(printable(line), err=True)
     if report and folder is not None:
         show_report(folder)
     return 1 if results["skipped"] else 0

@@ -88,7 +88,7 @@ def prep(
     from audiogen_cli.commands.terminal.progress import progress_bar
     from audiogen_cli.data.datasets.dataset_folder import DatasetNotFound
     from audiogen_cli.data.preparation.prep import prepare
-    from audiogen_cli.errors import AudiogenError
+    from audiogen_cli.errors import AudiogenError, printable
     from audiogen_cli.lock import hold_folder
 
     keys = split_names(datasets)
@@ -113,7 +113,7 @@ def prep(
         raise typer.Exit(error.exit_code) from None
     for report in reports:
         for warning in report.warnings:
-            typer.echo(f"warning: {warning}", err=True)
+            typer.echo(printable(f"warning: {warning}"), err=True)
         if report.terms:
             typer.echo(f"license of {report.dataset}: {report.terms}", err=True)
         if json_:

@@ -83,7 +83,7 @@ def tokenize(
     from audiogen_cli.data.manifest import load_manifests
     from audiogen_cli.data.totals import manifest_totals
     from audiogen_cli.devices import check_device
-    from audiogen_cli.errors import AudiogenError, InputError
+    from audiogen_cli.errors import AudiogenError, InputError, printable
     from audiogen_cli.lock import hold_folder
     from audiogen_cli.model_folder import CODEC_FOLDER, copy_model, find_codec, load_config
     from audiogen_cli.training.launch import relaunch
@@ -125,7 +125,7 @@ def tokenize(
     kept = f"({result.kept} were there already{again})"
     typer.echo(f"{counts['rows']} rows in {counts['shards']} shards {kept}", err=True)
     for failure in result.failed[:FAILURES_SHOWN]:
-        typer.echo(f"left out: {failure['id']}: {failure['reason']}", err=True)
+        typer.echo(printable(f"left out: {failure['id']}: {failure['reason']}"), err=True)
     if result.failed:
         raise AudiogenError(f"{len(result.failed)} rows could not be read and are left out")
     typer.echo(f"next: audiogen train-lm --tokens {out}", err=True)

@@ -10,17 +10,18 @@ import math
 import shutil
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from audiogen_cli.errors import AudiogenError, InputError
-from audiogen_cli.files import check_folder, replacing
+from audiogen_cli.errors import AudiogenError, AudiogenWarning, InputError
+from audiogen_cli.files import check_folder, check_name, replacing
 
 SAMPLE_RATE = 16_000  # Hz, the paper's
 
@@ -38,6 +39,13 @@ FORMATS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG
 _CONTEXT = 800
 # An MP3 frame borrows bits from earlier ones, so the decoder is wrong for a while after a seek: samples to throw away.
 _MP3_LEAD_IN = 16 * 1152
+OVER_SCALE = 2.0  # peak, of full scale, from which on samples are no louder sound but another unit
+CANCELED = 1e-3  # peak of the channels' mean, of theirs, below which one is the other's inverse
+_MOST_WARNED = 5  # recordings, in a process
+# Containers that hold sound themselves: a playlist would have ffmpeg read other files.
+_CONTAINERS = (
+    "mov,matroska,asf,aac,ac3,eac3,mp3,flac,ogg,wav,w64,aiff,caf,amr,ape,wv,tta,mpegts,mpeg,avi,flv,dts,au,mpc,mpc8"
+)
 _WRITE_BLOCK = 1 << 16  # libsndfile's Vorbis encoder overflows its stack on one huge write
 
 
@@ -68,6 +76,7 @@ def read_audio(
     start, duration: seconds, rounded to whole samples at `sample_rate`; a window that passes the end stops there.
     Channels are averaged before resampling. Only the window (and soxr's context around it) is decoded, and it equals
     the slice of the whole resampled file within 1e-6. Values are not clamped: resampling may pass 1 by a little.
+    Warns of samples far beyond full scale, and of channels that cancel each other, of which the loudest is read.
     Raises InputError, one line, if the file cannot be read or the window holds no samples.
     """
     path = Path(path)
@@ -82,6 +91,8 @@ def read_audio(
         wav = _read_window(file, path, sample_rate, first, last)
     if not np.isfinite(wav).all():
         raise InputError(f"{path} holds samples that are not finite numbers; convert it again from its source")
+    if (peak := _peak(wav)) > OVER_SCALE:
+        _warn(path, f"samples of {peak:,.0f} times full scale: are they integers stored as floats? Divide them")
     return wav
 
 
@@ -107,7 +118,10 @@ def write_audio(path: Path | str, wav: np.ndarray, sample_rate: int = SAMPLE_RAT
             for begin in range(0, len(wav), _WRITE_BLOCK):
                 file.write(pcm16(wav[begin : begin + _WRITE_BLOCK]))
     except (OSError, RuntimeError) as error:  # soundfile's errors are RuntimeErrors
-        raise AudiogenError(f"{path}: cannot be written: {error}") from None
+        reason = getattr(error, "strerror", None) or str(getattr(error, "error_string", error))
+        if reason == "System error.":  # libsndfile's only word for whatever the system refuses
+            reason = "the disk is full, or refuses to be written to"
+        raise AudiogenError(f"{path}: cannot be written: {reason}") from None
 
 
 def pcm16(wav: np.ndarray) -> np.ndarray:
@@ -125,6 +139,7 @@ def check_output(path: Path | str) -> None:
     """
     path = Path(path)
     _format_of(path)
+    check_name(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder; give a file name such as {path / 'sound.wav'}")
     try:
@@ -158,16 +173,36 @@ def _read_window(file: Any, path: Path, sample_rate: int, first: int, last: int)
         raise InputError(f"{path}: damaged, cannot be decoded ({error})") from None
     if len(samples) < end - begin:
         raise InputError(f"{path}: damaged or cut short: {end - begin - len(samples)} samples are missing")
-    mono = _downmix(samples)
+    mono = _downmix(samples, path)
     wav = mono if period == step else soxr.resample(mono, file.samplerate, sample_rate, quality="HQ")
     offset = first - begin // period * step
     return np.ascontiguousarray(wav[offset : offset + last - first], dtype=np.float32)
 
 
-def _downmix(samples: np.ndarray) -> np.ndarray:
+def _downmix(samples: np.ndarray, path: Path) -> np.ndarray:
     """Average channels [n_samples, C] to [n_samples]; numpy's mean along so short an axis takes six times as long."""
     total: np.ndarray = reduce(np.add, samples.T)
-    return total if samples.shape[1] == 1 else np.divide(total, samples.shape[1], out=total)
+    if samples.shape[1] == 1:
+        return total
+    if _peak(total) < CANCELED * _peak(samples):
+        _warn(path, "its channels cancel each other; one of them is read alone")
+        return np.ascontiguousarray(samples[:, np.abs(samples).max(0).argmax()])
+    return np.divide(total, samples.shape[1], out=total)
+
+
+def _peak(samples: np.ndarray) -> float:
+    return max(float(samples.max()), -float(samples.min()))
+
+
+_warned = set[Path]()
+
+
+def _warn(path: Path, what: str) -> None:
+    if path in _warned or len(_warned) > _MOST_WARNED:
+        return
+    _warned.add(path)
+    rest = "; no more recordings will be named" if len(_warned) > _MOST_WARNED else ""
+    warnings.warn(f"{path}: {what}{rest}", AudiogenWarning, stacklevel=3)
 
 
 @contextmanager
@@ -175,6 +210,8 @@ def _open(path: Path) -> Iterator[Any]:
     """Open `path` as a SoundFile, through ffmpeg where libsndfile does not know the format."""
     import soundfile
 
+    if not (path.is_file() or path.is_dir()) and path.exists():
+        raise InputError(f"{path}: neither a file nor a folder")  # a pipe would be waited for
     try:
         file = soundfile.SoundFile(path)
     except (OSError, RuntimeError, TypeError) as error:  # TypeError: a headerless .raw file
@@ -183,8 +220,10 @@ def _open(path: Path) -> Iterator[Any]:
         if path.stat().st_size == 0:
             raise InputError(f"{path} is empty (0 bytes)") from None
         reason = str(getattr(error, "error_string", error)).rstrip(".")
-        with _decoded_by_ffmpeg(path, reason) as decoded, soundfile.SoundFile(decoded) as file:
-            yield _checked(file, path)
+        with tempfile.TemporaryFile() as decoded:  # without a name: gone with this process, however that ends
+            _decode_by_ffmpeg(path, decoded, reason)
+            with soundfile.SoundFile(decoded.fileno(), closefd=False) as file:
+                yield _checked(file, path)
         return
     with _with_length(file, path) as file:
         yield _checked(file, path)
@@ -213,16 +252,14 @@ def _checked(file: Any, path: Path) -> Any:
     return file
 
 
-@contextmanager
-def _decoded_by_ffmpeg(path: Path, reason: str) -> Iterator[Path]:
-    """Write the samples of `path` to a temporary 32-bit float W64 file. reason: why libsndfile could not read it."""
+def _decode_by_ffmpeg(path: Path, decoded: IO[bytes], reason: str) -> None:
+    """Write the samples of `path` to a file, as 32-bit float W64. reason: why libsndfile could not read it."""
     if shutil.which("ffmpeg") is None:
         raise InputError(f"{path}: cannot be read as audio ({reason}); other formats need the ffmpeg command installed")
-    with tempfile.TemporaryDirectory(prefix="audiogen-") as folder:
-        decoded = Path(folder) / "decoded.w64"
-        command = ["ffmpeg", "-nostdin", "-v", "error", "-i", f"file:{path}", "-map", "0:a:0", "-c:a", "pcm_f32le"]
-        result = subprocess.run([*command, "-f", "w64", str(decoded)], capture_output=True, text=True, errors="replace")
-        if result.returncode != 0:
-            lines = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
-            raise InputError(f"{path}: cannot be read as audio ({reason}; ffmpeg: {lines[-1].strip()})")
-        yield decoded
+    command = ["ffmpeg", "-nostdin", "-y", "-v", "error", "-protocol_whitelist", "file", "-format_whitelist"]
+    command += [_CONTAINERS, "-i", f"file:{path}", "-map", "0:a:0", "-c:a", "pcm_f32le", "-f", "w64", "/dev/stdout"]
+    result = subprocess.run(command, stdout=decoded, stderr=subprocess.PIPE, text=True, errors="replace")
+    if result.returncode != 0:
+        lines = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
+        raise InputError(f"{path}: cannot be read as audio ({reason}; ffmpeg: {lines[-1].strip()})")
+    decoded.seek(0)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import wave
+import io
+import struct
+from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
 import numpy as np
@@ -26,25 +27,32 @@ class StreamingWavWriter:
     def __enter__(self) -> StreamingWavWriter:
         with disk_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: BinaryIO = self.path.open("wb", buffering=0)
-            self._wav = wave.open(self._file, "wb")
-            self._wav.setparams((1, 2, self.sample_rate, 0, "NONE", "not compressed"))
-            self._wav.writeframes(b"")  # the header
+            # Buffered: a raw file may write less than it is given, and not say so.
+            self._file: BinaryIO = self.path.open("wb")
+            self._append(b"")
         return self
 
     def write(self, wav: np.ndarray) -> None:
         """Append samples [n] in [-1, 1], rounded as `write_audio` does. Raises AudiogenError if the disk refuses."""
         samples = _to_pcm16(wav, self.path)
         with disk_errors(self.path):
-            self._wav.writeframes(samples.tobytes())  # corrects the header, too
+            self._append(samples.astype("<i2").tobytes())
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._file:
-            self._wav.close()
+    def __exit__(self, kind: object, *_: object) -> None:
+        with suppress(OSError):  # what could not be written was said before
+            self._file.close()
         if kind is not None:
             self.path.unlink(missing_ok=True)
+
+    def _append(self, samples: bytes) -> None:
+        """Write samples and put the header right."""
+        self._file.seek(0, io.SEEK_END)
+        self._file.write(samples)
+        size, rate = max(0, self._file.tell() - HEADER_BYTES), self.sample_rate
+        self._file.seek(0)
+        riff = struct.pack("<4sI8sIHHIIHH", b"RIFF", 36 + size, b"WAVEfmt ", 16, 1, 1, rate, 2 * rate, 2, 16)
+        self._file.write(riff + struct.pack("<4sI", b"data", size))
+        self._file.flush()
 
 
 class RawPipe:

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from audiogen_cli.data.audio import SAMPLE_RATE
+from audiogen_cli.data.audio import OVER_SCALE, SAMPLE_RATE
 from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.audio_sources import (
     NOISE_RMS,
@@ -98,6 +98,11 @@ class ScoreTable:
     def count_near_silent(self, name: str) -> int:
         """Count the near-silent clips of a set."""
         return sum(clip.near_silent for clip in self._embedded[name, self.networks.all()[0].name])
+
+    def over_scale(self, name: str) -> list[tuple[int, float]]:
+        """Return the numbers and peaks of a set's clips whose samples are far beyond full scale."""
+        clips = self._embedded[name, self.networks.all()[0].name]
+        return [(number, clip.peak) for number, clip in enumerate(clips) if clip.peak > OVER_SCALE]
 
     @cached_property
     def distance(self) -> FrechetDistance:

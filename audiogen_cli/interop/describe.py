@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any, cast
 
@@ -175,8 +175,7 @@ class _Texts:
 
     def facts(self) -> dict[str, Any]:
         count = self.lengths.total()
-        ordered = chain.from_iterable(repeat(length, self.lengths[length]) for length in sorted(self.lengths))
-        median = next(islice(ordered, count // 2, None), 0)
+        median = statistics.median_high(self.lengths.elements()) if count else 0
         return {
             "count": count,
             "different": len(self.different),

@@ -65,7 +65,7 @@ class LMConfig:
     bias: bool = True  # in attention, feed-forward and heads; norms and the text projection always have one
     dropout: Mean = 0.0
     pattern: Pattern = "parallel"
-    delays: Delays = ()  # frames that each stream comes late; () with `delay` means 0, 1, 2, …
+    delays: Delays = ()  # delay of each stream in frames; () with `delay` means 0, 1, 2, …
     embedding: Literal["mean", "sum"] = "mean"  # how K embeddings make one input; the paper's is the mean
     text_prefix: bool = True  # text before the audio in the sequence
     cross_attention: bool = True  # from audio to text, in every block
@@ -110,7 +110,7 @@ class ModelShape:
     n_heads: Width = 16
     bias: bool = True
     dropout: Mean = 0.1
-    pattern: Pattern | Delays = "parallel"  # or the frames that each stream comes late; `delay`: 0, 1, 2, …
+    pattern: Pattern | Delays = "parallel"  # or the delay of each stream in frames; `delay`: 0, 1, 2, …
     embedding: Literal["mean", "sum"] = "mean"
     text_prefix: bool = True
     cross_attention: bool = True

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
-MAX_GUIDANCE = 1000.0  # beyond any use, and below where float32 ends
+MAX_GUIDANCE = 1000.0  # more than anyone needs, and within float32
 MAX_TOP_K = 2**31 - 1
 MAX_TEMPERATURE = 1e6
 MAX_CANDIDATES = 64

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable
 from datetime import timedelta
 from importlib.util import find_spec
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from audiogen_cli.errors import AudiogenError, InputError
@@ -90,10 +90,8 @@ class StopSignal:
         self._handling.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._handling.__exit__(kind, error, trace)
+    def __exit__(self, *raised: Any) -> None:
+        self._handling.__exit__(*raised)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and signal.SIGINT in self.received:

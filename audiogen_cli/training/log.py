@@ -9,13 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from audiogen_cli.errors import InputError
+from audiogen_cli.errors import InputError, printable
 from audiogen_cli.files import write_text
 from audiogen_cli.training.recipe import validate
 
@@ -65,9 +64,7 @@ class RunLog:
         self.progress.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.progress.stop()
 
     def advance(self, step: int) -> None:
@@ -91,7 +88,7 @@ class RunLog:
 
     def say(self, message: str) -> None:
         """Print one line for the person watching."""
-        self.console.print(message, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(printable(message), highlight=False, markup=False, soft_wrap=True)
 
     def leave_out(self, unreadable: Mapping[str, str]) -> None:
         """Name recordings that could not be read, id → reason: each once; in every process, as each reads its own."""

@@ -267,14 +267,14 @@ def test_groups_of_one_shape_encode_what_batches_would() -> None:
         np.testing.assert_array_equal(code, codec.encode(wav[None, None])[0].numpy())
 
 
-def test_two_processes_write_what_one_writes(seanet: AudioCodec, tmp_path: Path) -> None:
-    clips = noise_clips(tmp_path / "raw", [1_600, 1_601])
+def test_two_processes_write_what_one_writes(tiny_codec: Path, tmp_path: Path) -> None:
+    clips = noise_clips(tmp_path / "raw", [800, 801])
     write_manifest(tmp_path / "m" / "x.parquet", clips, {"dataset": "x", "root": tmp_path / "raw", "options": {}})
-    audiogen = [sys.executable, "-m", "audiogen_cli", "tokenize", "--mix", "300", "--device", "cpu"]  # two shards
-    audiogen += ["--manifests", str(tmp_path / "m"), "--codec", str(tmp_path / "codec"), "--out", str(tmp_path / "2")]
+    audiogen = [sys.executable, "-m", "audiogen_cli", "tokenize", "--mix", "256", "--device", "cpu"]  # two shards
+    audiogen += ["--manifests", str(tmp_path / "m"), "--codec", str(tiny_codec), "--out", str(tmp_path / "2")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     started = subprocess.Popen([*audiogen, "--processes", "2"], env=environment, stdout=subprocess.PIPE)
-    tokenize(load_manifests(tmp_path / "m"), seanet, tmp_path / "1", 300)
+    tokenize(load_manifests(tmp_path / "m"), AudioCodec.load(tiny_codec), tmp_path / "1", 256)
     assert started.communicate()[0].decode() == f"{tmp_path / '2'}\n" and started.returncode == 0
     names = sorted(path.name for path in (tmp_path / "1").iterdir())
     assert names == ["meta.json", "shard-00000.parquet", "shard-00001.parquet"]

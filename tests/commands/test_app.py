@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -175,6 +176,19 @@ def test_ctrl_c_exits_with_130(tmp_path: Path, number: signal.Signals) -> None:
         process.send_signal(number)
         assert process.wait(timeout=60) == 130
         assert process.stderr is not None and process.stderr.read() == "interrupted\n"
+
+
+def test_escape_codes_of_licenses_and_recordings_do_not_reach_the_terminal(
+    audiogen, tiny_lm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_lm, tmp_path / "model")
+    (tmp_path / "model" / "LICENSE").write_text("CC0 \x1b]0;title\x07\n")
+    result = audiogen("generate", "a dog", "--duration", "0.1", "--model", "model", "-o", "a.wav")
+    assert result.returncode == 0 and "CC0 \\x1b]0;title\\x07" in result.stderr and "\x1b" not in result.stderr
+    monkeypatch.setattr("audiogen_cli.data.audio._warned", set())
+    soundfile.write("\x1b[31m.wav", np.full(1_600, 9.0), 16_000, subtype="FLOAT")
+    result = audiogen("info", "\x1b[31m.wav")
+    assert result.returncode == 0 and "\x1b" not in result.stdout + result.stderr
 
 
 def test_a_closed_pipe_is_no_traceback() -> None:

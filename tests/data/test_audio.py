@@ -1,17 +1,22 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from helpers.disks import limited_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from audiogen_cli.data import audio
 from audiogen_cli.data.audio import AudioInfo, check_output, probe, read_audio, write_audio
-from audiogen_cli.errors import AudiogenError, InputError
+from audiogen_cli.errors import AudiogenError, AudiogenWarning, InputError
 
 
 def noise(n: int, channels: int = 1, seed: int = 0) -> np.ndarray:
@@ -168,6 +173,83 @@ def test_a_wav_whose_header_says_no_bytes_is_read_to_the_end(tmp_path: Path, odd
     other = b"LIST\3\0\0\0abc\0" if odd else b""
     (tmp_path / "b.wav").write_bytes(content[:4] + bytes(4) + content[8:36] + other + b"data" + bytes(4) + content[44:])
     np.testing.assert_array_equal(read_audio(tmp_path / "b.wav"), read_audio(tmp_path / "a.wav"))
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+def test_a_playlist_is_no_sound_whatever_its_name(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "other.wav", tone(16_000, 0.5), 16_000)
+    lists = {"a.m4a": f"ffconcat version 1.0\nfile '{tmp_path / 'other.wav'}'\n"}
+    lists["b.wav"] = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nother.wav\n#EXT-X-ENDLIST\n"
+    for name, text in lists.items():
+        (tmp_path / name).write_text(text)
+        with pytest.raises(InputError, match="cannot be read as audio"):
+            probe(tmp_path / name)
+    subprocess.run(["ffmpeg", "-v", "error", "-i", tmp_path / "other.wav", tmp_path / "c.m4a"], check=True)
+    assert abs(len(read_audio(tmp_path / "c.m4a")) - 8_000) < 1_100
+
+
+def test_what_ffmpeg_decodes_is_whole_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    soundfile.write(tmp_path / "decoded.w64", tone(16_000, 0.5), 16_000, subtype="FLOAT", format="W64")
+    (tmp_path / "a.m4a").write_bytes(b"libsndfile does not know this format")
+    (tmp_path / "bin").mkdir()
+    script = f'for last; do :; done\necho "$@" > "{tmp_path}/called"\n/bin/cat "{tmp_path}/decoded.w64" > "$last"\n'
+    (tmp_path / "bin" / "ffmpeg").write_text("#!/bin/sh\n" + script)
+    (tmp_path / "bin" / "ffmpeg").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    assert len(read_audio(tmp_path / "a.m4a")) == 8_000
+    assert not list((tmp_path / "tmp").iterdir())
+    called = (tmp_path / "called").read_text()
+    assert "-nostdin" in called and "-protocol_whitelist file -format_whitelist mov," in called and "hls" not in called
+
+
+def test_samples_far_beyond_full_scale_are_warned_about_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audio, "_warned", set())
+    soundfile.write(tmp_path / "a.wav", 32_768 * tone(16_000, 0.5), 16_000, subtype="FLOAT")
+    with pytest.warns(AudiogenWarning, match=r"a\.wav: samples of 16,384 times full scale"):
+        read_audio(tmp_path / "a.wav")
+    soundfile.write(tmp_path / "b.wav", 2.5 * tone(16_000, 0.5), 16_000, subtype="FLOAT")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_audio(tmp_path / "a.wav")
+        read_audio(tmp_path / "b.wav")
+    for number in range(9):
+        soundfile.write(tmp_path / f"{number}.wav", 1e4 * tone(16_000, 0.1), 16_000, subtype="FLOAT")
+    with pytest.warns(AudiogenWarning) as said:
+        for number in range(9):
+            read_audio(tmp_path / f"{number}.wav")
+    assert len(said) == 5 and "no more recordings will be named" in str(said[-1].message)
+
+
+def test_channels_that_cancel_each_other_are_not_read_as_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audio, "_warned", set())
+    left = tone(44_100, 0.5)
+    soundfile.write(tmp_path / "a.wav", np.stack([left, -left], 1), 44_100)
+    soundfile.write(tmp_path / "left.wav", left, 44_100)
+    with pytest.warns(AudiogenWarning, match="its channels cancel each other"):
+        wav = read_audio(tmp_path / "a.wav")
+    np.testing.assert_allclose(wav, read_audio(tmp_path / "left.wav"), atol=1e-6)
+
+
+def test_a_pipe_or_a_link_to_itself_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "loop.wav").symlink_to("loop.wav")
+    with pytest.raises(InputError, match="neither a file nor a folder"):
+        probe(tmp_path / "pipe.wav")
+    with pytest.raises(InputError, match="no such file"):
+        probe(tmp_path / "loop.wav")
+
+
+def test_what_the_system_refuses_is_said(tmp_path: Path) -> None:
+    with (
+        limited_files(1 << 16),
+        pytest.raises(AudiogenError, match=r"a\.wav: cannot be written: (File too large|the disk)"),
+    ):
+        write_audio(tmp_path / "a.wav", tone(16_000, 4.0))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_cut_flac_is_refused(tmp_path: Path) -> None:

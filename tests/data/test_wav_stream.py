@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.disks import limited_files
 
 from audiogen_cli.data.audio import probe, read_audio, write_audio
 from audiogen_cli.data.wav_stream import RawPipe, StreamingWavWriter
@@ -42,3 +43,14 @@ def test_a_pipe_gets_the_files_samples(tmp_path: Path) -> None:
     write_audio(tmp_path / "y.wav", WAV)
     samples = np.frombuffer(pipe.getvalue(), "<i2")
     np.testing.assert_array_equal(samples / np.float32(32768), read_audio(tmp_path / "y.wav"))
+
+
+def test_a_disk_that_fills_up_ends_the_stream_and_leaves_no_file(tmp_path: Path) -> None:
+    with (
+        limited_files(1 << 16),
+        pytest.raises(AudiogenError, match="cannot be written: File too large"),
+        StreamingWavWriter(tmp_path / "a.wav", 16_000) as writer,
+    ):
+        for _ in range(8):
+            writer.write(np.zeros(8_000, np.float32))
+    assert not list(tmp_path.iterdir())

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from helpers.fakes import write_clips
 from helpers.zoo import chirp
 
 from audiogen_cli.commands.eval import eval_
 from audiogen_cli.data.audio import write_audio
-from audiogen_cli.errors import AudiogenError, InputError
+from audiogen_cli.errors import AudiogenError, AudiogenWarning, InputError
 
 pytestmark = pytest.mark.usefixtures("network")
 NAMES = {f"clip-{index:02d}": index for index in range(12)}
@@ -46,6 +48,19 @@ def test_more_files_than_clips(
     (line,) = [warning for warning in results["warnings"] if "belong to no clip" in warning]
     assert line.startswith("5 files of ") and line.endswith("(extra-0, extra-1, extra-2, …)")
     assert results["n"] == 12
+
+
+def test_a_clip_far_beyond_full_scale_is_named_each_time(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, reference: Path, generated: Path
+) -> None:
+    wav, rate = soundfile.read(generated / "clip-03.wav")
+    soundfile.write(generated / "clip-03.wav", 32_768 * wav, rate, subtype="FLOAT")
+    for _ in range(2):  # the second finds the embeddings of the first
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AudiogenWarning)
+            results = run(capsys, reference=reference, generated=generated, out=tmp_path / "out")
+        (line,) = [warning for warning in results["warnings"] if "full scale" in warning]
+        assert line.startswith("1 generated clips go beyond full scale, clip-03 to ")
 
 
 def test_many_fewer_files_than_clips(tmp_path: Path, reference: Path, generated: Path) -> None:

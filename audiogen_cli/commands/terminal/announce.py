@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from audiogen_cli.errors import printable
+
 if TYPE_CHECKING:
     from audiogen_cli.codec.config import CodecConfig, CodecTrainConfig
     from audiogen_cli.data.totals import Totals
@@ -37,7 +39,7 @@ class Announcement:
     def say(self) -> None:
         """Print it on stderr."""
         for line in [*self.lines, *(f"warning: {warning}" for warning in self.warnings)]:
-            typer.echo(line, err=True)
+            typer.echo(printable(line), err=True)
 
 
 def announce(plan: Callable[..., Announcement], *arguments: Any) -> None:

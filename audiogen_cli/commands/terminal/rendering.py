@@ -93,7 +93,9 @@ def render_stream(
 
 
 def _say(line: str) -> None:
-    typer.echo(line, err=True)
+    from audiogen_cli.errors import printable
+
+    typer.echo(printable(line), err=True)
 
 
 def _print_seed(requests: Sequence[GenerationRequest], say: Say) -> None:

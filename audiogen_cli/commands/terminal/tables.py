@@ -8,6 +8,8 @@ from dataclasses import astuple
 
 import typer
 
+from audiogen_cli.errors import printable
+
 SHOWN = 10  # lines of a list
 
 
@@ -19,7 +21,7 @@ def print_table(rows: Iterable[Sequence[str]], head: Sequence[str] = (), title: 
 
     table = Table(*(Column(Text(name)) for name in head), box=None, padding=(0, 2, 0, 0), show_header=bool(head))
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     console = Console(stderr=err)
     if title:
         typer.echo(title, err=err)

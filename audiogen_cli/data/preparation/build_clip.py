@@ -12,6 +12,7 @@ from audiogen_cli.data.manifest import Clip, Dropped
 from audiogen_cli.data.preparation.file_index import IndexedFile, index_file
 from audiogen_cli.data.preparation.licenses import license_key
 from audiogen_cli.errors import InputError
+from audiogen_cli.files import check_name
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ def _build_clip(
     copy = rules.copies / f"{item.path}.flac" if rules.copies else None
     facts = known.get(item.path)
     try:
+        if copy:
+            check_name(copy)
         found = index_file(rules.root / item.path, facts, item.embedded, copy)
     except InputError as error:
         return dropped("unreadable", str(error))

@@ -18,9 +18,9 @@ _TEXT_CHUNKS = frozenset((b"bext", b"list", b"ixml", b"id3 "))
 _UNKNOWN_SIZE = 0xFFFFFFFF
 _DESCRIPTIONS = ("bext", "BWF_DESCRIPTION", "ICMT", "COMM", "ISBJ", "NOTE", "comment")  # the first that says something
 _KEYWORDS = ("IKEY", "KEYWORDS")
-_IXML = re.compile(r"<(BWF_DESCRIPTION|NOTE|KEYWORDS)>(.*?)</\1>", re.DOTALL | re.IGNORECASE)
+_IXML = re.compile(r"<(BWF_DESCRIPTION|NOTE|KEYWORDS)>", re.IGNORECASE)
 _RECORDER = re.compile(r"(?:^|\s)s([A-Z][A-Z0-9]*)=")
-_LABELLED = re.compile(r"\bDESCRIPTION:\s*(.*?)\s*(?:\bMETADATA:|$)", re.DOTALL)
+_DESCRIPTION, _METADATA = re.compile(r"\bDESCRIPTION:"), re.compile(r"\bMETADATA:")
 _ID3_ENCODINGS = ("latin-1", "utf-16", "utf-16-be", "utf-8")
 
 
@@ -75,13 +75,28 @@ def _chunk_fields(name: bytes, body: bytes) -> Iterator[tuple[str, str]]:
         yield from _id3_fields(body)
     elif name == b"ixml":
         text = body.replace(b"\0", b"").decode("utf-8", "replace")
-        yield from ((match.group(1).upper(), html.unescape(match.group(2))) for match in _IXML.finditer(text))
+        yield from _elements(text)
     elif body[:4] == b"INFO":
         position = 4
         while position + 8 <= len(body):
             size = int.from_bytes(body[position + 4 : position + 8], "little")
             yield body[position : position + 4].decode("latin-1"), _text(body[position + 8 : position + 8 + size])
             position += 8 + size + size % 2
+
+
+def _elements(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the name and text of iXML's elements in question; linear in the text, whatever that is."""
+    lower, end, unclosed = text.lower(), 0, set[str]()
+    for match in _IXML.finditer(text):
+        name = match.group(1).lower()
+        if match.start() < end or name in unclosed:
+            continue
+        close = lower.find(f"</{name}>", match.end())
+        if close < 0:
+            unclosed.add(name)
+            continue
+        yield name.upper(), html.unescape(text[match.end() : close])
+        end = close
 
 
 def _whole_words(field: bytes) -> str:
@@ -129,8 +144,9 @@ def _text(raw: bytes) -> str:
 
 def _description(text: str) -> str:
     """Return the part about the sound: of recorders' `sKEY=value` lines the note, of the BBC's its description."""
-    if labelled := _LABELLED.search(text):
-        text = labelled.group(1)
+    if begin := _DESCRIPTION.search(text):
+        end = _METADATA.search(text, begin.end())
+        text = text[begin.end() : end.start() if end else None].strip()
     first, *pairs = _RECORDER.split(text)
     recorded = dict(zip(pairs[::2], pairs[1::2], strict=True))
     return " ".join((recorded.get("NOTE", "") if recorded else first).split())

@@ -25,6 +25,7 @@ from audiogen_cli.data.datasets.dataset_folder import (
 from audiogen_cli.data.datasets.leakage import held_out_videos, hold_out
 from audiogen_cli.data.manifest import Dropped
 from audiogen_cli.data.preparation.caption_file import CaptionFile
+from audiogen_cli.errors import InputError
 
 Item = SourceItem | Dropped
 T = TypeVar("T")
@@ -35,13 +36,20 @@ class ItemSpool:
     """Items on disk, in order. count: of all; published, missing: of those with a text, and without a file."""
 
     def __init__(self, items: Iterable[Item]) -> None:
-        self.file: IO[bytes] = tempfile.TemporaryFile(prefix="audiogen-")  # noqa: SIM115 - closed by its user
+        self.file = _temporary_file()
         self.count = self.published = self.missing = 0
         for chunk in chunks(items, CHUNK):
-            pickle.dump(chunk, self.file, pickle.HIGHEST_PROTOCOL)
+            self._write(chunk)
             self.count += len(chunk)
             self.published += sum(isinstance(item, SourceItem) for item in chunk)
             self.missing += sum(isinstance(item, SourceItem) and item.missing for item in chunk)
+
+    def _write(self, chunk: list[Item]) -> None:
+        try:
+            pickle.dump(chunk, self.file, pickle.HIGHEST_PROTOCOL)
+            self.file.flush()
+        except OSError as error:
+            raise _no_room(error) from None
 
     def __iter__(self) -> Iterator[Item]:
         self.file.seek(0)
@@ -50,6 +58,18 @@ class ItemSpool:
             chunk = pickle.load(self.file)
             read += len(chunk)
             yield from chunk
+
+
+def _temporary_file() -> IO[bytes]:
+    try:
+        return tempfile.TemporaryFile(prefix="audiogen-")
+    except OSError as error:
+        raise _no_room(error) from None
+
+
+def _no_room(error: OSError) -> InputError:
+    reason = error.strerror or str(error)
+    return InputError(f"the folder for temporary files cannot be written to ({reason}): set TMPDIR to another one")
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,13 @@ LEVEL = 0.95
 _NORMAL_QUANTILE = 1.959963984540054
 
 
-def bootstrap_interval(values: np.ndarray, seed: int, draws: int = 1000) -> Interval:
-    """Compute a percentile bootstrap interval for the mean of values [n], one per clip; seeded, so it repeats."""
+def bootstrap_interval(values: np.ndarray, seed: int, draws: int = 1000) -> Interval | None:
+    """Compute a percentile bootstrap interval for the mean of values [n], one per clip; seeded, so it repeats.
+
+    None for a single clip, whose spread nobody knows.
+    """
+    if len(values) < 2:
+        return None
     picks = np.random.default_rng(seed).integers(len(values), size=(draws, len(values)))
     low, high = np.quantile(values[picks].mean(1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

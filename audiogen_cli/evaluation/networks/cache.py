@@ -20,6 +20,7 @@ class ClipEmbedding:
     logits: np.ndarray  # [C] float32, the mean over windows
     probabilities: np.ndarray  # [C] float64, the mean over windows of each one's softmax
     near_silent: bool
+    peak: float = 0.0  # of full scale
 
 
 class EmbeddingCache:
@@ -36,8 +37,8 @@ class EmbeddingCache:
         """Read the embedding of a key; None if there is none or its file is damaged."""
         try:
             with np.load(self._path(key), allow_pickle=False) as file:
-                silent = bool(file["near_silent"])
-                return ClipEmbedding(file["embeddings"], file["logits"], file["probabilities"], silent)
+                levels = bool(file["near_silent"]), float(file["peak"])
+                return ClipEmbedding(file["embeddings"], file["logits"], file["probabilities"], *levels)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
 

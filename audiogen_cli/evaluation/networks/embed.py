@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from audiogen_cli.data.loudness import measure
+from audiogen_cli.data.loudness import AudioStats, measure
 from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.audio_sources import AudioSource
 from audiogen_cli.evaluation.networks.base import AudioNetwork
@@ -30,7 +30,7 @@ MAX_WAITING = 64  # decoded clips that wait for others of their length
 class _Decoded:
     key: str
     wav: np.ndarray  # [1, N] at the network's rate
-    near_silent: bool
+    stats: AudioStats
 
 
 def embed_clips(network: AudioNetwork, clips: Sequence[AudioSource], progress: Progress) -> list[ClipEmbedding | str]:
@@ -90,7 +90,7 @@ def _decode(network: AudioNetwork, clip: AudioSource, cache: EmbeddingCache) -> 
         if (cached := cache.get(key)) is not None:
             return cached
         wav, rate = clip.read()
-        return _Decoded(key, network.resample(wav, rate), measure(wav).near_silent)
+        return _Decoded(key, network.resample(wav, rate), measure(wav))
     except (InputError, ValueError) as error:
         return str(error)
 
@@ -101,6 +101,7 @@ def _classify(
     output = network.classify(np.concatenate([decoded.wav for _, decoded in group]))
     logits, probabilities = output.logits, output.probabilities
     for row, (index, decoded) in enumerate(group):
-        embedding = ClipEmbedding(output.embeddings[row], logits[row], probabilities[row], decoded.near_silent)
+        levels = decoded.stats.near_silent, decoded.stats.peak
+        embedding = ClipEmbedding(output.embeddings[row], logits[row], probabilities[row], *levels)
         cache.put(decoded.key, embedding)
         yield index, embedding

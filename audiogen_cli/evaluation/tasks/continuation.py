@@ -184,7 +184,8 @@ class Grid:
             for side in ("src",) if cell.text == "src" else ("src", "rnd"):
                 values = kl(self._reference_logits(side, start, progress), logits)
                 row[f"{self.kl}_{side}"] = float(values.mean())
-                row["intervals"][f"{self.kl}_{side}"] = bootstrap_interval(values, self.config.seed)
+                if interval := bootstrap_interval(values, self.config.seed):
+                    row["intervals"][f"{self.kl}_{side}"] = interval
         return row
 
     def _output(self, cell: Cell, index: int, start: float) -> AudioSource:

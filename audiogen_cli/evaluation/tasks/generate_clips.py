@@ -12,6 +12,7 @@ from audiogen_cli.evaluation.config import EvalConfig
 from audiogen_cli.evaluation.references import Reference
 from audiogen_cli.evaluation.results import Progress, Skipped
 from audiogen_cli.evaluation.shuffling import clip_seed
+from audiogen_cli.files import check_name
 from audiogen_cli.lm.generation.requests import GenerationRequest
 from audiogen_cli.model_folder import (
     EMBEDDED_MODEL,
@@ -70,6 +71,8 @@ def write_missing(
     """
     from audiogen_cli.lm.generation.writer import RenderOptions, find_finished, write_sounds
 
+    for request in requests:
+        check_name(request.output.with_suffix(".json"))
     finished = find_finished(requests, generator.fingerprint, generator.sample_rate)
     options, failed = RenderOptions(config.batch_size, sidecars=True), dict[int, str]()
     new = (rendered for rendered in write_sounds(generator, requests, options, finished) if not rendered.kept)

@@ -192,6 +192,13 @@ def _warnings(table: ScoreTable, generated: _Generated, silent: int) -> list[str
         )
     if table.unequal:
         found.append(f"{table.unequal} generated clips are not as long as their reference")
+    for name, ids in ((REFERENCE, [each.id for each in table.references]), (GENERATED, table.generated_ids)):
+        if loud := table.over_scale(name):
+            number, peak = max(loud, key=lambda clip: clip[1])
+            found.append(
+                f"{len(loud)} {name} clips go beyond full scale, {ids[number]} to {peak:,.0f} times of it: they distort"
+                " all numbers; are they integers stored as floats?"
+            )
     if silent:
         found.append(f"{silent} of {n} generated clips are near silent")
     return found

@@ -35,7 +35,7 @@ class Backend(ABC):
     @staticmethod
     @abstractmethod
     def load(model: AudioLanguageModel, dtype: str) -> int:
-        """Bring a model into the form that this backend runs; return the most rows of a step."""
+        """Convert a model to the form that this backend runs; return the maximum number of rows of a step."""
 
     @abstractmethod
     def step(self, x: Tensor, positions: Tensor, kv_length: int) -> Tensor:
@@ -47,15 +47,15 @@ class Backend(ABC):
 
     @abstractmethod
     def fill(self, row: int, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
-        """Let a row's cache hold just these positions: every layer's keys and values, [H, C, E] each."""
+        """Replace a row's cache by these positions: every layer's keys and values, [H, C, E] each."""
 
     @abstractmethod
     def set_cross_kv(self, row: int, layers: Sequence[CrossAttentionKV]) -> None:
-        """Let a row attend to this text."""
+        """Set the text that a row attends to."""
 
     @abstractmethod
     def clear(self, row: int) -> None:
-        """Let a row's cache hold nothing."""
+        """Empty a row's cache."""
 
     def prepare(self, row: int, vectors: Tensor | None) -> Tensor:
         """Restart a row with a text [L, D], or None for no text; return its prefix [L, d], L = 0 without one."""
@@ -87,7 +87,7 @@ class TorchBackend(Backend):
     def __init__(self, model: AudioLanguageModel, n_rows: int, n_columns: int, n_text: int, dtype: torch.dtype) -> None:
         super().__init__(model, n_rows, n_columns, n_text, dtype)
         n_heads, size = self.cache_shape
-        # Zeros: a step attends to masked positions, too, and 0 times what is not initialized may be no number.
+        # Zeros: a step attends to masked positions, too, and 0 times uninitialized memory may be NaN.
         zeros = partial(torch.zeros, dtype=dtype, device=model.null_text.device)
         past, text = (n_rows, n_heads, n_columns, size), (n_rows, n_heads, n_text, size)
         self.caches = [KVCache(zeros(past), zeros(past)) for _ in model.blocks]

@@ -55,7 +55,7 @@ class BlockedKVCache:
         self.reserve(torch.zeros(n_rows, dtype=torch.long))
 
     def fill(self, row: int, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
-        """Let a row hold just these positions: every layer's keys and values, [H, S, E] each."""
+        """Replace what a row holds by these positions: every layer's keys and values, [H, S, E] each."""
         self.clear(row)
         n_columns, pairs = layers[0][0].shape[1], self._pairs(row)
         whole, rest = divmod(n_columns, self.block)
@@ -70,7 +70,7 @@ class BlockedKVCache:
         self._list_rows()
 
     def clear(self, row: int) -> None:
-        """Let a row hold nothing; `reserve` or `fill` must come before `attend`."""
+        """Empty a row; `reserve` or `fill` must come before `attend`."""
         self.opened[row] = 0
         self.mask[self._pairs(row)] = -torch.inf
 

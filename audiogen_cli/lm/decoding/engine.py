@@ -23,12 +23,12 @@ from audiogen_cli.lm.decoding.requests import DecodingRequest, count_text_column
 from audiogen_cli.lm.model import AudioLanguageModel
 
 GPU_BATCH = 16  # sequences decoded side by side there by default
-CPU_BATCH = 8  # the same on a CPU; more gain little, as attention to each sequence's own past is no longer small
-CACHED_WEIGHTS = 1 << 26  # bytes of float32 weights that a processor's own memory may hold in part
+CPU_BATCH = 8  # the same on a CPU; with more, attention to each sequence's past takes most of the time
+CACHED_WEIGHTS = 1 << 26  # bytes of float32 weights that a processor's caches may hold in part
 
 
 class Engine:
-    """Decodes requests in batches, with a model that is prepared for it and of no other use afterwards.
+    """Decodes requests in batches, with a model that is changed for it and must not be used otherwise afterwards.
 
     dtype: see `choose_dtype`. On a CPU it is that of the linear layers' weights (`cpu_kernels`), elsewhere of all.
     backend: by default the fastest on the model's device.
@@ -96,7 +96,7 @@ def choose_dtype(name: str, model: AudioLanguageModel) -> str:
     """Choose the number format to decode in: float32, bfloat16, float16 or, on a CPU, int8.
 
     auto: bfloat16 on CUDA (float16 before Ampere), and on CPUs that multiply it natively if the weights exceed what
-    their own memory holds; else float32. Raises InputError for int8 elsewhere than on a CPU.
+    their caches hold; else float32. Raises InputError for int8 elsewhere than on a CPU.
     """
     device = model.null_text.device.type
     if name == "int8" and device != "cpu":

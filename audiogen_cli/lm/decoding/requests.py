@@ -47,7 +47,7 @@ class DecodingWindow:
 
 
 def max_delay(config: LMConfig) -> int:
-    """Return how many steps the latest stream comes late."""
+    """Return the largest delay of a stream, in steps."""
     return max(config.stream_delays)
 
 
@@ -59,9 +59,9 @@ def window_steps(config: LMConfig) -> int:
 def list_windows(config: LMConfig, n_prompt: int, n_frames: int) -> list[DecodingWindow]:
     """List the windows in which a sequence of n_frames, n_prompt of them given, is decoded.
 
-    # ours: beyond the trained window, its younger half is read again, all at once, as the past of the next one: keys
-    hold positions, so those of the old cache are of no use. The rule looks at no duration, so that a sequence decodes
-    the same beside longer ones.
+    # ours: beyond the trained window, its second half is read again, all at once, as the past of the next one: keys
+    depend on positions, so the old cache cannot be used. The rule does not depend on the duration, so that a sequence
+    is decoded in the same way beside longer ones.
     """
     last = n_frames + max_delay(config)
     found = []

@@ -75,7 +75,7 @@ class Generator:
         dtype: str = "auto",
         folder: Path | None = None,
     ) -> None:
-        """lm: prepared here for decoding and of no other use afterwards. folder: with probe, license and weights."""
+        """lm: changed here for decoding; use it for nothing else afterwards. folder: has probe, license, weights."""
         self.folder, self.config = folder, lm.config
         self.codec, self.encoder, self.engine = codec, encoder, Engine(lm, dtype)
         self.device, self.dtype = lm.null_text.device, self.engine.dtype

@@ -122,7 +122,7 @@ def _prompt(values: Mapping[str, Any], where: str) -> Prompt:
         found.get("duration"),
         name,
         overrides={key: value for key, value in found.items() if key in OVERRIDES},
-        extra={key: value for key, value in values.items() if key not in {"prompt", "name", *COLUMNS}},
+        extra=_plain({key: value for key, value in values.items() if key not in {"prompt", "name", *COLUMNS}}),
         where=where,
     )
 
@@ -145,6 +145,12 @@ def _convert(name: str, value: Any, where: str) -> Any:
         raise InputError(f"{where}: {name} must be {kind}, not {value!r}") from None
 
 
+def _plain(value: dict[str, Any]) -> Any:
+    """Turn numbers that no JSON can hold, NaN and infinity, into null: the values go into sidecars."""
+    return json.loads(json.dumps(value), parse_constant=lambda name: None)
+
+
 def _check_name(name: Any, where: str) -> None:
-    if not isinstance(name, str) or not name.strip() or Path(name).name != name or name in {".", ".."} or "\0" in name:
+    plain = isinstance(name, str) and name.strip() and name.isprintable() and Path(name).name == name
+    if not plain or name in {".", ".."}:
         raise InputError(f"{where}: name must be a plain file name without folders, not {name!r}")

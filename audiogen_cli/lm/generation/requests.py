@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from audiogen_cli.data.audio import FORMATS, check_output, probe, read_audio
 from audiogen_cli.errors import InputError
+from audiogen_cli.files import check_name
 from audiogen_cli.lm.config import LMConfig, Sampling
 from audiogen_cli.model_folder import find_model, load_config
 
@@ -53,7 +54,7 @@ class GenerationRequest:
 
     text: the prompt as written; None: without text. duration: seconds of the whole result. prompt_audio: [n] samples
     at the model's rate, which the result begins with. output: the file to write. extra: more entries of its sidecar.
-    seed_drawn: nobody asked for this seed, so a finished sound with any other will do.
+    seed_drawn: the seed was drawn at random, so a finished sound with another one counts, too.
     """
 
     text: str | None
@@ -201,6 +202,7 @@ def _names(prompt: Prompt, number: int, n_samples: int) -> list[str]:
 def _check_output(path: Path) -> None:
     try:
         check_output(path)
+        check_name(path.with_suffix(".json"))  # its sidecar
     except OSError as error:  # a name that the file system refuses
         raise InputError(f"{path}: {error.strerror or error}") from None
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from audiogen_cli.data.audio import probe, write_audio
-from audiogen_cli.data.loudness import gain_to, loudness, measure
+from audiogen_cli.data.audio import probe, read_audio, write_audio
+from audiogen_cli.data.loudness import AudioStats, gain_to, loudness, measure
 from audiogen_cli.devices import count_processes, is_main_process, is_out_of_memory
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.files import write_text
@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 NORMAL_LUFS = -23.0  # where `normalize` brings a sound: EBU R 128's loudness …
 NORMAL_PEAK = 10 ** (-1 / 20)  # … but no further than until its peak reaches -1 dBFS
 LONG_SECONDS = 120.0  # of sound, candidates included, from which on the time is estimated
+END_SECONDS = 0.05  # of a finished sound, read to see that it is whole
+# Entries of a sidecar that are ours, whatever the columns of a prompt file are called.
+ENTRIES = {*Sampling.__dataclass_fields__, *AudioStats.__dataclass_fields__}
+ENTRIES |= {"path", "prompt", "text", "seed", "duration", "sample_rate", "model", "model_fingerprint", "licence"}
+ENTRIES |= {"device", "dtype", "audiogen_version", "loudness", "gain_db", "normalized", "first_sound", "columns"}
 LONG_WAIT = 10.0  # seconds of computing from which on the estimate is shown
 
 Progress = Callable[[int, int], object]  # (seconds of sound done, of how many)
@@ -169,7 +174,7 @@ def find_finished(
     found = {}
     for index, request in enumerate(requests if is_main_process() else ()):
         wanted = {
-            **request.extra,
+            **_columns(request.extra),
             "prompt": request.text,
             "duration": round(request.duration * sample_rate) / sample_rate,
             **vars(request.sampling),
@@ -180,7 +185,7 @@ def find_finished(
             wanted["seed"] = request.seed
         wanted.pop("path", None)
         record = {**vars(Sampling()), **_read_sidecar(request.output)}  # a sidecar may lack a setting
-        if all(record.get(key) == value for key, value in wanted.items()) and _is_sound(request.output):
+        if all(record.get(key) == value for key, value in wanted.items()) and _is_whole(request.output, record):
             found[index] = {**_read_sidecar(request.output), "path": str(request.output)}
     return agree(found)
 
@@ -315,11 +320,21 @@ def _read_sidecar(output: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) and "model_fingerprint" in record else {}
 
 
-def _is_sound(path: Path) -> bool:
+def _is_whole(path: Path, record: Mapping[str, Any]) -> bool:
+    """Return whether a sound is as long as its sidecar says, and can be read to its end."""
     try:
-        return probe(path).n_samples > 0
+        info = probe(path)
+        read_audio(path, info.sample_rate, start=max(0.0, info.duration - END_SECONDS))
     except InputError:
         return False
+    return abs(info.duration - record["duration"]) < 1 / info.sample_rate
+
+
+def _columns(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep a prompt file's columns that are called as entries of ours apart, under `columns`."""
+    ours = extra.keys() & ENTRIES
+    rest = {name: value for name, value in extra.items() if name not in ours}
+    return {**rest, "columns": {name: extra[name] for name in sorted(ours)}} if ours else rest
 
 
 def _record(generator: Generator, prepared: Prepared, wav: np.ndarray, gain: float) -> dict[str, Any]:
@@ -328,9 +343,10 @@ def _record(generator: Generator, prepared: Prepared, wav: np.ndarray, gain: flo
     text: what the model read, with ` + ` between tracks. loudness: LUFS (ITU-R BS.1770), None below its gate at -70.
     gain_db: by how much the level was changed afterwards.
     """
-    request, lufs = prepared.request, loudness(wav, generator.sample_rate)
+    request, written = prepared.request, np.clip(wav, -1, 1)
+    lufs = loudness(written, generator.sample_rate)
     return {
-        **request.extra,
+        **_columns(request.extra),
         "path": str(request.output),
         "prompt": request.text,
         "text": " + ".join(prepared.texts) if prepared.texts else None,
@@ -344,7 +360,7 @@ def _record(generator: Generator, prepared: Prepared, wav: np.ndarray, gain: flo
         "device": str(generator.device),
         "dtype": generator.dtype,
         "audiogen_version": version("audiogen-cli"),
-        **asdict(measure(np.clip(wav, -1, 1))),  # as written
+        **asdict(measure(written)),
         "loudness": lufs if math.isfinite(lufs) else None,
         "gain_db": 20 * math.log10(gain),
         "normalized": False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,18 @@ def comm(text: bytes, version: int = 3, encoding: int = 0) -> bytes:
     size = struct.pack(">I", len(body))  # below 128, so both kinds of size agree
     frame = b"COMM" + size + b"\0\0" + body
     return b"ID3" + bytes([version, 0, 0]) + struct.pack(">I", len(frame)) + frame
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"<NOTE>" * 150_000, b"DESCRIPTION:" + b" " * 900_000 + b"x", b"</NOTE><NOTE>" * 70_000, b" sA=" * 200_000],
+    ids=["open tags", "blanks", "closed first", "recorder"],
+)
+def test_a_megabyte_of_text_is_read_in_no_time(tmp_path: Path, text: bytes) -> None:
+    began = time.monotonic()
+    for body in (chunk(b"iXML", text), chunk(b"LIST", b"INFO" + chunk(b"ICMT", text))):
+        read_file_metadata(wav(tmp_path / "a.wav", body))
+    assert time.monotonic() - began < 2
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,30 @@ def test_every_item_is_kept_or_dropped_with_a_reason(sounds: Path, tmp_path: Pat
     )
     assert report.hours["train"] == pytest.approx(1 / 3600)
     assert manifest.root == sounds.resolve() and manifest.metadata["options"]["keep_speech"] is False
+
+
+def test_strange_entries_are_dropped_with_a_reason(tmp_path: Path) -> None:
+    sounds, long = tmp_path / "sounds", f"{'b' * 248}.wav"
+    for name in ("dog.wav", long):
+        write_audio(sounds / name, np.full(8_000, 0.1))
+    (sounds / "loop.wav").symlink_to("loop.wav")
+    (sounds / "folder").symlink_to("folder")
+    os.mkfifo(sounds / "pipe.wav")
+    os.mkfifo(sounds / "pipe.csv")
+    (report,) = prepare([], tmp_path, tmp_path / "out", folder=sounds, copies=True, workers=1)
+    assert [clip.path for clip in read_manifest(report.manifest).clips] == ["dog.wav.flac"]
+    dropped = {item.path: item.detail for item in read_dropped(dropped_file(report.manifest))}
+    assert dropped.keys() == {"loop.wav", "pipe.wav", long}
+    assert "symbolic links" in dropped["loop.wav"] and "neither a file" in dropped["pipe.wav"]
+    assert "File name too long: 257 bytes" in dropped[long]
+
+
+def test_a_full_folder_for_temporary_files_is_said(
+    sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
+    with pytest.raises(InputError, match=r"temporary files cannot be written to .* set TMPDIR"):
+        prepare([], tmp_path, tmp_path / "out", folder=sounds, workers=1)
 
 
 def test_speech_may_be_kept(sounds: Path, tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ def test_bootstrap_interval_holds_the_mean_narrows_with_n_and_repeats() -> None:
     assert low < values.mean() < high
     assert high - low == pytest.approx(2 * 1.96 / 20, rel=0.2)
     assert bootstrap_interval(values, seed=1) == (low, high)
+    assert bootstrap_interval(values[:1], seed=1) is None
     few_low, few_high = bootstrap_interval(values[:25], seed=1)
     assert few_high - few_low > 2 * (high - low)
 

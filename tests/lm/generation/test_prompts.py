@@ -92,6 +92,11 @@ def test_an_array_of_json_is_a_list_of_prompts(tmp_path: Path, name: str) -> Non
     assert text.text == "[wind] howls"
 
 
+def test_columns_that_no_json_can_hold_become_null(tmp_path: Path) -> None:
+    (prompt,) = read_prompts(_write(tmp_path, "p.jsonl", '{"prompt": "dog", "x": NaN, "y": [1, -Infinity]}\n'))
+    assert prompt.extra == {"x": None, "y": [1, None]}
+
+
 def test_a_column_of_prompts_takes_its_commas(tmp_path: Path) -> None:
     assert [prompt.text for prompt in read_prompts(_write(tmp_path, "p.csv", "prompt\na dog, far\n"))] == ["a dog, far"]
 
@@ -109,6 +114,7 @@ def test_a_column_of_prompts_takes_its_commas(tmp_path: Path) -> None:
         ("p.csv", "prompt,duration\na dog,nan\n", "line 2: duration must be a number"),
         ("p.csv", "prompt,duration\n,3\n", "line 2: the prompt is empty"),
         ("p.csv", "prompt,name\na dog,../dog\n", "line 2: name must be a plain file name"),
+        ("p.csv", "prompt,name\na dog,\x1b[31mdog\n", "line 2: name must be a plain file name"),
         ("p.jsonl", '{"prompt": "a dog"}\n{"prompt": \n', "line 2: not valid JSON"),
         ("p.jsonl", "[1]\n", "item 1: expected a string or an object"),
         ("p.jsonl", '{"prompt": "a dog", "seed": true}\n', "line 1: seed must be a whole number"),

@@ -76,6 +76,22 @@ def test_values_out_of_range_are_refused_by_name(tmp_path: Path, prompt: Prompt,
         plan_requests([prompt], DEFAULTS, 1, None, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "fine"), [("音" * 83, True), ("音" * 84, False), ("x" * 250, True), ("x" * 251, False)]
+)
+def test_names_too_long_for_the_sound_or_its_sidecar_are_refused_before_any_work(
+    tmp_path: Path, name: str, fine: bool
+) -> None:
+    defaults = GenerationRequest(None, 0, 1.0)
+    if fine:
+        (request,) = plan_requests([Prompt("dog", name=name)], defaults, 1, None, tmp_path)
+        write_audio(request.output, np.zeros(9))
+        request.output.with_suffix(".json").touch()
+        return
+    with pytest.raises(InputError, match="File name too long"):
+        plan_requests([Prompt("dog", name=name)], defaults, 1, None, tmp_path)
+
+
 def test_outputs_that_cannot_be_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="2 sounds cannot go into one file"):
         plan_requests([Prompt("dog")], DEFAULTS, 2, tmp_path / "x.wav", None)

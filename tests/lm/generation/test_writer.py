@@ -158,6 +158,12 @@ def test_a_normalized_sound_says_so(tmp_path: Path) -> None:
     assert np.abs(read_audio(tmp_path / "0.wav")).max() == pytest.approx(rendered.record["peak"], abs=1e-4)
 
 
+def test_the_loudness_said_is_that_of_what_was_written(tmp_path: Path) -> None:
+    loud = FakeGenerator(lambda request: 1_000 * np.sin(np.arange(RATE, dtype=np.float32)))
+    (rendered,) = write_sounds(loud, _requests(tmp_path, 1, 1.0), SIDECARS)  # type: ignore[arg-type]
+    assert rendered.record is not None and -20 < rendered.record["loudness"] < 6
+
+
 def test_progress_counts_whole_seconds_of_sound(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     generator, requests = FakeGenerator(_constant), _requests(tmp_path, 3, duration=1.4)
@@ -213,6 +219,25 @@ class TestFinished:
         (tmp_path / "0.json").write_text(json.dumps({key: record[key] for key in record if key != "layers"}))
         assert self.find(requests) == [0]
         assert self.find([replace(requests[0], sampling=replace(SAMPLING, layers=2))]) == []
+
+    @pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg"])
+    def test_a_sound_that_was_cut_is_not(self, tmp_path: Path, suffix: str) -> None:
+        requests = [replace(_requests(tmp_path, 1, 1.0)[0], output=tmp_path / f"x{suffix}")]
+        _write(requests, SIDECARS)
+        assert self.find(requests) == [0]
+        content = requests[0].output.read_bytes()
+        requests[0].output.write_bytes(content[: len(content) // 3])
+        assert self.find(requests) == []
+
+    def test_columns_called_as_our_entries_are_kept_apart(self, tmp_path: Path) -> None:
+        extra = {"model": "theirs", "rms": "7", "tag": "dog"}
+        requests = [replace(_requests(tmp_path, 1)[0], extra=extra)]
+        (rendered,) = _write(requests, SIDECARS)
+        record = json.loads((tmp_path / "0.json").read_text())
+        assert record == rendered.record and record["rms"] != "7"
+        assert record["tag"] == "dog" and record["columns"] == {"model": "theirs", "rms": "7"}
+        assert self.find(requests) == [0]
+        assert self.find([replace(requests[0], extra={**extra, "rms": "8"})]) == []
 
     @pytest.mark.parametrize("damage", ["gone", "empty", "no sidecar", "half a sidecar", "foreign sidecar"])
     def test_what_is_damaged_is_not(self, tmp_path: Path, requests: list[GenerationRequest], damage: str) -> None:
