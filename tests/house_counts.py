@@ -327,6 +327,18 @@ def missing_paths() -> list[str]:
     )
 
 
+def missing_names() -> list[str]:
+    """List names that the package's README says are in a file, as `file.py` | `name`, and that the file lacks."""
+    missing = []
+    for line in (PACKAGE / "README.md").read_text("utf-8").splitlines():
+        cells = line.strip("|").split("|")
+        files = re.findall(r"`((?:\w+/)+\w+\.py)`", cells[1]) if len(cells) == 3 else []
+        source = "".join((PACKAGE / file).read_text("utf-8") for file in files)
+        names = [part for name in re.findall(r"`([\w.]+)`", cells[2]) for part in name.split(".")] if files else []
+        missing += [f"{files}: {name}" for name in names if not re.search(rf"\b{name}\b", source)]
+    return missing
+
+
 def shadowed_fixtures() -> list[str]:
     """List fixtures of test files that hide one of the same name in a conftest.py above them."""
     places = defaultdict(list)
@@ -362,6 +374,7 @@ MEASURES = [
     Measure("package lines", 18_500, package_lines),
     Measure("README words", 899, readme_words),
     Measure("paths in audiogen_cli/README.md that do not exist", 0, missing_paths),
+    Measure("names in audiogen_cli/README.md that their file lacks", 0, missing_names),
     Measure("fixtures that hide a shared one", 0, shadowed_fixtures),
 ]
 
