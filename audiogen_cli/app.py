@@ -29,7 +29,7 @@ from audiogen_cli.commands.tokenize import tokenize
 from audiogen_cli.commands.train_codec import train_codec
 from audiogen_cli.commands.train_lm import train_lm
 from audiogen_cli.devices import is_out_of_memory
-from audiogen_cli.errors import AudiogenError, AudioWarning, printable
+from audiogen_cli.errors import AudiogenError, AudiogenWarning, printable
 from audiogen_cli.processes import end_with_parent, handle_signals, interrupt
 
 PYTHONS_WARNING = warnings.formatwarning
@@ -151,7 +151,7 @@ def _format_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
     """Word our own warnings in one line, those of other packages as Python does."""
-    if issubclass(category, AudioWarning):
+    if issubclass(category, AudiogenWarning):
         return f"warning: {printable(str(message))}\n"
     return PYTHONS_WARNING(message, category, filename, lineno, line)
 

@@ -1,12 +1,14 @@
 """The spectral networks: their STFT, their start from principal components, and the sound they make."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._device import _device_constructors
 
 from audiogen_cli.codec.config import CodecConfig, SpectralConfig
 from audiogen_cli.codec.light.spectral import (
@@ -21,6 +23,8 @@ from audiogen_cli.codec.light.spectral import (
     soft_limit,
 )
 from audiogen_cli.codec.model import AudioCodec
+from audiogen_cli.lm.config import TextConfig
+from audiogen_cli.lm.text.encoders import load_text_encoder
 
 CONFIG = SpectralConfig(n_fft=640, frames_per_code=4, noise_power=0.0)
 RATE = 16_000
@@ -144,3 +148,13 @@ def test_training_leaves_the_encoder_at_its_principal_components():
     codec.decoder.loss(codec.encoder(wav), wav).backward()
     assert all(parameter.grad is None for parameter in codec.encoder.parameters())
     assert codec.decoder.expand.weight.grad.abs().sum() > 0
+
+
+def test_it_loads_after_transformers_has_loaded_a_model(tiny_t5: Path, light_codec: Path) -> None:
+    """Load T5 first: transformers changes torch.linspace meanwhile, which torch.device("meta") then misses for good."""
+    _device_constructors.cache_clear()
+    try:
+        load_text_encoder(TextConfig("t5", str(tiny_t5)))
+        AudioCodec.load(light_codec)
+    finally:
+        _device_constructors.cache_clear()
