@@ -29,7 +29,7 @@ from audiogen_cli.commands.tokenize import tokenize
 from audiogen_cli.commands.train_codec import train_codec
 from audiogen_cli.commands.train_lm import train_lm
 from audiogen_cli.devices import is_out_of_memory
-from audiogen_cli.errors import AudiogenError, AudioWarning, printable
+from audiogen_cli.errors import AudiogenError, AudiogenWarning, printable
 from audiogen_cli.processes import end_with_parent, handle_signals, interrupt
 
 PYTHONS_WARNING = warnings.formatwarning
@@ -128,12 +128,13 @@ def wait_briefly() -> None:
 def _run(arguments: list[str]) -> int:
     if "LOCAL_RANK" in os.environ:  # one of a launch
         end_with_parent()
+    result = 130
     with handle_signals(interrupt):
         try:
             result = app(arguments, prog_name="audiogen", standalone_mode=False)
         finally:
             if "audiogen_cli.lock" in sys.modules:
-                sys.modules["audiogen_cli.lock"].release_folders()
+                sys.modules["audiogen_cli.lock"].release_folders(sweep=result == 130)
     if result == 130:  # how Typer reports Ctrl-C
         raise KeyboardInterrupt
     _leave_others()
@@ -151,7 +152,7 @@ def _format_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
     """Word our own warnings in one line, those of other packages as Python does."""
-    if issubclass(category, AudioWarning):
+    if issubclass(category, AudiogenWarning):
         return f"warning: {printable(str(message))}\n"
     return PYTHONS_WARNING(message, category, filename, lineno, line)
 

@@ -13,8 +13,8 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
-class AudioWarning(UserWarning):
-    """A recording is odd, and is used all the same."""
+class AudiogenWarning(UserWarning):
+    """Something is odd, and the work goes on."""
 
 
 class AudiogenError(Exception):

@@ -210,18 +210,28 @@ def build(make: Callable[[], Module], folder: Path) -> Module:
 
 def load_into(module: nn.Module, folder: Path) -> None:
     """Load a folder's weights into `module`. Raises InputError if names or shapes are not those of the module."""
+    module.load_state_dict(load_fitting(module, folder))
+
+
+def load_fitting(module: nn.Module, folder: Path) -> dict[str, Tensor]:
+    """Read a folder's weights for `module`. Raises InputError if names or shapes are not those of the module."""
     _compare(module, folder)
-    module.load_state_dict(load_weights(folder))
+    return load_weights(folder)
 
 
 def _compare(module: nn.Module, folder: Path) -> None:
     header = read_header(folder / "model.safetensors")
-    compare_shapes(module, {name: shape for name, (shape, _) in header.items()}, f"{folder}: model.safetensors")
+    found = {name: shape for name, (shape, _) in header.items()}
+    compare_shapes(shapes_of(module), found, f"{folder}: model.safetensors")
 
 
-def compare_shapes(module: nn.Module, found: Shapes, where: str) -> None:
-    """Raise InputError, which begins with `where`, unless names and shapes are those of the module's weights."""
-    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+def shapes_of(module: nn.Module) -> Shapes:
+    """Return the names and shapes of a module's weights."""
+    return {name: tuple(value.shape) for name, value in module.state_dict().items()}
+
+
+def compare_shapes(wanted: Shapes, found: Shapes, where: str) -> None:
+    """Raise InputError, which begins with `where`, unless names and shapes of weights are the wanted ones."""
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
             what, fits = found.get(name, "missing"), wanted.get(name, "nothing")

@@ -60,6 +60,18 @@ def test_a_second_command_is_refused_by_name_until_the_first_has_ended(
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [LOCK_FILE, ".mine.tmp"]
 
 
+def test_trainings_and_tokenize_are_refused_too(
+    other: subprocess.Popen[str], audiogen, token_shards: Path, clip_manifests: Path, tiny_codec: Path
+) -> None:
+    for arguments in (
+        ["train-lm", "--size", "tiny", "--tokens", token_shards, "--codec", tiny_codec],
+        ["train-codec", "--manifests", clip_manifests],
+        ["tokenize", "--manifests", clip_manifests, "--codec", tiny_codec, "--device", "cpu"],
+    ):
+        refused = audiogen(*arguments, "--out", "out")
+        assert refused.returncode == 2 and f"process {other.pid} on" in refused.stderr, refused.stderr
+
+
 def test_folders_made_for_nothing_go_again_and_locks_with_them(tmp_path: Path) -> None:
     hold_folder(tmp_path / "a" / "b")
     hold_folder(tmp_path / "a" / "b")

@@ -177,7 +177,13 @@ class ResidualVectorQuantizer(nn.Module):
         return {name: value for name, value in self.named_buffers() if not name.endswith("codebook")}
 
     def load_learning_state(self, state: dict[str, Tensor]) -> None:
-        """Restore what `learning_state` returned."""
+        """Restore what `learning_state` returned. Raises ValueError if it is of another quantizer."""
+        own = self.learning_state()
+        for name in own.keys() | state.keys():
+            if name not in ("pool", *own) or (name != "pool" and state[name].shape != own[name].shape):
+                raise ValueError(f"{name} of its quantizer has another shape")
+        if state["pool"].shape[1:] != self.pool.shape[1:]:
+            raise ValueError("the pool of its quantizer has another shape")
         self.pool = state["pool"]
         for name, buffer in self.named_buffers():
             if name in state:

@@ -22,7 +22,8 @@ from audiogen_cli.data.augment import AugmentConfig
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.devices import reuse_memory
 from audiogen_cli.errors import InputError, Interrupted
-from audiogen_cli.training.checkpoint import list_checkpoints
+from audiogen_cli.files import note
+from audiogen_cli.training.checkpoint import resume_newest
 from audiogen_cli.training.gradient_guard import GradientGuard
 from audiogen_cli.training.launch import StopSignal, start_accelerator
 from audiogen_cli.training.log import RunLog, record_run
@@ -84,9 +85,8 @@ def train(
 
     if accelerator.is_main_process:
         record_run(out, config, inputs)
-    if checkpoints := list_checkpoints(out):
-        trainer.resume(checkpoints[-1])
-    elif not start_from:
+    resumed = resume_newest(out, trainer.resume, note if accelerator.is_main_process else str)
+    if not (resumed or start_from):
         trainer.initialize(crops)
 
     # Each process takes consecutive crops: gathered for k-means, they have the order that one process would see.

@@ -25,7 +25,7 @@ from audiogen_cli.codec.losses import (
 )
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.codec.seanet import start_quietly
-from audiogen_cli.training.checkpoint import load_state, save_checkpoint
+from audiogen_cli.training.checkpoint import check_optimizer, load_state, save_checkpoint
 from audiogen_cli.training.recipe import learning_rate
 
 
@@ -69,6 +69,7 @@ class Trainer:
 
     def load_state_dict(self, document: Mapping[str, Any]) -> None:
         """Read what `state_dict` returned, and the checkpoint's step."""
+        check_optimizer(self.codec_optimizer, document["codec_optimizer"])
         self.codec_optimizer.load_state_dict(document["codec_optimizer"])
         self.codec.quantizer.load_learning_state(document["quantizer"])
         self.step = document["step"]
@@ -196,6 +197,7 @@ class AdversarialTrainer(Trainer):
         """Read what `state_dict` returned, and the checkpoint's step."""
         # Versions before the paper's exact discriminators had a layer more: theirs begin afresh.
         if document["discriminator"].keys() == self.discriminator.state_dict().keys():
+            check_optimizer(self.discriminator_optimizer, document["discriminator_optimizer"])
             self.discriminator.load_state_dict(document["discriminator"])
             self.discriminator_optimizer.load_state_dict(document["discriminator_optimizer"])
         super().load_state_dict(document)

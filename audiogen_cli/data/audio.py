@@ -20,7 +20,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from audiogen_cli.errors import AudiogenError, AudioWarning, InputError
+from audiogen_cli.errors import AudiogenError, AudiogenWarning, InputError
 from audiogen_cli.files import check_folder, check_name, replacing
 
 SAMPLE_RATE = 16_000  # Hz, the paper's
@@ -202,7 +202,7 @@ def _warn(path: Path, what: str) -> None:
         return
     _warned.add(path)
     rest = "; no more recordings will be named" if len(_warned) > _MOST_WARNED else ""
-    warnings.warn(f"{path}: {what}{rest}", AudioWarning, stacklevel=3)
+    warnings.warn(f"{path}: {what}{rest}", AudiogenWarning, stacklevel=3)
 
 
 @contextmanager

@@ -6,8 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from audiogen_cli.data.manifest import SPLITS, manifest_files
-from audiogen_cli.data.shards import read_meta, shard_files
+from audiogen_cli.data.manifest import SPLITS, manifest_files, read_columns
+from audiogen_cli.data.shards import columns, read_meta, read_shard, shard_files
 
 
 @dataclass
@@ -29,11 +29,9 @@ class Totals:
 
 def manifest_totals(source: Path, datasets: Collection[str] = (), splits: Collection[str] = ()) -> Totals:
     """Count the clips of manifests; no datasets or splits: all. Raises InputError as `manifest_files` does."""
-    import pyarrow.parquet as pq
-
     found = Totals()
     for path in manifest_files(source, datasets or None):
-        table = pq.read_table(path, columns=["split", "license", "duration"], partitioning=None)
+        table = read_columns(path, ["split", "license", "duration"])
         groups = table.group_by(["split", "license"]).aggregate([("duration", "sum"), ("duration", "count")])
         for group in groups.to_pylist():
             if not splits or group["split"] in splits:
@@ -44,13 +42,15 @@ def manifest_totals(source: Path, datasets: Collection[str] = (), splits: Collec
 
 def shard_totals(folder: Path) -> Totals:
     """Count the rows of token shards. Raises InputError as `read_meta` does."""
+    import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
-    frames_per_hour = read_meta(folder).frame_rate * 3600
+    meta = read_meta(folder)
+    frames_per_hour = meta.frame_rate * 3600
     found = Totals()
     for path in shard_files(folder):
-        table = pq.read_table(path, columns=["split", "n_frames", "sources"], partitioning=None)
+        names = ["split", "n_frames", "sources"]
+        table = pa.Table.from_batches(read_shard(path, meta, names), pa.schema([columns().field(n) for n in names]))
         found.mixed += pc.sum(pc.greater(pc.list_value_length(table["sources"]), 0)).as_py() or 0
         groups = table.group_by("split").aggregate([("n_frames", "sum"), ("n_frames", "count")])
         for group in groups.to_pylist():

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audiogen_cli.errors import InputError
+from audiogen_cli.model_folder import explain_no_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -182,6 +183,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Settings]:
     """Read a file's weights and configuration. Raises InputError if it is not an exported model."""
     import torch
 
+    if what := explain_no_weights(path):
+        raise InputError(f"{path} {what}")
     try:
         # Mapped, not read: the public language model is 3.7 GB. Only the zip format of the last years can be.
         package = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,7 +28,7 @@ from audiogen_cli.model_folder import (
     weight_facts,
 )
 from audiogen_cli.training.checkpoint import STATE_FILE, list_checkpoints
-from audiogen_cli.training.log import METRICS_FILE, RUN_FILE
+from audiogen_cli.training.log import RUN_FILE, read_metrics, read_run
 from audiogen_cli.training.recipe import Count, Width, validate
 
 N_WORDS = 10  # most frequent words listed
@@ -272,19 +272,10 @@ def _run_facts(folder: Path) -> dict[str, Any]:
     """Return recipe, checkpoints and last metrics of a training run."""
     facts: dict[str, Any] = {"checkpoints": [path.name for path in list_checkpoints(folder)]}
     if (folder / RUN_FILE).is_file():
-        facts |= json.loads((folder / RUN_FILE).read_text("utf-8"))
-    if (folder / METRICS_FILE).is_file():
-        lines = (folder / METRICS_FILE).read_text("utf-8").splitlines()
-        # Of each kind (train, val) the last line; one that a killed process left unfinished counts for nothing.
-        facts["metrics"] = {line["kind"]: line for line in map(_json_or_none, lines) if line}
+        facts |= asdict(read_run(folder))
+    if metrics := read_metrics(folder):
+        facts["metrics"] = {line["kind"]: line for line in metrics}  # of each kind (train, val) the last line
     return facts
-
-
-def _json_or_none(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError:
-        return None
 
 
 # --- audio ----------------------------------------------------------------------------------------------------------
@@ -316,5 +307,8 @@ def describe_audio(path: Path) -> dict[str, Any]:
         "near_silent": all(stats.near_silent for stats in windows),
     }
     sidecar = path.with_suffix(".json")
-    made = _json_or_none(sidecar.read_text("utf-8", "replace")) if sidecar.is_file() else None
+    made: Any = None
+    if sidecar.is_file():
+        with suppress(InputError):
+            made = read_json(sidecar)
     return {**facts, "made": made} if isinstance(made, dict) and "model_fingerprint" in made else facts

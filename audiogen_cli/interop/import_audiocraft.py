@@ -16,7 +16,7 @@ from audiogen_cli.files import check_folder
 from audiogen_cli.interop import audiocraft
 from audiogen_cli.interop.describe import T5_SHAPES, text_width
 from audiogen_cli.lm.config import LMConfig, TextConfig
-from audiogen_cli.model_folder import CODEC_FOLDER, compare_shapes, fingerprint, save_model
+from audiogen_cli.model_folder import CODEC_FOLDER, compare_shapes, fingerprint, save_model, shapes_of
 from audiogen_cli.training.recipe import validate
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _check_weights(kind: type[nn.Module], config: Any, weights: Mapping[str, Ten
 
     with torch.device("meta"):
         module = kind(config)
-    compare_shapes(module, {name: tuple(value.shape) for name, value in weights.items()}, str(path))
+    compare_shapes(shapes_of(module), {name: tuple(value.shape) for name, value in weights.items()}, str(path))
 
 
 @contextmanager

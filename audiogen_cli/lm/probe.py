@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.model import AudioLanguageModel
-from audiogen_cli.model_folder import PROBE_FILE, load_tensors, save_tensors
+from audiogen_cli.model_folder import PROBE_FILE, compare_shapes, load_tensors, save_tensors
 
 DEPTHS = 3  # blocks that are read, evenly spread; the last is one of them
 
@@ -49,11 +50,20 @@ class Probe:
         save_tensors(folder / PROBE_FILE, {name: tensor.half() for name, tensor in tensors.items()})
 
     @classmethod
-    def load(cls, folder: Path) -> Probe | None:
-        """Read a model folder's probe; None if it has none. Raises InputError if it is damaged."""
+    def load(cls, folder: Path, config: LMConfig | None = None) -> Probe | None:
+        """Read a model folder's probe; None if it has none. Raises InputError if it is damaged.
+
+        config: of the model that it must fit; None: any.
+        """
         if not (folder / PROBE_FILE).is_file():
             return None
         tensors = load_tensors(folder / PROBE_FILE)
+        found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        width, n_features = found.get("weight", (0, 0))
+        if config:
+            width, n_features = config.text_width, 2 * len(read_blocks(config.n_layers)) * config.dim
+        wanted = {"weight": (width, n_features), "bias": (width,), "centre": (width,)}
+        compare_shapes(wanted, found, str(folder / PROBE_FILE))
         return cls(tensors["weight"], tensors["bias"], tensors["centre"])
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from audiogen_cli.devices import is_out_of_memory
 from audiogen_cli.errors import AudiogenError, InputError, first_line
+
+if TYPE_CHECKING:
+    import torch
 
 STATE_FILE = "training.pt"
 
@@ -52,18 +55,54 @@ def list_checkpoints(run: Path) -> list[Path]:
 
 
 def load_state(checkpoint: Path, device: str | Any = "cpu", mapped: bool = False) -> dict[str, Any]:
-    """Read what `save_checkpoint` was given as `state`, with its `step`. Raises InputError if damaged.
+    """Read what `save_checkpoint` was given as `state`, with its `step`. Raises ValueError if it is something else.
 
     mapped: leave the tensors in the file until they are used; copy what you keep, the file may be deleted.
     """
     import torch
 
-    try:
-        return torch.load(checkpoint / STATE_FILE, map_location=device, weights_only=True, mmap=mapped)
-    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
-        raise InputError(
-            f"{checkpoint} cannot be resumed ({first_line(error)}); delete it to use the one before"
-        ) from None
+    state = torch.load(checkpoint / STATE_FILE, map_location=device, weights_only=True, mmap=mapped)
+    if not isinstance(state, dict) or state.get("step") != int(checkpoint.name[5:]):
+        raise ValueError(f"{STATE_FILE} is not of this step")
+    return state
+
+
+def resume_newest(run: Path, resume: Callable[[Path], None], say: Callable[[str], object]) -> bool:
+    """Resume from the newest checkpoint that can be, and name those that cannot; return whether there is one at all.
+
+    Raises InputError if all are damaged, or of another model.
+    """
+    damaged: list[str] = []
+    for checkpoint in reversed(list_checkpoints(run)):
+        try:
+            resume(checkpoint)
+        except Exception as error:  # of what torch makes of damaged files and foreign states there are too many kinds
+            if is_out_of_memory(error):
+                raise
+            damaged.append(f"{checkpoint} cannot be resumed ({first_line(error)})")
+            continue
+        for line in damaged:
+            say(f"warning: {line}; going on from {checkpoint.name}")
+        return True
+    if damaged:
+        raise InputError(f"{damaged[0]}, nor one before it; copy it again, or train into another --out")
+    return False
+
+
+def check_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Raise ValueError unless a saved state is of these parameters and settings, but for the learning rate."""
+    import torch
+
+    own = optimizer.state_dict()["param_groups"]
+    for group, saved in zip(own, state["param_groups"], strict=True):
+        for name in ("params", "betas", "eps", "weight_decay"):
+            if saved[name] != group[name]:
+                raise ValueError(f"{name} of its optimizer are others")
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for number, entry in state["state"].items():
+        for name, value in entry.items():
+            if not torch.is_tensor(value) or (name != "step" and value.shape != parameters[number].shape):
+                raise ValueError(f"{name} of parameter {number} has another shape in its optimizer")
 
 
 def _unwritten(run: Path, folder: Path, error: Exception) -> str:

@@ -6,7 +6,8 @@ import json
 import platform
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from audiogen_cli.errors import InputError, printable
-from audiogen_cli.files import write_text
+from audiogen_cli.files import parse_json, read_json, read_text, write_text
 from audiogen_cli.training.recipe import validate
 
 Track = Callable[[Mapping[str, float], int], None]
@@ -58,7 +59,7 @@ class RunLog:
         )
         self.task = self.progress.add_task("training", total=max_steps, completed=start_step, note="")
         if enabled:
-            _keep_lines_before(self.path, start_step)
+            _keep_lines_before(run, start_step)
 
     def __enter__(self) -> RunLog:
         self.progress.start()
@@ -99,6 +100,33 @@ class RunLog:
             self.console.quiet = not self.enabled
 
 
+@dataclass(frozen=True)
+class RunRecord:
+    """The content of `run.json`."""
+
+    recipe: dict[str, Any]
+    inputs: dict[str, Any]
+    versions: dict[str, str] = field(default_factory=dict)
+    command: list[str] = field(default_factory=list)
+
+
+def read_run(run: Path) -> RunRecord:
+    """Read `run.json`. Raises InputError if it is something else."""
+    return validate(RunRecord, read_json(run / RUN_FILE), str(run / RUN_FILE))
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """Read the lines of `metrics.jsonl`; one that is none, such as a killed process leaves, counts for nothing."""
+    path = run / METRICS_FILE
+    found = []
+    for line in read_text(path, "replace").splitlines() if path.is_file() else ():
+        with suppress(InputError):
+            metrics = parse_json(line, str(path))
+            if isinstance(metrics, dict) and type(metrics.get("step")) is int and isinstance(metrics.get("kind"), str):
+                found.append(metrics)
+    return found
+
+
 def record_run(run: Path, recipe: Any, inputs: Mapping[str, Any]) -> None:
     """Write `run.json` (resolved recipe, inputs, versions, command), or check that a resumed run agrees with it.
 
@@ -110,12 +138,12 @@ def record_run(run: Path, recipe: Any, inputs: Mapping[str, Any]) -> None:
     # Recordings, unlike shards, come and go: one that turned out to be damaged may be removed.
     free = FREE_SETTINGS | ({"rows"} if inputs.get("source") == "manifests" else set())
     if path.is_file():
-        before = json.loads(path.read_text("utf-8"))
+        before = read_run(run)
         # Read as a recipe: what an older version did not know then has its default, as it had when the run began.
-        recipe_before = validate(type(recipe), _without_free(before["recipe"]), str(path))
+        recipe_before = validate(type(recipe), _without_free(before.recipe), str(path))
         # Of the data, older versions recorded less.
         new = {name: value for name, value in inputs.items() if name in NEW_INPUTS}
-        known = {"recipe": asdict(recipe_before), "inputs": {**new, **before["inputs"]}}
+        known = {"recipe": asdict(recipe_before), "inputs": {**new, **before.inputs}}
         for key, old, new in _differences(json.loads(json.dumps(known)), json.loads(json.dumps(document))):
             if not free & set(key.split(".")):
                 raise InputError(
@@ -153,14 +181,7 @@ def _differences(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, A
     return [] if old == new else [(prefix, old, new)]
 
 
-def _keep_lines_before(path: Path, step: int) -> None:
-    if not path.is_file():
-        return
-    kept = []
-    for line in path.read_text("utf-8").splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except (json.JSONDecodeError, KeyError):
-            continue  # a line that a killed process left unfinished
-    write_text(path, "".join(kept))
+def _keep_lines_before(run: Path, step: int) -> None:
+    if (run / METRICS_FILE).is_file():
+        kept = [metrics for metrics in read_metrics(run) if metrics["step"] <= step]
+        write_text(run / METRICS_FILE, "".join(json.dumps(metrics) + "\n" for metrics in kept))

@@ -66,6 +66,22 @@ def test_each_departure_from_the_paper_is_one_warning(codec: Path) -> None:
     assert clips == "7 clips are under licenses that forbid selling what is made of them: CC BY-NC 3.0"
 
 
+@pytest.mark.parametrize(
+    ("license", "forbids"),
+    [
+        ("CC BY-NC 4.0: these weights", True),
+        ("http://creativecommons.org/licenses/by-nc/3.0/", True),
+        ("RemArc: non-commercial", True),
+        ("captions for academic purposes only", True),
+        ("CC BY 4.0", False),
+        ("Apache-2.0", False),
+        ("Attribution, from Vancouver", False),
+    ],
+)
+def test_licenses_that_forbid_selling(license: str, forbids: bool) -> None:
+    assert bool(announce.license_warnings("these weights", license)) == forbids
+
+
 def test_totals_are_those_of_the_rows(clip_manifests: Path, token_shards: Path, tmp_path: Path) -> None:
     found = manifest_totals(clip_manifests, splits=["train", "val"])
     assert found.rows == {"train": 8, "val": 4, "test": 0} and found.hours["train"] == pytest.approx(8 * 0.5 / 3600)

@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 
 from audiogen_cli.data import audio
 from audiogen_cli.data.audio import AudioInfo, check_output, probe, read_audio, write_audio
-from audiogen_cli.errors import AudiogenError, AudioWarning, InputError
+from audiogen_cli.errors import AudiogenError, AudiogenWarning, InputError
 
 
 def noise(n: int, channels: int = 1, seed: int = 0) -> np.ndarray:
@@ -207,7 +207,7 @@ def test_what_ffmpeg_decodes_is_whole_and_leaves_nothing(tmp_path: Path, monkeyp
 def test_samples_far_beyond_full_scale_are_warned_about_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audio, "_warned", set())
     soundfile.write(tmp_path / "a.wav", 32_768 * tone(16_000, 0.5), 16_000, subtype="FLOAT")
-    with pytest.warns(AudioWarning, match=r"a\.wav: samples of 16,384 times full scale"):
+    with pytest.warns(AudiogenWarning, match=r"a\.wav: samples of 16,384 times full scale"):
         read_audio(tmp_path / "a.wav")
     soundfile.write(tmp_path / "b.wav", 2.5 * tone(16_000, 0.5), 16_000, subtype="FLOAT")
     with warnings.catch_warnings():
@@ -216,7 +216,7 @@ def test_samples_far_beyond_full_scale_are_warned_about_once(tmp_path: Path, mon
         read_audio(tmp_path / "b.wav")
     for number in range(9):
         soundfile.write(tmp_path / f"{number}.wav", 1e4 * tone(16_000, 0.1), 16_000, subtype="FLOAT")
-    with pytest.warns(AudioWarning) as said:
+    with pytest.warns(AudiogenWarning) as said:
         for number in range(9):
             read_audio(tmp_path / f"{number}.wav")
     assert len(said) == 5 and "no more recordings will be named" in str(said[-1].message)
@@ -229,7 +229,7 @@ def test_channels_that_cancel_each_other_are_not_read_as_silence(
     left = tone(44_100, 0.5)
     soundfile.write(tmp_path / "a.wav", np.stack([left, -left], 1), 44_100)
     soundfile.write(tmp_path / "left.wav", left, 44_100)
-    with pytest.warns(AudioWarning, match="its channels cancel each other"):
+    with pytest.warns(AudiogenWarning, match="its channels cancel each other"):
         wav = read_audio(tmp_path / "a.wav")
     np.testing.assert_allclose(wav, read_audio(tmp_path / "left.wav"), atol=1e-6)
 

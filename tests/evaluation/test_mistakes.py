@@ -17,7 +17,7 @@ from helpers.zoo import chirp
 
 from audiogen_cli.commands.eval import eval_
 from audiogen_cli.data.audio import write_audio
-from audiogen_cli.errors import AudiogenError, AudioWarning, InputError
+from audiogen_cli.errors import AudiogenError, AudiogenWarning, InputError
 
 pytestmark = pytest.mark.usefixtures("network")
 NAMES = {f"clip-{index:02d}": index for index in range(12)}
@@ -57,7 +57,7 @@ def test_a_clip_far_beyond_full_scale_is_named_each_time(
     soundfile.write(generated / "clip-03.wav", 32_768 * wav, rate, subtype="FLOAT")
     for _ in range(2):  # the second finds the embeddings of the first
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AudioWarning)
+            warnings.simplefilter("ignore", AudiogenWarning)
             results = run(capsys, reference=reference, generated=generated, out=tmp_path / "out")
         (line,) = [warning for warning in results["warnings"] if "full scale" in warning]
         assert line.startswith("1 generated clips go beyond full scale, clip-03 to ")

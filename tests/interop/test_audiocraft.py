@@ -267,3 +267,18 @@ def test_biases_come_along_and_missing_ones_are_zero(tmp_path: Path, encodec: to
     import_checkpoint(str(tmp_path), tmp_path / "out", str(make_t5(tmp_path / "t5", TEXT_WIDTH)))
     lm = AudioLanguageModel.load(tmp_path / "out")
     assert lm.blocks[0].up.bias.eq(1).all() and not lm.blocks[1].up.bias.any() and not lm.heads.linear.bias.any()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a Git LFS pointer"),
+        (b"<!DOCTYPE html><html>404</html>", "a web page"),
+        (b"", "is empty"),
+    ],
+)
+def test_files_that_are_no_weights_are_said_to_be_what_they_are(tmp_path: Path, content: bytes, message: str) -> None:
+    for name in ("state_dict.bin", "compression_state_dict.bin"):
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        import_checkpoint(str(tmp_path), tmp_path / "out")

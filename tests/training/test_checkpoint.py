@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from audiogen_cli.errors import AudiogenError, InputError
-from audiogen_cli.training.checkpoint import list_checkpoints, load_state, save_checkpoint
+from audiogen_cli.training.checkpoint import (
+    check_optimizer,
+    list_checkpoints,
+    load_state,
+    resume_newest,
+    save_checkpoint,
+)
 
 
 def write_model(folder: Path) -> None:
@@ -35,17 +41,54 @@ def test_a_save_that_dies_leaves_no_checkpoint(tmp_path):
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000001", "step-000002"]
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b""])
-def test_a_damaged_state_is_an_input_error(tmp_path, damage):
-    folder = save_checkpoint(tmp_path, 1, write_model, {"moments": torch.ones(100)})
-    file = folder / "training.pt"
-    file.write_bytes(damage(file.read_bytes()))
-    with pytest.raises(InputError, match=r"step-000001 cannot be resumed"):
-        load_state(folder)
+def cut(file):
+    file.write_bytes(file.read_bytes()[:200])
 
 
-def test_a_pickled_object_is_refused(tmp_path):
-    folder = save_checkpoint(tmp_path, 1, write_model, {})
-    torch.save({"step": 1, "path": Path()}, folder / "training.pt")
-    with pytest.raises(InputError, match="cannot be resumed"):
-        load_state(folder)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        cut,
+        lambda file: file.write_bytes(b""),
+        lambda file: file.unlink(),
+        lambda file: torch.save({"step": 2, "path": Path()}, file),  # a pickled object
+        lambda file: torch.save({"step": 7}, file),
+        lambda file: torch.save([2], file),
+    ],
+)
+def test_a_damaged_state_gives_way_to_the_one_before(tmp_path, damage):
+    for step in (1, 2):
+        folder = save_checkpoint(tmp_path, step, write_model, {"moments": torch.ones(100)})
+    damage(folder / "training.pt")
+    said, resumed = [], []
+    assert resume_newest(tmp_path, lambda checkpoint: resumed.append(load_state(checkpoint)["step"]), said.append)
+    assert resumed == [1]
+    assert "step-000002 cannot be resumed" in said[0] and "going on from step-000001" in said[0]
+    damage(tmp_path / "checkpoints" / "step-000001" / "training.pt")
+    with pytest.raises(InputError, match=r"step-000002 cannot be resumed .*, nor one before it"):
+        resume_newest(tmp_path, load_state, said.append)
+
+
+def test_without_checkpoints_nothing_is_resumed(tmp_path):
+    assert not resume_newest(tmp_path, load_state, print)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda state: state["state"][0].update(exp_avg=torch.zeros(())), "exp_avg of parameter 0 has another shape"),
+        (lambda state: state["state"][0].update(exp_avg_sq=None), "exp_avg_sq of parameter 0"),
+        (lambda state: state["param_groups"][0].update(betas=(0.5, 0.9)), "betas of its optimizer are others"),
+        (lambda state: state["param_groups"][0].update(params=[0, 1]), "params of its optimizer are others"),
+    ],
+)
+def test_states_of_other_optimizers_are_refused(change, reason):
+    weight = torch.nn.Parameter(torch.ones(2, 3))
+    optimizer = torch.optim.Adam([weight])
+    weight.sum().backward()
+    optimizer.step()
+    state = optimizer.state_dict()
+    check_optimizer(optimizer, state)
+    change(state)
+    with pytest.raises(ValueError, match=reason):
+        check_optimizer(torch.optim.Adam([weight]), state)

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 PUBLIC_MODEL = "facebook/audiogen-medium"
 PAPER_FRAME_RATES = (500, 250, 125)  # Table 2: a codec's frames a second
 PAPER_SHAPES = ((768, 24, 16), (1280, 36, 20))  # sec. 4.1: dim, layers, heads of base and large
-_NO_SELLING = re.compile(r"\bnc\b|non-?commercial|research (?:purposes )?only", re.IGNORECASE)
+_NO_SELLING = re.compile(
+    r"\bnc\b|non-?commercial|(?:research|academic|educational) (?:use |purposes )?only", re.IGNORECASE
+)
 
 
 @dataclass

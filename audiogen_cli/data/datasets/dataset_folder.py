@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -148,6 +149,11 @@ def stem(path: str) -> str:
     return PurePosixPath(path).stem
 
 
+def nfc(name: str) -> str:
+    """Compose a name's letters: archives made on macOS hold them taken apart, tables do not."""
+    return unicodedata.normalize("NFC", name)
+
+
 class AudioIndex:
     """The audio files of a folder by key; remembers which of them have been matched to a row of the metadata."""
 
@@ -157,13 +163,13 @@ class AudioIndex:
         self._paths = list(paths)
         self._by_key: dict[str | None, list[str]] = {}
         for path in self._paths:
-            self._by_key.setdefault(key(path), []).append(path)
+            self._by_key.setdefault(key(nfc(path)), []).append(path)
         self._by_key.pop(None, None)
         self._claimed: dict[str, str] = {}  # path → the path its clip got, itself or the one it is a copy of
 
     def find(self, key: str) -> list[str]:
         """List all files with that key."""
-        return self._by_key.get(key, [])
+        return self._by_key.get(nfc(key), [])
 
     def match(self, *keys: str) -> str | None:
         """Match a clip to its file, the first that needs no ffmpeg; other files with its keys count as copies."""

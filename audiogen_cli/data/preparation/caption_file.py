@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from audiogen_cli.data.datasets.dataset_folder import SourceItem
+from audiogen_cli.data.datasets.dataset_folder import SourceItem, nfc
 from audiogen_cli.data.manifest import SPLITS, Dropped, Split
 from audiogen_cli.data.tables import read_table
 from audiogen_cli.errors import InputError
@@ -78,16 +78,17 @@ class _Paths:
     """Finds the one path that a key of a captions file means."""
 
     def __init__(self, paths: Iterable[str]) -> None:
-        self.exact = set(paths)
+        self.exact = {nfc(path): path for path in paths}
         self.by_name: Lookup = defaultdict(list)
-        for path in self.exact:
-            name = PurePosixPath(path)
+        for composed, path in self.exact.items():
+            name = PurePosixPath(composed)
             for key in {name.name, name.stem}:
                 self.by_name[key].append(path)
 
     def find(self, key: str) -> str | None:
+        key = nfc(key)
         if key in self.exact:
-            return key
+            return self.exact[key]
         candidates = self.by_name.get(key, [])
         return candidates[0] if len(candidates) == 1 else None
 
@@ -123,4 +124,4 @@ def _set_split(captions: CaptionFile, key: str, split: str, where: str) -> None:
 
 
 def _tag_key(tag: str) -> str:
-    return " ".join(tag.replace("_", " ").casefold().split())
+    return " ".join(nfc(tag).replace("_", " ").casefold().split())

@@ -10,18 +10,21 @@ import hashlib
 import json
 import sqlite3
 import time
+import warnings
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from audiogen_cli.data.audio import SAMPLE_RATE, probe, read_audio, write_audio
 from audiogen_cli.data.preparation.file_metadata import read_file_metadata
-from audiogen_cli.errors import AudiogenError, InputError
+from audiogen_cli.errors import AudiogenError, AudiogenWarning, InputError
 
 FORMAT_VERSION = 2  # 1: lengths of MP3 files without a Xing frame were guesses
 COMMIT_EVERY = 1.0  # seconds of work that a kill may cost
 WAIT = 10.0  # seconds, for another run that uses the cache
+_COLUMNS = "path, size, mtime, sample_rate, channels, n_samples, description, keywords"
+_REFUSALS = ("locked", "readonly", "full", "unable to open", "I/O")  # words of errors that are not the file's
 LONGEST_READ = 300.0  # seconds decoded at once, so that half an hour of 96 kHz surround needs no gigabytes
 
 
@@ -100,17 +103,22 @@ class FileIndex:
         self.path = folder / f"{dataset}-{digest}.sqlite"
         with self._errors():
             folder.mkdir(parents=True, exist_ok=True)
-            self._database = self._open()
+            try:
+                self._database = _connect(self.path)
+            except (sqlite3.DatabaseError, ValueError) as error:  # damaged by a crash of the machine
+                self._rebuild(error)
         self._committed = time.monotonic()
 
     def get(self, paths: Collection[str]) -> dict[str, IndexedFile]:
         """Return the known facts of `paths`."""
         marks = ",".join("?" * len(paths))
-        rows = self._database.execute(f"SELECT * FROM facts WHERE path IN ({marks})", list(paths))
-        return {
-            path: IndexedFile(size, mtime, sample_rate, channels, n_samples, text, tuple(json.loads(words)))
-            for path, size, mtime, sample_rate, channels, n_samples, text, words in rows
-        }
+        try:
+            rows = self._database.execute(f"SELECT {_COLUMNS} FROM facts WHERE path IN ({marks})", list(paths))
+            return {path: _indexed(*values) for path, *values in rows}
+        except (sqlite3.DatabaseError, ValueError) as error:
+            with self._errors():
+                self._rebuild(error)
+            return {}
 
     def put(self, facts: Mapping[str, IndexedFile]) -> None:
         """Store facts; after at most a second (or on closing) they survive a kill."""
@@ -126,24 +134,30 @@ class FileIndex:
 
     def close(self) -> None:
         """Commit and close."""
-        self._database.commit()
-        self._database.close()
+        with self._errors():
+            self._database.commit()
+            self._database.close()
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
         except (OSError, sqlite3.Error) as error:
-            raise AudiogenError(f"{self.path}: cannot be used ({error}); is another audiogen prep at work?") from None
+            reason = getattr(error, "strerror", None) or error
+            raise AudiogenError(
+                f"{self.path}: cannot be used ({reason}); make room, end what uses it, or delete it: it is a cache"
+            ) from None
 
-    def _open(self) -> sqlite3.Connection:
-        try:
-            return _connect(self.path)
-        except sqlite3.OperationalError:  # in use, or the disk
-            raise
-        except sqlite3.DatabaseError:  # damaged by a crash of the machine: it is only a cache
-            self.path.unlink()
-            return _connect(self.path)
+    def _rebuild(self, error: Exception) -> None:
+        """Begin anew if the database is damaged. Raises the error if the disk is to blame, or who uses it."""
+        if isinstance(error, sqlite3.Error) and any(word in str(error) for word in _REFUSALS):
+            raise error
+        with suppress(AttributeError):
+            self._database.close()
+        for path in (self.path, self.path.with_name(f"{self.path.name}-journal")):
+            path.unlink(missing_ok=True)
+        self._database = _connect(self.path)
+        warnings.warn(f"{self.path}: damaged ({error}); made anew", AudiogenWarning, stacklevel=2)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -153,4 +167,19 @@ def _connect(path: Path) -> sqlite3.Connection:
         "CREATE TABLE IF NOT EXISTS facts (path TEXT PRIMARY KEY, size INTEGER, mtime INTEGER, sample_rate INTEGER,"
         " channels INTEGER, n_samples INTEGER, description TEXT, keywords TEXT) WITHOUT ROWID"
     )
+    database.execute(f"SELECT {_COLUMNS} FROM facts LIMIT 1").fetchall()
+    if (found := database.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+        raise ValueError(found)
     return database
+
+
+def _indexed(
+    size: int, mtime: int, sample_rate: int, channels: int, n_samples: int, description: str, keywords: str
+) -> IndexedFile:
+    """Build what a row holds. Raises ValueError if that is not what `put` has written."""
+    numbers = (size, mtime, sample_rate, channels, n_samples)
+    words = json.loads(keywords) if isinstance(keywords, str) else None
+    plain = all(isinstance(number, int) for number in numbers) and isinstance(description, str)
+    if not plain or min(sample_rate, channels, n_samples) < 1 or not isinstance(words, list):
+        raise ValueError("a row is not what was written")
+    return IndexedFile(*numbers, description, tuple(map(str, words)))

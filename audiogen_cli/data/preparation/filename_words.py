@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import unicodedata
 from functools import lru_cache
 
 from audiogen_cli.files import RESOURCES
@@ -25,7 +26,7 @@ def name_words(name: str) -> str:
     stays. A word in capitals with a number is a code: `DSB8` has no words.
     """
     words = []
-    for part in _SEPARATORS.split(name):
+    for part in _SEPARATORS.split(unicodedata.normalize("NFC", name)):  # names of macOS archives are decomposed
         for piece in _HUMP.split(part):
             counted = _COUNTED_WORD.fullmatch(piece)
             word = counted.group(1) if counted and not counted.group(1).isupper() else piece

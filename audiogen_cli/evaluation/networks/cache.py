@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from audiogen_cli.files import replacing
+from audiogen_cli.files import note, replacing
 
 
 @dataclass(frozen=True)
@@ -30,17 +29,32 @@ class EmbeddingCache:
     written costs time, not the run.
     """
 
-    def __init__(self, folder: Path, name: str, sha256: str, version: int) -> None:
+    def __init__(self, folder: Path, name: str, sha256: str, version: int, dim: int) -> None:
+        self.dim = dim
         self.folder = folder / "embeddings" / f"{name}-{sha256[:16]}-{version}"
 
     def get(self, key: str) -> ClipEmbedding | None:
-        """Read the embedding of a key; None if there is none or its file is damaged."""
-        try:
-            with np.load(self._path(key), allow_pickle=False) as file:
-                levels = bool(file["near_silent"]), float(file["peak"])
-                return ClipEmbedding(file["embeddings"], file["logits"], file["probabilities"], *levels)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        """Read the embedding of a key; None if there is none or its file is damaged, which the user is shown."""
+        path = self._path(key)
+        if not path.is_file():
             return None
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = (file["embeddings"], file["logits"], file["probabilities"])
+                found = ClipEmbedding(*arrays, bool(file["near_silent"]), float(file["peak"]))
+            if self._fits(found):
+                return found
+        except Exception:  # whatever numpy and zipfile make of damaged files
+            pass
+        note(f"{path}: was damaged and is computed again")
+        return None
+
+    def _fits(self, found: ClipEmbedding) -> bool:
+        rows, logits, probabilities = found.embeddings, found.logits, found.probabilities
+        types = [rows.dtype, logits.dtype, probabilities.dtype] == [np.float32, np.float32, np.float64]
+        shapes = rows.ndim == 2 and len(rows) > 0 and rows.shape[1] == self.dim
+        shapes = shapes and logits.ndim == 1 and logits.shape == probabilities.shape
+        return types and shapes and all(np.isfinite(each).all() for each in (rows, logits, probabilities, found.peak))
 
     def put(self, key: str, embedding: ClipEmbedding) -> None:
         """Write the embedding of a key, if the disk lets us."""

@@ -38,7 +38,7 @@ def embed_clips(network: AudioNetwork, clips: Sequence[AudioSource], progress: P
 
     Equal sources are embedded once.
     """
-    cache = EmbeddingCache(cache_folder(), network.name, network.sha256, network.version)
+    cache = EmbeddingCache(cache_folder(), network.name, network.sha256, network.version, network.dim)
     unique = list(dict.fromkeys(clips))
     results: dict[AudioSource, ClipEmbedding | str] = {}
     for index, result in _embed(network, unique, cache):

@@ -82,7 +82,7 @@ class Generator:
         self.sample_rate, self.sampling = lm.config.sample_rate, lm.config.sampling
         self._default_batch = CPU_BATCH if self.engine.exact else GPU_BATCH
         self._first_block = max(1, round(FIRST_BLOCK * lm.config.frame_rate))  # frames that a stream decodes first
-        self.probe = Probe.load(folder) if folder else None
+        self.probe = Probe.load(folder, lm.config) if folder else None
         self.license = model_folder.read_license(folder) if folder else ""
         self.fingerprint = model_folder.fingerprint(folder) if folder else ""
 

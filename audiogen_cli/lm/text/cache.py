@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from audiogen_cli.errors import disk_errors
-from audiogen_cli.files import check_folder, replacing
+from audiogen_cli.files import check_folder, note, replacing
 from audiogen_cli.lm.text.encoders import TextEncoder
 
 
@@ -46,11 +46,17 @@ class CachedTexts(TextEncoder):
         return self._folder / name[:2] / f"{name}.npy"
 
     def _read(self, text: str) -> Tensor | None:
-        try:
-            vectors = np.load(self._path(text), allow_pickle=False)
-        except (OSError, ValueError, EOFError):  # absent, or damaged: computed again
+        path = self._path(text)
+        if not path.is_file():
             return None
-        return torch.from_numpy(vectors) if vectors.ndim == 2 and vectors.shape[1] == self.width else None
+        try:
+            vectors = np.array(np.load(path, mmap_mode="r", allow_pickle=False))  # mapped: no more than the file holds
+            if vectors.dtype == np.float32 and vectors.ndim == 2 and vectors.shape[1] == self.width:
+                return torch.from_numpy(vectors)
+        except Exception:  # whatever numpy makes of damaged files
+            pass
+        note(f"{path}: was damaged and is computed again")
+        return None
 
     def _write(self, text: str, vectors: Tensor) -> None:
         path = self._path(text)

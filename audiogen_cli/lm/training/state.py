@@ -13,10 +13,9 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from audiogen_cli import model_folder
-from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import LMConfig, TrainConfig
 from audiogen_cli.lm.model import AudioLanguageModel
-from audiogen_cli.training.checkpoint import load_state, save_checkpoint
+from audiogen_cli.training.checkpoint import check_optimizer, load_state, save_checkpoint
 from audiogen_cli.training.sharding import copy_into, gather_full, is_sharded, reshard, shard, shard_like
 
 
@@ -111,14 +110,13 @@ def save(state: State, config: TrainConfig, codec: Path, out: Path, accelerator:
 def resume(state: State, checkpoint: Path) -> None:
     """Put a checkpoint's weights, their running mean, the optimizer and the step into `state`.
 
-    Raises InputError if the checkpoint is damaged or of another model.
+    Raises one of many errors if the checkpoint is damaged or of another model; see `resume_newest`.
     """
     sharded = is_sharded(state.model)
     # Mapped rather than read where each process needs its part only.
     document = load_state(checkpoint, "cpu" if sharded else state.model.null_text.device, mapped=sharded)
-    weights = model_folder.load_weights(checkpoint)
-    if state.model.state_dict().keys() != weights.keys():
-        raise InputError(f"{checkpoint} cannot be resumed: its weights are not those of the recipe's model")
+    check_optimizer(state.optimizer, document["optimizer"])
+    weights = model_folder.load_fitting(state.model, checkpoint)
     if state.average is not None:
         _write(weights, state.average)
     _write(document.get("model", weights), dict(state.model.named_parameters()))
@@ -147,6 +145,8 @@ def write_model(
 
 
 def _write(sources: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> None:
+    if unlike := next((name for name in targets if sources[name].shape != targets[name].shape), None):
+        raise ValueError(f"{unlike} has another shape")
     copy_into(list(targets.values()), [sources[name] for name in targets])
 
 

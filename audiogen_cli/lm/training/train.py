@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from audiogen_cli import model_folder
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.devices import reuse_memory
 from audiogen_cli.errors import InputError, Interrupted
+from audiogen_cli.files import note
 from audiogen_cli.lm.config import LMConfig, TrainConfig
 from audiogen_cli.lm.flops import training_flops
 from audiogen_cli.lm.model import AudioLanguageModel
@@ -37,7 +39,7 @@ from audiogen_cli.lm.training.previews import write_previews
 from audiogen_cli.lm.training.probe import train_probe
 from audiogen_cli.lm.training.state import best_weights, build_state, resume, save, write_model
 from audiogen_cli.lm.training.step import train_step, validate
-from audiogen_cli.training.checkpoint import list_checkpoints
+from audiogen_cli.training.checkpoint import resume_newest
 from audiogen_cli.training.gradient_guard import GradientGuard
 from audiogen_cli.training.launch import StopSignal, start_accelerator
 from audiogen_cli.training.log import RunLog, record_run
@@ -83,8 +85,7 @@ def train(
     # The model, new or where the run stopped
     torch.manual_seed(config.seed)
     state = build_state(build_model(config, lm_config, codec, start_from, device), config, accelerator)
-    if checkpoints := list_checkpoints(out):
-        resume(state, checkpoints[-1])
+    resume_newest(out, partial(resume, state), note if main else str)
 
     # The examples of every step, and this process's share
     buckets = LengthBuckets(data.train, config.optim.batch_size, config.bucket_steps, config.seed)

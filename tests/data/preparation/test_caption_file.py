@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from audiogen_cli.data.datasets.dataset_folder import SourceItem
 from audiogen_cli.data.manifest import Dropped
 from audiogen_cli.data.preparation.caption_file import read_caption_file
+from audiogen_cli.data.preparation.filename_words import name_words
 from audiogen_cli.errors import InputError
 
 ITEMS = [
@@ -38,6 +41,18 @@ def test_captions_are_added_where_the_dataset_has_its_own(tmp_path: Path) -> Non
     captions = read_caption_file(write(tmp_path, "file,caption\nb,Howling\n"))
     items = captions.attach(ITEMS, replacing=False)
     assert [item.captions for item in items if isinstance(item, SourceItem)][1] == ("guessed", "Howling")
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_match_in_either_form_of_unicode(tmp_path: Path, forms: tuple[Any, Any]) -> None:
+    names = ("Motorsäge", "ガラス", "niño")
+    listed, there = ([unicodedata.normalize(form, name) for name in names] for form in forms)
+    (tmp_path / "c.csv").write_text("file,caption\n" + "".join(f"{name},a {name}\n" for name in listed), "utf-8")
+    captions = read_caption_file(tmp_path / "c.csv")
+    items = captions.attach([SourceItem(name, "train", f"x/{name}.wav") for name in there], replacing=True)
+    assert [item.captions for item in items] == [(f"a {name}",) for name in listed]  # type: ignore[union-attr]
+    assert not captions.unused
+    assert [name_words(name) for name in there] == list(names)
 
 
 def test_a_name_that_two_files_have_means_neither(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import soundfile
 from audiogen_cli.data.audio import probe, read_audio, write_audio
 from audiogen_cli.data.preparation import file_index as module
 from audiogen_cli.data.preparation.file_index import FileIndex, IndexedFile, convert, index_file
-from audiogen_cli.errors import AudiogenError, InputError
+from audiogen_cli.errors import AudiogenError, AudiogenWarning, InputError
 
 
 @pytest.fixture
@@ -78,15 +80,54 @@ def test_a_cache_remembers_by_root_and_kind(tmp_path: Path) -> None:
         other.close()
 
 
-def test_a_damaged_cache_is_made_anew_and_a_used_one_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_in_use_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = FileIndex(tmp_path, "x", Path("/raw"), copies=False)
     cache.put({"a": IndexedFile(1, 2, 3, 4, 5)})
     monkeypatch.setattr(module, "WAIT", 0.01)
     other = FileIndex(tmp_path, "x", Path("/raw"), copies=False)
-    with pytest.raises(AudiogenError, match="is another audiogen prep at work"):
+    with pytest.raises(AudiogenError, match=r"cannot be used \(database is locked\)"):
         other.put({"b": IndexedFile(1, 2, 3, 4, 5)})
     cache.close()
-    cache.path.write_bytes(b"no database" * 100)
+
+
+def run_sql(*statements: str) -> Callable[[Path], None]:
+    def run(path: Path) -> None:
+        database = sqlite3.connect(path)
+        for statement in statements:
+            database.execute(statement)
+        database.commit()
+        database.close()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b"no database" * 100),
+        lambda path: path.write_bytes(path.read_bytes()[:5_000]),
+        lambda path: path.write_bytes(path.read_bytes()[:200]),
+        lambda path: path.write_bytes(path.read_bytes()[:4_096] + b"\xff" * (path.stat().st_size - 4_096)),
+        run_sql("DROP TABLE facts", "CREATE TABLE facts (path TEXT)"),
+        run_sql("UPDATE facts SET n_samples = 'many'"),
+        run_sql("UPDATE facts SET n_samples = NULL"),
+        run_sql("UPDATE facts SET sample_rate = 0"),
+        run_sql("UPDATE facts SET keywords = '{'"),
+        run_sql("UPDATE facts SET keywords = '7'"),
+        run_sql("UPDATE facts SET description = x'ff'"),
+    ],
+)
+def test_a_damaged_cache_is_made_anew_and_that_is_said(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    facts = {f"{number}.wav": IndexedFile(1, 2, 8_000, 1, 3, "a dog", ("x",)) for number in range(200)}
     cache = FileIndex(tmp_path, "x", Path("/raw"), copies=False)
-    assert cache.get(["a"]) == {}
+    cache.put(facts)
+    cache.close()
+    damage(cache.path)
+    with pytest.warns(AudiogenWarning, match=r"sqlite: damaged \(.*\); made anew"):
+        cache = FileIndex(tmp_path, "x", Path("/raw"), copies=False)
+        assert cache.get(["5.wav"]) == {}
+    cache.put(facts)
+    cache.close()
+    cache = FileIndex(tmp_path, "x", Path("/raw"), copies=False)
+    assert cache.get(list(facts)) == facts
     cache.close()

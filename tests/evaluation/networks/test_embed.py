@@ -128,7 +128,7 @@ def test_a_damaged_or_unwritable_cache_costs_time_only(
 
 
 def test_two_runs_may_write_the_same(tmp_path: Path) -> None:
-    cache = EmbeddingCache(tmp_path, "network", "0" * 64, 1)
+    cache = EmbeddingCache(tmp_path, "network", "0" * 64, 1, 2)
     clip = ClipEmbedding(np.ones((3, 2), np.float32), np.ones(4, np.float32), np.full(4, 0.25), False)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda index: cache.put(f"key {index % 5}", clip), range(60)))
