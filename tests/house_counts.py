@@ -328,14 +328,18 @@ def missing_paths() -> list[str]:
 
 
 def missing_names() -> list[str]:
-    """List names that the package's README says are in a file, as `file.py` | `name`, and that the file lacks."""
+    """List names of the README's table from the paper to the code that their file does not define."""
+    table = (PACKAGE / "README.md").read_text("utf-8").partition("## From the paper")[2].partition("\n## ")[0]
     missing = []
-    for line in (PACKAGE / "README.md").read_text("utf-8").splitlines():
-        cells = line.strip("|").split("|")
-        files = re.findall(r"`((?:\w+/)+\w+\.py)`", cells[1]) if len(cells) == 3 else []
-        source = "".join((PACKAGE / file).read_text("utf-8") for file in files)
-        names = [part for name in re.findall(r"`([\w.]+)`", cells[2]) for part in name.split(".")] if files else []
-        missing += [f"{files}: {name}" for name in names if not re.search(rf"\b{name}\b", source)]
+    for row in table.splitlines():
+        files = [path for path in re.findall(r"`([\w/]+\.py)`", row) if "/" in path and (PACKAGE / path).exists()]
+        text = "".join((PACKAGE / path).read_text("utf-8") for path in files)
+        names = re.findall(r"`(\w+)`", row) if files else []
+        missing += [
+            f"{files}: {name}"
+            for name in names
+            if not re.search(rf"(def|class) {name}\b|^{name}\b.* = |self\.{name} = ", text, re.M)
+        ]
     return missing
 
 
