@@ -51,7 +51,8 @@ def _settings(config_class: type, prefix: str) -> Iterator[Setting]:
         if nested:
             yield from _settings(nested, f"{prefix}{field.name}.")
             continue
-        default = getattr(config_class(), field.name)
+        made = field.default_factory() if field.default_factory is not dataclasses.MISSING else None
+        default = made if field.default is dataclasses.MISSING else field.default
         meaning = comments[field.name] or field.metadata.get("help", "")
         yield Setting(f"{prefix}{field.name}", _plain_type(hints[field.name]), _plain(default), meaning, "")
 

@@ -22,7 +22,7 @@ from audiogen_cli.data.audio import probe, read_audio, write_audio
 from audiogen_cli.data.loudness import AudioStats, gain_to, loudness, measure
 from audiogen_cli.devices import count_processes, is_main_process, is_out_of_memory
 from audiogen_cli.errors import AudiogenError, InputError
-from audiogen_cli.files import write_text
+from audiogen_cli.files import read_json, write_text
 from audiogen_cli.lm.generation.requests import STDOUT, GenerationRequest
 from audiogen_cli.lm.sampling_config import Sampling
 from audiogen_cli.model_folder import license_line
@@ -314,8 +314,8 @@ def _drop_sidecar(output: Path) -> None:
 def _read_sidecar(output: Path) -> dict[str, Any]:
     """Read the sidecar of an output file; {} if there is none, or none of ours."""
     try:
-        record = json.loads(output.with_suffix(".json").read_text("utf-8"))
-    except (OSError, ValueError):
+        record = read_json(output.with_suffix(".json"))
+    except InputError:
         return {}
     return record if isinstance(record, dict) and "model_fingerprint" in record else {}
 
