@@ -128,12 +128,13 @@ def wait_briefly() -> None:
 def _run(arguments: list[str]) -> int:
     if "LOCAL_RANK" in os.environ:  # one of a launch
         end_with_parent()
+    result = 130
     with handle_signals(interrupt):
         try:
             result = app(arguments, prog_name="audiogen", standalone_mode=False)
         finally:
             if "audiogen_cli.lock" in sys.modules:
-                sys.modules["audiogen_cli.lock"].release_folders()
+                sys.modules["audiogen_cli.lock"].release_folders(sweep=result == 130)
     if result == 130:  # how Typer reports Ctrl-C
         raise KeyboardInterrupt
     _leave_others()

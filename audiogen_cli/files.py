@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from audiogen_cli.errors import InputError
 from audiogen_cli.processes import is_running
@@ -124,6 +124,20 @@ def cache_folder() -> Path:
         return Path(given).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "audiogen"
+
+
+def temporary_file() -> IO[bytes]:
+    """Open a file without a name: it is gone with this process, however that ends. Raises InputError if it cannot."""
+    try:
+        return tempfile.TemporaryFile()
+    except OSError as error:
+        raise no_room(error) from None
+
+
+def no_room(error: OSError) -> InputError:
+    """Word an error of temporary files."""
+    reason = error.strerror or str(error)
+    return InputError(f"the folder for temporary files cannot be written to ({reason}): set TMPDIR to another one")
 
 
 def check_name(path: Path) -> None:

@@ -42,7 +42,7 @@ class Holder:
     command: str
 
 
-_held: dict[Path, list[Path]] = {}  # lock → folders made for it
+_held: dict[Path, tuple[list[Path], bool]] = {}  # lock → folders made for it, and whether to sweep those within
 
 
 def hold_folder(folder: Path, deep: bool = True) -> None:
@@ -65,14 +65,19 @@ def hold_folder(folder: Path, deep: bool = True) -> None:
     if not _held:
         threading.Thread(target=_show_life, daemon=True).start()
         atexit.register(release_folders)
-    _held[path] = made
-    remove_leftovers(path.parent.rglob(".*.tmp") if deep else path.parent.glob(".*.tmp"))
+    _held[path] = made, deep
+    _sweep(path.parent, deep)
 
 
-def release_folders() -> None:
-    """Give up all folders that this process holds; delete those it made and left empty."""
+def release_folders(sweep: bool = False) -> None:
+    """Give up all folders that this process holds; delete those it made and left empty.
+
+    sweep: also delete what workers that were stopped left half-written.
+    """
     while _held:
-        path, made = _held.popitem()
+        path, (made, deep) = _held.popitem()
+        if sweep:
+            _sweep(path.parent, deep)
         with suppress(OSError):
             path.unlink()
         _remove_empty(made)
@@ -142,6 +147,10 @@ def _parse(text: bytes) -> Holder | None:
         return holder if isinstance(holder.process, int) else None
     except (ValueError, TypeError):  # empty, or not ours
         return None
+
+
+def _sweep(folder: Path, deep: bool) -> None:
+    remove_leftovers(folder.rglob(".*.tmp") if deep else folder.glob(".*.tmp"))
 
 
 def _show_life() -> None:

@@ -327,6 +327,22 @@ def missing_paths() -> list[str]:
     )
 
 
+def missing_names() -> list[str]:
+    """List names of the README's table from the paper to the code that their file does not define."""
+    table = (PACKAGE / "README.md").read_text("utf-8").partition("## From the paper")[2].partition("\n## ")[0]
+    missing = []
+    for row in table.splitlines():
+        files = [path for path in re.findall(r"`([\w/]+\.py)`", row) if "/" in path and (PACKAGE / path).exists()]
+        text = "".join((PACKAGE / path).read_text("utf-8") for path in files)
+        names = re.findall(r"`(\w+)`", row) if files else []
+        missing += [
+            f"{files}: {name}"
+            for name in names
+            if not re.search(rf"(def|class) {name}\b|^{name}\b.* = |self\.{name} = ", text, re.M)
+        ]
+    return missing
+
+
 def shadowed_fixtures() -> list[str]:
     """List fixtures of test files that hide one of the same name in a conftest.py above them."""
     places = defaultdict(list)
@@ -362,6 +378,7 @@ MEASURES = [
     Measure("package lines", 18_500, package_lines),
     Measure("README words", 899, readme_words),
     Measure("paths in audiogen_cli/README.md that do not exist", 0, missing_paths),
+    Measure("names in audiogen_cli/README.md that their file lacks", 0, missing_names),
     Measure("fixtures that hide a shared one", 0, shadowed_fixtures),
 ]
 

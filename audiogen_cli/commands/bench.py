@@ -75,30 +75,26 @@ def bench(
     """
     import json
 
-    if kind is Kind.lm and train:
-        results = _measure_training(size, streams, batch_size, frames, repeats)
+    from audiogen_cli.devices import check_device
+
+    check_device(device)
+    if kind is Kind.data:
+        results = _measure_data(folder, model, batch_size or 16, workers, repeats, device)
     elif kind is Kind.codec:
         results = _measure_codec(model, batch_size, repeats, device)
-    elif kind is Kind.lm:
-        results = _measure_lm(device, size, streams, batch_size or 1, steps, dtype.value, repeats, cached, peer)
+    elif train:
+        results = _measure_training(size, streams, batch_size, frames, repeats)
     else:
-        results = _measure_data(folder, model, batch_size or 16, workers, repeats, device)
+        from audiogen_cli.bench.decode import Setup, measure_lm
+        from audiogen_cli.devices import choose_device
+
+        setup = Setup(size, streams, batch_size or 1, steps, dtype.value, repeats, cached, peer)
+        results = measure_lm(setup, choose_device(device))
     results = {"kind": kind.value, **results}
     if json_:
         typer.echo(json.dumps(results))
     else:
         print_table(_rows(results))
-
-
-def _measure_lm(device: str, *setup: Any) -> dict[str, Any]:
-    """Measure decoding. setup: the fields of `Setup`, in order."""
-    from audiogen_cli.devices import check_device, choose_device
-
-    check_device(device)
-
-    from audiogen_cli.bench.decode import Setup, measure_lm
-
-    return measure_lm(Setup(*setup), choose_device(device))
 
 
 def _measure_training(
@@ -131,10 +127,9 @@ def _measure_data(
 
 
 def _measure_codec(model: str | None, batch_size: int | None, repeats: int, device: str) -> dict[str, Any]:
-    from audiogen_cli.devices import check_device, choose_device
+    from audiogen_cli.devices import choose_device
     from audiogen_cli.model_folder import find_codec
 
-    check_device(device)
     folder = find_codec(model) if model else None
 
     from audiogen_cli.bench.codec import BATCH_SIZES, make_codec, measure_codec
@@ -149,11 +144,10 @@ def _tokenizer(
     model: str | None, batch_size: int, device: str
 ) -> tuple[Callable[[list[Clip], Path], Any] | None, dict[str, Any]]:
     """Return a function that turns clips into shards, or None without a model, and what its speed depends on."""
-    from audiogen_cli.devices import check_device, choose_device
+    from audiogen_cli.devices import choose_device
     from audiogen_cli.errors import InputError
     from audiogen_cli.model_folder import find_codec
 
-    check_device(device)
     try:
         folder = find_codec(model)
     except InputError as error:

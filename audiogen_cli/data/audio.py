@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import shutil
 import subprocess
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from audiogen_cli.errors import AudiogenError, AudiogenWarning, InputError
-from audiogen_cli.files import check_folder, check_name, replacing
+from audiogen_cli.files import check_folder, check_name, replacing, temporary_file
 
 SAMPLE_RATE = 16_000  # Hz, the paper's
 
@@ -220,7 +219,7 @@ def _open(path: Path) -> Iterator[Any]:
         if path.stat().st_size == 0:
             raise InputError(f"{path} is empty (0 bytes)") from None
         reason = str(getattr(error, "error_string", error)).rstrip(".")
-        with tempfile.TemporaryFile() as decoded:  # without a name: gone with this process, however that ends
+        with temporary_file() as decoded:
             _decode_by_ffmpeg(path, decoded, reason)
             with soundfile.SoundFile(decoded.fileno(), closefd=False) as file:
                 yield _checked(file, path)

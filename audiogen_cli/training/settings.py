@@ -1,4 +1,4 @@
-"""List what a recipe may set, read from the code: every key with its type, default, meaning and source."""
+"""Lists the settings of a recipe, read from the code: every key with its type, default, meaning and source."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Setting:
 
     key: str  # dotted, as `--set` takes it
     type: str
-    default: str
+    default: str  # empty: it must be given
     meaning: str
     source: str
 
@@ -51,10 +51,17 @@ def _settings(config_class: type, prefix: str) -> Iterator[Setting]:
         if nested:
             yield from _settings(nested, f"{prefix}{field.name}.")
             continue
-        made = field.default_factory() if field.default_factory is not dataclasses.MISSING else None
-        default = made if field.default is dataclasses.MISSING else field.default
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
         meaning = comments[field.name] or field.metadata.get("help", "")
-        yield Setting(f"{prefix}{field.name}", _plain_type(hints[field.name]), _plain(default), meaning, "")
+        yield Setting(
+            f"{prefix}{field.name}",
+            _plain_type(hints[field.name]),
+            "" if default is dataclasses.MISSING else _plain(default),
+            meaning,
+            "",
+        )
 
 
 def _dataclass_in(hint: Any) -> type | None:

@@ -18,10 +18,10 @@ from audiogen_cli.codec.model import AudioCodec
 
 WAVEFORM = {"channels": 8, "strides": (2, 3, 2, 4)}
 NETWORKS = [
-    *(
-        SEANetConfig(**WAVEFORM, norm=norm, pad_mode=pad_mode, causal=causal)
-        for norm, pad_mode, causal in itertools.product(("layer", "weight"), ("constant", "reflect"), (False, True))
-    ),
+    SEANetConfig(**WAVEFORM, norm="layer", pad_mode="constant", causal=False),
+    SEANetConfig(**WAVEFORM, norm="weight", pad_mode="constant", causal=True),
+    SEANetConfig(**WAVEFORM, norm="weight", pad_mode="reflect", causal=False),
+    SEANetConfig(**WAVEFORM, norm="layer", pad_mode="reflect", causal=True),
     SpectralConfig(n_fft=64, stft_hop=16, frames_per_code=3),
     SpectralConfig(n_fft=50, stft_hop=10, frames_per_code=2),
     SpectralConfig(

@@ -6,13 +6,12 @@ import hashlib
 import os
 import pickle
 import shlex
-import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import TypeVar
 
 from audiogen_cli.data.datasets.dataset_folder import (
     DatasetFolder,
@@ -25,7 +24,7 @@ from audiogen_cli.data.datasets.dataset_folder import (
 from audiogen_cli.data.datasets.leakage import held_out_videos, hold_out
 from audiogen_cli.data.manifest import Dropped
 from audiogen_cli.data.preparation.caption_file import CaptionFile
-from audiogen_cli.errors import InputError
+from audiogen_cli.files import no_room, temporary_file
 
 Item = SourceItem | Dropped
 T = TypeVar("T")
@@ -36,7 +35,7 @@ class ItemSpool:
     """Items on disk, in order. count: of all; published, missing: of those with a text, and without a file."""
 
     def __init__(self, items: Iterable[Item]) -> None:
-        self.file = _temporary_file()
+        self.file = temporary_file()
         self.count = self.published = self.missing = 0
         for chunk in chunks(items, CHUNK):
             self._write(chunk)
@@ -49,7 +48,7 @@ class ItemSpool:
             pickle.dump(chunk, self.file, pickle.HIGHEST_PROTOCOL)
             self.file.flush()
         except OSError as error:
-            raise _no_room(error) from None
+            raise no_room(error) from None
 
     def __iter__(self) -> Iterator[Item]:
         self.file.seek(0)
@@ -58,18 +57,6 @@ class ItemSpool:
             chunk = pickle.load(self.file)
             read += len(chunk)
             yield from chunk
-
-
-def _temporary_file() -> IO[bytes]:
-    try:
-        return tempfile.TemporaryFile(prefix="audiogen-")
-    except OSError as error:
-        raise _no_room(error) from None
-
-
-def _no_room(error: OSError) -> InputError:
-    reason = error.strerror or str(error)
-    return InputError(f"the folder for temporary files cannot be written to ({reason}): set TMPDIR to another one")
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import IO
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
@@ -257,6 +259,17 @@ def test_without_a_validation_split_it_says_so(world: World, tmp_path: Path, cap
     out = train(recipe(world, max_steps=1), tokens, world.codec, tmp_path / "run")
     assert "no validation loss" in capfd.readouterr().err
     assert not read_metrics(out, "val")
+
+
+def test_it_does_not_resume_on_other_shards_of_equal_counts(world: World, tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    shutil.copytree(world.tokens, tokens)
+    train(recipe(world, max_steps=1), tokens, world.codec, tmp_path / "run")
+    path = next(tokens.glob("shard-*.parquet"))
+    table = pq.read_table(path)
+    pq.write_table(table.replace_schema_metadata({**table.schema.metadata, b"content": b"other"}), path)
+    with pytest.raises(InputError, match=r"inputs\.training_data"):
+        train(recipe(world, max_steps=2), tokens, world.codec, tmp_path / "run")
 
 
 def test_trained_on_recordings_it_resumes_exactly(world: World, tmp_path: Path) -> None:
