@@ -38,7 +38,6 @@ def render(
     from audiogen_cli.devices import is_main_process
     from audiogen_cli.errors import AudiogenError, InputError
     from audiogen_cli.lm.generation.requests import WHOLE_SECONDS
-    from audiogen_cli.lm.generation.takes import Maker, find_takes
     from audiogen_cli.lm.generation.writer import write_sounds
     from audiogen_cli.model_folder import fingerprint
 
@@ -47,9 +46,11 @@ def render(
         raise InputError(f"{long}: a sound of more than a day does not fit into memory: use --stream")
     asked, kept = requests, dict[int, dict[str, Any]]()
     if keep_from:
-        requests, kept = find_takes(asked, Maker(fingerprint(keep_from), sample_rate, options.normalize))
+        from audiogen_cli.lm.generation.resuming import Maker, place_requests
+
+        requests, kept = place_requests(asked, Maker(fingerprint(keep_from), sample_rate, options.normalize))
     if options.sidecars:
-        _tell_takes(asked, requests, kept, say)
+        _report_places(asked, requests, kept, say)
     generator = None
     if len(kept) < len(requests):
         _print_seed([request for index, request in enumerate(requests) if index not in kept], say)
@@ -97,7 +98,7 @@ def _say(line: str) -> None:
     typer.echo(printable(line), err=True)
 
 
-def _tell_takes(
+def _report_places(
     asked: Sequence[GenerationRequest],
     requests: Sequence[GenerationRequest],
     kept: Collection[int],

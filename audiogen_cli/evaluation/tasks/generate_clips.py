@@ -69,7 +69,7 @@ def write_missing(
 
     A file is kept if its sidecar (`<name>.json`) agrees with the request. Each process of a launch takes part.
     """
-    from audiogen_cli.lm.generation.takes import Maker, find_finished
+    from audiogen_cli.lm.generation.resuming import Maker, find_finished
     from audiogen_cli.lm.generation.writer import RenderOptions, write_sounds
 
     for request in requests:

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audiogen_cli.data.audio import write_audio
-from audiogen_cli.data.loudness import gain_to, loudness, measure
+from audiogen_cli.data.loudness import AudioStats, gain_to, loudness, measure
 from audiogen_cli.devices import agree, count_processes, is_out_of_memory, join_processes
-from audiogen_cli.errors import AudiogenError
-from audiogen_cli.files import write_text
+from audiogen_cli.errors import AudiogenError, InputError
+from audiogen_cli.files import read_json, write_text
 from audiogen_cli.lm.generation.requests import STDOUT, GenerationRequest
-from audiogen_cli.lm.generation.takes import own_columns, read_sidecar
+from audiogen_cli.lm.sampling_config import Sampling
 from audiogen_cli.model_folder import license_line
 
 if TYPE_CHECKING:
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 NORMAL_LUFS = -23.0  # where `normalize` brings a sound: EBU R 128's loudness …
 NORMAL_PEAK = 10 ** (-1 / 20)  # … but no further than until its peak reaches -1 dBFS
 LONG_SECONDS = 120.0  # of sound, candidates included, from which on the time is estimated
+# Entries of a sidecar that are ours, whatever the columns of a prompt file are called.
+ENTRIES = {*Sampling.__dataclass_fields__, *AudioStats.__dataclass_fields__}
+ENTRIES |= {"path", "prompt", "text", "seed", "duration", "sample_rate", "model", "model_fingerprint", "licence"}
+ENTRIES |= {"device", "dtype", "audiogen_version", "loudness", "gain_db", "normalized", "first_sound", "columns"}
 LONG_WAIT = 10.0  # seconds of computing from which on the estimate is shown
 
 Progress = Callable[[int, int], object]  # (seconds of sound done, of how many)
@@ -67,7 +71,7 @@ def write_sounds(
     progress: Progress | None = None,
     say: Say = lambda line: None,
 ) -> Iterator[Rendered]:
-    """Generate and write every request that is not `finished` (see `takes.find_finished`); yield all results in order.
+    """Generate and write every request that is not `finished` (see `resuming`); yield all results in order.
 
     With one process a result comes as soon as it can; with several, which divide the requests and each yield every
     result, all come at the end. A sound that cannot be written is a failure, and so are those left when the device
@@ -158,6 +162,22 @@ def normalize_loudness(wav: np.ndarray, sample_rate: int) -> tuple[np.ndarray, f
 def write_sidecar(output: Path, record: Mapping[str, Any]) -> None:
     """Write the record of an output file beside it, under the same name with `.json`."""
     write_text(output.with_suffix(".json"), json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_sidecar(output: Path) -> dict[str, Any]:
+    """Read the sidecar of an output file; {} if there is none, or none of ours."""
+    try:
+        record = read_json(output.with_suffix(".json"))
+    except InputError:
+        return {}
+    return record if isinstance(record, dict) and "model_fingerprint" in record else {}
+
+
+def own_columns(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep a prompt file's columns that are called as entries of ours apart, under `columns`."""
+    ours = extra.keys() & ENTRIES
+    rest = {name: value for name, value in extra.items() if name not in ours}
+    return {**rest, "columns": {name: extra[name] for name in sorted(ours)}} if ours else rest
 
 
 def format_seconds(seconds: float) -> str:

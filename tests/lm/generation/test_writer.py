@@ -18,7 +18,7 @@ from audiogen_cli.data.loudness import loudness
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.generation.requests import GenerationRequest
-from audiogen_cli.lm.generation.takes import Maker, find_finished, find_takes
+from audiogen_cli.lm.generation.resuming import Maker, find_finished, place_requests
 from audiogen_cli.lm.generation.writer import (
     NORMAL_LUFS,
     NORMAL_PEAK,
@@ -263,7 +263,7 @@ class TestFinished:
 class TestTakes:
     def place(self, requests: Sequence[GenerationRequest]) -> tuple[list[str], list[int]]:
         """The names that requests get, those finished before as their numbers; the others are then written."""
-        placed, found = find_takes(requests, MAKER)
+        placed, found = place_requests(requests, MAKER)
         generator = FakeGenerator(_constant)
         list(write_sounds(generator, placed, SIDECARS, found))  # type: ignore[arg-type]
         return [request.output.name for request in placed], list(found)

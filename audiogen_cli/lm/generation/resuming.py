@@ -1,8 +1,7 @@
-"""Takes: the sounds that a folder holds. Which of them are those that were asked for, and where others go."""
+"""Resuming: which sounds of a folder are those that were asked for, and where others go, so that none is replaced."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -12,18 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from audiogen_cli.data.audio import FORMATS, probe, read_audio
-from audiogen_cli.data.loudness import AudioStats
 from audiogen_cli.devices import agree, is_main_process
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.generation.requests import GenerationRequest, check_files
+from audiogen_cli.lm.generation.writer import own_columns, read_sidecar
 from audiogen_cli.lm.sampling_config import Sampling
 
 END_SECONDS = 0.05  # of a finished sound, read to see that it is whole
-# Entries of a sidecar that are ours, whatever the columns of a prompt file are called.
-ENTRIES = {*Sampling.__dataclass_fields__, *AudioStats.__dataclass_fields__}
-ENTRIES |= {"path", "prompt", "text", "seed", "duration", "sample_rate", "model", "model_fingerprint", "licence"}
-ENTRIES |= {"device", "dtype", "audiogen_version", "loudness", "gain_db", "normalized", "first_sound", "columns"}
-_TAKE = re.compile(r"(.+)-seed\d+(-\d+)?")  # the stem of a sound that made way for another
+_MOVED = re.compile(r"(.+)-seed\d+(-\d+)?")  # the stem of a sound that made way for another
 
 Record = dict[str, Any]
 
@@ -65,7 +60,7 @@ def find_finished(requests: Sequence[GenerationRequest], maker: Maker) -> dict[i
     return agree({index: record for index, record in enumerate(records) if record})
 
 
-def find_takes(
+def place_requests(
     requests: Sequence[GenerationRequest], maker: Maker
 ) -> tuple[list[GenerationRequest], dict[int, Record]]:
     """Find what earlier runs have finished under any name; move what would replace another sound to a name of its own.
@@ -75,23 +70,7 @@ def find_takes(
     is taken by other settings `NAME-seed7-2` …
     Raises InputError if such a name is too long.
     """
-    return _apply(requests, *agree(_find_takes(requests, maker) if is_main_process() else ([], {})))
-
-
-def read_sidecar(output: Path) -> Record:
-    """Read the sidecar of an output file; {} if there is none, or none of ours."""
-    try:
-        record = json.loads(output.with_suffix(".json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) and "model_fingerprint" in record else {}
-
-
-def own_columns(extra: Mapping[str, Any]) -> Record:
-    """Keep a prompt file's columns that are called as entries of ours apart, under `columns`."""
-    ours = extra.keys() & ENTRIES
-    rest = {name: value for name, value in extra.items() if name not in ours}
-    return {**rest, "columns": {name: extra[name] for name in sorted(ours)}} if ours else rest
+    return _apply(requests, *agree(_place(requests, maker) if is_main_process() else ([], {})))
 
 
 def _apply(
@@ -101,19 +80,19 @@ def _apply(
     return moved, found
 
 
-def _find_takes(requests: Sequence[GenerationRequest], maker: Maker) -> tuple[list[Path], dict[int, Record]]:
-    there = _list_takes({request.output.parent for request in requests})
-    takes = []
+def _place(requests: Sequence[GenerationRequest], maker: Maker) -> tuple[list[Path], dict[int, Record]]:
+    there = _list_moved({request.output.parent for request in requests})
+    finished = []
     for request in requests:
         paths = [
             request.output,
             *(path for path in there[_base(request.output)] if path.suffix == request.output.suffix),
         ]
-        takes.append([record for path in paths if (record := maker.finished(request, path))])
-    drawn = {len(records) for request, records in zip(requests, takes, strict=True) if request.seed_drawn}
-    complete = all(takes) and len(drawn) == 1
+        finished.append([record for path in paths if (record := maker.finished(request, path))])
+    drawn = {len(records) for request, records in zip(requests, finished, strict=True) if request.seed_drawn}
+    complete = all(finished) and len(drawn) == 1
     outputs, found, taken = [], {}, {_base(request.output) for request in requests}
-    for index, (request, records) in enumerate(zip(requests, takes, strict=True)):
+    for index, (request, records) in enumerate(zip(requests, finished, strict=True)):
         if records and not (request.seed_drawn and (complete or len(records) < max(drawn))):
             found[index] = records[-1]
             outputs.append(Path(records[-1]["path"]))
@@ -127,18 +106,18 @@ def _base(path: Path) -> Path:
     return path.with_suffix("")
 
 
-def _list_takes(folders: Collection[Path]) -> dict[Path, list[Path]]:
+def _list_moved(folders: Collection[Path]) -> dict[Path, list[Path]]:
     """List the sounds that made way for another: the name without suffix that they would have had → files, by time."""
-    takes: dict[Path, list[Path]] = defaultdict(list)
+    moved: dict[Path, list[Path]] = defaultdict(list)
     files = [path for folder in folders if folder.is_dir() for path in folder.iterdir() if path.suffix in FORMATS]
-    named = [(match[1], path) for path in files if (match := _TAKE.fullmatch(path.stem))]
+    named = [(match[1], path) for path in files if (match := _MOVED.fullmatch(path.stem))]
     for stem, path in sorted(named, key=lambda each: (each[1].stat().st_mtime_ns, each[1].name)):
-        takes[path.parent / stem].append(path)
-    return takes
+        moved[path.parent / stem].append(path)
+    return moved
 
 
 def _choose_name(request: GenerationRequest, maker: Maker, taken: Collection[Path]) -> Path:
-    """Return the first name of a request under which no other sound lies, and that no other request has."""
+    """Return the first name of a request that holds no other sound and that no other request has."""
     if _is_free(request, request.output, maker):
         return request.output
     stem, suffix = f"{request.output.stem}-seed{request.seed}", request.output.suffix
