@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from helpers.fakes import FakeGenerator
 from helpers.processes import run_audiogen, run_ranks
 
 from audiogen_cli.app import main
@@ -21,7 +22,8 @@ from audiogen_cli.data.audio import probe, read_audio, write_audio
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.lm.generation import writer
 from audiogen_cli.lm.generation.generator import Generator, Prepared
-from audiogen_cli.model_folder import fingerprint
+from audiogen_cli.lm.generation.requests import GenerationRequest
+from audiogen_cli.model_folder import EMBEDDED_MODEL, fingerprint
 
 RATE = 16_000
 
@@ -321,6 +323,24 @@ def test_a_prompt_that_says_nothing_to_the_model_is_refused(tmp_path: Path, tiny
     with pytest.raises(InputError, match="word"):
         generate([text], tmp_path / "x.wav", model=str(tiny_lm), seed=1)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_prompt_without_a_known_word_is_made_with_a_note(audiogen, tmp_path: Path, tiny_lm: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("asdfgh\na dog qwertzes\n")
+    result = audiogen(
+        *("generate", "--prompts", "prompts.txt", "--model", tiny_lm, "--duration", "0.2", "--json", "--out-dir", "out")
+    )
+    unknown = [json.loads(line)["unknown_words"] for line in result.stdout.splitlines()]
+    assert (result.returncode, unknown) == (0, [["asdfgh"], ["qwertzes"]])
+    assert "note: no word of 'asdfgh' is known\n" in result.stderr
+
+
+def test_the_embedded_model_names_sounds_instead_of_unknown_words(tmp_path: Path) -> None:
+    fake, said = FakeGenerator(), list[str]()
+    fake.folder = EMBEDDED_MODEL
+    prepared = Prepared(GenerationRequest("asdf", 0, 1.0), RATE, ("asdf",), words={"asdf": False})
+    writer._announce(fake, [prepared], writer.RenderOptions(), said.append)  # type: ignore[arg-type]
+    assert said[0].startswith("note: no word of 'asdf' is known; the model speaks of: airplane, ")
 
 
 def test_a_codec_is_no_language_model(tmp_path: Path, tiny_lm: Path) -> None:

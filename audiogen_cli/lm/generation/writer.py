@@ -24,7 +24,7 @@ from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.files import read_json, write_text
 from audiogen_cli.lm.generation.requests import STDOUT, GenerationRequest
 from audiogen_cli.lm.sampling_config import Sampling
-from audiogen_cli.model_folder import license_line
+from audiogen_cli.model_folder import known_sounds, license_line
 
 if TYPE_CHECKING:
     from audiogen_cli.lm.generation.generator import Generator, Prepared
@@ -36,6 +36,8 @@ LONG_SECONDS = 120.0  # of sound, candidates included, from which on the time is
 ENTRIES = {*Sampling.__dataclass_fields__, *AudioStats.__dataclass_fields__}
 ENTRIES |= {"path", "prompt", "text", "seed", "duration", "sample_rate", "model", "model_fingerprint", "licence"}
 ENTRIES |= {"device", "dtype", "audiogen_version", "loudness", "gain_db", "normalized", "first_sound", "columns"}
+ENTRIES |= {"unknown_words"}
+N_SOUNDS = 10  # that a model knows, named to who asks for none of them
 LONG_WAIT = 10.0  # seconds of computing from which on the estimate is shown
 
 Progress = Callable[[int, int], object]  # (seconds of sound done, of how many)
@@ -236,6 +238,12 @@ def _announce(generator: Generator, prepared: Sequence[Prepared], options: Rende
         say(
             f"note: trained on {window:g} s; what comes later is generated from the last {window / 2:g} to {window:g} s"
         )
+    strange = [each.request.text for each in prepared if each.words and not any(each.words.values())]
+    if strange:
+        others = f" and of {len(strange) - 1} more prompts" if len(strange) > 1 else ""
+        sounds = [*known_sounds(generator.folder)]
+        named = f"; the model speaks of: {', '.join(sounds[:: len(sounds) // N_SOUNDS])}, …" if sounds else ""
+        say(f"note: no word of '{strange[0]}'{others} is known{named}")
     drawn = [
         (track.n_samples - track.n_known) / rate
         for each in prepared
@@ -289,6 +297,7 @@ def _record(generator: Generator, prepared: Prepared, wav: np.ndarray, gain: flo
         "path": str(request.output),
         "prompt": request.text,
         "text": " + ".join(prepared.texts) if prepared.texts else None,
+        "unknown_words": [word for word, known in prepared.words.items() if not known],
         "seed": request.seed,
         "duration": len(wav) / generator.sample_rate,
         "sample_rate": generator.sample_rate,

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,6 +19,9 @@ from audiogen_cli.errors import InputError, first_line
 from audiogen_cli.files import RESOURCES, hash_file
 from audiogen_cli.lm.config import LOOKUP_ROWS, TextConfig
 from audiogen_cli.model_folder import fingerprint
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 DEFAULT_T5 = "t5-base"  # sec. 4.1
 WORD_VECTORS = RESOURCES / "word_vectors"
@@ -53,6 +57,10 @@ class TextEncoder(ABC):
         result = [found[text] if text in found else self._cache[text] for text in texts]
         self._remember(found)
         return result
+
+    def find_words(self, text: str) -> dict[str, bool]:
+        """Return the words of a text → whether the encoder knows each; {} if it reads whatever can be spelled."""
+        return {}
 
     def batch(self, texts: Sequence[str | None]) -> tuple[Tensor, Tensor]:
         """Encode texts (None: no text) as one batch: text [B, L, D] float32 and text_mask [B, L] bool, on the CPU.
@@ -95,6 +103,10 @@ class StaticVectors(TextEncoder):
         rows = [torch.tensor(each, dtype=torch.float32).reshape(-1, self.width) for each in vectors]
         return [torch.nn.functional.normalize(each, dim=1) * self.width**0.5 for each in rows]
 
+    def find_words(self, text: str) -> dict[str, bool]:
+        """Return the words of a text → whether the table has a vector of its own for each, not only for its pieces."""
+        return _find_words(self._model.tokenizer, text)
+
 
 class WordNumbers(TextEncoder):
     """Numbers of word pieces, [L, 1], by which the model looks up vectors that it learns itself (sec. 3.2: a LUT).
@@ -124,6 +136,10 @@ class WordNumbers(TextEncoder):
         unknown = self._tokenizer.token_to_id("[UNK]")
         found = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
         return [torch.tensor([[float(id)] for id in each.ids if id != unknown]).reshape(-1, 1) for each in found]
+
+    def find_words(self, text: str) -> dict[str, bool]:
+        """Return the words of a text → whether the vocabulary has each as a whole."""
+        return _find_words(self._tokenizer, text)
 
 
 class T5(TextEncoder):
@@ -191,6 +207,21 @@ def pad(vectors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         text[row, : len(each)] = each
         mask[row, : len(each)] = True
     return text, mask
+
+
+def _find_words(tokenizer: Tokenizer, text: str) -> dict[str, bool]:
+    """Return the words of a text that hold a letter or digit → whether each is one token of a WordPiece vocabulary."""
+    found = tokenizer.encode(text, add_special_tokens=False)
+    unknown, ids, spans = tokenizer.token_to_id("[UNK]"), defaultdict(list), defaultdict(list)
+    for word, id, span in zip(found.word_ids, found.ids, found.offsets, strict=True):
+        ids[word].append(id)
+        spans[word].append(span)
+    names = {word: text[spans[word][0][0] : spans[word][-1][1]] for word in ids}
+    return {
+        name: len(ids[word]) == 1 and ids[word] != [unknown]
+        for word, name in names.items()
+        if any(map(str.isalnum, name))
+    }
 
 
 def _equal_lengths(tokens: Sequence[Tensor], limit: int) -> list[list[int]]:

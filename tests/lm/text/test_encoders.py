@@ -15,7 +15,7 @@ from helpers.zoo import WORDS, make_t5, make_word_vectors
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import TextConfig
 from audiogen_cli.lm.text import hub
-from audiogen_cli.lm.text.encoders import T5, StaticVectors, _equal_lengths, load_text_encoder, pad
+from audiogen_cli.lm.text.encoders import T5, StaticVectors, WordNumbers, _equal_lengths, load_text_encoder, pad
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +35,12 @@ def test_static_gives_one_vector_a_token_and_drops_unknown_ones(vectors_folder: 
     assert torch.equal(two, one[:2])
     assert unknown.shape == blank.shape == (0, 6)
     assert encoder.width == 6 and len(encoder.fingerprint or "") == 64
+
+
+@pytest.mark.parametrize("encoder", [StaticVectors, WordNumbers])
+def test_words_are_known_as_a_whole_or_not_at_all(vectors_folder: Path, encoder: type[StaticVectors]) -> None:
+    words = encoder(vectors_folder).find_words("a dog, xyz barks!")
+    assert words == {"a": True, "dog": True, "xyz": False, "barks": False}
 
 
 def test_batch_pads_on_the_right_and_marks_no_text(vectors_folder: Path) -> None:
