@@ -136,7 +136,7 @@ def describe_shards(folder: Path) -> dict[str, Any]:
     samples = []
     for number, file in enumerate(files):
         columns = ["id", "dataset", "texts", "sources", "n_frames"]
-        rows = [row for batch in read_shard(file, meta, columns) for row in batch.to_pylist()]
+        rows = read_shard(file, meta, columns).to_pylist()
         datasets.update(row["dataset"] for row in rows)
         for row in rows:
             texts.add(row["texts"])
