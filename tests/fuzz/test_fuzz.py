@@ -18,7 +18,7 @@ from fuzz.harness import faults, files_of, run
 from fuzz.mutations import mutate
 from fuzz.world import TARGETS, Target, copy_world, find_target, make_world, put_back
 
-DEFAULT_CASES = 300
+DEFAULT_CASES = 200
 DEAR = ("train-", "tokenize", "import")  # commands of which the default test runs fewer
 
 
