@@ -114,14 +114,11 @@ def test_a_continuation_has_no_layers_and_a_stream_takes_none(generator: Generat
 def test_a_part_without_a_known_word_is_no_track(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     encode, texts = generator.encoder.encode, []
 
-    class Encoder:
-        def encode(self, given: list[str]) -> list[object]:
-            texts.append(tuple(given))
-            return [
-                vectors[: 0 if text == "frog" else None] for vectors, text in zip(encode(given), given, strict=True)
-            ]
+    def encode_but_frog(given: list[str]) -> list[object]:
+        texts.append(tuple(given))
+        return [vectors[: 0 if text == "frog" else None] for vectors, text in zip(encode(given), given, strict=True)]
 
-    monkeypatch.setattr(generator, "encoder", Encoder())
+    monkeypatch.setattr(generator.encoder, "encode", encode_but_frog)
     request = GenerationRequest("a dog and a frog", 0, 1.0, replace(FREE, layers=2))
     assert generator.prepare(request).texts == ("dog frog",) and texts == [("dog", "frog"), ("dog frog",)]
     assert generator.prepare(replace(request, text="a dog and rain")).texts == ("dog", "rain")
