@@ -243,11 +243,11 @@ class WordNet:
 def wordnet(part_of_speech: PartOfSpeech) -> WordNet:
     """Read WordNet 3.0's words and exceptions of one part of speech."""
     with zipfile.ZipFile(CORPORA / "wordnet.zip") as archive:
-        index = archive.read(f"wordnet/index.{part_of_speech}").decode().splitlines()
+        index = archive.read(f"wordnet/index.{part_of_speech}").decode()
         exceptions = archive.read(f"wordnet/{part_of_speech}.exc").decode().splitlines()
     return WordNet(
         # A line begins with its word; the license at the top of the file begins with spaces.
-        words=frozenset(line[: line.index(" ")] for line in index if not line.startswith(" ")),
+        words=frozenset(re.findall("^[^ \n]+", index, re.MULTILINE)),
         exceptions={form: lemmas for form, *lemmas in map(str.split, exceptions)},
         detachments=DETACHMENTS[part_of_speech],
     )
