@@ -144,8 +144,8 @@ def load_weights(folder: Path, mapped: bool = True) -> dict[str, Tensor]:
 def load_tensors(path: Path, mapped: bool = True) -> dict[str, Tensor]:
     """Read a file of a model folder on the CPU as float32. Raises InputError if it is absent or damaged.
 
-    mapped: float32 tensors may be the file itself. Else they are copies, which lie where products give the same last
-    bits whatever the file's layout, and which stay if it changes.
+    mapped: float32 tensors may be the file itself. Else they are copies, aligned so that products have the same
+    last bits whatever the file's layout, and which stay if it changes.
     """
     import torch
     from safetensors.torch import load_file
