@@ -1,13 +1,14 @@
 """AudioGen: text-guided audio generation (Kreuk et al. 2023) as a command-line tool and a package.
 
-app            the command line
+app            entry point: registers the commands, reports errors
 commands/      one module per subcommand
 evaluation/    metrics, listening tests, reports
 lm/, codec/    the paper's two networks, their training and use
 data/          recordings, manifests, token shards
 training/      what both trainings share
-interop/       public checkpoints; what a file or folder is
+interop/       import of public checkpoints; description of any file or folder
 bench/         speed on this machine
 resources/     embedded model, word vectors, WordNet, page templates
-model_folder   model folders; files, devices, errors, processes, lock: small helpers
+model_folder   reads and writes model folders
+files, devices, errors, processes, lock: small helpers
 """

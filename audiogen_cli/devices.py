@@ -6,12 +6,16 @@ import contextlib
 import ctypes
 import os
 import re
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
 
 from audiogen_cli.errors import InputError, first_line
 
 if TYPE_CHECKING:
     import torch
+    from accelerate import PartialState
+
+Value = TypeVar("Value")
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
@@ -53,6 +57,26 @@ def count_processes() -> int:
 def is_main_process() -> bool:
     """Return whether this process is the one that prints."""
     return int(os.environ.get("RANK", "0")) == 0
+
+
+def join_processes() -> PartialState:
+    """Connect the processes of an accelerate launch. On CPUs accelerate does so only when asked."""
+    import torch
+    from accelerate import PartialState
+
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=1))
+
+
+def agree(value: Value) -> Value:
+    """Return the main process's value in every process of an accelerate launch, once all have called this."""
+    if count_processes() == 1:
+        return value
+    from accelerate.utils import broadcast_object_list
+
+    join_processes()
+    shared = [value]
+    broadcast_object_list(shared)
+    return shared[0]
 
 
 def is_out_of_memory(error: BaseException) -> bool:

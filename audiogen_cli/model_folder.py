@@ -61,6 +61,17 @@ def find_model(name: str | Path | None = None) -> Path:
     raise InputError(f"'{name}' is not a model folder: it holds neither config.json nor checkpoints/")
 
 
+def known_sounds(folder: Path | None) -> dict[str, list[str]]:
+    """Return the sounds that a model was trained on → their names in AudioSet; {} if only its makers know them.
+
+    The embedded model's are the classes of ESC-50.
+    """
+    if folder is None or folder.resolve() != EMBEDDED_MODEL.resolve():
+        return {}
+    names = read_json(RESOURCES / "esc50_audioset.json")
+    return {category.replace("_", " "): kinds for category, kinds in names.items()}
+
+
 def find_codec(name: str | Path | None = None) -> Path:
     """Resolve what a user calls a codec to its folder: as `find_model` does, or a language model for the codec in it.
 

@@ -14,7 +14,7 @@ import pytest
 from joblib import Parallel
 
 from audiogen_cli.data.preparation.worker_pool import Workers
-from audiogen_cli.processes import handle_signals, interrupt, is_running
+from audiogen_cli.processes import STOP_SIGNALS, handle_signals, interrupt, is_running
 
 PARENT = """
 import subprocess, sys
@@ -85,6 +85,16 @@ def test_one_process_works_itself_and_outlives_its_parent() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_is_ctrl_c_and_a_second_one_does_not_disturb_what_tidies_up(number: signal.Signals) -> None:
+    # Tests that run in the background (nohup) ignore some.
+    before = {each: signal.signal(each, signal.SIG_DFL) for each in STOP_SIGNALS}
+    try:
+        interrupts_and_tidies_up(number)
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def interrupts_and_tidies_up(number: signal.Signals) -> None:
     tidied = False
     with pytest.raises(KeyboardInterrupt), handle_signals(interrupt):
         try:

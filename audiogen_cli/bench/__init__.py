@@ -7,5 +7,5 @@ train_step  a training step, beside transformers' GPT-2
 data        prep and tokenize, beside plain soundfile and soxr
 
 All models have random weights, because speed does not depend on them. Ratios compare runs that
-took turns, so a busy moment slows both sides alike.
+took turns, so a busy machine slows both alike.
 """

@@ -6,6 +6,6 @@ seanet, quantizer                  the paper's networks on the waveform; vector 
 streaming                          layers that take a signal block by block
 losses, discriminators             l_t, l_f, l_g, l_feat; the multi-scale STFT discriminators
 train, train_step, dataset         the training loop, one step, random crops of clips
-tokenize, batch_encoder            manifests to token shards; encoding of rows, each as if alone
+tokenize, batch_encoder            manifests to token shards; batches whose codes are each row's own
 light/                             # ours: networks on STFT frames, for models that run on a laptop
 """

@@ -34,8 +34,9 @@ def generate(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Write each sound there, with its settings beside it as .json. Sounds that an earlier run of the same"
-            " command has finished are kept; other files of the same names are replaced.",
+            help="Write each sound there, with its settings beside it as .json. Nothing is replaced: sounds that an"
+            " earlier run of the same command has finished are kept, other seeds and settings get names of their own,"
+            " as in rain-seed7.wav. Without --seed an unfinished run is completed, a finished one gets new takes.",
         ),
     ] = None,
     prompts: Annotated[
@@ -76,7 +77,7 @@ def generate(
         ),
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="With --out-dir: replace finished sounds, too.")
+        bool, typer.Option("--overwrite", help="With --out-dir: replace the sounds of the same names.")
     ] = False,
     unconditional: Annotated[bool, typer.Option("--unconditional", help="Generate without a prompt.")] = False,
     device: DeviceOption = "auto",

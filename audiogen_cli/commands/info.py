@@ -13,7 +13,9 @@ from audiogen_cli.commands.terminal.tables import print_table
 
 
 def info(
-    path: Annotated[Path, typer.Argument(help="A file or folder that audiogen reads or writes.")],
+    path: Annotated[
+        Path, typer.Argument(help="A file or folder that audiogen reads or writes; `embedded` is the package's model.")
+    ],
     json_: JsonOption = False,
 ) -> None:
     """Example: audiogen info data/manifests/esc50.parquet

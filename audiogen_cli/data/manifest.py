@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args, overload
 
 import numpy as np
 
+from audiogen_cli.data import mapped_parquet
 from audiogen_cli.data.mapped_parquet import (
     Where,
     check_columns,
@@ -176,12 +177,7 @@ def stream_manifest(path: Path) -> tuple[dict[str, Any], int, Iterator[Clip]]:
 
 def read_columns(path: Path, names: Sequence[str]) -> pyarrow.Table:
     """Read some columns of a manifest, checked. Raises InputError as `stream_manifest` does."""
-    import pyarrow as pa
-
-    file, _ = _open(path)
-    schema = pa.schema([columns().field(name) for name in names])
-    batches = read_batches(file, path, GROUP_ROWS, _check_values, names)
-    return pa.Table.from_batches([batch.select(list(names)) for batch in batches], schema)
+    return mapped_parquet.read_columns(_open(path)[0], path, GROUP_ROWS, _check_values, names)
 
 
 def _open(path: Path) -> tuple[pyarrow.parquet.ParquetFile, dict[str, Any]]:

@@ -71,6 +71,16 @@ def read_batches(
         raise _unreadable(path, error) from None
 
 
+def read_columns(
+    file: pyarrow.parquet.ParquetFile, path: Path, rows: int, check: Check, columns: Sequence[str]
+) -> pyarrow.Table:
+    """Read some columns of an open file as `read_batches` does."""
+    import pyarrow as pa
+
+    batches = list(read_batches(file, path, rows, check, columns))
+    return pa.Table.from_batches(batches, None if batches else file.schema_arrow).select(list(columns))
+
+
 def refuse_first(where: Where, column: str, wrong: pyarrow.Array, what: str) -> None:
     """Raise InputError for the first row of which `wrong` [rows of a batch] is true."""
     import pyarrow.compute as pc

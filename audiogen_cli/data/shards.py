@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -19,7 +19,7 @@ from audiogen_cli.data.mapped_parquet import (
     check_columns,
     map_parquet,
     open_parquet,
-    read_batches,
+    read_columns,
     refuse_empty,
     refuse_first,
 )
@@ -146,11 +146,11 @@ class ShardWriter:
             raise AudiogenError(f"{self.folder}: {missing[0]} is missing; run the same audiogen tokenize again")
         counts: dict[str, int] = {"shards": len(self.keys), "rows": 0, "frames": 0, "train": 0, "val": 0, "test": 0}
         for number in range(len(self.keys)):
-            for batch in read_shard(self.path(number), self.meta, ["split", "n_frames"]):
-                counts["rows"] += batch.num_rows
-                counts["frames"] += sum(batch["n_frames"].to_pylist())
-                for split in batch["split"].to_pylist():
-                    counts[split] += 1
+            table = read_shard(self.path(number), self.meta, ["split", "n_frames"])
+            counts["rows"] += table.num_rows
+            counts["frames"] += sum(table["n_frames"].to_pylist())
+            for split in table["split"].to_pylist():
+                counts[split] += 1
         meta = replace(self.meta, counts=counts)
         write_text(self.folder / META_FILE, json.dumps(asdict(meta), indent=2) + "\n")
         return meta
@@ -167,9 +167,9 @@ def read_notes(shard: Path) -> list[dict[str, str]]:
     return validate(list[dict[str, str]], parse_json(_read_metadata(shard, "notes") or "[]", where), where)
 
 
-def read_shard(shard: Path, meta: ShardMeta, columns_: Sequence[str]) -> Iterator[pyarrow.RecordBatch]:
+def read_shard(shard: Path, meta: ShardMeta, names: Sequence[str]) -> pyarrow.Table:
     """Read some columns of a shard, checked. Raises InputError, with file, row and column."""
-    return read_batches(_open(shard), shard, READ_ROWS, _checker(meta), columns_)
+    return read_columns(_open(shard), shard, READ_ROWS, _checker(meta), names)
 
 
 def _open(shard: Path) -> pyarrow.parquet.ParquetFile:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from audiogen_cli.data.manifest import SPLITS, manifest_files, read_columns
-from audiogen_cli.data.shards import columns, read_meta, read_shard, shard_files
+from audiogen_cli.data.shards import read_meta, read_shard, shard_files
 
 
 @dataclass
@@ -42,15 +42,13 @@ def manifest_totals(source: Path, datasets: Collection[str] = (), splits: Collec
 
 def shard_totals(folder: Path) -> Totals:
     """Count the rows of token shards. Raises InputError as `read_meta` does."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     meta = read_meta(folder)
     frames_per_hour = meta.frame_rate * 3600
     found = Totals()
     for path in shard_files(folder):
-        names = ["split", "n_frames", "sources"]
-        table = pa.Table.from_batches(read_shard(path, meta, names), pa.schema([columns().field(n) for n in names]))
+        table = read_shard(path, meta, ["split", "n_frames", "sources"])
         found.mixed += pc.sum(pc.greater(pc.list_value_length(table["sources"]), 0)).as_py() or 0
         groups = table.group_by("split").aggregate([("n_frames", "sum"), ("n_frames", "count")])
         for group in groups.to_pylist():

@@ -1,4 +1,4 @@
-"""Formats of others, and what a file or folder is.
+"""Formats of others, and descriptions of files and folders.
 
 audiocraft         reads public checkpoints in audiocraft's format and renames their tensors
 import_audiocraft  builds a model folder from them (`audiogen import`)

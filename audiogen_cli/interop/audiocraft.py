@@ -10,13 +10,15 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from audiogen_cli.errors import InputError
+from audiogen_cli.errors import InputError, first_line
 from audiogen_cli.model_folder import explain_no_weights
+from audiogen_cli.training.recipe import parse_yaml
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,6 +61,8 @@ def read_codec(folder: Path) -> Part:
     path = folder / CODEC_FILE
     state, settings = _read(path)
     strides = settings.get("seanet.ratios", [8, 5, 4, 2])
+    if not isinstance(strides, list):
+        raise InputError(f"{path}: seanet.ratios must be a list, not {strides!r}")
     settings.demand("", compression_model="encodec", quantizer="rvq", channels=1)
     settings.demand("encodec.", autoencoder="seanet", renormalize=False)
     settings.demand("seanet.", n_residual_layers=1, true_skip=True)
@@ -81,10 +85,11 @@ def read_codec(folder: Path) -> Part:
         },
         "sample_rate": settings.get("sample_rate", 16_000),
         "latent_dim": settings.get("seanet.dimension", 128),
-        "n_q": settings.get("rvq.n_q", layers),
-        "codebook_size": settings.get("rvq.bins", 2048),
+        "n_q": settings.whole("rvq.n_q", layers),
+        "codebook_size": settings.whole("rvq.bins", 2048),
     }
-    return Part(config, _rename_codec(state, path))
+    with _shapes(path):
+        return Part(config, _rename_codec(state, path))
 
 
 def read_lm(folder: Path) -> Part:
@@ -104,15 +109,16 @@ def read_lm(folder: Path) -> Part:
     settings.demand("fuser.", sum=[], prepend=[], input_interpolate=[], cross_attention_pos_emb=False)
     settings.demand("codebooks_pattern.delay.", flatten_first=0, empty_initial=0)
     conditioner = _conditioner(settings, path)
-    n_q = settings.get("transformer_lm.n_q", 4)
+    n_q = settings.whole("transformer_lm.n_q", 4) or 4
     guidance = settings.get("classifier_free_guidance.inference_coef", 3.0)
-    weights = _rename_lm(state, conditioner, settings.get("transformer_lm.num_layers", None), n_q, path)
+    with _shapes(path):
+        weights = _rename_lm(state, conditioner, settings.whole("transformer_lm.num_layers", None), n_q, path)
     config = {
-        "dim": settings.get("transformer_lm.dim", None),
-        "n_layers": settings.get("transformer_lm.num_layers", None),
-        "n_heads": settings.get("transformer_lm.num_heads", None),  # no tensor's shape shows them
-        "ff_scale": settings.get("transformer_lm.hidden_scale", 4),
-        "codebook_size": settings.get("transformer_lm.card", 2048),
+        "dim": settings.whole("transformer_lm.dim", None),
+        "n_layers": settings.whole("transformer_lm.num_layers", None),
+        "n_heads": settings.whole("transformer_lm.num_heads", None),  # no tensor's shape shows them
+        "ff_scale": settings.whole("transformer_lm.hidden_scale", 4),
+        "codebook_size": settings.whole("transformer_lm.card", 2048),
         "n_q": n_q,
         "sample_rate": settings.get("sample_rate", 16_000),
         "text": {"kind": "t5", "name": settings.get(f"conditioners.{conditioner}.t5.name", "t5-base")},
@@ -125,8 +131,8 @@ def read_lm(folder: Path) -> Part:
         "text_padding": "zeros",
         "text_processing": "none",
         "sampling": {"guidance": guidance, "top_k": 250, "top_p": 1.0},
-        "segment_duration": settings.get("dataset.segment_duration", 10),
-        "codec_n_q": settings.get("compression_model_n_q", None),
+        "segment_duration": settings.whole("dataset.segment_duration", 10),
+        "codec_n_q": settings.whole("compression_model_n_q", None),
     }
     return Part(config, weights)
 
@@ -207,6 +213,15 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Settings]:
     return dict(state), Settings.parse(config, path)
 
 
+@contextmanager
+def _shapes(path: Path) -> Iterator[None]:
+    """Turn what torch makes of tensors of other shapes into an InputError."""
+    try:
+        yield
+    except (IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: its weights have other shapes ({first_line(error)})") from None
+
+
 class Settings:
     """A file's configuration. `${a.b}` is resolved only where asked for: the rest names folders of a cluster."""
 
@@ -217,12 +232,7 @@ class Settings:
 
     @classmethod
     def parse(cls, text: str, path: Path) -> Settings:
-        from ruamel.yaml import YAML, YAMLError
-
-        try:
-            values = YAML(typ="safe", pure=True).load(text)
-        except (YAMLError, ValueError) as error:
-            raise InputError(f"{path}: its configuration is not YAML: {str(error).splitlines()[0]}") from None
+        values = parse_yaml(text, f"{path}: its configuration")
         if not isinstance(values, Mapping):
             raise InputError(f"{path}: its configuration is not a mapping")
         return cls(values, path)
@@ -239,6 +249,15 @@ class Settings:
             return self.get(reference[1], default, depth + 1)
         if isinstance(value, str) and ("${" in value or value == "???"):
             raise InputError(f"{self.path}: its configuration leaves {key} open ({value})")
+        return value
+
+    def whole(self, key: str, default: int | None) -> int | None:
+        """Return the number at a dotted key, from 1 to 65,536; None where the default is and the key is not set."""
+        value = self.get(key, default)
+        if value is None and default is None:
+            return None
+        if type(value) is not int or not 1 <= value <= 1 << 16:
+            raise InputError(f"{self.path}: {key} must be a whole number from 1 to {1 << 16}, not {value!r}")
         return value
 
     def demand(self, prefix: str, **values: Any) -> None:

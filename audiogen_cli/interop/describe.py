@@ -17,9 +17,12 @@ from audiogen_cli.files import RESOURCES, read_json
 from audiogen_cli.lm.config import LMConfig, TextConfig
 from audiogen_cli.model_folder import (
     CODEC_FOLDER,
+    EMBEDDED_MODEL,
+    EMBEDDED_NAME,
     PROBE_FILE,
     Kind,
     fingerprint,
+    known_sounds,
     license_line,
     load_config,
     read_document,
@@ -55,8 +58,10 @@ class T5Config:
 def describe(path: Path) -> dict[str, Any]:
     """Tell what `path` is, in a dict whose `type` is manifest, manifests, shards, model, checkpoint, run or audio.
 
-    Raises InputError if there is nothing, or nothing of these kinds.
+    `embedded` is the package's model. Raises InputError if there is nothing, or nothing of these kinds.
     """
+    if str(path) == EMBEDDED_NAME and not path.exists():
+        path = EMBEDDED_MODEL
     if path.is_dir():
         facts = _describe_folder(path)
     elif not path.exists():
@@ -136,7 +141,7 @@ def describe_shards(folder: Path) -> dict[str, Any]:
     samples = []
     for number, file in enumerate(files):
         columns = ["id", "dataset", "texts", "sources", "n_frames"]
-        rows = [row for batch in read_shard(file, meta, columns) for row in batch.to_pylist()]
+        rows = read_shard(file, meta, columns).to_pylist()
         datasets.update(row["dataset"] for row in rows)
         for row in rows:
             texts.add(row["texts"])
@@ -205,6 +210,7 @@ def describe_model(folder: Path) -> dict[str, Any]:
         encoder = text_encoder_parameters(config.text)
         facts["parameters_text_encoder"] = encoder
         facts["parameters_with_text_encoder"] = encoder and facts["parameters"] + encoder
+        facts["sounds"] = [*known_sounds(folder)]
         facts["probe"] = (folder / PROBE_FILE).is_file()
         facts |= _codec_facts(folder / CODEC_FOLDER, config.codec_fingerprint)
     if (folder / RUN_FILE).is_file() or list_checkpoints(folder):

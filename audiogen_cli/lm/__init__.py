@@ -1,7 +1,7 @@
 """The language model: text to codes (sec. 3.2), its training (sec. 4.1) and generation.
 
 config           settings of a model and of its training
-sampling_config  settings of drawing: flags, prompt columns and a model's defaults in one place
+sampling_config  sampling settings: flags, prompt columns and a model's defaults in one place
 model            the model p(codes | text): streams of codes in and out, delays, the forward pass for training
 transformer      its blocks: causal self-attention, cross-attention, feed-forward
 sampling         guidance (eq. 4), temperature, top-k, top-p, the draw

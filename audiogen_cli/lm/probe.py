@@ -59,7 +59,8 @@ class Probe:
             return None
         tensors = load_tensors(folder / PROBE_FILE)
         found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        width, n_features = found.get("weight", (0, 0))
+        shape = found.get("weight", ())
+        width, n_features = shape if len(shape) == 2 else (0, 0)
         if config:
             width, n_features = config.text_width, 2 * len(read_blocks(config.n_layers)) * config.dim
         wanted = {"weight": (width, n_features), "bias": (width,), "centre": (width,)}

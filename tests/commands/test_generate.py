@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from helpers.fakes import FakeGenerator
 from helpers.processes import run_audiogen, run_ranks
 
 from audiogen_cli.app import main
@@ -21,7 +22,8 @@ from audiogen_cli.data.audio import probe, read_audio, write_audio
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.lm.generation import writer
 from audiogen_cli.lm.generation.generator import Generator, Prepared
-from audiogen_cli.model_folder import fingerprint
+from audiogen_cli.lm.generation.requests import GenerationRequest
+from audiogen_cli.model_folder import EMBEDDED_MODEL, fingerprint
 
 RATE = 16_000
 
@@ -108,12 +110,22 @@ def test_without_text(tmp_path: Path, tiny_lm: Path, capsys: pytest.CaptureFixtu
     assert (tmp_path / "x.json").is_file()
 
 
-def test_other_settings_replace_a_file_and_that_is_said(
-    tmp_path: Path, tiny_lm: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for seed in (1, 2):
-        generate(["rain"], out_dir=tmp_path, model=str(tiny_lm), duration=0.2, seed=seed)
-    assert "replacing 1 file" in capsys.readouterr().err
+def test_another_seed_replaces_nothing_unless_told_to(audiogen, tmp_path: Path, tiny_lm: Path) -> None:
+    def run(*more: object) -> tuple[list[str], str]:
+        result = audiogen("generate", "rain", "--out-dir", "out", "--model", tiny_lm, "--duration", "0.2", *more)
+        return [Path(line).name for line in result.stdout.splitlines()], result.stderr
+
+    assert run("--seed", 1)[0] == ["0001-rain.wav"]
+    liked = (tmp_path / "out" / "0001-rain.wav").read_bytes()
+    names, told = run("--seed", 2)
+    assert names == ["0001-rain-seed2.wav"] and "1 new beside other takes, as 0001-rain-seed2.wav; --overwrite" in told
+    assert run("--seed", 1) == (["0001-rain.wav"], "1 of 1 sound already there and kept; --overwrite replaces\n")
+    assert (tmp_path / "out" / "0001-rain.wav").read_bytes() == liked
+    names, told = run()
+    assert re.fullmatch(r"0001-rain-seed\d+.wav", *names) and "1 new beside" in told
+    names, told = run("--seed", 2, "--overwrite")
+    assert names == ["0001-rain.wav"] and "1 replaced" in told
+    assert (tmp_path / "out" / "0001-rain.wav").read_bytes() != liked
 
 
 def test_a_second_run_makes_only_what_is_missing(
@@ -134,16 +146,14 @@ def test_a_second_run_makes_only_what_is_missing(
     assert second.splitlines()[0] == first.splitlines()[0] and second.splitlines()[2] == first.splitlines()[2]
     changed = {path.stem for path, time in before.items() if path.stat().st_mtime_ns != time}
     assert changed == {"0002-wind"}
-    third, err = run()
-    assert third == second and "3 of 3 sounds" in err and "--overwrite" in err and err.count("\n") == 1
-    assert "of 3 sounds" not in run(overwrite=True)[1]
+    assert "3 replaced" in run(overwrite=True)[1]
 
 
 def test_a_finished_run_needs_no_model_in_memory(
     tmp_path: Path, tiny_lm: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(2):
-        generate(["rain"], out_dir=tmp_path, model=str(tiny_lm), duration=0.2)
+        generate(["rain"], out_dir=tmp_path, model=str(tiny_lm), duration=0.2, seed=1)
         monkeypatch.setattr(writer, "load_generator", None)
     assert capsys.readouterr().out.splitlines() == [str(tmp_path / "0001-rain.wav")] * 2
 
@@ -313,6 +323,24 @@ def test_a_prompt_that_says_nothing_to_the_model_is_refused(tmp_path: Path, tiny
     with pytest.raises(InputError, match="word"):
         generate([text], tmp_path / "x.wav", model=str(tiny_lm), seed=1)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_prompt_without_a_known_word_is_made_with_a_note(audiogen, tmp_path: Path, tiny_lm: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("asdfgh\na dog qwertzes\n")
+    result = audiogen(
+        *("generate", "--prompts", "prompts.txt", "--model", tiny_lm, "--duration", "0.2", "--json", "--out-dir", "out")
+    )
+    unknown = [json.loads(line)["unknown_words"] for line in result.stdout.splitlines()]
+    assert (result.returncode, unknown) == (0, [["asdfgh"], ["qwertzes"]])
+    assert "note: no word of 'asdfgh' is known\n" in result.stderr
+
+
+def test_the_embedded_model_names_sounds_instead_of_unknown_words(tmp_path: Path) -> None:
+    fake, said = FakeGenerator(), list[str]()
+    fake.folder = EMBEDDED_MODEL
+    prepared = Prepared(GenerationRequest("asdf", 0, 1.0), RATE, ("asdf",), words={"asdf": False})
+    writer._announce(fake, [prepared], writer.RenderOptions(), said.append)  # type: ignore[arg-type]
+    assert said[0].startswith("note: no word of 'asdf' is known; the model speaks of: airplane, ")
 
 
 def test_a_codec_is_no_language_model(tmp_path: Path, tiny_lm: Path) -> None:

@@ -201,7 +201,7 @@ def _only(**values: Any) -> Callable[[dict[str, Any]], None]:
         ("state_dict.bin", _swap("num_heads: 2", "num_heads: null"), "n_heads"),
         ("state_dict.bin", _swap("dim: 16", "dim: ???"), "leaves transformer_lm.dim open"),
         ("state_dict.bin", _swap("t5-large", "t5-base"), "wants text vectors of 8 numbers, 't5-base' gives 768"),
-        ("state_dict.bin", _swap("channels: 1", "channels: {"), "not YAML"),
+        ("state_dict.bin", _swap("channels: 1", "channels: {"), "not valid YAML"),
         ("state_dict.bin", _more("transformer.layers.0.layer_scale_1"), "layer_scale_1"),
         ("state_dict.bin", _only(best_state={"model": {}}, **{"xp.cfg": ""}), "not a flat dict of tensors"),
         ("state_dict.bin", _only(weights=torch.ones(1)), "lacks best_state or xp.cfg"),

@@ -144,6 +144,11 @@ def test_audio_made_here_brings_its_sidecar(tmp_path: Path) -> None:
     assert describe(tmp_path / "a.wav")["made"]["prompt"] == "dog"
 
 
+def test_the_embedded_model_goes_by_its_name_and_lists_its_sounds() -> None:
+    facts = describe(Path("embedded"))
+    assert facts["type"] == "model" and len(facts["sounds"]) == 50 and {"dog", "sea waves"} < {*facts["sounds"]}
+
+
 def test_everything_else_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         describe(tmp_path / "none")

@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,30 +31,30 @@ def render(
 ) -> None:
     """Write every request and print the results in order. Raises AudiogenError if any of them failed.
 
-    load: loads the model, if anything is to be generated. keep_from: the model folder whose finished sounds are kept.
+    load: loads the model, if anything is to be generated. keep_from: the model folder whose finished sounds are kept;
+    no sound is replaced then. None replaces what is there.
     """
     from audiogen_cli.commands.terminal.progress import progress_bar
     from audiogen_cli.devices import is_main_process
     from audiogen_cli.errors import AudiogenError, InputError
     from audiogen_cli.lm.generation.requests import WHOLE_SECONDS
-    from audiogen_cli.lm.generation.writer import find_finished, write_sounds
+    from audiogen_cli.lm.generation.writer import write_sounds
     from audiogen_cli.model_folder import fingerprint
 
     say = _say if is_main_process() else lambda line: None
     if long := next((each.output for each in requests if each.duration > WHOLE_SECONDS), None):
         raise InputError(f"{long}: a sound of more than a day does not fit into memory: use --stream")
-    kept = {}
+    asked, kept = requests, dict[int, dict[str, Any]]()
     if keep_from:
-        kept = find_finished(requests, fingerprint(keep_from), sample_rate, options.normalize)
-    if kept:
-        say(f"{len(kept)} of {len(requests)} sounds are there already and kept; --overwrite replaces them")
+        from audiogen_cli.lm.generation.resuming import Maker, place_requests
+
+        requests, kept = place_requests(asked, Maker(fingerprint(keep_from), sample_rate, options.normalize))
+    if options.sidecars:
+        _report_places(asked, requests, kept, say)
     generator = None
     if len(kept) < len(requests):
-        n_replaced = sum(requests[i].output.exists() for i in range(len(requests)) if i not in kept)
-        _print_seed(requests, say)
+        _print_seed([request for index, request in enumerate(requests) if index not in kept], say)
         generator = load()
-        if options.sidecars and n_replaced:
-            say(f"replacing {_count(n_replaced, 'file')}")
     begun, results = time.monotonic(), []
     with progress_bar("generating (seconds of sound)") as progress:
         for rendered in write_sounds(generator, requests, options, kept, progress, say):
@@ -96,6 +96,27 @@ def _say(line: str) -> None:
     from audiogen_cli.errors import printable
 
     typer.echo(printable(line), err=True)
+
+
+def _report_places(
+    asked: Sequence[GenerationRequest],
+    requests: Sequence[GenerationRequest],
+    kept: Collection[int],
+    say: Say,
+) -> None:
+    """Say in one line what is kept, what is new beside other sounds, and what is replaced, if there is any of it."""
+    new = [index for index in range(len(requests)) if index not in kept]
+    moved = [requests[index].output.name for index in new if requests[index].output != asked[index].output]
+    n_replaced = sum(requests[index].output.exists() for index in new)
+    facts = [f"{len(kept)} of {_count(len(requests), 'sound')} already there and kept"] if kept else []
+    if moved:
+        rest = f" and {len(moved) - 1} more" if len(moved) > 1 else ""
+        facts.append(f"{len(moved)} new beside other takes, as {moved[0]}{rest}")
+    facts += [f"{n_replaced} replaced"] if n_replaced else []
+    if facts and len(new) - len(moved) - n_replaced:
+        facts.append(f"{len(new) - len(moved) - n_replaced} new")
+    if facts:
+        say(", ".join(facts) + ("; --overwrite replaces" if kept or moved else ""))
 
 
 def _print_seed(requests: Sequence[GenerationRequest], say: Say) -> None:

@@ -4,6 +4,6 @@ dataset_folder  the interface of a dataset, its folder's files, matching of file
 registry        the datasets by key, in the paper's order
 audiocaps, audioset, clotho, esc50, fsd50k, vggsound, libraries/
 folder          a user's own sounds
-youtube         files called by the id of a YouTube video
+youtube         finds files named after a YouTube id
 leakage         evaluation clips that another dataset's training list contains
 """

@@ -2,5 +2,5 @@
 
 mp3      MP3 without a Xing frame: its frames are counted
 wav      WAV whose `data` chunk says 0 bytes, as a stream leaves it
-spliced  a file with another beginning
+spliced  a file read with another header
 """

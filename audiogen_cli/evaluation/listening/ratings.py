@@ -5,7 +5,6 @@ Stimuli have blind names; the plan that `audiogen eval --task listening` wrote s
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Any
 from audiogen_cli.data.tables import raw_rows
 from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.results import Skipped
+from audiogen_cli.files import read_json
+from audiogen_cli.training.recipe import Positive, validate
 
 PLAN_NAME = "plan.json"
 REFERENCE, LOW_ANCHOR, MID_ANCHOR, WRONG_ANCHOR = "reference", "anchor35", "anchor70", "anchor_wrong"
@@ -24,6 +25,8 @@ _OURS = {"rater", "item", "question", "stimulus", "score"}
 _WEBMUSHRA = {"session_uuid", "trial_id", "rating_stimulus", "rating_score"}
 _PLAIN = {"rater", "item", "system", "score"}
 _WEBMUSHRA_FIXED = _WEBMUSHRA | {"session_test_id", "rating_time", "rating_comment"}
+
+MAX_SYSTEMS, MAX_RATERS = 50, 5000  # beyond any test; every pair of systems is compared
 
 
 @dataclass(frozen=True)
@@ -54,18 +57,29 @@ class Plan:
     @classmethod
     def load(cls, path: Path) -> Plan:
         """Read a plan.json. Raises InputError if it is none."""
-        try:
-            data = json.loads(path.read_text("utf-8"))
-            items = data["items"]
-            return cls(
-                test=data["test"],
-                split=data["split"],
-                seed=data["seed"],
-                durations={item["item"]: item["duration"] for item in items},
-                pages={(question, item["item"]): key for item in items for question, key in item["pages"].items()},
-            )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path}: not the plan of a listening test ({error})") from None
+        data = validate(_PlanFile, read_json(path), f"{path}: not the plan of a listening test")
+        return cls(
+            test=data.test,
+            split=data.split,
+            seed=data.seed,
+            durations={item.item: item.duration for item in data.items},
+            pages={(question, item.item): key for item in data.items for question, key in item.pages.items()},
+        )
+
+
+@dataclass(frozen=True)
+class _PlanItem:
+    item: str
+    duration: Positive
+    pages: dict[str, dict[str, str]]
+
+
+@dataclass(frozen=True)
+class _PlanFile:
+    test: str
+    split: str | None
+    seed: int
+    items: list[_PlanItem]
 
 
 def expand(paths: Sequence[Path]) -> list[Path]:
@@ -110,6 +124,9 @@ def read_ratings(files: Sequence[Path], plan: Plan | None) -> tuple[list[Rating]
     if not ratings:
         reason = f"; the first row: {skipped[0].reason}" if skipped else ""
         raise InputError(f"no ratings in {', '.join(map(str, files))}{reason}")
+    for name, most in (("system", MAX_SYSTEMS), ("question", MAX_SYSTEMS), ("rater", MAX_RATERS), ("item", MAX_RATERS)):
+        if (n := len({getattr(rating, name) for rating in ratings.values()})) > most:
+            raise InputError(f"{files[0]}: {n} different {name}s; a test has at most {most}: is it this column?")
     return list(ratings.values()), skipped, [*_shared_names(ratings.values()), *map(_two_files, sorted(changed))]
 
 

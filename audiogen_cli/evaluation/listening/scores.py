@@ -31,7 +31,7 @@ from audiogen_cli.evaluation.listening.ratings import (
 from audiogen_cli.evaluation.listening.statistics import agreements, crowdmos, paired_difference, plain_half_width
 from audiogen_cli.evaluation.published import published_ratings
 from audiogen_cli.evaluation.results import Skipped
-from audiogen_cli.files import write_text
+from audiogen_cli.files import read_json, write_text
 from audiogen_cli.lock import hold_folder
 from audiogen_cli.training.log import versions
 
@@ -111,10 +111,10 @@ def summarize(
 def _refuse_others(path: Path) -> None:
     """Raise InputError if the file holds the results of another task."""
     try:
-        task = json.loads(path.read_text("utf-8"))["task"]
-    except (OSError, ValueError, KeyError, TypeError):
+        document = read_json(path)
+    except InputError:  # none, or a damaged one
         return
-    if task != "listening":
+    if isinstance(document, dict) and (task := document.get("task", "listening")) != "listening":
         raise InputError(f"{path} holds results of the task {task}; choose another --out")
 
 

@@ -28,7 +28,7 @@ from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.evaluation.audio_sources import MAX_DURATION
 from audiogen_cli.evaluation.config import EvalConfig
 from audiogen_cli.evaluation.listening.page import write_page, write_webmushra
-from audiogen_cli.evaluation.listening.ratings import CONTROLS, LOW_ANCHOR, PLAN_NAME, REFERENCE, WRONG_ANCHOR
+from audiogen_cli.evaluation.listening.ratings import CONTROLS, LOW_ANCHOR, PLAN_NAME, REFERENCE, WRONG_ANCHOR, Plan
 from audiogen_cli.evaluation.references import Reference, limit_clips, load_references, pair
 from audiogen_cli.evaluation.results import Progress, Skipped
 from audiogen_cli.evaluation.tasks.generate_clips import generate_clips
@@ -289,8 +289,8 @@ def _refuse_another(path: Path, plan: dict[str, Any]) -> None:
     if not path.exists():
         return
     try:
-        old = json.loads(path.read_text("utf-8"))["test"]
-    except (OSError, ValueError, KeyError, TypeError):
+        old = Plan.load(path).test
+    except InputError:
         old = "?"
     if old != plan["test"]:
         raise InputError(f"{path.parent} holds another listening test ({old}); choose another --out")

@@ -4,5 +4,5 @@ page      from results.json to the page
 sections  what each task shows: Table 1, Table 4, Figures 2 and 4, listening tests
 parts     sections, tables, figures, players, and how cells are written
 plots     curves, bars, histograms and spectrograms by matplotlib
-audio     finds the sounds again and embeds them while the page stays small
+audio     finds the sounds and embeds them up to a size limit
 """

@@ -21,9 +21,10 @@ from audiogen_cli.evaluation.report.parts import (
 )
 from audiogen_cli.evaluation.report.plots import Line, Panel, bars, curves
 from audiogen_cli.evaluation.report.sections import TASKS
+from audiogen_cli.evaluation.results import read_results
 from audiogen_cli.evaluation.tables import Table, cell
 from audiogen_cli.evaluation.templates import render_page
-from audiogen_cli.files import check_folder, read_json, write_text
+from audiogen_cli.files import check_folder, write_text
 
 RESULTS, REPORT = "results.json", "report.html"
 MAX_RUNS = 200  # in one sweep
@@ -44,15 +45,6 @@ def write_report(folder: Path) -> Path:
         page = _render_sweep(_find_runs(folder), folder)
     write_text(folder / REPORT, page)
     return folder / REPORT
-
-
-def read_results(path: Path) -> dict[str, Any]:
-    """Read a results.json of eval. Raises InputError if it is something else."""
-    results = read_json(path)
-    needed = ("task", "n", "metrics", "baselines", "intervals", "details", "warnings", "skipped")
-    if not isinstance(results, dict) or any(name not in results for name in needed) or results["task"] not in TASKS:
-        raise InputError(f"{path}: not the results of audiogen eval")
-    return results
 
 
 def _find_runs(folder: Path) -> dict[str, dict[str, Any]]:

@@ -69,11 +69,12 @@ def write_missing(
 
     A file is kept if its sidecar (`<name>.json`) agrees with the request. Each process of a launch takes part.
     """
-    from audiogen_cli.lm.generation.writer import RenderOptions, find_finished, write_sounds
+    from audiogen_cli.lm.generation.resuming import Maker, find_finished
+    from audiogen_cli.lm.generation.writer import RenderOptions, write_sounds
 
     for request in requests:
         check_name(request.output.with_suffix(".json"))
-    finished = find_finished(requests, generator.fingerprint, generator.sample_rate)
+    finished = find_finished(requests, Maker(generator.fingerprint, generator.sample_rate))
     options, failed = RenderOptions(config.batch_size, sidecars=True), dict[int, str]()
     new = (rendered for rendered in write_sounds(generator, requests, options, finished) if not rendered.kept)
     for done, rendered in enumerate(new, 1):

@@ -4,7 +4,7 @@ requests          a sequence to decode, the layout of its steps, windows beyond 
 engine            picks number format and backend, groups requests into batches
 continuous_batch  sequences side by side; where one ends, the next begins
 backend           how rows are computed: `prepare`, `prefill`, `step`; the reference in plain torch, also for GPUs
-cpu_backend       the same on a CPU: few calls a step, keys in blocks, rows that do not influence each other
+cpu_backend       the same on a CPU: few calls a step, keys stored in blocks, each row independent of the others
 cpu_kernels       linear layers packed for a CPU: float32, bfloat16, int8
 cuda_graphs       steps recorded and replayed on CUDA
 """

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -45,7 +45,7 @@ class Prepared:
 
     texts: what the model reads in place of the prompt (sec. 4.1), one a track; () without text. tracks: what there is
     to generate; () if the prompt audio is the whole result. n_skipped: samples of the prompt audio that the model does
-    not read.
+    not read. words: those of the texts → whether the text encoder knows them; {} if it can spell any.
     """
 
     request: GenerationRequest
@@ -53,6 +53,7 @@ class Prepared:
     texts: tuple[str, ...] = ()
     tracks: tuple[Track, ...] = ()
     n_skipped: int = 0
+    words: Mapping[str, bool] = field(default_factory=dict)
 
     @property
     def prompt(self) -> np.ndarray:
@@ -132,7 +133,8 @@ class Generator:
             n_frames = math.ceil(length / self.codec.hop_length)
             decoding = DecodingRequest(each, n_frames, seed, request.sampling, codes, negative)
             tracks.append(Track(decoding, begin, length, n_prompt - n_skipped))
-        return Prepared(request, n_samples, texts, tuple(tracks), n_skipped)
+        words = {word: known for text in texts for word, known in self.encoder.find_words(text).items()}
+        return Prepared(request, n_samples, texts, tuple(tracks), n_skipped, words)
 
     def generate(
         self,

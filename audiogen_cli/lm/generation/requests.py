@@ -109,7 +109,7 @@ def plan_continuation(
     what is kept. prompt_seconds: how much of `audio` to keep, by default all. sample_rate: the model's.
     Raises InputError for values out of range, unreadable audio, or a result no longer than what is kept.
     """
-    _check_output(output)
+    check_files(output)
     available = probe(audio).duration
     kept = available if prompt_seconds is None else prompt_seconds
     if not math.isfinite(kept) or kept < MIN_DURATION:
@@ -157,6 +157,15 @@ def check_text(text: str | None, where: str) -> None:
         raise InputError(f"{where}: character {error.start + 1} is no text; write it in UTF-8") from None
 
 
+def check_files(path: Path) -> None:
+    """Raise InputError unless a sound and its sidecar can be written under a name."""
+    try:
+        check_output(path)
+        check_name(path.with_suffix(".json"))  # its sidecar
+    except OSError as error:  # a name that the file system refuses
+        raise InputError(f"{path}: {error.strerror or error}") from None
+
+
 def slug(text: str) -> str:
     """Turn the first words of a text into a file name: lower case, joined by hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:SLUG_LENGTH].strip("-") or "sound"
@@ -199,19 +208,11 @@ def _names(prompt: Prompt, number: int, n_samples: int) -> list[str]:
     return [f"{stem}{f'-{index + 1}' if n_samples > 1 else ''}{suffix}" for index in range(n_samples)]
 
 
-def _check_output(path: Path) -> None:
-    try:
-        check_output(path)
-        check_name(path.with_suffix(".json"))  # its sidecar
-    except OSError as error:  # a name that the file system refuses
-        raise InputError(f"{path}: {error.strerror or error}") from None
-
-
 def _check_outputs(requests: Sequence[GenerationRequest]) -> None:
     seen: dict[Path, GenerationRequest] = {}
     for request in requests:
         if str(request.output) != STDOUT:
-            _check_output(request.output)
+            check_files(request.output)
         # Without the suffix: two formats of one name would share a sidecar.
         other = seen.setdefault(request.output.with_suffix(""), request)
         if other is not request:

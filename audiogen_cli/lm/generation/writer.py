@@ -11,40 +11,37 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
-from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audiogen_cli.data.audio import probe, read_audio, write_audio
+from audiogen_cli.data.audio import write_audio
 from audiogen_cli.data.loudness import AudioStats, gain_to, loudness, measure
-from audiogen_cli.devices import count_processes, is_main_process, is_out_of_memory
+from audiogen_cli.devices import agree, count_processes, is_out_of_memory, join_processes
 from audiogen_cli.errors import AudiogenError, InputError
-from audiogen_cli.files import write_text
+from audiogen_cli.files import read_json, write_text
 from audiogen_cli.lm.generation.requests import STDOUT, GenerationRequest
 from audiogen_cli.lm.sampling_config import Sampling
-from audiogen_cli.model_folder import license_line
+from audiogen_cli.model_folder import known_sounds, license_line
 
 if TYPE_CHECKING:
-    from accelerate import PartialState
-
     from audiogen_cli.lm.generation.generator import Generator, Prepared
 
 NORMAL_LUFS = -23.0  # where `normalize` brings a sound: EBU R 128's loudness …
 NORMAL_PEAK = 10 ** (-1 / 20)  # … but no further than until its peak reaches -1 dBFS
 LONG_SECONDS = 120.0  # of sound, candidates included, from which on the time is estimated
-END_SECONDS = 0.05  # of a finished sound, read to see that it is whole
 # Entries of a sidecar that are ours, whatever the columns of a prompt file are called.
 ENTRIES = {*Sampling.__dataclass_fields__, *AudioStats.__dataclass_fields__}
 ENTRIES |= {"path", "prompt", "text", "seed", "duration", "sample_rate", "model", "model_fingerprint", "licence"}
 ENTRIES |= {"device", "dtype", "audiogen_version", "loudness", "gain_db", "normalized", "first_sound", "columns"}
+ENTRIES |= {"unknown_words"}
+N_SOUNDS = 10  # that a model knows, named to who asks for none of them
 LONG_WAIT = 10.0  # seconds of computing from which on the estimate is shown
 
 Progress = Callable[[int, int], object]  # (seconds of sound done, of how many)
 Say = Callable[[str], object]  # shows the user a line
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,7 @@ def write_sounds(
     progress: Progress | None = None,
     say: Say = lambda line: None,
 ) -> Iterator[Rendered]:
-    """Generate and write every request that is not `finished` (see `find_finished`); yield all results in order.
+    """Generate and write every request that is not `finished` (see `resuming`); yield all results in order.
 
     With one process a result comes as soon as it can; with several, which divide the requests and each yield every
     result, all come at the end. A sound that cannot be written is a failure, and so are those left when the device
@@ -90,7 +87,7 @@ def write_sounds(
     else:
         from accelerate.utils import gather_object
 
-        own = todo[_processes().process_index :: count_processes()]
+        own = todo[join_processes().process_index :: count_processes()]
         shares = gather_object(list(_render(generator, requests, own, options, progress, say)))
         results = iter(sorted(shares, key=lambda rendered: rendered.index))
     for index in range(len(requests)):
@@ -142,7 +139,7 @@ def load_generator(folder: Path, device: str, dtype: str) -> Generator:
     """Load a Generator; in an accelerate launch `auto` is this process's own device."""
     from audiogen_cli.lm.generation.generator import Generator
 
-    if count_processes() > 1 and (processes := _processes()) and device == "auto":
+    if count_processes() > 1 and (processes := join_processes()) and device == "auto":
         device = str(processes.device)
     return Generator.load(folder, device=device, dtype=dtype)
 
@@ -150,44 +147,6 @@ def load_generator(folder: Path, device: str, dtype: str) -> Generator:
 def choose_seed() -> int:
     """Draw a random seed, the same in every process of an accelerate launch."""
     return agree(secrets.randbelow(2**31))
-
-
-def agree(value: Value) -> Value:
-    """Return the main process's value in every process of an accelerate launch, once all have called this."""
-    if count_processes() == 1:
-        return value
-    from accelerate.utils import broadcast_object_list
-
-    _processes()
-    shared = [value]
-    broadcast_object_list(shared)
-    return shared[0]
-
-
-def find_finished(
-    requests: Sequence[GenerationRequest], fingerprint: str, sample_rate: int, normalize: bool = False
-) -> dict[int, dict[str, Any]]:
-    """Return index → record of the requests that an earlier run has finished; in a launch, what the main process finds.
-
-    Finished: sound and sidecar are there and agree with the request. A drawn seed agrees with any other.
-    """
-    found = {}
-    for index, request in enumerate(requests if is_main_process() else ()):
-        wanted = {
-            **_columns(request.extra),
-            "prompt": request.text,
-            "duration": round(request.duration * sample_rate) / sample_rate,
-            **vars(request.sampling),
-            "model_fingerprint": fingerprint,
-            "normalized": normalize,
-        }
-        if not request.seed_drawn:
-            wanted["seed"] = request.seed
-        wanted.pop("path", None)
-        record = {**vars(Sampling()), **_read_sidecar(request.output)}  # a sidecar may lack a setting
-        if all(record.get(key) == value for key, value in wanted.items()) and _is_whole(request.output, record):
-            found[index] = {**_read_sidecar(request.output), "path": str(request.output)}
-    return agree(found)
 
 
 def normalize_loudness(wav: np.ndarray, sample_rate: int) -> tuple[np.ndarray, float]:
@@ -207,6 +166,22 @@ def write_sidecar(output: Path, record: Mapping[str, Any]) -> None:
     write_text(output.with_suffix(".json"), json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
+def read_sidecar(output: Path) -> dict[str, Any]:
+    """Read the sidecar of an output file; {} if there is none, or none of ours."""
+    try:
+        record = read_json(output.with_suffix(".json"))
+    except InputError:
+        return {}
+    return record if isinstance(record, dict) and "model_fingerprint" in record else {}
+
+
+def own_columns(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep a prompt file's columns that are called as entries of ours apart, under `columns`."""
+    ours = extra.keys() & ENTRIES
+    rest = {name: value for name, value in extra.items() if name not in ours}
+    return {**rest, "columns": {name: extra[name] for name in sorted(ours)}} if ours else rest
+
+
 def format_seconds(seconds: float) -> str:
     """Format a duration as a person says it: 0.8 s, 45 s, 3 min 20 s, 2 h 5 min."""
     if seconds < 10:
@@ -215,14 +190,6 @@ def format_seconds(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _processes() -> PartialState:
-    """Connect the processes of an accelerate launch. On CPUs accelerate does so only when asked."""
-    import torch
-    from accelerate import PartialState
-
-    return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=1))
 
 
 def _render(
@@ -271,6 +238,12 @@ def _announce(generator: Generator, prepared: Sequence[Prepared], options: Rende
         say(
             f"note: trained on {window:g} s; what comes later is generated from the last {window / 2:g} to {window:g} s"
         )
+    strange = [each.request.text for each in prepared if each.words and not any(each.words.values())]
+    if strange:
+        others = f" and of {len(strange) - 1} more prompts" if len(strange) > 1 else ""
+        sounds = [*known_sounds(generator.folder)]
+        named = f"; the model speaks of: {', '.join(sounds[:: len(sounds) // N_SOUNDS])}, …" if sounds else ""
+        say(f"note: no word of '{strange[0]}'{others} is known{named}")
     drawn = [
         (track.n_samples - track.n_known) / rate
         for each in prepared
@@ -307,34 +280,8 @@ def _write(generator: Generator, prepared: Prepared, index: int, wav: np.ndarray
 
 def _drop_sidecar(output: Path) -> None:
     """Remove the sidecar of an output file that is about to change: it describes the old sound."""
-    if _read_sidecar(output):
+    if read_sidecar(output):
         output.with_suffix(".json").unlink(missing_ok=True)
-
-
-def _read_sidecar(output: Path) -> dict[str, Any]:
-    """Read the sidecar of an output file; {} if there is none, or none of ours."""
-    try:
-        record = json.loads(output.with_suffix(".json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) and "model_fingerprint" in record else {}
-
-
-def _is_whole(path: Path, record: Mapping[str, Any]) -> bool:
-    """Return whether a sound is as long as its sidecar says, and can be read to its end."""
-    try:
-        info = probe(path)
-        read_audio(path, info.sample_rate, start=max(0.0, info.duration - END_SECONDS))
-    except InputError:
-        return False
-    return abs(info.duration - record["duration"]) < 1 / info.sample_rate
-
-
-def _columns(extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep a prompt file's columns that are called as entries of ours apart, under `columns`."""
-    ours = extra.keys() & ENTRIES
-    rest = {name: value for name, value in extra.items() if name not in ours}
-    return {**rest, "columns": {name: extra[name] for name in sorted(ours)}} if ours else rest
 
 
 def _record(generator: Generator, prepared: Prepared, wav: np.ndarray, gain: float) -> dict[str, Any]:
@@ -346,10 +293,11 @@ def _record(generator: Generator, prepared: Prepared, wav: np.ndarray, gain: flo
     request, written = prepared.request, np.clip(wav, -1, 1)
     lufs = loudness(written, generator.sample_rate)
     return {
-        **_columns(request.extra),
+        **own_columns(request.extra),
         "path": str(request.output),
         "prompt": request.text,
         "text": " + ".join(prepared.texts) if prepared.texts else None,
+        "unknown_words": [word for word, known in prepared.words.items() if not known],
         "seed": request.seed,
         "duration": len(wav) / generator.sample_rate,
         "sample_rate": generator.sample_rate,

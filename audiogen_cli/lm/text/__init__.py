@@ -2,5 +2,5 @@
 
 encoders  T5 and static word vectors; texts as vectors, repeated ones cached in memory
 cache     encoded texts kept on disk for later runs
-hub       encoders on the hub: in its cache already, or a quick answer without a network
+hub       encoders on the hub: from the local cache, or a quick answer without a network
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,6 +59,10 @@ class TextEncoder(ABC):
         result = [found[text] if text in found else self._cache[text] for text in texts]
         self._remember(found)
         return result
+
+    def find_words(self, text: str) -> dict[str, bool]:
+        """Return the words of a text → whether the encoder knows each; {} if it reads whatever can be spelled."""
+        return {}
 
     def batch(self, texts: Sequence[str | None]) -> tuple[Tensor, Tensor]:
         """Encode texts (None: no text) as one batch: text [B, L, D] float32 and text_mask [B, L] bool, on the CPU.
@@ -120,6 +124,10 @@ class StaticVectors(TextEncoder):
             vectors = vectors * self._weights[ids][:, None]
         return torch.tensor(vectors, dtype=torch.float32)
 
+    def find_words(self, text: str) -> dict[str, bool]:
+        """Return the words of a text → whether the table has a vector of its own for each, not only for its pieces."""
+        return _find_words(self._tokenizer, text)
+
 
 class WordNumbers(TextEncoder):
     """Numbers of word pieces, [L, 1], by which the model looks up vectors that it learns itself (sec. 3.2: a LUT).
@@ -144,6 +152,10 @@ class WordNumbers(TextEncoder):
         """Number the word pieces; those that the vocabulary does not know are left out."""
         found = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
         return [torch.tensor([[float(id)] for id in each.ids if id != self._unknown]).reshape(-1, 1) for each in found]
+
+    def find_words(self, text: str) -> dict[str, bool]:
+        """Return the words of a text → whether the vocabulary has each as a whole."""
+        return _find_words(self._tokenizer, text)
 
 
 class T5(TextEncoder):
@@ -224,6 +236,21 @@ def pad(vectors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         text[row, : len(each)] = each
         mask[row, : len(each)] = True
     return text, mask
+
+
+def _find_words(tokenizer: Tokenizer, text: str) -> dict[str, bool]:
+    """Return the words of a text that hold a letter or digit → whether each is one token of a WordPiece vocabulary."""
+    found = tokenizer.encode(text, add_special_tokens=False)
+    unknown, ids, spans = tokenizer.token_to_id("[UNK]"), defaultdict(list), defaultdict(list)
+    for word, id, span in zip(found.word_ids, found.ids, found.offsets, strict=True):
+        ids[word].append(id)
+        spans[word].append(span)
+    names = {word: text[spans[word][0][0] : spans[word][-1][1]] for word in ids}
+    return {
+        name: len(ids[word]) == 1 and ids[word] != [unknown]
+        for word, name in names.items()
+        if any(map(str.isalnum, name))
+    }
 
 
 def _equal_lengths(tokens: Sequence[Tensor], limit: int) -> list[list[int]]:

@@ -293,3 +293,24 @@ def test_in_a_browser(folder: Path, tmp_path: Path) -> None:
 
 def test_the_limit_is_what_the_page_says() -> None:
     assert report_sounds.MAX_AUDIO == Budget().left == 24 << 20
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"metrics": None},
+        {"metrics": {"kl_yamnet": "3"}},
+        {"n": None},
+        {"intervals": {"kl_yamnet": [1.0]}},
+        {"details": {"clips": {"id": ["a"], "kl_yamnet": []}}},
+        {"details": {"class_hits": {"generated": {"dog": {"top1": 1.0}}}}},
+        {"details": []},
+        {"skipped": [["x", "y"]]},
+        {"task": "singing"},
+        {"metrics": {f"m{number}": 1.0 for number in range(1000)}},
+    ],
+)
+def test_damaged_results_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    (tmp_path / "results.json").write_text(json.dumps(results(**change)))
+    with pytest.raises(InputError, match=r"results\.json: not the results of audiogen eval: "):
+        write_report(tmp_path)

@@ -18,19 +18,20 @@ from audiogen_cli.data.loudness import loudness
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.generation.requests import GenerationRequest
+from audiogen_cli.lm.generation.resuming import Maker, find_finished, place_requests
 from audiogen_cli.lm.generation.writer import (
     NORMAL_LUFS,
     NORMAL_PEAK,
     Rendered,
     RenderOptions,
     choose_seed,
-    find_finished,
     normalize_loudness,
     write_sounds,
 )
 from audiogen_cli.model_folder import license_line
 
 RATE = 16_000
+MAKER = Maker("f" * 64, RATE)
 SAMPLING = Sampling(guidance=2.0, top_k=9)
 PLAIN, SIDECARS = RenderOptions(), RenderOptions(sidecars=True)
 
@@ -180,12 +181,12 @@ class TestFinished:
         return requests
 
     def find(self, requests: Sequence[GenerationRequest], fingerprint: str = "f" * 64, **more: Any) -> list[int]:
-        return list(find_finished(requests, fingerprint, RATE, **more))
+        return list(find_finished(requests, Maker(fingerprint, RATE, **more)))
 
     def test_sounds_of_an_earlier_run_are_found_and_not_written_again(self, tmp_path: Path) -> None:
         requests = _requests(tmp_path, 3)
         earlier = _write(requests[:2], SIDECARS)
-        found = find_finished(requests, "f" * 64, RATE)
+        found = find_finished(requests, MAKER)
         assert found == {rendered.index: rendered.record for rendered in earlier}
         generator = FakeGenerator(_constant)
         results = list(write_sounds(generator, requests, SIDECARS, found))  # type: ignore[arg-type]
@@ -257,6 +258,62 @@ class TestFinished:
         monkeypatch.setattr("audiogen_cli.lm.generation.writer.write_text", _full_disk)
         (rendered,) = _write([replace(requests[0], seed=5)], SIDECARS)
         assert rendered.failure is not None and self.find(requests) == []
+
+
+class TestTakes:
+    def place(self, requests: Sequence[GenerationRequest]) -> tuple[list[str], list[int]]:
+        """The names that requests get, those finished before as their numbers; the others are then written."""
+        placed, found = place_requests(requests, MAKER)
+        generator = FakeGenerator(_constant)
+        list(write_sounds(generator, placed, SIDECARS, found))  # type: ignore[arg-type]
+        return [request.output.name for request in placed], list(found)
+
+    def test_another_seed_and_other_settings_get_names_of_their_own(self, tmp_path: Path) -> None:
+        (request,) = _requests(tmp_path, 1)
+        wanted = [
+            request,
+            replace(request, seed=9),
+            replace(request, seed=9, duration=0.02),
+            replace(request, text="x"),
+        ]
+        for again in ([], [0]):
+            names = [self.place([each]) for each in wanted]
+            assert names == [(["0.wav"], again)] + [([f"0-seed{name}.wav"], again) for name in ("9", "9-2", "1")]
+        assert [
+            np.all(read_audio(tmp_path / f"0{name}.wav") == value / 128) for name, value in (("", 1), ("-seed9", 9))
+        ]
+
+    def test_drawn_seeds_complete_a_run_and_then_make_new_takes(self, tmp_path: Path) -> None:
+        def drawn(seed: int) -> list[GenerationRequest]:
+            return [replace(each, seed=seed, seed_drawn=True) for each in _requests(tmp_path, 2)]
+
+        assert self.place(drawn(5)[:1]) == (["0.wav"], [])
+        assert self.place(drawn(6)) == (["0.wav", "1.wav"], [0])
+        assert self.place(drawn(7)) == (["0-seed7.wav", "1-seed7.wav"], [])
+        (tmp_path / "1-seed7.wav").unlink()
+        assert self.place(drawn(8)) == (["0-seed7.wav", "1-seed8.wav"], [0])
+        assert self.place([replace(each, seed_drawn=False) for each in drawn(8)]) == (
+            ["0-seed8.wav", "1-seed8.wav"],
+            [1],
+        )
+
+    @pytest.mark.parametrize("foreign", ["0.wav", "0.flac", "0.json"])
+    def test_what_others_made_stays(self, tmp_path: Path, foreign: str) -> None:
+        (tmp_path / foreign).write_bytes(b"theirs")
+        assert self.place(_requests(tmp_path, 1)) == (["0-seed1.wav"], [])
+        assert (tmp_path / foreign).read_bytes() == b"theirs"
+
+    def test_a_damaged_sound_is_made_again_in_its_place(self, tmp_path: Path) -> None:
+        requests = _requests(tmp_path, 1)
+        _write(requests, SIDECARS)
+        (tmp_path / "0.wav").write_bytes(b"")
+        assert self.place(requests) == (["0.wav"], [])
+
+    def test_no_two_requests_share_a_name(self, tmp_path: Path) -> None:
+        request, _ = requests = _requests(tmp_path, 2)
+        _write(requests, SIDECARS)
+        others = [replace(request, seed=3), replace(request, seed=3, output=tmp_path / "0-seed3.wav", text="other")]
+        assert self.place(others) == (["0-seed3-2.wav", "0-seed3.wav"], [])
 
 
 def _full_disk(*_: object) -> None:

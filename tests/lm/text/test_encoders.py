@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import TextConfig
 from audiogen_cli.lm.text import hub
-from audiogen_cli.lm.text.encoders import T5, StaticVectors, _equal_lengths, load_text_encoder, pad
+from audiogen_cli.lm.text.encoders import T5, StaticVectors, WordNumbers, _equal_lengths, load_text_encoder, pad
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,12 @@ def test_word_vectors_that_do_not_fit_their_words_are_refused(vectors_folder: Pa
     save_file({"embeddings": np.zeros((2, 6), np.float32)}, tmp_path / "short" / "model.safetensors")
     with pytest.raises(InputError, match=r"cannot be read: \d+ tokens, but vectors of shape \[2, 6\]"):
         StaticVectors(tmp_path / "short")
+
+
+@pytest.mark.parametrize("encoder", [StaticVectors, WordNumbers])
+def test_words_are_known_as_a_whole_or_not_at_all(vectors_folder: Path, encoder: type[StaticVectors]) -> None:
+    words = encoder(vectors_folder).find_words("a dog, xyz barks!")
+    assert words == {"a": True, "dog": True, "xyz": False, "barks": False}
 
 
 def test_batch_pads_on_the_right_and_marks_no_text(vectors_folder: Path) -> None:

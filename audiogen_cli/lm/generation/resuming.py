@@ -1,0 +1,148 @@
+"""Resuming: which sounds of a folder are those that were asked for, and where others go, so that none is replaced."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+from audiogen_cli.data.audio import FORMATS, probe, read_audio
+from audiogen_cli.devices import agree, is_main_process
+from audiogen_cli.errors import InputError
+from audiogen_cli.lm.generation.requests import GenerationRequest, check_files
+from audiogen_cli.lm.generation.writer import own_columns, read_sidecar
+from audiogen_cli.lm.sampling_config import Sampling
+
+END_SECONDS = 0.05  # of a finished sound, read to see that it is whole
+_MOVED = re.compile(r"(.+)-seed\d+(-\d+)?")  # the stem of a sound that made way for another
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Maker:
+    """What a sound depends on besides its request."""
+
+    fingerprint: str
+    sample_rate: int
+    normalize: bool = False
+
+    def made(self, request: GenerationRequest, record: Record) -> bool:
+        """Return whether a sidecar tells of the sound that is asked for. A drawn seed agrees with any other."""
+        wanted = {
+            **own_columns(request.extra),
+            "prompt": request.text,
+            "duration": round(request.duration * self.sample_rate) / self.sample_rate,
+            **vars(request.sampling),
+            "model_fingerprint": self.fingerprint,
+            "normalized": self.normalize,
+        }
+        if not request.seed_drawn:
+            wanted["seed"] = request.seed
+        wanted.pop("path", None)
+        whole = {**vars(Sampling()), **record}  # a sidecar may lack a setting
+        return bool(record) and all(whole.get(key) == value for key, value in wanted.items())
+
+    def finished(self, request: GenerationRequest, output: Path) -> Record | None:
+        """Return the record of a file that holds the sound asked for, whole; None if it does not."""
+        record = read_sidecar(output)
+        whole = self.made(request, record) and _is_whole(output, record)
+        return {**record, "path": str(output)} if whole else None
+
+
+def find_finished(requests: Sequence[GenerationRequest], maker: Maker) -> dict[int, Record]:
+    """Return index → record of the requests that an earlier run has finished; in a launch as the main process finds."""
+    records = (maker.finished(request, request.output) for request in (requests if is_main_process() else ()))
+    return agree({index: record for index, record in enumerate(records) if record})
+
+
+def place_requests(
+    requests: Sequence[GenerationRequest], maker: Maker
+) -> tuple[list[GenerationRequest], dict[int, Record]]:
+    """Find what earlier runs have finished under any name; move what would replace another sound to a name of its own.
+
+    Returns the requests with the files they get, and index → record of the finished ones. With drawn seeds a run that
+    ended early is completed; if all of it is there, every request is a new take. Other names: `NAME-seed7`, and if that
+    is taken by other settings `NAME-seed7-2` …
+    Raises InputError if such a name is too long.
+    """
+    return _apply(requests, *agree(_place(requests, maker) if is_main_process() else ([], {})))
+
+
+def _apply(
+    requests: Sequence[GenerationRequest], outputs: Sequence[Path], found: dict[int, Record]
+) -> tuple[list[GenerationRequest], dict[int, Record]]:
+    moved = [replace(request, output=output) for request, output in zip(requests, outputs, strict=True)]
+    return moved, found
+
+
+def _place(requests: Sequence[GenerationRequest], maker: Maker) -> tuple[list[Path], dict[int, Record]]:
+    there = _list_moved({request.output.parent for request in requests})
+    finished = []
+    for request in requests:
+        paths = [
+            request.output,
+            *(path for path in there[_base(request.output)] if path.suffix == request.output.suffix),
+        ]
+        finished.append([record for path in paths if (record := maker.finished(request, path))])
+    drawn = {len(records) for request, records in zip(requests, finished, strict=True) if request.seed_drawn}
+    complete = all(finished) and len(drawn) == 1
+    outputs, found, taken = [], {}, {_base(request.output) for request in requests}
+    for index, (request, records) in enumerate(zip(requests, finished, strict=True)):
+        if records and not (request.seed_drawn and (complete or len(records) < max(drawn))):
+            found[index] = records[-1]
+            outputs.append(Path(records[-1]["path"]))
+        else:
+            outputs.append(_choose_name(request, maker, taken))
+        taken.add(_base(outputs[-1]))
+    return outputs, found
+
+
+def _base(path: Path) -> Path:
+    return path.with_suffix("")
+
+
+def _list_moved(folders: Collection[Path]) -> dict[Path, list[Path]]:
+    """List the sounds that made way for another: the name without suffix that they would have had → files, by time."""
+    moved: dict[Path, list[Path]] = defaultdict(list)
+    files = [path for folder in folders if folder.is_dir() for path in folder.iterdir() if path.suffix in FORMATS]
+    named = [(match[1], path) for path in files if (match := _MOVED.fullmatch(path.stem))]
+    for stem, path in sorted(named, key=lambda each: (each[1].stat().st_mtime_ns, each[1].name)):
+        moved[path.parent / stem].append(path)
+    return moved
+
+
+def _choose_name(request: GenerationRequest, maker: Maker, taken: Collection[Path]) -> Path:
+    """Return the first name of a request that holds no other sound and that no other request has."""
+    if _is_free(request, request.output, maker):
+        return request.output
+    stem, suffix = f"{request.output.stem}-seed{request.seed}", request.output.suffix
+    names = chain([f"{stem}{suffix}"], (f"{stem}-{number}{suffix}" for number in count(2)))
+    paths = (request.output.with_name(name) for name in names)
+    path = next(path for path in paths if _base(path) not in taken and _is_free(request, path, maker))
+    check_files(path)
+    return path
+
+
+def _is_free(request: GenerationRequest, path: Path, maker: Maker) -> bool:
+    """Return whether nothing is lost if a request writes to `path`: nothing is there, or its own sound, damaged."""
+    record = read_sidecar(path)
+    if path.with_suffix(".json").exists() and not record:
+        return False  # somebody else's
+    if not any(path.with_suffix(suffix).exists() for suffix in FORMATS):
+        return True
+    return maker.made(request, record) and not _is_whole(path, record) and not path.is_dir()
+
+
+def _is_whole(path: Path, record: Mapping[str, Any]) -> bool:
+    """Return whether a sound is as long as its sidecar says, and can be read to its end."""
+    try:
+        info = probe(path)
+        read_audio(path, info.sample_rate, start=max(0.0, info.duration - END_SECONDS))
+    except InputError:
+        return False
+    return abs(info.duration - record["duration"]) < 1 / info.sample_rate
