@@ -10,7 +10,7 @@ import math
 import shutil
 import subprocess
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
@@ -45,6 +45,8 @@ _MOST_WARNED = 5  # recordings, in a process
 _CONTAINERS = (
     "mov,matroska,asf,aac,ac3,eac3,mp3,flac,ogg,wav,w64,aiff,caf,amr,ape,wv,tta,mpegts,mpeg,avi,flv,dts,au,mpc,mpc8"
 )
+TAGS = ("title", "comment", "software", "license", "copyright")  # that a file may carry
+TAG_BYTES = 1_000  # of each
 _WRITE_BLOCK = 1 << 16  # libsndfile's Vorbis encoder overflows its stack on one huge write
 
 
@@ -95,11 +97,29 @@ def read_audio(
     return wav
 
 
-def write_audio(path: Path | str, wav: np.ndarray, sample_rate: int = SAMPLE_RATE) -> None:
+def read_tags(path: Path | str) -> dict[str, str]:
+    """Read what a file says of itself: those of TAGS that it has. Raises InputError as `probe` does."""
+    with _open(Path(path)) as file:
+        tags = {name: str(getattr(file, name)).partition(" (libsndfile")[0] for name in TAGS}
+    return {name: text for name, text in tags.items() if text}
+
+
+def clean_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Bring tags to one line each of at most TAG_BYTES in UTF-8: libsndfile drops what a WAV header cannot hold."""
+    lines = {
+        name: " ".join("".join(c if c.isprintable() else " " for c in text).split()) for name, text in tags.items()
+    }
+    return {name: line.encode()[:TAG_BYTES].decode(errors="ignore") for name, line in lines.items() if line}
+
+
+def write_audio(
+    path: Path | str, wav: np.ndarray, sample_rate: int = SAMPLE_RATE, tags: Mapping[str, str] | None = None
+) -> None:
     """Write mono `wav` [n_samples]; the suffix decides: .wav and .flac with 16 bits, .ogg (Vorbis).
 
     Values are clamped to [-1, 1]. The file appears whole or not at all; missing folders are created. Reading back a
     .wav or .flac gives round(32768·wav)/32768, so 16-bit audio survives reading and writing bit for bit.
+    tags: some of TAGS → text, for RIFF INFO (which has no license) or Vorbis comments.
     Raises InputError for another suffix, AudiogenError if the disk refuses or samples are not finite.
     """
     import soundfile
@@ -114,6 +134,8 @@ def write_audio(path: Path | str, wav: np.ndarray, sample_rate: int = SAMPLE_RAT
             replacing(path) as temporary,
             soundfile.SoundFile(temporary, "w", sample_rate, 1, subtype, format=file_format) as file,
         ):
+            for name, text in clean_tags(tags or {}).items():
+                setattr(file, name, text)
             for begin in range(0, len(wav), _WRITE_BLOCK):
                 file.write(pcm16(wav[begin : begin + _WRITE_BLOCK]))
     except (OSError, RuntimeError) as error:  # soundfile's errors are RuntimeErrors

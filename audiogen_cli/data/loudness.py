@@ -69,13 +69,22 @@ def loudness(wav: np.ndarray, sample_rate: int) -> float:
 
     # ours: a sound shorter than one block of 0.4 s is one block.
     """
+    return gate(block_powers(wav, sample_rate))
+
+
+def block_powers(wav: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Return the K-weighted power of each gating block of `wav` [n_samples]."""
     weighted = k_weight(np.asarray(wav, np.float64), sample_rate)
     block, step = min(round(BLOCK * sample_rate), len(weighted)), round(STEP * sample_rate)
     if not block:
-        return -math.inf
+        return np.zeros(0)
     energy = np.concatenate([[0.0], np.cumsum(weighted**2)])
     begins = np.arange(0, len(weighted) - block + 1, step)
-    power = np.maximum(energy[begins + block] - energy[begins], 0.0) / block
+    return np.maximum(energy[begins + block] - energy[begins], 0.0) / block
+
+
+def gate(power: np.ndarray) -> float:
+    """Return the integrated loudness in LUFS of the powers of blocks; -inf if none passes the gate at -70."""
     gated = power[power > _power(ABSOLUTE_GATE)]
     if not gated.size:
         return -math.inf

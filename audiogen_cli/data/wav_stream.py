@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from audiogen_cli.data.audio import pcm16
+from audiogen_cli.data.audio import TAG_BYTES, clean_tags, pcm16
 from audiogen_cli.errors import AudiogenError, disk_errors
 
 HEADER_BYTES = 44
-MAX_SAMPLES = (2**32 - HEADER_BYTES) // 2  # RIFF counts bytes in 32 bits: 37 hours at 16 kHz
+MAX_SAMPLES = (2**32 - HEADER_BYTES - 8 * TAG_BYTES) // 2  # RIFF counts bytes in 32 bits: 37 hours at 16 kHz
+
+
+_INFO = {"title": b"INAM", "comment": b"ICMT", "software": b"ISFT", "copyright": b"ICOP"}  # chunks of RIFF INFO
 
 
 class StreamingWavWriter:
     """A mono 16-bit WAV file under its final name. Its header is valid after every block, so that a player may open it
     at any time. Left by an exception the file is removed: one that stays is complete."""
 
-    def __init__(self, path: Path, sample_rate: int) -> None:
-        self.path, self.sample_rate = path, sample_rate
+    def __init__(self, path: Path, sample_rate: int, tags: Mapping[str, str] | None = None) -> None:
+        self.path, self.sample_rate, self._info = path, sample_rate, _info_chunk(clean_tags(tags or {}))
 
     def __enter__(self) -> StreamingWavWriter:
         with disk_errors(self.path):
@@ -48,10 +52,11 @@ class StreamingWavWriter:
         """Write samples and put the header right."""
         self._file.seek(0, io.SEEK_END)
         self._file.write(samples)
-        size, rate = max(0, self._file.tell() - HEADER_BYTES), self.sample_rate
+        header, rate = HEADER_BYTES + len(self._info), self.sample_rate
+        size = max(0, self._file.tell() - header)
         self._file.seek(0)
-        riff = struct.pack("<4sI8sIHHIIHH", b"RIFF", 36 + size, b"WAVEfmt ", 16, 1, 1, rate, 2 * rate, 2, 16)
-        self._file.write(riff + struct.pack("<4sI", b"data", size))
+        riff = struct.pack("<4sI8sIHHIIHH", b"RIFF", header - 8 + size, b"WAVEfmt ", 16, 1, 1, rate, 2 * rate, 2, 16)
+        self._file.write(riff + self._info + struct.pack("<4sI", b"data", size))
         self._file.flush()
 
 
@@ -65,6 +70,14 @@ class RawPipe:
         """Send samples [n], clamped to [-1, 1], at once."""
         self.file.write(_to_pcm16(wav, Path("-")).astype("<i2").tobytes())
         self.file.flush()
+
+
+def _info_chunk(tags: Mapping[str, str]) -> bytes:
+    """Return the LIST chunk that holds tags; b"" without any."""
+    texts = {_INFO[name]: text.encode() + b"\0" for name, text in tags.items() if name in _INFO}
+    parts = [id + struct.pack("<I", len(text)) + text + b"\0" * (len(text) % 2) for id, text in texts.items()]
+    body = b"INFO" + b"".join(parts)
+    return b"LIST" + struct.pack("<I", len(body)) + body if parts else b""
 
 
 def _to_pcm16(wav: np.ndarray, path: Path) -> np.ndarray:

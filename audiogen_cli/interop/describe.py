@@ -288,29 +288,35 @@ def _run_facts(folder: Path) -> dict[str, Any]:
 
 
 def describe_audio(path: Path) -> dict[str, Any]:
-    """Measure rate, channels, duration and loudness of an audio file; add what made it if a sidecar says so.
+    """Measure rate, channels, duration and loudness of an audio file; add what the file and a sidecar say made it.
 
-    peak, rms, clipped_samples: of its channels' mean, at its own rate.
+    peak, rms, clipped_samples, loudness (LUFS): of its channels' mean, at its own rate. tags: see `read_tags`.
     """
     import numpy as np
 
-    from audiogen_cli.data.audio import probe, read_audio
-    from audiogen_cli.data.loudness import measure
+    from audiogen_cli.data.audio import probe, read_audio, read_tags
+    from audiogen_cli.data.loudness import block_powers, gate, measure
 
     info = probe(path)
-    windows = [
-        measure(read_audio(path, info.sample_rate, start, AUDIO_WINDOW))
-        for start in np.arange(0, info.duration, AUDIO_WINDOW).tolist()
-    ]
+    windows, powers = [], []
+    for start in np.arange(0, info.duration, AUDIO_WINDOW).tolist():
+        wav = read_audio(path, info.sample_rate, start, AUDIO_WINDOW)
+        windows.append(measure(wav))
+        powers.append(block_powers(wav, info.sample_rate))
     lengths = [min(AUDIO_WINDOW, info.duration - index * AUDIO_WINDOW) for index in range(len(windows))]
     energy = sum(stats.rms**2 * length for stats, length in zip(windows, lengths, strict=True))
+    lufs, tags = gate(np.concatenate(powers)), read_tags(path)
+    if tags.get("license") == tags.get("copyright"):
+        tags.pop("copyright", None)
     facts = {
         "type": "audio",
         **vars(info),
         "peak": max(stats.peak for stats in windows),
         "rms": math.sqrt(energy / info.duration),
+        "loudness": lufs if math.isfinite(lufs) else None,
         "clipped_samples": sum(stats.clipped_samples for stats in windows),
         "near_silent": all(stats.near_silent for stats in windows),
+        **({"tags": tags} if tags else {}),
     }
     sidecar = path.with_suffix(".json")
     made: Any = None

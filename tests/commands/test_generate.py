@@ -18,7 +18,7 @@ from helpers.processes import run_audiogen, run_ranks
 
 from audiogen_cli.app import main
 from audiogen_cli.commands.generate import generate
-from audiogen_cli.data.audio import probe, read_audio, write_audio
+from audiogen_cli.data.audio import probe, read_audio, read_tags, write_audio
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.lm.generation import writer
 from audiogen_cli.lm.generation.generator import Generator, Prepared
@@ -233,7 +233,8 @@ class TestStream:
         out, err = capsys.readouterr()
         assert out.splitlines()[1] == str(tmp_path / "grown.wav") and "first sound after" in err
         np.testing.assert_array_equal(read_audio(tmp_path / "grown.wav"), read_audio(tmp_path / "whole.wav"))
-        assert (tmp_path / "grown.wav").read_bytes() == (tmp_path / "whole.wav").read_bytes()
+        assert read_tags(tmp_path / "grown.wav") == read_tags(tmp_path / "whole.wav")
+        assert read_tags(tmp_path / "grown.wav")["title"] == "rain"
 
     def test_json_tells_the_first_sound(
         self, tmp_path: Path, tiny_lm: Path, capsys: pytest.CaptureFixture[str]
@@ -304,7 +305,7 @@ class TestStream:
 def test_one_failure_leaves_the_others_and_exits_with_1(
     tmp_path: Path, tiny_lm: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write(path: Path, wav: np.ndarray, sample_rate: int) -> None:
+    def write(path: Path, wav: np.ndarray, sample_rate: int, tags: dict[str, str]) -> None:
         if "rain" in path.name:
             raise AudiogenError(f"{path}: disk full")
         write_audio(path, wav, sample_rate)

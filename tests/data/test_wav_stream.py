@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers.disks import limited_files
 
-from audiogen_cli.data.audio import probe, read_audio, write_audio
+from audiogen_cli.data.audio import probe, read_audio, read_tags, write_audio
 from audiogen_cli.data.wav_stream import RawPipe, StreamingWavWriter
 from audiogen_cli.errors import AudiogenError
 
@@ -23,6 +23,17 @@ def test_the_file_is_whole_after_every_block_and_in_the_end_the_usual_one(tmp_pa
             assert probe(file.path).n_samples == min(begin + 1_700, len(WAV))
     write_audio(tmp_path / "y.wav", WAV)
     assert (tmp_path / "new" / "x.wav").read_bytes() == (tmp_path / "y.wav").read_bytes()
+
+
+@pytest.mark.parametrize("title", ["rain", "wind!"])  # of even and odd length
+def test_tags_stand_before_the_samples(tmp_path: Path, title: str) -> None:
+    tags = {"title": title, "copyright": "CC0"}
+    with StreamingWavWriter(tmp_path / "x.wav", 16_000, tags) as file:
+        for begin in (0, 1_700):
+            file.write(WAV[begin : begin + 1_700])
+            assert probe(file.path).n_samples == begin + 1_700 and read_tags(file.path) == tags
+    write_audio(tmp_path / "y.wav", WAV[:3_400])
+    assert np.array_equal(read_audio(tmp_path / "x.wav"), read_audio(tmp_path / "y.wav"))
 
 
 def test_an_exception_removes_the_file(tmp_path: Path) -> None:

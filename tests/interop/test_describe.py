@@ -13,6 +13,7 @@ from helpers.manifests import write_manifest
 from helpers.zoo import CONFIG
 from safetensors.numpy import save_file
 
+from audiogen_cli.data.loudness import loudness
 from audiogen_cli.data.manifest import Clip, Dropped, dropped_file, new_dropped
 from audiogen_cli.data.shards import ShardMeta, ShardWriter, TokenRow
 from audiogen_cli.errors import InputError
@@ -130,10 +131,12 @@ def test_audio_is_measured_in_windows_as_in_one(tmp_path: Path, monkeypatch: pyt
     soundfile.write(tmp_path / "a.wav", wav, 22_050, subtype="FLOAT")
     facts = describe(tmp_path / "a.wav")
     assert (facts["type"], facts["sample_rate"], facts["channels"], facts["duration"]) == ("audio", 22_050, 2, 1.0)
+    assert facts["loudness"] == loudness(wav.mean(1), 22_050) and "tags" not in facts
     assert (facts["peak"], facts["clipped_samples"], facts["near_silent"]) == (1.0, 1, False)
     assert facts["rms"] == pytest.approx(float(np.sqrt(np.mean(wav.mean(1) ** 2))), rel=1e-5)
     monkeypatch.setattr(module, "AUDIO_WINDOW", 0.3)
-    assert describe(tmp_path / "a.wav") == {**facts, "rms": pytest.approx(facts["rms"], rel=1e-5)}
+    parts = {"rms": pytest.approx(facts["rms"], rel=1e-5), "loudness": pytest.approx(facts["loudness"], abs=0.2)}
+    assert describe(tmp_path / "a.wav") == {**facts, **parts}
 
 
 def test_audio_made_here_brings_its_sidecar(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def write_stream(
         with (
             nullcontext(RawPipe(sys.stdout.buffer))
             if to_stdout
-            else StreamingWavWriter(request.output, generator.sample_rate) as sink
+            else StreamingWavWriter(request.output, generator.sample_rate, _tags(generator, request)) as sink
         ):
             for wav in generator.stream(prepared):
                 sink.write(wav)
@@ -269,7 +269,7 @@ def _write(generator: Generator, prepared: Prepared, index: int, wav: np.ndarray
         wav, gain = normalize_loudness(wav, generator.sample_rate)
     try:
         _drop_sidecar(output)
-        write_audio(output, wav, generator.sample_rate)
+        write_audio(output, wav, generator.sample_rate, _tags(generator, prepared.request))
         record = {**_record(generator, prepared, wav, gain), "normalized": options.normalize}
         if options.sidecars:
             write_sidecar(output, record)
@@ -282,6 +282,21 @@ def _drop_sidecar(output: Path) -> None:
     """Remove the sidecar of an output file that is about to change: it describes the old sound."""
     if read_sidecar(output):
         output.with_suffix(".json").unlink(missing_ok=True)
+
+
+def _tags(generator: Generator, request: GenerationRequest) -> dict[str, str]:
+    """Say what made a sound, for its file. copyright: the license again, for which RIFF INFO has no place."""
+    model = f"{generator.folder.name} {generator.fingerprint[:12]}" if generator.folder else "in training"
+    license = f"weights: {license_line(generator.license)}"
+    comment = f"generated; seed {request.seed}; model {model}"
+    software = f"audiogen {version('audiogen-cli')}"
+    return {
+        "title": request.text or "",
+        "comment": comment,
+        "software": software,
+        "license": license,
+        "copyright": license,
+    }
 
 
 def _record(generator: Generator, prepared: Prepared, wav: np.ndarray, gain: float) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from helpers.fakes import FakeGenerator
 
-from audiogen_cli.data.audio import read_audio
+from audiogen_cli.data.audio import read_audio, read_tags, write_audio
 from audiogen_cli.data.loudness import loudness
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.lm.config import Sampling
@@ -90,6 +90,20 @@ def test_the_sidecar_says_what_made_the_sound_and_how_it_came_out(tmp_path: Path
     }
     assert {key: record[key] for key in expected} == expected
     assert record["loudness"] < -40  # a constant makes no sound but where it begins
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg"])
+def test_the_file_says_what_made_it_and_keeps_its_samples(tmp_path: Path, suffix: str) -> None:
+    request = GenerationRequest("a dog\nbarks 狗" + "!" * 2_000, 7, 0.5, output=tmp_path / f"x{suffix}")
+    _write([request])
+    tags = read_tags(request.output)
+    assert (
+        tags["title"].startswith("a dog barks 狗!!") and tags["comment"] == "generated; seed 7; model tiny ffffffffffff"
+    )
+    assert tags["software"].startswith("audiogen ")
+    assert tags["copyright"] == tags.get("license", tags["copyright"]) == "weights: CC BY 4.0, by the testers"
+    write_audio(tmp_path / f"plain{suffix}", _constant(request))
+    assert np.array_equal(read_audio(request.output), read_audio(tmp_path / f"plain{suffix}"))
 
 
 def test_a_file_that_cannot_be_written_is_one_failure(tmp_path: Path) -> None:
