@@ -155,16 +155,14 @@ def load_weights(folder: Path, mapped: bool = True) -> dict[str, Tensor]:
 def load_tensors(path: Path, mapped: bool = True) -> dict[str, Tensor]:
     """Read a file of a model folder on the CPU as float32. Raises InputError if it is absent or damaged.
 
-    mapped: float32 tensors may be the file itself. Else they are copies, aligned so that products have the same
-    last bits whatever the file's layout, and which stay if it changes.
+    mapped: float32 tensors may be the file itself. Else they are copies, aligned: products then have the same bits.
     """
     import torch
     from safetensors.torch import load_file
 
     with _safetensors(path):
-        weights = load_file(path)
-    kinds = {name: torch.float32 if tensor.is_floating_point() else tensor.dtype for name, tensor in weights.items()}
-    return {name: tensor.to(kinds[name], copy=not mapped) for name, tensor in weights.items()}
+        weights = load_file(path).items()
+    return {name: x.to(torch.float32 if x.is_floating_point() else x.dtype, copy=not mapped) for name, x in weights}
 
 
 def read_header(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -224,20 +222,16 @@ def build(make: Callable[[], Module], folder: Path) -> Module:
 
 @contextmanager
 def outline() -> Iterator[None]:
-    """Build modules whose weights (what torch.empty makes) have shapes but neither memory nor first values.
-
-    Tables are made as ever. In place of `torch.device("meta")`, which would outline these, too: for arange, randn or
-    hann_window torch then imports its compiler and sympy, which takes longer than to import torch.
-    """
+    """Build modules whose weights (what torch.empty makes) have shapes but neither memory nor first values."""
+    # On `torch.device("meta")` arange or hann_window would import torch's compiler, which takes as long as torch.
     import torch
     from torch.overrides import TorchFunctionMode
 
     class Outline(TorchFunctionMode):
         def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            kwargs = kwargs or {}
             if getattr(function, "__module__", None) == "torch.nn.init":
                 return args[0] if args else kwargs["tensor"]
-            return function(*args, **kwargs | {"device": "meta"} if function is torch.empty else kwargs)
+            return function(*args, **(kwargs or {}) | ({"device": "meta"} if function is torch.empty else {}))
 
     with Outline():
         yield

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
@@ -98,25 +97,15 @@ def gain_to(target: float, wav: np.ndarray, sample_rate: int) -> float:
 
 
 def k_weight(wav: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Apply BS.1770's two filters (head-related shelf, high-pass) to `wav` [n_samples], by overlap-add.
-
-    Equal to scipy's lfilter within 1e-9 of full scale, whose package takes a fifth of `generate`'s start to import.
-    """
+    """Apply BS.1770's two filters (head-related shelf, high-pass) to `wav` [n_samples], by overlap-add."""
     tail = math.ceil(_FADED * sample_rate)
     size = 1 << (min(len(wav), _MEASURED_BLOCK // 4) + tail).bit_length()
-    response, weighted = _k_response(size, sample_rate), np.zeros(len(wav) + size)
+    delay, weighted = np.exp(-2j * np.pi * np.arange(size // 2 + 1) / size), np.zeros(len(wav) + size)
+    shelf, high_pass = (np.polyval(b[::-1], delay) / np.polyval(a[::-1], delay) for b, a in k_filters(sample_rate))
     for begin in range(0, len(wav), size - tail):
         spectrum = np.fft.rfft(wav[begin : begin + size - tail], size)
-        weighted[begin : begin + size] += np.fft.irfft(spectrum * response, size)
+        weighted[begin : begin + size] += np.fft.irfft(spectrum * (shelf * high_pass), size)
     return weighted[: len(wav)]
-
-
-@lru_cache(maxsize=2)
-def _k_response(size: int, sample_rate: int) -> np.ndarray:
-    """Return the frequency response of both filters at the bins of a real FFT of `size` samples: [size/2 + 1]."""
-    delay = np.exp(-2j * np.pi * np.arange(size // 2 + 1) / size)
-    shelf, high_pass = (np.polyval(b[::-1], delay) / np.polyval(a[::-1], delay) for b, a in k_filters(sample_rate))
-    return shelf * high_pass
 
 
 def k_filters(sample_rate: int) -> list[tuple[np.ndarray, np.ndarray]]:

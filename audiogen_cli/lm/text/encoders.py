@@ -85,28 +85,21 @@ class StaticVectors(TextEncoder):
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
+        from safetensors.numpy import load_file  # not model2vec, whose hub client takes longer to import than to read
+
         if not (folder / "model.safetensors").is_file():
             raise InputError(f"no word vectors in '{folder}': give a model2vec folder, or name: null for the package's")
         try:
-            self._read(folder)
+            self._tokenizer, self._unknown = _read_tokenizer(folder / "tokenizer.json")
+            tensors, n_tokens = load_file(folder / "model.safetensors"), self._tokenizer.get_vocab_size()
+            self._table, self._weights = tensors["embeddings"], tensors.get("weights", np.ones(n_tokens, np.float32))
+            self._rows = tensors.get("mapping", np.arange(len(self._table)))  # of tokens, which may share them
+            if len(self._rows) < n_tokens or self._table.ndim != 2:
+                raise ValueError(f"{n_tokens} tokens, but vectors of shape {list(self._table.shape)}")
         except Exception as error:  # whatever safetensors or tokenizers object to
             raise InputError(f"the word vectors in '{folder}' cannot be read: {first_line(error)}") from None
         self.width = self._table.shape[1]
         self.fingerprint = fingerprint(folder)
-
-    def _read(self, folder: Path) -> None:
-        """Read tokenizer and table as model2vec's StaticModel does, whose import and hub client take longer.
-
-        weights: one a token; mapping: from tokens to rows, of which several tokens may share one.
-        """
-        from safetensors.numpy import load_file
-
-        self._tokenizer, self._unknown = _read_tokenizer(folder / "tokenizer.json")
-        tensors, n_tokens = load_file(folder / "model.safetensors"), self._tokenizer.get_vocab_size()
-        self._table, self._weights, rows = tensors["embeddings"], tensors.get("weights"), tensors.get("mapping")
-        self._rows = np.arange(len(self._table)) if rows is None else rows
-        if len(self._rows) < n_tokens or self._table.ndim != 2:
-            raise ValueError(f"{n_tokens} tokens, but vectors of shape {list(self._table.shape)}")
 
     def compute(self, texts: Sequence[str]) -> list[Tensor]:
         """Look the tokens up; those that the vocabulary does not know are left out.
@@ -114,15 +107,9 @@ class StaticVectors(TextEncoder):
         # ours: each row is set to variance 1. The table is int8, whose common scale the file does not keep.
         """
         found = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        rows = [self._look_up([id for id in each.ids if id != self._unknown]) for each in found]
+        ids = [np.array([id for id in each.ids if id != self._unknown], np.int64) for each in found]
+        rows = [torch.tensor(self._table[self._rows[each]] * self._weights[each][:, None]).float() for each in ids]
         return [torch.nn.functional.normalize(each, dim=1) * self.width**0.5 for each in rows]
-
-    def _look_up(self, ids: list[int]) -> Tensor:
-        """Return the vectors [L, D] of tokens."""
-        vectors = self._table[self._rows[np.array(ids, np.int64)]]
-        if self._weights is not None:
-            vectors = vectors * self._weights[ids][:, None]
-        return torch.tensor(vectors, dtype=torch.float32)
 
     def find_words(self, text: str) -> dict[str, bool]:
         """Return the words of a text → whether the table has a vector of its own for each, not only for its pieces."""
@@ -213,9 +200,7 @@ def _read_tokenizer(file: Path) -> tuple[Tokenizer, int | None]:
     tokenizer, model = Tokenizer.from_str(text), json.loads(text)["model"]
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    if "unk_id" in model:  # a Unigram model's
-        return tokenizer, model["unk_id"]
-    return tokenizer, tokenizer.token_to_id(model.get("unk_token") or "")
+    return tokenizer, model["unk_id"] if "unk_id" in model else tokenizer.token_to_id(model.get("unk_token") or "")
 
 
 def load_text_encoder(config: TextConfig, device: str | torch.device = "cpu") -> TextEncoder:
