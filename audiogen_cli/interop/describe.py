@@ -306,8 +306,8 @@ def describe_audio(path: Path) -> dict[str, Any]:
     lengths = [min(AUDIO_WINDOW, info.duration - index * AUDIO_WINDOW) for index in range(len(windows))]
     energy = sum(stats.rms**2 * length for stats, length in zip(windows, lengths, strict=True))
     lufs, tags = gate(np.concatenate(powers)), read_tags(path)
-    if tags.get("license") == tags.get("copyright"):
-        tags.pop("copyright", None)
+    if "copyright" in tags and tags.get("license", tags["copyright"]) == tags["copyright"]:
+        tags["license"] = tags.pop("copyright")  # RIFF INFO has no license
     facts = {
         "type": "audio",
         **vars(info),

@@ -13,6 +13,7 @@ from helpers.manifests import write_manifest
 from helpers.zoo import CONFIG
 from safetensors.numpy import save_file
 
+from audiogen_cli.data.audio import write_audio
 from audiogen_cli.data.loudness import loudness
 from audiogen_cli.data.manifest import Clip, Dropped, dropped_file, new_dropped
 from audiogen_cli.data.shards import ShardMeta, ShardWriter, TokenRow
@@ -137,6 +138,13 @@ def test_audio_is_measured_in_windows_as_in_one(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(module, "AUDIO_WINDOW", 0.3)
     parts = {"rms": pytest.approx(facts["rms"], rel=1e-5), "loudness": pytest.approx(facts["loudness"], abs=0.2)}
     assert describe(tmp_path / "a.wav") == {**facts, **parts}
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg"])
+def test_audio_says_what_made_it(tmp_path: Path, suffix: str) -> None:
+    tags = {"title": "a dog", "license": "CC0"}
+    write_audio(tmp_path / f"a{suffix}", np.zeros(1_600), tags={**tags, "copyright": "CC0"})
+    assert describe(tmp_path / f"a{suffix}")["tags"] == tags
 
 
 def test_audio_made_here_brings_its_sidecar(tmp_path: Path) -> None:
