@@ -147,18 +147,22 @@ def load_config(folder: Path, kind: Kind, config_class: type[Config]) -> Config:
     return validate(config_class, document.config, str(folder / "config.json"))
 
 
-def load_weights(folder: Path) -> dict[str, Tensor]:
+def load_weights(folder: Path, mapped: bool = True) -> dict[str, Tensor]:
     """Read `model.safetensors` as `load_tensors` does."""
-    return load_tensors(folder / "model.safetensors")
+    return load_tensors(folder / "model.safetensors", mapped)
 
 
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a file of a model folder on the CPU as float32. Raises InputError if it is absent or damaged."""
+def load_tensors(path: Path, mapped: bool = True) -> dict[str, Tensor]:
+    """Read a file of a model folder on the CPU as float32. Raises InputError if it is absent or damaged.
+
+    mapped: float32 tensors may be the file itself. Else they are copies, aligned: products then have the same bits.
+    """
+    import torch
     from safetensors.torch import load_file
 
     with _safetensors(path):
-        weights = load_file(path)
-    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+        weights = load_file(path).items()
+    return {name: x.to(torch.float32 if x.is_floating_point() else x.dtype, copy=not mapped) for name, x in weights}
 
 
 def read_header(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -205,18 +209,32 @@ def explain_no_weights(path: Path) -> str | None:
 
 
 def build(make: Callable[[], Module], folder: Path) -> Module:
-    """Build a module and load a folder's weights; they are compared before its memory is taken.
+    """Build a module of a folder's weights; they are compared before their memory is taken.
 
     Raises InputError if names or shapes of the weights are not those of the module.
     """
-    import torch
-
-    with torch.device("meta"):
-        wanted = make()
-    _compare(wanted, folder)
-    module = make()
-    module.load_state_dict(load_weights(folder))
+    with outline():
+        module = make()
+    _compare(module, folder)
+    module.load_state_dict(load_weights(folder, mapped=False), assign=True)
     return module
+
+
+@contextmanager
+def outline() -> Iterator[None]:
+    """Build modules whose weights (what torch.empty makes) have shapes but neither memory nor first values."""
+    # On `torch.device("meta")` arange or hann_window would import torch's compiler, which takes as long as torch.
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class Outline(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if getattr(function, "__module__", None) == "torch.nn.init":
+                return args[0] if args else kwargs["tensor"]
+            return function(*args, **(kwargs or {}) | ({"device": "meta"} if function is torch.empty else {}))
+
+    with Outline():
+        yield
 
 
 def load_into(module: nn.Module, folder: Path) -> None:

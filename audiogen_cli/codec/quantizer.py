@@ -106,7 +106,7 @@ class ResidualVectorQuantizer(nn.Module):
         self.learning = QuantizerConfig()
         self.streams = nn.ModuleList(VectorQuantizer(codebook_size, dim) for _ in range(n_q))
         self.seen: list[tuple[Tensor, Tensor]] = []  # latents [M, D] and codes [M, K] since the last `learn`
-        self.register_buffer("pool", torch.empty(0, dim), persistent=False)
+        self.register_buffer("pool", torch.zeros(0, dim), persistent=False)
         self.register_buffer("passes", torch.tensor(0), persistent=False)
         self.register_buffer("started", torch.tensor(False), persistent=False)
 

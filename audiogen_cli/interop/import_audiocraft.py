@@ -16,7 +16,7 @@ from audiogen_cli.files import check_folder
 from audiogen_cli.interop import audiocraft
 from audiogen_cli.interop.describe import T5_SHAPES, text_width
 from audiogen_cli.lm.config import LMConfig, TextConfig
-from audiogen_cli.model_folder import CODEC_FOLDER, compare_shapes, fingerprint, save_model, shapes_of
+from audiogen_cli.model_folder import CODEC_FOLDER, compare_shapes, fingerprint, outline, save_model, shapes_of
 from audiogen_cli.training.recipe import validate
 
 if TYPE_CHECKING:
@@ -92,9 +92,7 @@ def _text_encoder(name: str, width: int, path: Path) -> str:
 
 def _check_weights(kind: type[nn.Module], config: Any, weights: Mapping[str, Tensor], path: Path) -> None:
     """Raise InputError unless names and shapes are those of a model of this configuration."""
-    import torch
-
-    with torch.device("meta"):
+    with outline():
         module = kind(config)
     compare_shapes(shapes_of(module), {name: tuple(value.shape) for name, value in weights.items()}, str(path))
 

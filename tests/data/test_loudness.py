@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 import pytest
+import scipy.signal
 
-from audiogen_cli.data.loudness import AudioStats, gain_to, k_filters, loudness, measure
+from audiogen_cli.data.loudness import AudioStats, gain_to, k_filters, k_weight, loudness, measure
 
 
 def sine(level: float, seconds: float = 5.0, sample_rate: int = 48_000, frequency: float = 997.0) -> np.ndarray:
@@ -20,6 +21,15 @@ def test_the_filters_are_those_of_the_standard_at_48_khz():
     assert shelf_a == pytest.approx([1, -1.69065929318241, 0.73248077421585], abs=1e-9)
     assert high_b == pytest.approx([1, -2, 1])
     assert high_a == pytest.approx([1, -1.99004745483398, 0.99007225036621], abs=1e-9)
+
+
+@pytest.mark.parametrize(("n_samples", "sample_rate"), [(1, 16_000), (700_000, 16_000), (50_000, 44_100)])
+def test_the_filters_work_as_scipys_do(n_samples, sample_rate):
+    wav = np.random.default_rng(0).normal(0.3, 0.3, n_samples)
+    expected = wav
+    for b, a in k_filters(sample_rate):
+        expected = scipy.signal.lfilter(b, a, expected)
+    assert np.abs(k_weight(wav, sample_rate) - expected).max() < 1e-9
 
 
 @pytest.mark.parametrize("sample_rate", [16_000, 22_050, 44_100, 48_000])

@@ -14,7 +14,7 @@ from pathlib import Path
 LIMIT = 250  # seconds, below pytest's own, so that a process which hangs is ended and what it said is shown
 server = multiprocessing.get_context("forkserver")
 PACKAGE = ("audiogen_cli.lm.training.train", "audiogen_cli.codec.train", "audiogen_cli.lm.generation.generator")
-LATE = ("accelerate", "datasets.io.parquet", "model2vec", "torch._dynamo", "torch._inductor")  # imported on first use
+LATE = ("accelerate", "datasets.io.parquet", "tokenizers", "torch._dynamo", "torch._inductor")  # imported on first use
 server.set_forkserver_preload([*PACKAGE, *LATE])
 
 

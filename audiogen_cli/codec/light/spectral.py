@@ -139,9 +139,7 @@ def mel_bands(n_mels: int, n_bins: int, sample_rate: int) -> tuple[Tensor, Tenso
     its nearest bin; torchaudio's would be empty, and its import takes time before a first sound.
     """
     top = 2595 * math.log10(1 + sample_rate / 2 / 700)
-    # The device is named: transformers, while it loads a model, leaves torch.linspace deaf to `with torch.device`.
-    steps = torch.linspace(0, top, n_mels + 2, device=torch.get_default_device())
-    edges = 700 * (10 ** (steps / 2595) - 1) / (sample_rate / 2) * (n_bins - 1)
+    edges = 700 * (10 ** (torch.linspace(0, top, n_mels + 2) / 2595) - 1) / (sample_rate / 2) * (n_bins - 1)
     low, center, high = (edges[i : i + n_mels, None] for i in range(3))
     bins = torch.arange(n_bins)
     bands = torch.minimum((bins - low) / (center - low), (high - bins) / (high - center)).clamp(min=0.0)

@@ -1,17 +1,19 @@
 """Text encoders F(c) = u (sec. 3.2): frozen, or numbers of words for a table that the model learns; texts are cached.
 
-The only module that touches transformers and model2vec. A text's vectors never depend on the texts beside it.
+The only module that touches transformers and tokenizers. A text's vectors never depend on the texts beside it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -83,15 +85,20 @@ class StaticVectors(TextEncoder):
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        from model2vec import StaticModel
+        from safetensors.numpy import load_file  # not model2vec, whose hub client takes longer to import than to read
 
         if not (folder / "model.safetensors").is_file():
             raise InputError(f"no word vectors in '{folder}': give a model2vec folder, or name: null for the package's")
         try:
-            self._model = StaticModel.from_pretrained(folder)
-        except Exception as error:  # whatever model2vec, safetensors or tokenizers object to
+            self._tokenizer, self._unknown = _read_tokenizer(folder / "tokenizer.json")
+            tensors, n_tokens = load_file(folder / "model.safetensors"), self._tokenizer.get_vocab_size()
+            self._table, self._weights = tensors["embeddings"], tensors.get("weights", np.ones(n_tokens, np.float32))
+            self._rows = tensors.get("mapping", np.arange(len(self._table)))  # of tokens, which may share them
+            if len(self._rows) < n_tokens or self._table.ndim != 2:
+                raise ValueError(f"{n_tokens} tokens, but vectors of shape {list(self._table.shape)}")
+        except Exception as error:  # whatever safetensors or tokenizers object to
             raise InputError(f"the word vectors in '{folder}' cannot be read: {first_line(error)}") from None
-        self.width = self._model.dim
+        self.width = self._table.shape[1]
         self.fingerprint = fingerprint(folder)
 
     def compute(self, texts: Sequence[str]) -> list[Tensor]:
@@ -99,13 +106,14 @@ class StaticVectors(TextEncoder):
 
         # ours: each row is set to variance 1. The table is int8, whose common scale the file does not keep.
         """
-        vectors = self._model.encode_as_sequence(list(texts), use_multiprocessing=False)
-        rows = [torch.tensor(each, dtype=torch.float32).reshape(-1, self.width) for each in vectors]
+        found = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        ids = [np.array([id for id in each.ids if id != self._unknown], np.int64) for each in found]
+        rows = [torch.tensor(self._table[self._rows[each]] * self._weights[each][:, None]).float() for each in ids]
         return [torch.nn.functional.normalize(each, dim=1) * self.width**0.5 for each in rows]
 
     def find_words(self, text: str) -> dict[str, bool]:
         """Return the words of a text → whether the table has a vector of its own for each, not only for its pieces."""
-        return _find_words(self._model.tokenizer, text)
+        return _find_words(self._tokenizer, text)
 
 
 class WordNumbers(TextEncoder):
@@ -119,23 +127,18 @@ class WordNumbers(TextEncoder):
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        from tokenizers import Tokenizer
-
         file = folder / "tokenizer.json"
         if not file.is_file():
             raise InputError(f"no tokenizer.json in '{folder}': give a model2vec folder, or name: null for ours")
-        self._tokenizer = Tokenizer.from_str(file.read_text("utf-8"))
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
+        self._tokenizer, self._unknown = _read_tokenizer(file)
         if self._tokenizer.get_vocab_size() > LOOKUP_ROWS:
             raise InputError(f"{file} knows more than {LOOKUP_ROWS} words, the most that text.kind: lookup can learn")
         self.fingerprint = hash_file(file)
 
     def compute(self, texts: Sequence[str]) -> list[Tensor]:
         """Number the word pieces; those that the vocabulary does not know are left out."""
-        unknown = self._tokenizer.token_to_id("[UNK]")
         found = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        return [torch.tensor([[float(id)] for id in each.ids if id != unknown]).reshape(-1, 1) for each in found]
+        return [torch.tensor([[float(id)] for id in each.ids if id != self._unknown]).reshape(-1, 1) for each in found]
 
     def find_words(self, text: str) -> dict[str, bool]:
         """Return the words of a text → whether the vocabulary has each as a whole."""
@@ -187,6 +190,17 @@ class T5(TextEncoder):
             hidden = self._model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
             result |= zip(batch, hidden.float().cpu().clone().unbind(), strict=True)
         return [result[i] for i in range(len(texts))]
+
+
+def _read_tokenizer(file: Path) -> tuple[Tokenizer, int | None]:
+    """Read a tokenizer.json; return it, without padding and truncation, and the number of its unknown token."""
+    from tokenizers import Tokenizer
+
+    text = file.read_text("utf-8")
+    tokenizer, model = Tokenizer.from_str(text), json.loads(text)["model"]
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer, model["unk_id"] if "unk_id" in model else tokenizer.token_to_id(model.get("unk_token") or "")
 
 
 def load_text_encoder(config: TextConfig, device: str | torch.device = "cpu") -> TextEncoder:

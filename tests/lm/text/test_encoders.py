@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 from email.message import Message
 from pathlib import Path
+from shutil import copytree
 from urllib.error import HTTPError
 from urllib.request import Request
 
+import numpy as np
 import pytest
 import torch
 from helpers.zoo import WORDS, make_t5, make_word_vectors
+from model2vec import StaticModel
+from safetensors.numpy import save_file
 
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import TextConfig
@@ -35,6 +39,28 @@ def test_static_gives_one_vector_a_token_and_drops_unknown_ones(vectors_folder: 
     assert torch.equal(two, one[:2])
     assert unknown.shape == blank.shape == (0, 6)
     assert encoder.width == 6 and len(encoder.fingerprint or "") == 64
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_static_gives_what_model2vec_does(vectors_folder: Path, tmp_path: Path, shared: bool) -> None:
+    model = StaticModel.from_pretrained(vectors_folder)
+    if shared:  # fewer vectors than tokens, which weights tell apart
+        numbers = np.arange(len(WORDS))
+        model = StaticModel(
+            model.embedding[:3], model.tokenizer, token_mapping=numbers % 3, weights=numbers.astype(np.float32) - 2.5
+        )
+    model.save_pretrained(tmp_path)
+    encoder, texts = StaticVectors(tmp_path), ["dog barks rain", "dog xyz", "xyz"]
+    for found, expected in zip(encoder.compute(texts), model.encode_as_sequence(texts), strict=True):
+        rows = torch.tensor(expected, dtype=torch.float32)
+        assert torch.equal(found, torch.nn.functional.normalize(rows, dim=1) * encoder.width**0.5)
+
+
+def test_word_vectors_that_do_not_fit_their_words_are_refused(vectors_folder: Path, tmp_path: Path) -> None:
+    copytree(vectors_folder, tmp_path / "short")
+    save_file({"embeddings": np.zeros((2, 6), np.float32)}, tmp_path / "short" / "model.safetensors")
+    with pytest.raises(InputError, match=r"cannot be read: \d+ tokens, but vectors of shape \[2, 6\]"):
+        StaticVectors(tmp_path / "short")
 
 
 @pytest.mark.parametrize("encoder", [StaticVectors, WordNumbers])
