@@ -49,8 +49,7 @@ def hold_folder(folder: Path, deep: bool = True) -> None:
     """Make a folder, try to write to it and keep it for this command; of several processes the main one does so.
 
     What killed commands left half-written in it is deleted, also in the folders within if it is one of our own (deep).
-    Raises InputError if it cannot be written to, or another
-    command holds it.
+    Raises InputError if it cannot be written to, or another command holds it.
     """
     path = folder.absolute() / LOCK_FILE
     if path in _held or not is_main_process():

@@ -258,7 +258,7 @@ class RowIndex(Sequence[RowSpec]):
         clips = self._windows.clip_of[self._training]
         begin, end = np.searchsorted(clips, clips, "left"), np.searchsorted(clips, clips, "right")
         others = len(clips) - (end - begin)
-        if self._mix_copies and not others.any():
+        if self._mix_copies and len(clips) and not others.any():
             raise InputError(
                 "--mix needs at least two training clips: there is nothing to mix with; --mix 0 makes no mixes"
             )

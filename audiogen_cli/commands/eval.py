@@ -24,7 +24,7 @@ from audiogen_cli.commands.terminal.options import (
 )
 from audiogen_cli.commands.terminal.progress import progress_bar
 from audiogen_cli.commands.terminal.tables import print_table, shorten
-from audiogen_cli.errors import printable
+from audiogen_cli.errors import InputError, printable
 
 MANIFESTS = Path("data/manifests")
 
@@ -148,6 +148,8 @@ def eval_(
     from audiogen_cli.evaluation.config import EvalConfig
     from audiogen_cli.evaluation.run import evaluate
 
+    if system and task != LISTENING:
+        raise InputError("--system is for --task listening; to score a folder of sounds: --generated FOLDER")
     if score:
         return score_listening(score, reference_rule, out, seed, json_, report)
     if report and out is not None and split is None and reference is None:
@@ -226,8 +228,6 @@ def _metrics(names: str | None) -> tuple[str, ...]:
 
 
 def _weights(given: list[str]) -> tuple[tuple[str, Path], ...]:
-    from audiogen_cli.errors import InputError
-
     for pair in given:
         if "=" not in pair:
             raise InputError(f"--weights {pair}: give NAME=FILE, as in pann=Cnn14_mAP=0.431.pth")
@@ -235,8 +235,6 @@ def _weights(given: list[str]) -> tuple[tuple[str, Path], ...]:
 
 
 def _seconds(text: str) -> tuple[float, ...]:
-    from audiogen_cli.errors import InputError
-
     try:
         return tuple(float(word) for word in split_names(text))
     except ValueError:

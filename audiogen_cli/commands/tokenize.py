@@ -126,6 +126,8 @@ def tokenize(
     typer.echo(f"{counts['rows']} rows in {counts['shards']} shards {kept}", err=True)
     for failure in result.failed[:FAILURES_SHOWN]:
         typer.echo(printable(f"left out: {failure['id']}: {failure['reason']}"), err=True)
+    if len(result.failed) > FAILURES_SHOWN:
+        typer.echo(f"… and {len(result.failed) - FAILURES_SHOWN} more", err=True)
     if result.failed:
         raise AudiogenError(f"{len(result.failed)} rows could not be read and are left out")
     typer.echo(f"next: audiogen train-lm --tokens {out}", err=True)

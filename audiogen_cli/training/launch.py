@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from audiogen_cli.devices import is_main_process
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.processes import STOP_SIGNALS, handle_signals
 
@@ -96,6 +97,8 @@ class StopSignal:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and signal.SIGINT in self.received:
             raise KeyboardInterrupt
+        if not self.received and is_main_process():
+            os.write(2, b"stopping after this step; Ctrl-C again stops at once\n")  # print may be at work already
         self.received.add(number)
 
     def agreed(self, accelerator: Accelerator) -> bool:

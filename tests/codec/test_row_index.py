@@ -108,6 +108,8 @@ def test_nothing_to_mix_with_is_refused() -> None:
         with pytest.raises(InputError, match="at least two training clips"):
             rows_of(clips, mix_copies=1)
         assert rows_of(clips)
+    held_out = [replace(clip, split="val") for clip in CLIPS]  # gets no mixes, so it needs no partners
+    assert rows_of(held_out, mix_copies=1) == rows_of(held_out)
 
 
 class OnDisk(Sequence[Clip]):

@@ -373,3 +373,8 @@ def test_another_fold_of_esc50_is_nearer_than_noise(
     for metric in ("fad_fake", "kl_fake"):
         assert results["metrics"][metric] < results["baselines"]["white noise"][metric]
         assert results["metrics"][metric] < results["baselines"]["silence"][metric]
+
+
+def test_systems_are_for_listening_tests() -> None:
+    with pytest.raises(InputError, match="--system is for --task listening"):
+        eval_(split="mini-test", system=["a=b"])
