@@ -19,6 +19,7 @@ from audiogen_cli.lm.config import LMConfig, TrainConfig
 from audiogen_cli.lm.flops import training_flops
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.text.encoders import TextEncoder
+from audiogen_cli.lm.training.cpu_kernels import use_cpu_kernels
 from audiogen_cli.lm.training.datasets import Batch
 from audiogen_cli.lm.training.state import build_state
 from audiogen_cli.lm.training.step import GRAD_CLIP, train_step
@@ -120,12 +121,12 @@ def _our_step(
 ) -> Callable[[], object]:
     """Return the step of `train-lm` itself."""
     torch.manual_seed(0)
-    state = build_state(AudioLanguageModel(lm_config).to(accelerator.device), config, accelerator)
+    model = AudioLanguageModel(lm_config).to(accelerator.device)
+    use_cpu_kernels(model)
+    state = build_state(model, config, accelerator)
     codes = torch.randint(lm_config.codebook_size, (samples, lm_config.n_q, n_frames))
-    mask = torch.ones(samples, n_frames, dtype=torch.bool)
-    batch = Batch([""] * samples, codes, mask, ["text"] * samples)
-    texts = _Texts()
-    return lambda: train_step(state, [batch], samples * n_frames, texts, config, accelerator)
+    batch = Batch([""] * samples, codes, torch.ones(samples, n_frames, dtype=torch.bool), ["text"] * samples)
+    return lambda: train_step(state, [batch], samples * n_frames, _Texts(), config, accelerator)
 
 
 def _peer_step(

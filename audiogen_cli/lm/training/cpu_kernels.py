@@ -27,8 +27,8 @@ LEVELS = 1 << 16  # elements are dropped with this resolution
 
 
 def use_cpu_kernels(model: nn.Module) -> None:
-    """Let a language model train with the kernels of this module. Dropout draws other numbers then."""
-    for module in model.modules():
+    """Let a language model that is on a CPU train with the kernels of this module. Dropout draws other numbers then."""
+    for module in model.modules() if next(model.parameters()).device.type == "cpu" else ():
         if isinstance(module, transformer.SelfAttention):
             module.attend_causally = attend_causally
         if isinstance(module, transformer.CrossAttention):

@@ -140,8 +140,7 @@ def build_model(
 ) -> AudioLanguageModel:
     """Return a fresh model, with the weights in `start_from` if given. Raises InputError if they do not fit."""
     model = AudioLanguageModel(lm_config).to(device)
-    if device.type == "cpu":
-        use_cpu_kernels(model)
+    use_cpu_kernels(model)
     if config.codebooks:
         tie_to_codebooks(model, AudioCodec.load(codec, device))
     if start_from:
