@@ -29,7 +29,7 @@ from audiogen_cli.commands.tokenize import tokenize
 from audiogen_cli.commands.train_codec import train_codec
 from audiogen_cli.commands.train_lm import train_lm
 from audiogen_cli.devices import is_out_of_memory
-from audiogen_cli.errors import AudiogenError, AudiogenWarning, printable
+from audiogen_cli.errors import AudiogenError, AudiogenWarning, Interrupted, printable
 from audiogen_cli.processes import end_with_parent, handle_signals, interrupt
 
 PYTHONS_WARNING = warnings.formatwarning
@@ -110,7 +110,7 @@ def main() -> None:
     except Exception as error:  # the last resort: nobody is shown a traceback who did not ask for one
         if debug:
             traceback.print_exc()
-        typer.echo(f"error: {_one_line(error)}", err=True)
+        typer.echo(f"{'' if isinstance(error, Interrupted) else 'error: '}{_one_line(error)}", err=True)
         code = 2 if getattr(error, "errno", 0) == errno.ENAMETOOLONG else getattr(error, "exit_code", 1)
     sys.exit(code)
 

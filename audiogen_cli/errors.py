@@ -1,4 +1,7 @@
-"""The errors and warnings a user can meet; `app.main` turns each into one line on stderr, errors into an exit code."""
+"""The errors and warnings a user can meet; `app.main` turns each into one line on stderr, errors into an exit code.
+
+Also how names and durations are worded in such lines.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +14,14 @@ Value = TypeVar("Value")
 def printable(text: str) -> str:
     """Escape what is no letter: names and licenses may hold codes that a terminal obeys."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def format_seconds(seconds: float) -> str:
+    """Format a duration roughly: 0.8 s, 46 s, 4.5 min, 8.3 h, 5 days."""
+    for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.2g} {unit}" if seconds < 100 * size else f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
 class AudiogenWarning(UserWarning):

@@ -61,6 +61,11 @@ def find_model(name: str | Path | None = None) -> Path:
     raise InputError(f"'{name}' is not a model folder: it holds neither config.json nor checkpoints/")
 
 
+def esc50_classes() -> dict[str, list[str]]:
+    """Return ESC-50's classes → their names in AudioSet."""
+    return read_json(RESOURCES / "esc50_audioset.json")
+
+
 def known_sounds(folder: Path | None) -> dict[str, list[str]]:
     """Return the sounds that a model was trained on → their names in AudioSet; {} if only its makers know them.
 
@@ -68,8 +73,7 @@ def known_sounds(folder: Path | None) -> dict[str, list[str]]:
     """
     if folder is None or folder.resolve() != EMBEDDED_MODEL.resolve():
         return {}
-    names = read_json(RESOURCES / "esc50_audioset.json")
-    return {category.replace("_", " "): kinds for category, kinds in names.items()}
+    return {category.replace("_", " "): kinds for category, kinds in esc50_classes().items()}
 
 
 def find_codec(name: str | Path | None = None) -> Path:

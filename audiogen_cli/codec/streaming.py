@@ -35,12 +35,12 @@ class StreamingLayer(ABC):
         """
 
 
-class CodecNetwork(nn.Module):
+class CodecNetwork(nn.Module, ABC):
     """An encoder, wav [B, 1, N] → latent [B, D, T], or a decoder, quantized latent [B, D, T] → wav [B, 1, N]."""
 
+    @abstractmethod
     def streaming(self) -> StreamingLayer:
         """Return the network as a streaming layer over wav [B, N, 1] or latent [B, T, D], until its weights change."""
-        raise NotImplementedError
 
 
 class StreamingSequential(StreamingLayer):

@@ -124,7 +124,7 @@ def train(
                     validate(trainer, validator, validation, wav, out, log)
                 if last or stopped or trainer.step % config.save_every == 0:
                     trainer.save(out)
-            if stopped:
+            if stopped and not last:
                 raise Interrupted(f"stopped after step {trainer.step}; run the same command again to continue")
 
     if not trainer.codec.quantizer.started:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -25,11 +27,14 @@ from audiogen_cli.codec.losses import (
 )
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.codec.seanet import start_quietly
+from audiogen_cli.errors import AudiogenWarning
 from audiogen_cli.training.checkpoint import check_optimizer, load_state, save_checkpoint
 from audiogen_cli.training.recipe import learning_rate
 
+CPU_CROPS = 8  # of the paper's width 64 at once take more than 24 GB, and are no faster
 
-class Trainer:
+
+class Trainer(ABC):
     """A codec in training: everything that a step changes, and the step."""
 
     def __init__(self, config: CodecTrainConfig, accelerator: Accelerator) -> None:
@@ -39,12 +44,13 @@ class Trainer:
         self.codec_optimizer = torch.optim.Adam(self.codec.parameters(), config.lr, config.betas)
         self.step = 0
 
+    @abstractmethod
     def train_step(self, wav: Tensor) -> dict[str, float]:
         """Update once on wav [B, 1, N], this process's share of the batch; return what to log, means over processes."""
-        raise NotImplementedError
 
     def initialize(self, crops: CropDataset) -> None:
-        """Fit a fresh codec to training data, before its first step."""
+        """Fit a fresh codec to training data, before its first step; by default there is nothing to fit."""
+        return None
 
     def gradient_shares(self, wav: Tensor) -> dict[str, float]:
         """Return each weighted loss's share of the gradient at decoded audio, for wav [B, 1, N]; for validation."""
@@ -73,6 +79,10 @@ class Trainer:
         self.codec_optimizer.load_state_dict(document["codec_optimizer"])
         self.codec.quantizer.load_learning_state(document["quantizer"])
         self.step = document["step"]
+
+    def micro_batches(self, wav: Tensor) -> tuple[Tensor, ...]:
+        """Split this process's share of a batch [B, 1, N] into parts that are in memory one at a time."""
+        return wav.split(self.config.micro_batch or len(wav))
 
     def begin_step(self) -> None:
         """Set the codec to training, the learning rate, and the seed of what the step draws."""
@@ -143,7 +153,7 @@ class AdversarialTrainer(Trainer):
         adversarial = self.step >= config.adversary_start
         self.begin_step()
         metrics: dict[str, Tensor] = {}
-        for part in wav.split(config.micro_batch or len(wav)):
+        for part in self.micro_batches(wav):
             share = len(part) / len(wav)  # losses are means over clips
             with self.accelerator.autocast():
                 output = codec(part)
@@ -165,6 +175,11 @@ class AdversarialTrainer(Trainer):
         metrics["grad_norm"], *_ = self.update(*players[: 1 + adversarial])
         return self.to_log(metrics)
 
+    def micro_batches(self, wav: Tensor) -> tuple[Tensor, ...]:
+        """Split as the recipe says; if it says nothing, on a CPU into parts of 8 crops."""
+        at_once = self.config.micro_batch or (CPU_CROPS if wav.device.type == "cpu" else len(wav))
+        return wav.split(at_once)
+
     def judge(self, wav: Tensor, decoded: Tensor) -> tuple[Judgement, Judgement]:
         """Run D on real and on decoded audio, both [B, 1, N]."""
         with self.accelerator.autocast():
@@ -175,7 +190,7 @@ class AdversarialTrainer(Trainer):
 
         The commitment is left out: its gradient does not pass the decoder.
         """
-        part = wav[: self.config.micro_batch or len(wav)]
+        part = self.micro_batches(wav)[0]
         with torch.no_grad(), self.accelerator.autocast():
             decoded = self.codec.eval()(part).decoded.float()
         decoded.requires_grad_()
@@ -195,8 +210,10 @@ class AdversarialTrainer(Trainer):
 
     def load_state_dict(self, document: Mapping[str, Any]) -> None:
         """Read what `state_dict` returned, and the checkpoint's step."""
-        # Versions before the paper's exact discriminators had a layer more: theirs begin afresh.
-        if document["discriminator"].keys() == self.discriminator.state_dict().keys():
+        if document["discriminator"].keys() != self.discriminator.state_dict().keys():
+            said = "the discriminators of this run have a layer that the paper's lack: fresh ones begin"
+            warnings.warn(said, AudiogenWarning, stacklevel=2)
+        else:
             check_optimizer(self.discriminator_optimizer, document["discriminator_optimizer"])
             self.discriminator.load_state_dict(document["discriminator"])
             self.discriminator_optimizer.load_state_dict(document["discriminator_optimizer"])

@@ -106,7 +106,7 @@ def eval_(
     dtype: DtypeOption = Dtype.auto,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FOLDER", help="For results.json and generated/. [default: runs/eval-SPLIT]"),
+        typer.Option("--out", metavar="FOLDER", help="For results.json and sounds. [default: runs/TASK-SPLIT]"),
     ] = None,
     system: Annotated[
         list[str] | None,
@@ -154,7 +154,7 @@ def eval_(
         return score_listening(score, reference_rule, out, seed, json_, report)
     if report and out is not None and split is None and reference is None:
         return show_report(out)
-    folder = out or Path("runs") / f"{LISTENING if task == LISTENING else 'eval'}-{split or 'folders'}"
+    folder = out or Path("runs") / f"{'eval' if task == 'generation' else task}-{split or 'folders'}"
     config = EvalConfig(
         out=folder,
         task="generation" if task == LISTENING else task,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -17,7 +16,7 @@ from audiogen_cli.data.manifest import SPLITS, Clip, load_manifests
 from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.audio_sources import Recording, hash_file
 from audiogen_cli.evaluation.results import Skipped
-from audiogen_cli.files import RESOURCES
+from audiogen_cli.model_folder import esc50_classes
 
 # ours: a missing file costs its clip, but a folder that lacks more than this share belongs to another set.
 MAX_MISSING = 0.1
@@ -25,10 +24,7 @@ MAX_MISSING = 0.1
 # ours: ESC-50's categories by their names in AudioSet's ontology: a category's own, its synonyms and its kinds ('Bark'
 # for dog), not its broad parents ('Animal'), which half of all clips would hit. can_opening, drinking_sipping,
 # mouse_click and washing_machine have no class there: sounds that they consist of stand in for them.
-AUDIOSET_NAMES = {
-    category: frozenset(names)
-    for category, names in json.loads((RESOURCES / "esc50_audioset.json").read_text("utf-8")).items()
-}
+AUDIOSET_NAMES = {category: frozenset(names) for category, names in esc50_classes().items()}
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,8 @@ def resume_newest(run: Path, resume: Callable[[Path], None], say: Callable[[str]
             damaged.append(f"{checkpoint} cannot be resumed ({first_line(error)})")
             continue
         for line in damaged:
-            say(f"warning: {line}; going on from {checkpoint.name}")
+            say(f"warning: {line}")
+        say(f"resuming from {checkpoint.name}")
         return True
     if damaged:
         raise InputError(f"{damaged[0]}, nor one before it; copy it again, or train into another --out")

@@ -62,7 +62,8 @@ def start_accelerator(precision: str, **settings: Any) -> Accelerator:
 
     if precision == "bf16" and torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0):
         precision = "no"
-        print("warning: this GPU has no bfloat16; training in float32", file=sys.stderr)
+        if is_main_process():
+            print("warning: this GPU has no bfloat16; training in float32", file=sys.stderr)
     handlers = [
         InitProcessGroupKwargs(timeout=timedelta(days=1)),
         DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False),

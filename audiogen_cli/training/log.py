@@ -47,7 +47,7 @@ class RunLog:
         self.path = run / METRICS_FILE
         self.enabled, self.track = enabled, track
         self.left_out: set[str] = set()
-        self.console = Console(stderr=True, quiet=not enabled)
+        self.console = Console(stderr=True)
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -87,17 +87,16 @@ class RunLog:
         else:
             self.progress.update(self.task, note=note)
 
-    def say(self, message: str) -> None:
-        """Print one line for the person watching."""
-        self.console.print(printable(message), highlight=False, markup=False, soft_wrap=True)
+    def say(self, message: str, everywhere: bool = False) -> None:
+        """Print one line for the person watching; everywhere: in every process, not the main one alone."""
+        if self.enabled or everywhere:
+            self.console.print(printable(message), highlight=False, markup=False, soft_wrap=True)
 
     def leave_out(self, unreadable: Mapping[str, str]) -> None:
         """Name recordings that could not be read, id → reason: each once; in every process, as each reads its own."""
         for id in unreadable.keys() - self.left_out:
             self.left_out.add(id)
-            self.console.quiet = False
-            self.say(f"warning: left out: {unreadable[id]} ({len(self.left_out)} so far)")
-            self.console.quiet = not self.enabled
+            self.say(f"warning: left out: {unreadable[id]} ({len(self.left_out)} so far)", everywhere=True)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from audiogen_cli.codec.train import ValidationReport, train
 from audiogen_cli.codec.train_step import AdversarialTrainer
 from audiogen_cli.data.audio import read_audio
 from audiogen_cli.data.manifest import Clip
-from audiogen_cli.errors import AudiogenError, InputError
+from audiogen_cli.errors import AudiogenError, AudiogenWarning, InputError
 from audiogen_cli.evaluation.tasks.codec_validation import validate_codec
 from audiogen_cli.model_folder import find_model
 from audiogen_cli.training.checkpoint import list_checkpoints
@@ -175,6 +175,12 @@ def test_micro_batches_change_nothing(clips, tmp_path):
     assert_equal_runs(parts, whole, 1e-4)
 
 
+@pytest.mark.parametrize(("micro_batch", "sizes"), [(0, [8, 8, 1]), (9, [9, 8])])
+def test_a_cpu_holds_eight_crops_at_once_unless_the_recipe_says_otherwise(micro_batch, sizes):
+    trainer = AdversarialTrainer(replace(SHARED, micro_batch=micro_batch), Accelerator(cpu=True))
+    assert [len(part) for part in trainer.micro_batches(torch.zeros(17, 1, 160))] == sizes
+
+
 def test_two_processes_with_half_the_batch_learn_what_one_learns(clips, tmp_path):
     one = train(SHARED, clips, [], tmp_path / "one")
     run_ranks(train, replace(SHARED, micro_batch=1), clips, [], tmp_path / "two")
@@ -308,7 +314,9 @@ def test_a_run_whose_discriminators_had_another_layer_resumes(clips, tmp_path):
     state = torch.load(path, weights_only=True)
     state["discriminator"]["scales.0.layers.4.bias"] = torch.zeros(2)
     torch.save(state, path)
-    assert len(read_metrics(train(recipe(), clips, [], run), "train")) == 6
+    with pytest.warns(AudiogenWarning, match="fresh ones begin"):
+        train(recipe(), clips, [], run)
+    assert len(read_metrics(run, "train")) == 6
 
 
 def test_the_lstm_stays_in_float32_under_autocast():

@@ -35,6 +35,13 @@ def test_only_the_main_process_writes(tmp_path, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_every_process_names_what_it_cannot_read_once(tmp_path, capsys):
+    with RunLog(tmp_path, 0, 10, enabled=False) as log:
+        for _ in range(2):
+            log.leave_out({"a": "a.wav: not audio"})
+    assert capsys.readouterr().err.count("left out: a.wav: not audio (1 so far)") == 1
+
+
 def test_a_run_of_an_older_version_goes_on_with_the_defaults_of_new_settings(tmp_path):
     record_run(tmp_path, Recipe(), {"rows": 3})
     document = json.loads((tmp_path / "run.json").read_text())

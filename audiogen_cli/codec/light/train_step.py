@@ -31,7 +31,7 @@ class LightTrainer(Trainer):
         codec, config = self.codec, self.config
         self.begin_step()
         metrics: dict[str, Tensor] = {}
-        for part in wav.split(config.micro_batch or len(wav)):
+        for part in self.micro_batches(wav):
             share = len(part) / len(wav)
             with self.accelerator.autocast():
                 latent = codec.quantizer(self.encoder(part))

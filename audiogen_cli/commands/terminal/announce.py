@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from audiogen_cli.errors import printable
+from audiogen_cli.errors import format_seconds, printable
 
 if TYPE_CHECKING:
     from audiogen_cli.codec.config import CodecConfig, CodecTrainConfig
@@ -84,13 +84,13 @@ def plan_codec_training(recipe: CodecTrainConfig, data: Totals) -> Announcement:
 def plan_tokenizing(folder: Path, config: CodecConfig, data: Totals, mix: int, copies: int) -> Announcement:
     """Say what `tokenize` encodes, with which codec."""
     from audiogen_cli.commands.terminal import estimates
-    from audiogen_cli.commands.terminal.progress import span
 
     hours = sum(data.hours.values()) + (mix + copies) * data.hours["train"]
     plan = _with_codec(folder, config)
     more = [f"{count * data.rows['train']:,} {what}" for count, what in ((mix, "mixed"), (copies, "varied")) if count]
     rows = " and ".join([f"clips: {_rows(data)}", *more])
-    plan.lines.append(f"{rows}, {span(3600 * hours)} to encode; {_machine(estimates.encoding(folder, hours))}")
+    seconds = estimates.encoding(folder, hours)
+    plan.lines.append(f"{rows}, {format_seconds(3600 * hours)} to encode; {_machine(seconds)}")
     plan.warnings += _data_warnings(data)
     if not mix:
         plan.warnings.append("no mixed rows: the paper mixes pairs of clips (sec. 4.1); --mix 1 does")
@@ -215,17 +215,15 @@ def _data_warnings(data: Totals) -> list[str]:
 
 
 def _rows(data: Totals) -> str:
-    from audiogen_cli.commands.terminal.progress import span
-
-    return ", ".join(f"{n:,} {split} ({span(3600 * data.hours[split])})" for split, n in data.rows.items() if n)
+    lengths = {split: format_seconds(3600 * hours) for split, hours in data.hours.items()}
+    return ", ".join(f"{n:,} {split} ({lengths[split]})" for split, n in data.rows.items() if n)
 
 
 def _machine(seconds: float) -> str:
-    from audiogen_cli.commands.terminal.progress import span
     from audiogen_cli.devices import count_processes
 
     n = count_processes()
-    return f"{n} process{'es' * (n != 1)}, very roughly {span(seconds)}"
+    return f"{n} process{'es' * (n != 1)}, very roughly {format_seconds(seconds)}"
 
 
 def _millions(parameters: int) -> str:

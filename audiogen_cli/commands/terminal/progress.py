@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from audiogen_cli.devices import is_main_process
+from audiogen_cli.errors import format_seconds
 
 Advance = Callable[[int, int | None], None]
 FIRST_LINE, LONGEST_WAIT = 10.0, 300.0  # seconds: no line for a short run, no thousands for a long one
@@ -59,15 +60,7 @@ class PlainProgress:
             rate = (done - self._first) / seconds
             yield f"{rate:,.3g}/s"
             if total is not None:
-                yield f"{span((total - done) / rate)} left"
-
-
-def span(seconds: float) -> str:
-    """Format a duration roughly: 46 s, 4.5 min, 8.3 h, 5 days."""
-    for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.2g} {unit}" if seconds < 100 * size else f"{seconds / size:,.0f} {unit}"
-    return f"{seconds:.0f} s"
+                yield f"{format_seconds((total - done) / rate)} left"
 
 
 def _bar(description: str) -> Iterator[Advance]:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from audiogen_cli.errors import AudiogenError, InputError, format_seconds, printable
+
 if TYPE_CHECKING:
     from audiogen_cli.lm.generation.generator import Generator
     from audiogen_cli.lm.generation.requests import GenerationRequest
     from audiogen_cli.lm.generation.writer import RenderOptions
-
 
 Say = Callable[[str], object]
 
@@ -36,7 +37,6 @@ def render(
     """
     from audiogen_cli.commands.terminal.progress import progress_bar
     from audiogen_cli.devices import is_main_process
-    from audiogen_cli.errors import AudiogenError, InputError
     from audiogen_cli.lm.generation.requests import WHOLE_SECONDS
     from audiogen_cli.lm.generation.writer import write_sounds
     from audiogen_cli.model_folder import fingerprint
@@ -75,9 +75,8 @@ def render_stream(
 ) -> None:
     """Write one sound while it is generated, and print its path unless it goes to stdout itself."""
     from audiogen_cli.data.wav_stream import MAX_SAMPLES
-    from audiogen_cli.errors import InputError
     from audiogen_cli.lm.generation.requests import STDOUT
-    from audiogen_cli.lm.generation.writer import format_seconds, write_stream
+    from audiogen_cli.lm.generation.writer import write_stream
 
     to_stdout = str(request.output) == STDOUT
     if not to_stdout and request.duration * sample_rate > MAX_SAMPLES:
@@ -93,8 +92,6 @@ def render_stream(
 
 
 def _say(line: str) -> None:
-    from audiogen_cli.errors import printable
-
     typer.echo(printable(line), err=True)
 
 
@@ -137,8 +134,6 @@ def to_json(value: Any, indent: int | None = None) -> str:
 
 def _summarize(records: Sequence[dict[str, Any]], total: float, seconds: float, say: Say) -> None:
     """Say in one line how long it took, how loud it is, and what is wrong with it. total: seconds of new sound."""
-    from audiogen_cli.lm.generation.writer import format_seconds
-
     if not records:
         return
     what = "new sound" if "prompt_seconds" in records[0] else "sound"

@@ -25,7 +25,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Maker:
-    """What a sound depends on besides its request."""
+    """Tell whether a file holds the sound of a request, as this model and these options make it."""
 
     fingerprint: str
     sample_rate: int

@@ -20,7 +20,7 @@ import numpy as np
 from audiogen_cli.data.audio import write_audio
 from audiogen_cli.data.loudness import AudioStats, gain_to, loudness, measure
 from audiogen_cli.devices import agree, count_processes, is_out_of_memory, join_processes
-from audiogen_cli.errors import AudiogenError, InputError
+from audiogen_cli.errors import AudiogenError, InputError, format_seconds
 from audiogen_cli.files import read_json, write_text
 from audiogen_cli.lm.generation.requests import STDOUT, GenerationRequest
 from audiogen_cli.lm.sampling_config import Sampling
@@ -180,16 +180,6 @@ def own_columns(extra: Mapping[str, Any]) -> dict[str, Any]:
     ours = extra.keys() & ENTRIES
     rest = {name: value for name, value in extra.items() if name not in ours}
     return {**rest, "columns": {name: extra[name] for name in sorted(ours)}} if ours else rest
-
-
-def format_seconds(seconds: float) -> str:
-    """Format a duration as a person says it: 0.8 s, 45 s, 3 min 20 s, 2 h 5 min."""
-    if seconds < 10:
-        return f"{seconds:.2g} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _render(

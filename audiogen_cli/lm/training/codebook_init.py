@@ -46,7 +46,7 @@ class CodebookTiedEmbedding(nn.Module):
 
 @torch.no_grad()
 def tie_to_codebooks(model: AudioLanguageModel, codec: AudioCodec) -> None:
-    """Have the tables of a fresh `model` learn through the codebooks of `codec`, which made its codes."""
+    """Tie the code embeddings and heads of a fresh `model` to the codebooks of `codec`, which made its codes."""
     config = model.config
     vectors = torch.stack([stream.codebook.detach().float() for stream in codec.quantizer]).to(model.null_text.device)
     vectors = vectors - vectors.mean(1, keepdim=True)  # [K, V, D]

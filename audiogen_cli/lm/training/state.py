@@ -36,7 +36,7 @@ class State:
 
     @contextmanager
     def best(self) -> Iterator[AudioLanguageModel]:
-        """Have the model hold the weights to validate and to save: the running mean, else the latest."""
+        """Load the weights to validate and to save into the model for a while: the running mean, else the latest."""
         latest = [parameter.detach().clone() for parameter in self.parameters] if self.average else []
         if self.average:
             self.model.load_state_dict(self.average)

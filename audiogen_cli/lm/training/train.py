@@ -122,7 +122,7 @@ def train(
                 stopped = stop.agreed(accelerator)
                 if state.step % config.save_every == 0 or last or stopped:
                     save(state, config, codec, out, accelerator)
-    if stopped:
+    if stopped and state.step < config.max_steps:
         raise Interrupted(f"stopped after step {state.step}; run the same command again to continue")
 
     weights = best_weights(state, main)
