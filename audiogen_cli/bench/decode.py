@@ -78,7 +78,7 @@ def measure_lm(setup: Setup, device: torch.device) -> dict[str, Any]:
     reading in any round, hence floor_ratio is no flattery; peer_ratio: the peer's step time over ours, the peer in
     float32 on a CPU and in bfloat16 elsewhere; None without a peer.
     """
-    config = _config(setup)
+    config = make_config(setup)
     engine = Engine(_random_model(config, device), setup.dtype)
     requests = [_request(setup, config, seed) for seed in range(setup.batch_size)]
     peer = _peer(setup, config, device) if setup.peer else None
@@ -135,7 +135,8 @@ def read_bandwidth(device: torch.device) -> float:
     return PROBE_BYTES / min(time_in_turn({"sum": numbers.sum}, 5, device).seconds["sum"])
 
 
-def _config(setup: Setup) -> LMConfig:
+def make_config(setup: Setup) -> LMConfig:
+    """Return the configuration of a model of the paper's rates and a packaged size."""
     shape = load_recipe(TrainConfig, f"lm-{setup.size}").model
     frame_rate = FRAME_RATE / setup.streams
     return LMConfig(

@@ -24,6 +24,13 @@ class Kind(str, Enum):
     lm = "lm"
 
 
+class Decoding(str, Enum):
+    """Decoders whose speed is measured."""
+
+    autoregressive = "autoregressive"
+    diffusion = "diffusion"
+
+
 def bench(
     kind: Annotated[Kind, typer.Argument(metavar="KIND", help="data: prep and tokenize; codec; lm: decoding.")],
     folder: Annotated[
@@ -38,7 +45,12 @@ def bench(
     ] = None,
     size: Annotated[str, typer.Option(metavar="NAME", help="lm: tiny, base or large.")] = "base",
     streams: Annotated[int, typer.Option(metavar="K", help="lm: streams of codes, 1, 2 or 4.")] = 1,
-    steps: Annotated[int, typer.Option(metavar="N", min=1, max=MAX_COUNT, help="lm: steps per round.")] = 40,
+    decoder: Annotated[Decoding, typer.Option(metavar="NAME", help="lm: autoregressive or diffusion.")] = (
+        Decoding.autoregressive
+    ),
+    steps: Annotated[
+        int, typer.Option(metavar="N", min=1, max=MAX_COUNT, help="lm: steps per round; of diffusion: passes.")
+    ] = 40,
     cached: Annotated[
         int, typer.Option(metavar="N", min=0, max=MAX_COUNT, help="lm: frames before the first step.")
     ] = 0,
@@ -68,7 +80,8 @@ def bench(
 
     Measures speed on this machine. data: hours of audio per minute through prep's probe, its conversion to 16 kHz and
     tokenize (with the codec of --model), beside plain soundfile and soxr on the same files. lm: the engine with random
-    weights and guidance, beside the bytes that a step must read and beside transformers' MusicGen of the same size;
+    weights and guidance, beside the bytes that a step must read and beside transformers' MusicGen of the same size (or,
+    with --decoder diffusion, whole sounds of 10 s in --steps passes);
     with --train a training step beside a plain GPT-2 of transformers.
     codec: seconds of sound per second through the codec of --model (default: the paper's x32 with random weights),
     beside transformers' EncodecModel with the same weights.
@@ -86,10 +99,12 @@ def bench(
         results = _measure_training(size, streams, batch_size, frames, repeats)
     else:
         from audiogen_cli.bench.decode import Setup, measure_lm
+        from audiogen_cli.bench.passes import measure_passes
         from audiogen_cli.devices import choose_device
 
         setup = Setup(size, streams, batch_size or 1, steps, dtype.value, repeats, cached, peer)
-        results = measure_lm(setup, choose_device(device))
+        measure = {Decoding.autoregressive: measure_lm, Decoding.diffusion: measure_passes}[decoder]
+        results = measure(setup, choose_device(device))
     results = {"kind": kind.value, **results}
     if json_:
         typer.echo(json.dumps(results))

@@ -100,6 +100,7 @@ def generate(
     from audiogen_cli.commands.terminal.rendering import render, render_stream
     from audiogen_cli.devices import check_device
     from audiogen_cli.errors import InputError
+    from audiogen_cli.lm.decoder import check_stream
     from audiogen_cli.lm.generation.requests import GenerationRequest, find_language_model, override, plan_requests
     from audiogen_cli.lm.generation.writer import RenderOptions, choose_seed, load_generator
 
@@ -119,6 +120,8 @@ def generate(
         override(config.sampling, sampling),
         seed_drawn=seed is None,
     )
+    if stream:
+        check_stream(config)
     requests = plan_requests(chosen, defaults, samples, output, out_dir)
     if out_dir is not None:
         from audiogen_cli.lock import hold_folder

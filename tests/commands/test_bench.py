@@ -74,3 +74,12 @@ def test_decoding_speeds_are_one_json_object(audiogen) -> None:
     assert speeds["tokens_per_s"] > 0 and 0 < speeds["floor_ratio"] <= 1 and speeds["bytes_per_step"] > 0
     assert (speeds["kind"], speeds["size"], speeds["peer_ratio"], speeds["repeats"]) == ("lm", "tiny", None, 1)
     assert audiogen("bench", "lm", "--streams", "3").returncode == 2
+
+
+def test_lm_measures_the_other_decoder_too(audiogen) -> None:
+    options = ("--size", "tiny", "--streams", "4", "--steps", "2", "--repeats", "1", "--device", "cpu")
+    result = audiogen("bench", "lm", "--decoder", "diffusion", *options, "--json")
+    assert result.returncode == 0, result.stderr
+    speeds = json.loads(result.stdout)
+    assert speeds["steps"] == 2 and speeds["tokens_per_s"] > 0 and speeds["real_time_factor"] > 0
+    assert speeds["tokens_per_s"] * speeds["real_time_factor"] == pytest.approx(500)

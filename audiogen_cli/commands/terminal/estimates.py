@@ -31,14 +31,14 @@ def lm_training(recipe: TrainConfig, codec: CodecConfig) -> tuple[int, int | Non
     """Return parameters, those of the text encoder (None: unknown), bytes in each process, and seconds of all steps."""
     from audiogen_cli.devices import count_processes
     from audiogen_cli.interop.describe import text_encoder_parameters, text_width
+    from audiogen_cli.lm.decoder import find_decoder
     from audiogen_cli.lm.flops import training_flops
-    from audiogen_cli.lm.model import AudioLanguageModel
     from audiogen_cli.lm.training.preflight import build_config
     from audiogen_cli.model_folder import outline
 
     config = build_config(recipe, codec, text_width(recipe.text) or recipe.model.dim)
     with outline():
-        size = count_parameters(AudioLanguageModel(config))
+        size = count_parameters(find_decoder(config).build(config))
     encoder, processes = text_encoder_parameters(recipe.text), count_processes()
     share = processes if recipe.distributed == "fsdp" else 1
     memory = size * (BYTES + 4 * bool(recipe.ema_decay)) / share + 4 * (encoder or 0)

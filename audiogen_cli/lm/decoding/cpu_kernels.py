@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm import cpu_ops
-from audiogen_cli.lm.model import AudioLanguageModel
+from audiogen_cli.lm.model import CodeModel
 
 FILLED_ROWS = 8  # rows of every product where the trial failed
 MAX_ROWS = 32  # the most rows of a decoding step, and of the trial
@@ -146,7 +146,7 @@ class Int8Weight:
         return F.gelu(y) if activation == "gelu" else y
 
 
-def pack_model(model: AudioLanguageModel, dtype: str) -> None:
+def pack_model(model: CodeModel, dtype: str) -> None:
     """Replace the linear layers of blocks and heads by packed ones, once; the original weights are freed."""
     for block in model.blocks:
         if isinstance(block.up, nn.Linear):
@@ -157,7 +157,7 @@ def pack_model(model: AudioLanguageModel, dtype: str) -> None:
                 setattr(module, name, PackedLinear(child, dtype))
 
 
-def count_rows(model: AudioLanguageModel) -> int:
+def count_rows(model: CodeModel) -> int:
     """Return the most rows of a step for which this packed model's rows round alike."""
     layers = [module for module in model.modules() if isinstance(module, PackedLinear)]
     return FILLED_ROWS if any(layer.packed.least_rows == FILLED_ROWS for layer in layers) else MAX_ROWS

@@ -19,8 +19,8 @@ from audiogen_cli.lm.cpu_ops import has_native_bfloat16
 from audiogen_cli.lm.decoding.backend import Backend, TorchBackend
 from audiogen_cli.lm.decoding.continuous_batch import ContinuousBatch
 from audiogen_cli.lm.decoding.cpu_backend import CpuBackend, choose_cache_dtype
-from audiogen_cli.lm.decoding.requests import DecodingRequest, count_text_columns, window_steps
-from audiogen_cli.lm.model import AudioLanguageModel
+from audiogen_cli.lm.decoding.requests import DecodingRequest, count_frames, count_text_columns, window_steps
+from audiogen_cli.lm.model import AudioLanguageModel, CodeModel
 
 GPU_BATCH = 16  # sequences decoded side by side there by default
 CPU_BATCH = 8  # the same on a CPU; with more, attention to each sequence's past takes most of the time
@@ -75,6 +75,10 @@ class Engine:
                 yield batch.read_codes(sent, end)
                 sent = end
 
+    def count_frames(self, n_prompt: int, n_frames: int) -> tuple[int, int]:
+        """Call `requests.count_frames` for this model."""
+        return count_frames(self.config, n_prompt, n_frames)
+
     def open_batch(self, requests: Sequence[DecodingRequest], batch_size: int | None = None) -> ContinuousBatch:
         """Begin to decode requests, all guided or none."""
         default = CPU_BATCH if self.exact else GPU_BATCH
@@ -92,7 +96,7 @@ class Engine:
         return max(1, min(most, len(requests), rows // n_copies))
 
 
-def choose_dtype(name: str, model: AudioLanguageModel) -> str:
+def choose_dtype(name: str, model: CodeModel) -> str:
     """Choose the number format to decode in: float32, bfloat16, float16 or, on a CPU, int8.
 
     auto: bfloat16 on CUDA (float16 before Ampere), and on CPUs that multiply it natively if the weights exceed what

@@ -21,15 +21,16 @@ from audiogen_cli.data.captions import read_prompt
 from audiogen_cli.devices import choose_device, is_out_of_memory
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.lm.config import LMConfig
-from audiogen_cli.lm.decoding.engine import CPU_BATCH, GPU_BATCH, Engine
-from audiogen_cli.lm.decoding.requests import DecodingRequest, count_frames
+from audiogen_cli.lm.decoder import find_decoder
+from audiogen_cli.lm.decoding.engine import CPU_BATCH, GPU_BATCH
+from audiogen_cli.lm.decoding.requests import UNKNOWN, DecodingRequest
 from audiogen_cli.lm.generation.requests import GenerationRequest
 from audiogen_cli.lm.generation.tracks import Track, derive_seed, generate_best, generate_mixed, place_tracks
-from audiogen_cli.lm.model import AudioLanguageModel
+from audiogen_cli.lm.model import CodeModel
 from audiogen_cli.lm.probe import Probe
 from audiogen_cli.lm.text.encoders import TextEncoder, load_text_encoder
 
-FADE_SECONDS = 0.02  # after the end of prompt audio, see `join`
+FADE_SECONDS = 0.02  # after the end of prompt audio, see `splice`
 FIRST_BLOCK = 0.25  # seconds of sound decoded first, so that a stream begins soon
 BLOCK_RATIO = 4  # later blocks are so many times as long: fewer passes through the codec
 TIMED_FRAMES = 24  # decoded, and read, to estimate the time of longer sounds
@@ -70,7 +71,7 @@ class Generator:
 
     def __init__(
         self,
-        lm: AudioLanguageModel,
+        lm: CodeModel,
         codec: AudioCodec,
         encoder: TextEncoder,
         dtype: str = "auto",
@@ -78,7 +79,7 @@ class Generator:
     ) -> None:
         """lm: changed here for decoding; use it for nothing else afterwards. folder: has probe, license, weights."""
         self.folder, self.config = folder, lm.config
-        self.codec, self.encoder, self.engine = codec, encoder, Engine(lm, dtype)
+        self.codec, self.encoder, self.engine = codec, encoder, find_decoder(lm.config).build_engine(lm, dtype)
         self.device, self.dtype = lm.null_text.device, self.engine.dtype
         self.sample_rate, self.sampling = lm.config.sample_rate, lm.config.sampling
         self._default_batch = CPU_BATCH if self.engine.exact else GPU_BATCH
@@ -111,7 +112,7 @@ class Generator:
                 f"{config.text_fingerprint or config.text_width}, not {encoder.fingerprint or encoder.width}; "
                 "put the one it was trained with in its place"
             )
-        lm = AudioLanguageModel.load(folder, where).requires_grad_(False)
+        lm = find_decoder(config).model_class().load(folder, where).requires_grad_(False)
         return cls(lm, codec, encoder, dtype, folder)
 
     def knows(self, prompt: str) -> bool:
@@ -121,9 +122,10 @@ class Generator:
     def prepare(self, request: GenerationRequest) -> Prepared:
         """Read a request's text and encode its prompt audio. Raises InputError if the request cannot be met."""
         n_samples, n_prompt = self._count_samples(request)
-        if n_samples == n_prompt:
+        if n_samples == n_prompt and not request.regions:
             return Prepared(request, n_samples)
-        codes, n_skipped = self._encode_prompt(request.prompt_audio)
+        encode = self._encode_around if request.regions else self._encode_prompt
+        codes, n_skipped = encode(request)
         texts, vectors = self._read_text(request)
         negative = self._read_negative(request.sampling.negative)
         places = place_tracks(len(vectors), n_samples - n_skipped, self.sample_rate)
@@ -132,7 +134,7 @@ class Generator:
             seed = derive_seed(request.seed, f"layer {number}") if number else request.seed
             n_frames = math.ceil(length / self.codec.hop_length)
             decoding = DecodingRequest(each, n_frames, seed, request.sampling, codes, negative)
-            tracks.append(Track(decoding, begin, length, n_prompt - n_skipped))
+            tracks.append(Track(decoding, begin, length, 0 if request.regions else n_prompt - n_skipped))
         words = {word: known for text in texts for word, known in self.encoder.find_words(text).items()}
         return Prepared(request, n_samples, texts, tuple(tracks), n_skipped, words)
 
@@ -162,11 +164,12 @@ class Generator:
 
         seconds = 0.0
         for index, wav in generate_mixed([each.tracks for each in prepared], generate_tracks, self.sample_rate):
-            prompt, n_skipped = prepared[index].prompt, prepared[index].n_skipped
-            seconds += (prepared[index].n_samples - len(prompt)) / self.sample_rate
+            prompt, n_skipped, request = prepared[index].prompt, prepared[index].n_skipped, prepared[index].request
+            seconds += request.new_seconds(self.sample_rate)
             progress(seconds)
-            joined = join(prompt[n_skipped:], wav, round(FADE_SECONDS * self.sample_rate))
-            yield index, np.concatenate([prompt[:n_skipped], joined])
+            regions = request.regions or ((len(prompt) - n_skipped, len(wav)),)
+            spliced = splice(prompt[n_skipped:], wav, regions, round(FADE_SECONDS * self.sample_rate))
+            yield index, np.concatenate([prompt[:n_skipped], spliced])
 
     def generate_codes(
         self, requests: Sequence[DecodingRequest], batch_size: int | None, progress: Progress
@@ -223,7 +226,7 @@ class Generator:
         if self.engine.exact:
             together = min(together, self.engine.most_rows // 2)
         vectors = torch.zeros(1, self.config.text_width)  # any: they make the sound a guided one
-        counts = [count_frames(self.config, 0, math.ceil(each * self.config.frame_rate)) for each in durations]
+        counts = [self.engine.count_frames(0, math.ceil(each * self.config.frame_rate)) for each in durations]
         per_step = self._time(DecodingRequest(vectors, TIMED_FRAMES, 0, self.sampling), together) / TIMED_FRAMES
         per_read = 0.0
         if any(n_read for _, n_read in counts):
@@ -279,12 +282,12 @@ class Generator:
         return n_samples, n_prompt
 
     @torch.inference_mode()
-    def _encode_prompt(self, audio: np.ndarray | None) -> tuple[Tensor | None, int]:
+    def _encode_prompt(self, request: GenerationRequest) -> tuple[Tensor | None, int]:
         """Encode the whole frames of prompt audio: codes [K, P], and how many samples before them are left out.
 
         What remains after the last whole frame overlaps the first new one.
         """
-        hop = self.codec.hop_length
+        audio, hop = request.prompt_audio, self.codec.hop_length
         n_frames, n_skipped = 0 if audio is None else len(audio) // hop, 0
         if audio is None or not n_frames:
             return None, 0
@@ -292,6 +295,15 @@ class Generator:
             n_skipped = (n_frames - max(1, self.config.max_frames // 2)) * hop
         wav = torch.from_numpy(audio.astype(np.float32)[n_skipped:])[None, None].to(self.device)
         return self.codec.encode(wav)[0, :, : n_frames - n_skipped // hop].cpu(), n_skipped
+
+    @torch.inference_mode()
+    def _encode_around(self, request: GenerationRequest) -> tuple[Tensor, int]:
+        """Encode audio, with regions: codes [K, T], UNKNOWN in these; and 0 samples left out, see `_encode_prompt`."""
+        from audiogen_cli.lm.generation.inpainting import bridge_regions, hide_regions
+
+        assert request.prompt_audio is not None
+        wav = torch.from_numpy(bridge_regions(request.prompt_audio, request.regions))[None, None].to(self.device)
+        return hide_regions(self.codec.encode(wav)[0].cpu(), request.regions, self.codec.hop_length, UNKNOWN), 0
 
     def _read_text(self, request: GenerationRequest) -> tuple[tuple[str, ...], list[Tensor | None]]:
         """Process and encode the prompt, in up to `layers` parts: the texts and their vectors [L, D].
@@ -323,17 +335,24 @@ class Generator:
         return texts, self.encoder.encode(texts)
 
 
-def join(prompt: np.ndarray, decoded: np.ndarray, n_fade: int) -> np.ndarray:
-    """Join the prompt [p], exactly, and what was decoded [n] from sample p on, without a click between them.
+def splice(audio: np.ndarray, decoded: np.ndarray, regions: Sequence[tuple[int, int]], n_fade: int) -> np.ndarray:
+    """Put regions of what was decoded [N] into audio [n], which stays exactly as it is elsewhere, without clicks.
 
-    The codec does not return the prompt exactly. So its error just before the seam is added after it, too, mirrored in
+    regions: [begin, end) in samples, in order; audio may end where the last one begins.
+    The codec does not return the audio exactly. So its error just outside of a seam is added inside, too, mirrored in
     time (so it is continuous) and faded out over n_fade samples.
     """
-    n_prompt = len(prompt)
-    n_fade = min(n_fade, n_prompt, len(decoded) - n_prompt)
-    result = np.concatenate([prompt, decoded[n_prompt:]])
-    error = (prompt - decoded[:n_prompt])[n_prompt - n_fade :][::-1]
-    result[n_prompt : n_prompt + n_fade] += error * np.cos(np.linspace(0, np.pi / 2, n_fade, dtype=np.float32)) ** 2
+    result, n_samples = np.concatenate([audio, decoded[len(audio) :]]), len(decoded)
+    bounds = [0, *(place for region in regions for place in region), n_samples]
+    for number, (begin, end) in enumerate(regions):
+        result[begin:end] = decoded[begin:end]
+        # Of the audio between regions each seam takes what is next to it.
+        n_left = min(n_fade, begin - bounds[2 * number], end - begin)
+        n_right = min(n_fade, bounds[2 * number + 3] - end, end - begin)
+        fades = [np.cos(np.linspace(0, np.pi / 2, n, dtype=np.float32)) ** 2 for n in (n_left, n_right)]
+        before, after = slice(begin - n_left, begin), slice(end, end + n_right)
+        result[begin : begin + n_left] += (audio[before] - decoded[before])[::-1] * fades[0]
+        result[end - n_right : end] += (audio[after] - decoded[after])[::-1] * fades[1][::-1]
     return result
 
 

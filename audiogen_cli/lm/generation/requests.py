@@ -53,7 +53,8 @@ class GenerationRequest:
     """One sound to generate.
 
     text: the prompt as written; None: without text. duration: seconds of the whole result. prompt_audio: [n] samples
-    at the model's rate, which the result begins with. output: the file to write. extra: more entries of its sidecar.
+    at the model's rate, which the result begins with. regions: parts of it, [begin, end) in samples, that are generated
+    anew; the rest is then the whole result. output: the file to write. extra: more entries of its sidecar.
     seed_drawn: the seed was drawn at random, so a finished sound with another one counts, too.
     """
 
@@ -62,12 +63,15 @@ class GenerationRequest:
     duration: float
     sampling: Sampling = field(default_factory=Sampling)
     prompt_audio: np.ndarray | None = None
+    regions: tuple[tuple[int, int], ...] = ()
     output: Path = Path()
     extra: Mapping[str, Any] = field(default_factory=dict)
     seed_drawn: bool = False
 
     def new_seconds(self, sample_rate: int) -> float:
         """Return the seconds that are generated."""
+        if self.regions:
+            return sum(end - begin for begin, end in self.regions) / sample_rate
         return self.duration - (0.0 if self.prompt_audio is None else len(self.prompt_audio) / sample_rate)
 
 
@@ -117,8 +121,8 @@ def plan_continuation(
     if kept > available:
         raise InputError(f"--prompt-seconds {kept:g}: {audio} lasts only {available:g} s")
     defaults = GenerationRequest(None, 0, kept + CONTINUE_SECONDS, sampling)
-    request = _request(prompt, defaults, prompt.seed or 0, output)
-    wav = _read_long(audio, sample_rate, kept)
+    request = plan_request(prompt, defaults, output)
+    wav = read_long(audio, sample_rate, kept)
     if round(request.duration * sample_rate) <= len(wav):
         raise InputError(
             f"--duration {request.duration:g} is the length of the whole result: it must be more than the {kept:g} s "
@@ -171,6 +175,11 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:SLUG_LENGTH].strip("-") or "sound"
 
 
+def plan_request(prompt: Prompt, defaults: GenerationRequest, output: Path) -> GenerationRequest:
+    """Return the request of a prompt that has a seed. Raises InputError for values out of range."""
+    return _request(prompt, defaults, prompt.seed or 0, output)
+
+
 def _request(prompt: Prompt, defaults: GenerationRequest, seed: int, output: Path) -> GenerationRequest:
     duration = defaults.duration if prompt.duration is None else prompt.duration
     check_duration(duration, prompt.where)
@@ -190,7 +199,7 @@ def _request(prompt: Prompt, defaults: GenerationRequest, seed: int, output: Pat
     )
 
 
-def _read_long(audio: Path, sample_rate: int, duration: float) -> np.ndarray:
+def read_long(audio: Path, sample_rate: int, duration: float) -> np.ndarray:
     """Read audio from the start, READ_SECONDS at a time."""
     import numpy as np
 

@@ -11,6 +11,7 @@ from urllib.request import Request, urlopen
 
 from audiogen_cli.errors import InputError
 
+HUB_NAMES = {"t5": "t5-base", "clip": "openai/clip-vit-base-patch32"}  # sec. 4.1; DiffSound
 PATIENCE = 4.0  # seconds to wait for the hub's first answer; the libraries try for minutes
 INSTEAD = "fetch it on another machine and name its folder: --set text.name=FOLDER (import: --text-encoder FOLDER)"
 

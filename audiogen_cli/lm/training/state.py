@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from audiogen_cli import model_folder
 from audiogen_cli.lm.config import LMConfig, TrainConfig
-from audiogen_cli.lm.model import AudioLanguageModel
+from audiogen_cli.lm.decoder import Objective, find_decoder
+from audiogen_cli.lm.model import CodeModel
 from audiogen_cli.training.checkpoint import check_optimizer, load_state, save_checkpoint
 from audiogen_cli.training.sharding import copy_into, gather_full, is_sharded, reshard, shard, shard_like
 
@@ -23,9 +24,10 @@ from audiogen_cli.training.sharding import copy_into, gather_full, is_sharded, r
 class State:
     """Everything that a step changes, in one process or shared among several (DDP or FSDP)."""
 
-    model: AudioLanguageModel  # its parameters; under FSDP each process holds a part of each
+    model: CodeModel  # its parameters; under FSDP each process holds a part of each
     network: nn.Module  # what a training step calls: the model itself, or DDP around it
     optimizer: torch.optim.Optimizer
+    objective: Objective
     average: dict[str, Tensor] | None  # running mean of the model's `state_dict()`, if wanted
     step: int = 0
 
@@ -35,7 +37,7 @@ class State:
         return list(self.model.parameters())
 
     @contextmanager
-    def best(self) -> Iterator[AudioLanguageModel]:
+    def best(self) -> Iterator[CodeModel]:
         """Load the weights to validate and to save into the model for a while: the running mean, else the latest."""
         latest = [parameter.detach().clone() for parameter in self.parameters] if self.average else []
         if self.average:
@@ -47,7 +49,7 @@ class State:
             copy_into(self.parameters, latest)
 
 
-def build_state(model: AudioLanguageModel, config: TrainConfig, accelerator: Accelerator) -> State:
+def build_state(model: CodeModel, config: TrainConfig, accelerator: Accelerator) -> State:
     """Prepare a model, the same in every process, for training. Weight decay, if wanted, is on matrices only."""
     optim, device = config.optim, accelerator.device
     model.checkpointing = config.checkpoint_activations
@@ -65,7 +67,8 @@ def build_state(model: AudioLanguageModel, config: TrainConfig, accelerator: Acc
     fused = device.type in ("cpu", "cuda")
     optimizer = torch.optim.AdamW(groups, optim.lr, optim.betas, weight_decay=optim.weight_decay, fused=fused)
     average = {name: weight.clone() for name, weight in model.state_dict().items()} if config.ema_decay else None
-    return State(model, network, optimizer, average)
+    objective = find_decoder(model.config).build_objective(model.config, config, device)
+    return State(model, network, optimizer, objective, average)
 
 
 def clip_gradients(state: State, limit: float) -> Tensor:
@@ -98,6 +101,8 @@ def save(state: State, config: TrainConfig, codec: Path, out: Path, accelerator:
     parameters = dict(state.model.named_parameters())
     if state.average is not None or parameters.keys() != best.keys():  # the model folder does not hold them
         document["model"] = gather_full(parameters, keep)
+    if objective := state.objective.state_dict():
+        document["objective"] = objective
     if keep:
         save_checkpoint(
             out,
@@ -121,6 +126,8 @@ def resume(state: State, checkpoint: Path) -> None:
         _write(weights, state.average)
     _write(document.get("model", weights), dict(state.model.named_parameters()))
     _load_optimizer(state.optimizer, document["optimizer"])
+    if objective := document.get("objective"):
+        state.objective.load_state_dict(objective)
     state.step = document["step"]
 
 
