@@ -35,8 +35,11 @@ def import_(
     audiogen generate "a dog barks" --model models/medium -o dog.wav
     """
     from audiogen_cli.interop.import_audiocraft import import_checkpoint
+    from audiogen_cli.lock import hold_folder
     from audiogen_cli.model_folder import license_line, read_license
 
+    if not out.is_file():
+        hold_folder(out, deep=False)
     import_checkpoint(source, out, text_encoder)
     typer.echo(f"weights {out.name}: {license_line(read_license(out))}", err=True)
     typer.echo(f'next: audiogen generate "a dog barks" --model {out} -o dog.wav', err=True)
