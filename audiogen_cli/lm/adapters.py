@@ -91,7 +91,7 @@ def add_adapters(model: nn.Module, adapters: Sequence[Adapter]) -> None:
         for each in adapters:
             for name, change in _changes(each.folder, model) if each.strength else ():
                 weight = model.get_parameter(name)
-                weight += (each.strength * change).to(weight.device)
+                weight.add_((each.strength * change).to(weight.device))
 
 
 def save_adapter(
@@ -151,7 +151,7 @@ def _changes(folder: Path, model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     settings, tensors = load_settings(folder), load_adapter(folder)
     modules = sorted({name.rpartition(".lora_")[0] for name in tensors})
     own = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
-    wanted = {}
+    wanted: dict[str, tuple[int, ...]] = {}
     for each in modules:
         n_out, n_in = own.get(f"{each}.weight", (0, 0))
         wanted |= {f"{each}.lora_A.weight": (settings.r, n_in), f"{each}.lora_B.weight": (n_out, settings.r)}

@@ -150,7 +150,7 @@ class LoRAConfig:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     rank: Annotated[int, Field(ge=0, le=4096)] = 0  # of the matrices; 0 = no adapter, all weights are trained
-    alpha: Positive = 16.0  # what is learned is multiplied by alpha / rank
+    alpha: Width = 16  # what is learned is multiplied by alpha / rank
 
 
 @dataclass(frozen=True)

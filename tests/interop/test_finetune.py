@@ -97,7 +97,7 @@ def test_an_adapter_changes_an_imported_model_and_leaves_it_as_it_is(run: Run, a
     peft = pytest.importorskip("peft")
     before = fingerprint(tmp_path / "model")
     arguments = ("train-lm", "--from", "model", "--lora", "4", *SHORT, "--set=validate_every=10", "--set=ema_decay=0.9")
-    run(*arguments, "--max-steps", "10", "--out", "stopped")
+    run(*arguments, "--max-steps", "10", "--out", "stopped")  # and resumed
     run(*arguments, "--max-steps", "20", "--out", "stopped")
     done = run(
         *arguments, "--max-steps", "20", "--out", "lora", "--set=previews={every: 20, prompts: [dog], duration: 0.1}"
@@ -118,17 +118,11 @@ def test_an_adapter_changes_an_imported_model_and_leaves_it_as_it_is(run: Run, a
     # Plain, with the adapter, and merged: the same sound as each should.
     sounds = {}
     run("import", "model", "--adapter", "lora", "--out", "merged")
-    calls = {
-        "plain": (),
-        "off": ("--adapter", "lora=0"),
-        "on": ("--adapter", "lora"),
-        "half": ("--adapter", "lora=0.5"),
-    }
+    calls = {"plain": (), "off": ("--adapter", "lora=0"), "on": ("--adapter", "lora")}
     for name, more in calls.items():
         run("generate", "dog", "--model", "model", *more, "--duration", "0.1", "--seed", "1", "-o", f"{name}.wav")
-        sounds[name] = (tmp_path / f"{name}.wav").read_bytes()[44:14000]
+        sounds[name] = (tmp_path / f"{name}.wav").read_bytes()[44:3000]
     assert sounds["plain"] == sounds["off"] != sounds["on"]
-    run("generate", "dog", "--model", "merged", "--duration", "0.1", "--seed", "1", "--json", "-o", "merged.wav")
 
     text, mask = torch.randn(2, 3, TEXT_WIDTH), torch.ones(2, 3, dtype=torch.bool)
     codes = torch.randint(CARD, (2, N_Q, 12))

@@ -68,8 +68,8 @@ def build_config(
 def inherited_settings(base: LMConfig) -> dict[str, Any]:
     """Return the settings of a recipe that continues a model: its shape, text encoder, window and sampling."""
     window = base.max_frames / base.frame_rate
-    parts = {"model": ModelShape.of(base), "text": base.text, "sampling": base.sampling}
-    return {"crop_seconds": window, **{name: asdict(part) for name, part in parts.items()}}
+    model = asdict(ModelShape.of(base))
+    return {"crop_seconds": window, "model": model, "text": asdict(base.text), "sampling": asdict(base.sampling)}
 
 
 def crop_frames(config: TrainConfig, codec: ShardMeta | CodecConfig) -> int:
