@@ -34,6 +34,12 @@ stage prep --datasets "${DATASETS:-esc50}" --raw "$raw" --out "$out/manifests"
 "$sweeps/streams.sh" "$out/manifests" "$out/streams"
 codec=$out/streams/x32/codec model=$out/streams/x32/lm
 
+# Guidance 3 is the default and a mixed copy, too: what x32 has shown already is not done again.
+mkdir -p "$out/guidance" "$out/mixing"
+ln -sfn ../streams/x32/lm-eval "$out/guidance/guidance-3"
+ln -sfn ../streams/x32 "$out/mixing/mix-1"
+ln -sfn lm-eval "$out/streams/x32/eval"
+
 # Figure 3: guidance.
 "$sweeps/guidance.sh" "$out/manifests" "$model" "$out/guidance"
 
