@@ -29,9 +29,7 @@ def import_checkpoint(source: str, out: Path, text_encoder: str | None = None) -
     hub name or local path, in place of the one that the file names; it is not read, only its width is compared.
     Raises InputError if the checkpoint cannot be found (without importing torch), read, or built with our parts.
     """
-    if out.exists() and (out.is_file() or any(path.name != LOCK_FILE for path in out.iterdir())):
-        raise InputError(f"--out {out} is already there; give a new folder, or delete it first")
-    check_folder(out.absolute().parent)
+    check_new(out)
     folder = audiocraft.find_checkpoint(source)
     codec, lm = audiocraft.read_codec(folder), audiocraft.read_lm(folder)
     codec_file, lm_file = folder / audiocraft.CODEC_FILE, folder / audiocraft.LM_FILE
@@ -47,10 +45,17 @@ def import_checkpoint(source: str, out: Path, text_encoder: str | None = None) -
     _check_weights(AudioCodec, codec_config, codec_weights, codec_file)
     _check_weights(AudioLanguageModel, config, lm.weights, lm_file)
     license = audiocraft.read_license(folder, source)
-    with _filling(out) as temporary:
+    with new_folder(out) as temporary:
         save_model(temporary / CODEC_FOLDER, "codec", codec_config, codec_weights, license)
         config = replace(config, codec_fingerprint=fingerprint(temporary / CODEC_FOLDER))
         save_model(temporary, "lm", config, lm.weights, license)
+
+
+def check_new(out: Path) -> None:
+    """Raise InputError unless a folder can be made there and holds nothing."""
+    if out.exists() and (out.is_file() or any(path.name != LOCK_FILE for path in out.iterdir())):
+        raise InputError(f"--out {out} is already there; give a new folder, or delete it first")
+    check_folder(out.absolute().parent)
 
 
 def _cut(
@@ -97,7 +102,7 @@ def _check_weights(kind: type[nn.Module], config: Any, weights: Mapping[str, Ten
 
 
 @contextmanager
-def _filling(folder: Path) -> Iterator[Path]:
+def new_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder whose files become those of `folder` at the end, what makes it a model the last."""
     temporary = temporary_name(folder)
     try:

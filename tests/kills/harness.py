@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -40,10 +41,15 @@ def run_in_session(*arguments: object) -> None:
     """Run `audiogen ARGUMENTS` in a session of its own, with the signals of a terminal."""
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    code: object = 0
     try:
         run_audiogen(*arguments)
-    finally:  # which a process that was forked leaves out
-        atexit._run_exitfuncs()
+    except SystemExit as ended:
+        code = ended.code
+    # The end of an interpreter, parts of which a process that was forked leaves out or does in another order.
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    os._exit(code if isinstance(code, int) else 1)
 
 
 class Command:
