@@ -7,19 +7,19 @@ from typing import Any
 
 import torch
 
-from audiogen_cli.bench.decode import SECONDS, TEXT_LENGTH, Setup, make_config
+from audiogen_cli.bench.decode import TEXT_LENGTH, Setup
 from audiogen_cli.bench.timing import time_in_turn
 from audiogen_cli.lm.decoder import find_decoder
 from audiogen_cli.lm.decoding.requests import DecodingRequest
 
 
 def measure_passes(setup: Setup, device: torch.device) -> dict[str, Any]:
-    """Measure the speeds of `audiogen bench lm --decoder diffusion`, where a step is a pass over the whole window.
+    """Measure the speeds of `audiogen bench lm` for a diffusion model, where a step is a pass over the whole window.
 
     tokens_per_s counts final codes of every stream and sample; real_time_factor: seconds of computing per second of
     sound, of all samples together. What a step of the other decoder reads, and its peer, have no counterpart: None.
     """
-    config = replace(make_config(setup), text_prefix=False, decoder="diffusion")
+    config = setup.config
     torch.manual_seed(0)
     decoder = find_decoder(config)
     engine = decoder.build_engine(decoder.build(config).to(device).requires_grad_(False), setup.dtype)
@@ -34,13 +34,13 @@ def measure_passes(setup: Setup, device: torch.device) -> dict[str, Any]:
     run()
     seconds = time_in_turn({"ours": run}, setup.repeats, device).median("ours")
     return {
-        "size": setup.size,
-        "streams": setup.streams,
+        "size": "model",
+        "streams": config.n_q,
         "batch_size": setup.batch_size,
         "steps": sampling.passes,
-        "tokens_per_s": setup.batch_size * setup.streams * config.max_frames / seconds,
+        "tokens_per_s": setup.batch_size * config.n_q * config.max_frames / seconds,
         "steps_per_s": sampling.passes / seconds,
-        "real_time_factor": seconds / SECONDS / setup.batch_size,
+        "real_time_factor": seconds * config.frame_rate / config.max_frames / setup.batch_size,
         **dict.fromkeys(("bytes_per_step", "bandwidth_gb_s", "floor_ratio", "peer_ratio")),
         "device": str(device),
         "threads": torch.get_num_threads(),

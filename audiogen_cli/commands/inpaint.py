@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audiogen_cli.commands.terminal.options import (
+    AdapterOption,
     DeviceOption,
     Dtype,
     DtypeOption,
@@ -36,6 +37,7 @@ def inpaint(
         typer.Option(metavar="FROM-TO", help="A part, as in 1.5-3.0; for several (repeatable)."),
     ] = None,
     model: ModelOption = None,
+    adapter: AdapterOption = None,
     seed: SeedOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = Dtype.auto,
@@ -55,6 +57,7 @@ def inpaint(
     from audiogen_cli.commands.terminal.rendering import render
     from audiogen_cli.devices import check_device
     from audiogen_cli.errors import InputError
+    from audiogen_cli.lm.adapters import find_adapters
     from audiogen_cli.lm.decoder import check_inpainting
     from audiogen_cli.lm.generation.inpainting import plan_inpainting
     from audiogen_cli.lm.generation.requests import Prompt, find_language_model, override
@@ -68,6 +71,7 @@ def inpaint(
     check_device(device)
     folder, config = find_language_model(model)
     check_inpainting(config, folder.name)
+    adapters = find_adapters(adapter or [], folder)
     prompt = Prompt(text, choose_seed() if seed is None else seed, where=str(audio))
     settings = override(config.sampling, {**sampling, "layers": 1})  # one sound is mended
     request = plan_inpainting(prompt, settings, audio, regions, output, config)
@@ -75,7 +79,7 @@ def inpaint(
 
     def load() -> Generator:
         announce(plan_generation, folder, config, 1, request.new_seconds(config.sample_rate))
-        return load_generator(folder, device, dtype.value)
+        return load_generator(folder, device, dtype.value, adapters)
 
     render([request], load, RenderOptions(sidecars=json_), config.sample_rate, json_)
 
