@@ -63,10 +63,10 @@ class GenerationRequest:
     duration: float
     sampling: Sampling = field(default_factory=Sampling)
     prompt_audio: np.ndarray | None = None
-    regions: tuple[tuple[int, int], ...] = ()
     output: Path = Path()
     extra: Mapping[str, Any] = field(default_factory=dict)
     seed_drawn: bool = False
+    regions: tuple[tuple[int, int], ...] = ()
 
     def new_seconds(self, sample_rate: int) -> float:
         """Return the seconds that are generated."""

@@ -71,12 +71,11 @@ def test_resumed_or_in_two_processes_it_learns_the_same(learn, plain: Path, n: i
     assert all(torch.allclose(ours[name], theirs[name], atol=2e-4) for name in ours)
 
 
-@pytest.mark.parametrize("schedule", ["mask_uniform", "mask", "uniform"])
-def test_it_learns_and_fills_gaps(learn, schedule: str) -> None:
-    long = ("max_steps=350", "validate_every=350", "save_every=350", "optim.schedule=cosine", "ema_decay=0.9")
-    run = learn(schedule, f"model.diffusion.schedule={schedule}", "text_dropout=0", *long)
+def test_it_learns_and_fills_gaps(learn) -> None:
+    long = ("max_steps=220", "validate_every=220", "save_every=220", "log_every=40", "ema_decay=0.9")
+    run = learn("long", "text_dropout=0", "optim.schedule=cosine", "optim.micro_batch=12", *long)
     bound = losses(run)
-    assert bound[0] > 2.5 and bound[-1] < 0.7 and set(read_metrics(run, "val")[-1]) >= {"loss", "loss_0", "loss_1"}
+    assert bound[0] > 0.5 and bound[-1] < 0.3 and set(read_metrics(run, "val")[-1]) >= {"loss", "loss_0", "loss_1"}
     model = DiffusionModel.load(run)
     probe = Probe.load(run, model.config)
     assert probe
@@ -88,7 +87,7 @@ def test_it_learns_and_fills_gaps(learn, schedule: str) -> None:
         right.append((drawn == codes).float().mean())
         given = codes.clone()
         given[:, 4:9] = UNKNOWN
-        ((_, drawn),) = engine.generate([DecodingRequest(None, 12, 0, model.config.sampling, given)])
+        ((_, drawn),) = engine.generate([DecodingRequest(vectors, 12, 0, model.config.sampling, given)])
         filled.append((drawn == codes).float().mean())
         fits = [probe.score(engine.model, codes, text) for text in encode(["dog", "rain", "bark"])]
         assert ["dog", "rain", "bark"][int(np.argmax(fits))] == row.texts[0]
