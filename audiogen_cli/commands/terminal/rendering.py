@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +15,49 @@ import typer
 from audiogen_cli.errors import AudiogenError, InputError, format_seconds, printable
 
 if TYPE_CHECKING:
+    from audiogen_cli.lm.config import LMConfig
+    from audiogen_cli.lm.generation.delivery import Delivery
     from audiogen_cli.lm.generation.generator import Generator
     from audiogen_cli.lm.generation.requests import GenerationRequest
     from audiogen_cli.lm.generation.writer import RenderOptions
 
 Say = Callable[[str], object]
+
+
+def render_with(
+    folder: Path,
+    config: LMConfig,
+    requests: Sequence[GenerationRequest],
+    options: RenderOptions,
+    out_dir: Path | None,
+    *,
+    device: str,
+    dtype: str,
+    as_json: bool,
+    stream: bool,
+    overwrite: bool,
+) -> None:
+    """Write every request with a model folder, whole or as a stream.
+
+    out_dir: the folder that gets them, if there is one; what earlier runs finished there is kept unless `overwrite`.
+    """
+    from audiogen_cli.commands.terminal.announce import announce, plan_generation
+    from audiogen_cli.lm.generation.writer import load_generator
+
+    if out_dir is not None:
+        from audiogen_cli.lock import hold_folder
+
+        hold_folder(out_dir, deep=False)
+
+    def load() -> Generator:
+        announce(plan_generation, folder, config, len(requests), sum(request.duration for request in requests))
+        return load_generator(folder, device, dtype)
+
+    if stream:
+        render_stream(requests[0], load, options, config.sample_rate, as_json)
+    else:
+        keep_from = folder if out_dir is not None and not overwrite else None
+        render(requests, load, options, config.sample_rate, as_json, keep_from)
 
 
 def render(
@@ -42,13 +80,15 @@ def render(
     from audiogen_cli.model_folder import fingerprint
 
     say = _say if is_main_process() else lambda line: None
+    for request in requests:
+        options.delivery.check(request.output)
     if long := next((each.output for each in requests if each.duration > WHOLE_SECONDS), None):
         raise InputError(f"{long}: a sound of more than a day does not fit into memory: use --stream")
     asked, kept = requests, dict[int, dict[str, Any]]()
     if keep_from:
         from audiogen_cli.lm.generation.resuming import Maker, place_requests
 
-        requests, kept = place_requests(asked, Maker(fingerprint(keep_from), sample_rate, options.normalize))
+        requests, kept = place_requests(asked, Maker(fingerprint(keep_from), sample_rate, options.delivery))
     if options.sidecars:
         _report_places(asked, requests, kept, say)
     generator = None
@@ -70,6 +110,35 @@ def render(
         raise AudiogenError(f"{failed} of {len(requests)} sounds failed")
 
 
+def check_stream(
+    stream: bool, output: Path | None, delivery: Delivery, as_json: bool, sampling: Mapping[str, Any]
+) -> None:
+    """Refuse what cannot be written while it is generated. sampling: the settings given; None where left out."""
+    if not stream:
+        if str(output) == "-":
+            raise InputError("-o - writes sound to stdout while it is generated: add --stream")
+        return
+    if output is None or (str(output) != "-" and output.suffix.lower() != ".wav"):
+        raise InputError("--stream writes one sound: -o FILE.wav, or -o - for raw samples on stdout")
+    if given := next(iter(delivery.describe()), None):
+        raise InputError(
+            f"--{given} needs the whole sound, and --stream does not wait for it: leave one of them out, or use"
+            " audiogen convert afterwards"
+        )
+    if (sampling.get("candidates") or 1) > 1:
+        raise InputError("--stream writes at once and cannot choose among candidates: leave --candidates out")
+    if (sampling.get("layers") or 1) > 1:
+        raise InputError("--stream cannot mix layers, which must be complete first: leave --layers out")
+    if str(output) != "-":
+        return
+    if as_json:
+        raise InputError("--json and -o - would both go to stdout; stream into a file, or leave --json out")
+    if sys.stdout.isatty():
+        raise InputError(
+            "-o - writes raw samples, which a terminal cannot show: pipe them, as in | aplay -f S16_LE -r 16000"
+        )
+
+
 def render_stream(
     request: GenerationRequest, load: Callable[[], Generator], options: RenderOptions, sample_rate: int, as_json: bool
 ) -> None:
@@ -88,7 +157,7 @@ def render_stream(
     if not to_stdout:
         typer.echo(to_json(record) if as_json else request.output)
     _say(f"first sound after {record['first_sound']:.2f} s")
-    _summarize([record], record["duration"], time.monotonic() - begun, _say)
+    _summarize([record], request.new_seconds(sample_rate), time.monotonic() - begun, _say)
 
 
 def _say(line: str) -> None:
@@ -148,7 +217,18 @@ def _summarize(records: Sequence[dict[str, Any]], total: float, seconds: float, 
         facts = [f"{_count(len(records), 'sound')}, {speed}"]
         facts += [f"{len(silent)} of {len(records)} nearly silent: try other seeds or words"] if silent else []
         facts += [f"{len(clipped)} of {len(records)} clipped"] if clipped else []
+    if quiet := sum(_is_held_down(record) for record in records):
+        which = f"{quiet} of {len(records)} stay" if len(records) > 1 else "stays"
+        facts.append(f"{which} below the loudness asked for: their peaks reach -1 dBFS")
     say("; ".join(facts))
+
+
+def _is_held_down(record: dict[str, Any]) -> bool:
+    """Return whether a sound's peak kept it from the loudness asked for."""
+    level = record["delivery"].get("normalize", "")
+    return (
+        level.endswith("LUFS") and record["loudness"] is not None and record["loudness"] < float(level.split()[0]) - 0.1
+    )
 
 
 def _level(record: dict[str, Any]) -> str:
