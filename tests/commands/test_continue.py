@@ -84,7 +84,7 @@ def test_of_a_long_sound_the_model_reads_only_the_end(
 
 @pytest.mark.parametrize("output", ["-", "x.mp3"])
 def test_it_writes_only_what_it_can(tmp_path: Path, noise: Path, tiny_lm: Path, output: str) -> None:
-    with pytest.raises(InputError, match="end the name in|add --stream"):
+    with pytest.raises(InputError, match=r"end the name in|add --stream"):
         continue_(noise, "rain", Path(output), model=str(tiny_lm), seed=1)
 
 
