@@ -104,5 +104,11 @@ def continue_(
     prompt = Prompt(text, duration=duration, name=f"{audio.stem}-continued", where=str(audio))
     requests = plan_requests([prompt], defaults, samples, output, out_dir)
     options = RenderOptions(batch_size, sidecars=json_ or out_dir is not None, delivery=delivery)
-    how = {"device": device, "dtype": dtype.value, "as_json": json_, "stream": stream, "overwrite": overwrite}
+    how: dict[str, Any] = {
+        "device": device,
+        "dtype": dtype.value,
+        "as_json": json_,
+        "stream": stream,
+        "overwrite": overwrite,
+    }
     render_with(folder, config, requests, options, out_dir, **how)
