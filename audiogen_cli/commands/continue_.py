@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from audiogen_cli.commands.terminal.options import (
+    AdapterOption,
     BatchSizeOption,
     ChannelsOption,
     DeviceOption,
@@ -50,6 +51,7 @@ def continue_(
         ),
     ] = None,
     model: ModelOption = None,
+    adapter: AdapterOption = None,
     samples: SamplesOption = 1,
     seed: SeedOption = None,
     batch_size: BatchSizeOption = None,
@@ -75,9 +77,10 @@ def continue_(
     audiogen continue dog.wav --prompt-seconds 1 --duration 4 -o more.wav
     audiogen continue dog.wav "a dog barks" -n 4 --out-dir out
     """
-    from audiogen_cli.commands.terminal.rendering import check_stream, render_with
+    from audiogen_cli.commands.terminal.rendering import ModelChoice, check_stream, render_with
     from audiogen_cli.devices import check_device
     from audiogen_cli.errors import InputError
+    from audiogen_cli.lm.adapters import find_adapters
     from audiogen_cli.lm.generation.delivery import Delivery
     from audiogen_cli.lm.generation.requests import (
         GenerationRequest,
@@ -97,6 +100,7 @@ def continue_(
         raise InputError("the prompt is empty; leave it out to continue without text")
     check_device(device)
     folder, config = find_language_model(model)
+    adapters = find_adapters(adapter or [], folder)
     settings = override(config.sampling, {**sampling, "layers": 1})  # a single sound is continued
     seed_drawn = seed is None
     defaults = GenerationRequest(None, choose_seed() if seed is None else seed, 0.0, settings, seed_drawn=seed_drawn)
@@ -104,11 +108,5 @@ def continue_(
     prompt = Prompt(text, duration=duration, name=f"{audio.stem}-continued", where=str(audio))
     requests = plan_requests([prompt], defaults, samples, output, out_dir)
     options = RenderOptions(batch_size, sidecars=json_ or out_dir is not None, delivery=delivery)
-    how: dict[str, Any] = {
-        "device": device,
-        "dtype": dtype.value,
-        "as_json": json_,
-        "stream": stream,
-        "overwrite": overwrite,
-    }
-    render_with(folder, config, requests, options, out_dir, **how)
+    chosen = ModelChoice(folder, config, adapters, device, dtype.value)
+    render_with(chosen, requests, options, out_dir, as_json=json_, stream=stream, overwrite=overwrite)

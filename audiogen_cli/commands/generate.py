@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audiogen_cli.commands.terminal.options import (
+    AdapterOption,
     BatchSizeOption,
     ChannelsOption,
     DeviceOption,
@@ -46,6 +47,7 @@ def generate(
         ),
     ] = None,
     model: ModelOption = None,
+    adapter: AdapterOption = None,
     duration: Annotated[float, typer.Option(metavar="SECONDS", help="Length of each sound.")] = 5.0,
     samples: SamplesOption = 1,
     seed: SeedOption = None,
@@ -74,9 +76,10 @@ def generate(
     audiogen generate "rain" --duration 60 --stream -o - | aplay -f S16_LE -r 16000
     accelerate launch -m audiogen_cli generate --prompts prompts.csv --out-dir out
     """
-    from audiogen_cli.commands.terminal.rendering import check_stream, render_with
+    from audiogen_cli.commands.terminal.rendering import ModelChoice, check_stream, render_with
     from audiogen_cli.devices import check_device
     from audiogen_cli.errors import InputError
+    from audiogen_cli.lm.adapters import find_adapters
     from audiogen_cli.lm.generation.delivery import Delivery
     from audiogen_cli.lm.generation.requests import GenerationRequest, find_language_model, override, plan_requests
     from audiogen_cli.lm.generation.writer import RenderOptions, choose_seed
@@ -88,6 +91,7 @@ def generate(
     check_stream(stream, output, delivery, json_, {**sampling, **chosen[0].overrides})
     check_device(device)
     folder, config = find_language_model(model)
+    adapters = find_adapters(adapter or [], folder)
     defaults = GenerationRequest(
         None,
         choose_seed() if seed is None else seed,
@@ -97,14 +101,8 @@ def generate(
     )
     requests = plan_requests(chosen, defaults, samples, output, out_dir)
     options = RenderOptions(batch_size, sidecars=json_ or out_dir is not None, delivery=delivery)
-    how: dict[str, Any] = {
-        "device": device,
-        "dtype": dtype.value,
-        "as_json": json_,
-        "stream": stream,
-        "overwrite": overwrite,
-    }
-    render_with(folder, config, requests, options, out_dir, **how)
+    model_choice = ModelChoice(folder, config, adapters, device, dtype.value)
+    render_with(model_choice, requests, options, out_dir, as_json=json_, stream=stream, overwrite=overwrite)
 
 
 def _prompts(texts: list[str], source: Path | None, unconditional: bool) -> list[Prompt]:

@@ -7,6 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import typer
 from audiogen_cli.errors import AudiogenError, InputError, format_seconds, printable
 
 if TYPE_CHECKING:
+    from audiogen_cli.lm.adapters import Adapter
     from audiogen_cli.lm.config import LMConfig
     from audiogen_cli.lm.generation.delivery import Delivery
     from audiogen_cli.lm.generation.generator import Generator
@@ -24,40 +26,53 @@ if TYPE_CHECKING:
 Say = Callable[[str], object]
 
 
+@dataclass(frozen=True)
+class ModelChoice:
+    """The model that a command was told to use. device, dtype: as `Generator.load` takes them."""
+
+    folder: Path
+    config: LMConfig
+    adapters: Sequence[Adapter]
+    device: str
+    dtype: str
+
+    def load(self, requests: Sequence[GenerationRequest]) -> Generator:
+        """Say which model generates the requests, and load it."""
+        from audiogen_cli.commands.terminal.announce import announce, plan_generation
+        from audiogen_cli.lm.generation.writer import load_generator
+
+        seconds = sum(request.duration for request in requests)
+        announce(plan_generation, self.folder, self.config, len(requests), seconds)
+        return load_generator(self.folder, self.device, self.dtype, self.adapters)
+
+
 def render_with(
-    folder: Path,
-    config: LMConfig,
+    model: ModelChoice,
     requests: Sequence[GenerationRequest],
     options: RenderOptions,
     out_dir: Path | None,
     *,
-    device: str,
-    dtype: str,
     as_json: bool,
     stream: bool,
     overwrite: bool,
 ) -> None:
-    """Write every request with a model folder, whole or as a stream.
+    """Write every request, whole or as a stream.
 
     out_dir: the folder that gets them, if there is one; what earlier runs finished there is kept unless `overwrite`.
     """
-    from audiogen_cli.commands.terminal.announce import announce, plan_generation
-    from audiogen_cli.lm.generation.writer import load_generator
+    from audiogen_cli.lm.adapters import adapted_fingerprint
 
     if out_dir is not None:
         from audiogen_cli.lock import hold_folder
 
         hold_folder(out_dir, deep=False)
-
-    def load() -> Generator:
-        announce(plan_generation, folder, config, len(requests), sum(request.duration for request in requests))
-        return load_generator(folder, device, dtype)
-
+    rate = model.config.sample_rate
     if stream:
-        render_stream(requests[0], load, options, config.sample_rate, as_json)
+        render_stream(requests[0], lambda: model.load(requests), options, rate, as_json)
     else:
-        keep_from = folder if out_dir is not None and not overwrite else None
-        render(requests, load, options, config.sample_rate, as_json, keep_from)
+        keeps = out_dir is not None and not overwrite
+        keep_from = adapted_fingerprint(model.folder, model.adapters) if keeps else None
+        render(requests, lambda: model.load(requests), options, rate, as_json, keep_from)
 
 
 def render(
@@ -66,18 +81,17 @@ def render(
     options: RenderOptions,
     sample_rate: int,
     as_json: bool,
-    keep_from: Path | None = None,
+    keep_from: str | None = None,
 ) -> None:
     """Write every request and print the results in order. Raises AudiogenError if any of them failed.
 
-    load: loads the model, if anything is to be generated. keep_from: the model folder whose finished sounds are kept;
-    no sound is replaced then. None replaces what is there.
+    load: loads the model, if anything is to be generated. keep_from: the fingerprint of the model whose finished sounds
+    are kept; no sound is replaced then. None replaces what is there.
     """
     from audiogen_cli.commands.terminal.progress import progress_bar
     from audiogen_cli.devices import is_main_process
     from audiogen_cli.lm.generation.requests import WHOLE_SECONDS
     from audiogen_cli.lm.generation.writer import write_sounds
-    from audiogen_cli.model_folder import fingerprint
 
     say = _say if is_main_process() else lambda line: None
     for request in requests:
@@ -88,7 +102,7 @@ def render(
     if keep_from:
         from audiogen_cli.lm.generation.resuming import Maker, place_requests
 
-        requests, kept = place_requests(asked, Maker(fingerprint(keep_from), sample_rate, options.delivery))
+        requests, kept = place_requests(asked, Maker(keep_from, sample_rate, options.delivery))
     if options.sidecars:
         _report_places(asked, requests, kept, say)
     generator = None
