@@ -35,7 +35,6 @@ def continue_(
     audio: Annotated[Path, typer.Argument(metavar="AUDIO", help="The sound to continue; any rate, any channels.")],
     text: Annotated[str | None, typer.Argument(metavar="PROMPT", help="A description of what follows.")] = None,
     output: OutputOption = None,
-    out_dir: OutDirOption = None,
     prompt_seconds: Annotated[
         float | None,
         typer.Option(
@@ -50,6 +49,7 @@ def continue_(
             show_default=False,
         ),
     ] = None,
+    out_dir: OutDirOption = None,
     model: ModelOption = None,
     adapter: AdapterOption = None,
     samples: SamplesOption = 1,
