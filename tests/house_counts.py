@@ -363,7 +363,7 @@ MEASURES = [
     Measure("classes that keep a prompt's text in generate", 5, lambda: generate_run(True)[1], True),
     Measure("times generate reads a prompt's text", 1, lambda: generate_run(True)[2], True),
     Measure("files touched by one more sampling setting", 2, sampling_setting_files),
-    Measure("modules imported by generate", 39, lambda: generate_run(False)[0]),
+    Measure("modules imported by generate", 38, lambda: generate_run(False)[0]),
     Measure("files in the fullest folder", 13, fullest_folder),
     Measure("import circles", 0, import_circles),
     Measure("files over 400 lines", 0, long_files),
