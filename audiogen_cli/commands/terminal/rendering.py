@@ -28,7 +28,7 @@ Say = Callable[[str], object]
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """The model that a command was told to use. device, dtype: as `Generator.load` takes them."""
+    """The model that a command is to use. device, dtype: as `Generator.load` takes them."""
 
     folder: Path
     config: LMConfig
