@@ -158,11 +158,12 @@ def check_output(path: Path | str) -> None:
 
     Raises InputError if the suffix is not supported, or if its folder is not writable and cannot be created.
     """
+    is_folder = Path(path).is_dir() or str(path).endswith("/")
     path = Path(path)
+    if is_folder:
+        raise InputError(f"-o {path} is a folder; give a file, such as {path / 'sound.wav'}, or --out-dir {path}")
     _format_of(path)
     check_name(path)
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; give a file name such as {path / 'sound.wav'}")
     try:
         check_folder(path.absolute().parent)
     except InputError as error:
