@@ -30,9 +30,7 @@ def import_checkpoint(source: str, out: Path, text_encoder: str | None = None) -
     hub name or local path, in place of the one that the file names; it is not read, only its width is compared.
     Raises InputError if the checkpoint cannot be found (without importing torch), read, or built with our parts.
     """
-    if out.exists() and (out.is_file() or any(out.iterdir())):
-        raise InputError(f"--out {out} is already there; give a new folder, or delete it first")
-    check_folder(out.absolute().parent)
+    check_new(out)
     folder = audiocraft.find_checkpoint(source)
     codec, lm = audiocraft.read_codec(folder), audiocraft.read_lm(folder)
     codec_file, lm_file = folder / audiocraft.CODEC_FILE, folder / audiocraft.LM_FILE
@@ -48,10 +46,17 @@ def import_checkpoint(source: str, out: Path, text_encoder: str | None = None) -
     _check_weights(AudioCodec, codec_config, codec_weights, codec_file)
     _check_weights(AudioLanguageModel, config, lm.weights, lm_file)
     license = audiocraft.read_license(folder, source)
-    with _new_folder(out) as temporary:
+    with new_folder(out) as temporary:
         save_model(temporary / CODEC_FOLDER, "codec", codec_config, codec_weights, license)
         config = replace(config, codec_fingerprint=fingerprint(temporary / CODEC_FOLDER))
         save_model(temporary, "lm", config, lm.weights, license)
+
+
+def check_new(out: Path) -> None:
+    """Raise InputError unless a folder can be made there and holds nothing."""
+    if out.exists() and (out.is_file() or any(out.iterdir())):
+        raise InputError(f"--out {out} is already there; give a new folder, or delete it first")
+    check_folder(out.absolute().parent)
 
 
 def _cut(
@@ -98,7 +103,7 @@ def _check_weights(kind: type[nn.Module], config: Any, weights: Mapping[str, Ten
 
 
 @contextmanager
-def _new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder that becomes `path` at the end and is deleted on any error."""
     path = path.absolute()
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from audiogen_cli.codec.config import CodecConfig
-    from audiogen_cli.lm.config import TrainConfig
+    from audiogen_cli.lm.config import LMConfig, TrainConfig
 
 TRIAL_SECONDS = 0.25  # of sound that a codec is timed on
 WINDOW_SECONDS = 10.0  # that are encoded at once
@@ -23,20 +23,29 @@ FILE_SECONDS, COPY_SECONDS = 0.003, 0.05  # to open a file of some seconds, and 
 BYTES = 16  # a parameter in training: weight, gradient and Adam's two moments, float32
 
 
-def lm_training(recipe: TrainConfig, codec: CodecConfig) -> tuple[int, int | None, float]:
-    """Return parameters, those of the text encoder (None: unknown), and the least bytes in each process."""
+def lm_training(recipe: TrainConfig, codec: CodecConfig, base: LMConfig | None = None) -> tuple[int, int | None, float]:
+    """Return parameters, those of the text encoder (None: unknown), and the least bytes in each process.
+
+    base: of the model to begin with.
+    """
+    from torch import nn
+
     from audiogen_cli.devices import count_processes
     from audiogen_cli.interop.describe import text_encoder_parameters, text_width
     from audiogen_cli.lm.model import AudioLanguageModel
     from audiogen_cli.lm.training.preflight import build_config
     from audiogen_cli.model_folder import outline
 
-    config = build_config(recipe, codec, text_width(recipe.text) or recipe.model.dim)
+    config = build_config(recipe, codec, text_width(recipe.text) or recipe.model.dim, base=base)
     with outline():
-        size = count_parameters(AudioLanguageModel(config))
+        model = AudioLanguageModel(config)
+    size = count_parameters(model)
+    widths = sum(sum(each.weight.shape) for each in model.blocks.modules() if isinstance(each, nn.Linear))
     encoder, processes = text_encoder_parameters(recipe.text), count_processes()
     share = processes if recipe.distributed == "fsdp" else 1
-    return size, encoder, size * (BYTES + 4 * bool(recipe.ema_decay)) / share + 4 * (encoder or 0)
+    trained = recipe.lora.rank * widths or size
+    memory = (trained * (BYTES - 4 + 4 * bool(recipe.ema_decay)) + 4 * size) / share + 4 * (encoder or 0)
+    return size, encoder, memory
 
 
 def codec_parameters(config: CodecConfig) -> int:
