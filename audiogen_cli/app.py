@@ -216,7 +216,7 @@ def _meant(error: Exception) -> str:
     if not typed or (context := getattr(error, "ctx", None)) is None:
         return ""
     known = [name for each in context.command.params for name in each.opts if name.startswith("--")]
-    close = difflib.get_close_matches(f"--{typed}", known, n=2, cutoff=0.6)
+    close = difflib.get_close_matches(f"--{typed}", known, n=2, cutoff=0.75)
     close = [name for word in OTHER_NAMES.get(typed, ()) if (name := f"--{word}") in known] or close
     return f"did you mean {' or '.join(close)}? " if close else ""
 
@@ -228,7 +228,8 @@ def _one_line(error: Exception) -> str:
     elif hasattr(error, "format_message"):  # Typer's usage errors, which have no public class in all its versions
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "audiogen"
-        text = f"{error.format_message().rstrip('.')}; {_meant(error)}see {command} --help"
+        said = error.message if hasattr(error, "option_name") else error.format_message()  # without its own guess
+        text = f"{said.rstrip('.')}; {_meant(error)}see {command} --help"
     elif isinstance(error, OSError) and error.filename is not None:
         text = f"{os.fsdecode(error.filename)}: {error.strerror}"
     elif is_out_of_memory(error):

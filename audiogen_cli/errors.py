@@ -31,7 +31,7 @@ def read_seconds(text: object) -> float:
     if clock := re.fullmatch(r"(?:(\d+):)?(\d+):(\d+(?:\.\d*)?)", written):
         hours, minutes, seconds = clock.groups(default="0")
         return 3600.0 * int(hours) + 60 * int(minutes) + float(seconds)
-    parts = re.findall(r"(\d+(?:\.\d*)?|\.\d+) ?(ms|s|sec|seconds?|m|min|minutes?|h|hours?)", written)
+    parts = re.findall(r"(\d+(?:\.\d*)?|\.\d+) ?(ms|seconds?|sec|s|minutes?|min|m|hours?|h)", written)
     if parts and re.sub(r"\s", "", "".join(map("".join, parts))) == re.sub(r"\s", "", written):
         return sum(float(number) * _UNITS["ms" if unit == "ms" else unit[0]] for number, unit in parts)
     try:

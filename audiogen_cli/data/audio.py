@@ -169,9 +169,8 @@ def check_output(path: Path | str) -> None:
 
     Raises InputError if the suffix is not supported, or if its folder is not writable and cannot be created.
     """
-    is_folder = Path(path).is_dir() or str(path).endswith("/")
     path = Path(path)
-    if is_folder:
+    if path.is_dir():
         raise InputError(f"-o {path} is a folder; give a file, such as {path / 'sound.wav'}, or --out-dir {path}")
     _format_of(path)
     check_name(path)
@@ -182,6 +181,8 @@ def check_output(path: Path | str) -> None:
 
 
 def _format_of(path: Path) -> tuple[str, str]:
+    if not path.suffix:
+        raise InputError(f"-o {path}: end the file's name in {', '.join(FORMATS)}; for a folder: --out-dir {path}")
     if path.suffix.lower() not in FORMATS:
         raise InputError(f"{path}: cannot write '{path.suffix}' audio; end the name in {', '.join(FORMATS)}")
     return FORMATS[path.suffix.lower()]

@@ -160,10 +160,10 @@ def test_a_run_killed_among_adversaries_goes_on_as_if_undisturbed(clips, tmp_pat
     whole = train(config, clips, [], tmp_path / "whole")
     step = AdversarialTrainer.train_step
 
-    def killed(self, wav):
+    def killed(self, wav, stop):
         if self.step == 5:  # past the checkpoint of step 4: a step that was logged is lost
             raise MemoryError
-        return step(self, wav)
+        return step(self, wav, stop)
 
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
         patch.setattr(AdversarialTrainer, "train_step", killed)

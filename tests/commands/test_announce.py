@@ -108,4 +108,4 @@ def test_stages_say_what_they_do_on_stderr_only(audiogen, clip_manifests: Path, 
 def test_what_takes_time_says_how_much(audiogen, clip_manifests: Path) -> None:
     assert estimates.preparing(1_000, 2, copies=True) > estimates.preparing(1_000, 4, copies=False) > 0
     made = audiogen("prep", "--folder", clip_manifests.parent / "raw", "--name", "mine", "--out", "m", "--workers", 1)
-    assert "into m on 1 processes" in made.stderr and "very roughly 0.07 s, less for known files" in made.stderr
+    assert "into m on 1 processes" in made.stderr and "very roughly 0.072 s, less for known files" in made.stderr

@@ -27,7 +27,7 @@ BAD_CALLS = [
     (["generate", "dog", "--output-dir", "x"], "did you mean --out-dir?"),
     (["train-lm", "--epochs", "3"], "did you mean --max-steps?"),
     (["generate", "dog", "-o", "."], "-o . is a folder; give a file, such as sound.wav, or --out-dir ."),
-    (["generate", "dog", "-o", "out/"], "-o out is a folder"),
+    (["generate", "dog", "-o", "out/"], "-o out: end the file's name in .wav"),
     (["generate", "dog", "-o", "x.wav", "--duration", "2 parsecs"], "'2 parsecs' is no duration"),
     (["generate", "dog", "--duration", "long", "-o", "x.wav"], "'--duration'"),
     (["generate", "dog", "-o", "x.wav", "--duration", "0"], "duration"),
