@@ -20,6 +20,7 @@ import typer
 
 from audiogen_cli.commands.bench import bench
 from audiogen_cli.commands.continue_ import continue_
+from audiogen_cli.commands.convert import convert
 from audiogen_cli.commands.eval import eval_
 from audiogen_cli.commands.generate import generate
 from audiogen_cli.commands.import_ import import_
@@ -80,6 +81,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "train-lm": train_lm,
     "generate": generate,
     "continue": continue_,
+    "convert": convert,
     "eval": eval_,
     "info": info,
     "import": import_,

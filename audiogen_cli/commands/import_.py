@@ -43,8 +43,11 @@ def import_(
     audiogen import models/medium --adapter runs/lora=0.8 --out models/mine
     """
     from audiogen_cli.interop.import_audiocraft import import_checkpoint
+    from audiogen_cli.lock import hold_folder
     from audiogen_cli.model_folder import license_line, read_license
 
+    if not out.is_file():
+        hold_folder(out, deep=False)
     if adapter:
         from audiogen_cli.interop.merge_adapters import merge_adapters
         from audiogen_cli.lm.generation.requests import find_language_model
