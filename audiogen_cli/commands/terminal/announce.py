@@ -185,7 +185,7 @@ def model_name(folder: Path) -> str:
     name = model_folder.model_name(folder)
     if folder != model_folder.EMBEDDED_MODEL:
         return name
-    return f"{name} (small; `audiogen import {PUBLIC_MODEL}` gets the public one)"
+    return f"{name} (small; `--model {PUBLIC_MODEL}` is the public one)"
 
 
 def text_encoder_name(text: Any) -> str:
