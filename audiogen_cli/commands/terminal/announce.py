@@ -183,11 +183,12 @@ def describe_codec(config: CodecConfig) -> str:
 
 def model_name(folder: Path) -> str:
     """Name a model by its folder; the packaged one with a way to the public one."""
-    from audiogen_cli.model_folder import EMBEDDED_MODEL, EMBEDDED_NAME
+    from audiogen_cli import model_folder
 
-    if folder != EMBEDDED_MODEL:
-        return folder.name
-    return f"{EMBEDDED_NAME} (small; `audiogen import {PUBLIC_MODEL}` gets the public one)"
+    name = model_folder.model_name(folder)
+    if folder != model_folder.EMBEDDED_MODEL:
+        return name
+    return f"{name} (small; `--model {PUBLIC_MODEL}` is the public one)"
 
 
 def text_encoder_name(text: Any) -> str:

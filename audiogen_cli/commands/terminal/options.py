@@ -44,8 +44,9 @@ ModelOption = Annotated[
     str | None,
     typer.Option(
         "--model",
-        metavar="FOLDER",
-        help="Model folder, checkpoint or run. [default: $AUDIOGEN_MODEL, else the model in the package]",
+        metavar="MODEL",
+        help="Model folder, checkpoint or run, or owner/name[@revision] on the hub. [default: $AUDIOGEN_MODEL, else the"
+        " model in the package]",
         show_default=False,
     ),
 ]

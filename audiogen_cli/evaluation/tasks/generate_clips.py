@@ -17,11 +17,10 @@ from audiogen_cli.files import check_name, note
 from audiogen_cli.lm.adapters import Adapter, adapted_fingerprint, find_adapters
 from audiogen_cli.lm.generation.requests import GenerationRequest
 from audiogen_cli.model_folder import (
-    EMBEDDED_MODEL,
-    EMBEDDED_NAME,
     find_codec,
     find_model,
     license_line,
+    model_name,
     read_license,
 )
 
@@ -107,10 +106,9 @@ def describe_model(generator: Generator, config: EvalConfig) -> dict[str, Any]:
 
 
 def _identity(folder: Path, fingerprint: str, license: str, adapters: Sequence[Adapter]) -> dict[str, Any]:
-    name = EMBEDDED_NAME if folder == EMBEDDED_MODEL else folder.name
     return {
         "model": str(folder),
-        "model_name": " + ".join([name, *map(str, adapters)]),
+        "model_name": " + ".join([model_name(folder), *map(str, adapters)]),
         "model_fingerprint": fingerprint,
         "model_license": license_line(license),
     }
