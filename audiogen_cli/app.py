@@ -230,7 +230,9 @@ def _one_line(error: Exception) -> str:
     elif hasattr(error, "format_message"):  # Typer's usage errors, which have no public class in all its versions
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "audiogen"
-        said = error.message if hasattr(error, "option_name") else error.format_message()  # without its own guess
+        said = (
+            getattr(error, "message", "") if hasattr(error, "option_name") else error.format_message()
+        )  # without its own guess
         text = f"{said.rstrip('.')}; {_meant(error)}see {command} --help"
     elif isinstance(error, OSError) and error.filename is not None:
         text = f"{os.fsdecode(error.filename)}: {error.strerror}"

@@ -149,7 +149,7 @@ def strip(wav: np.ndarray, sample_rate: int) -> str | None:
     mel = mel_db(wav, MEL_WINDOW, sample_rate).T
     top, content = float(mel.max()), BytesIO()
     image = np.round((np.clip(mel, top - MEL_RANGE, top) - top + MEL_RANGE) / MEL_RANGE * 255).astype(np.uint8)
-    imsave(content, image, cmap=STYLE["image.cmap"], vmin=0, vmax=255, origin="lower", metadata={"Software": None})
+    imsave(content, image, cmap=STYLE["image.cmap"], vmin=0, vmax=255, origin="lower", metadata={"Software": ""})
     return data_uri(content.getvalue(), "image/png")
 
 
