@@ -18,10 +18,11 @@ from audiogen_cli.lm.adapters import ADAPTER_FILE, AdapterBase, load_settings
 from audiogen_cli.lm.config import LMConfig, TextConfig
 from audiogen_cli.model_folder import (
     CODEC_FOLDER,
-    EMBEDDED_MODEL,
     EMBEDDED_NAME,
+    HUB_NAME,
     PROBE_FILE,
     Kind,
+    find_model,
     fingerprint,
     known_sounds,
     license_line,
@@ -61,8 +62,8 @@ def describe(path: Path) -> dict[str, Any]:
 
     `embedded` is the package's model. Raises InputError if there is nothing, or nothing of these kinds.
     """
-    if str(path) == EMBEDDED_NAME and not path.exists():
-        path = EMBEDDED_MODEL
+    if not path.exists() and (str(path) == EMBEDDED_NAME or HUB_NAME.fullmatch(str(path))):
+        path = find_model(path)
     if path.is_dir():
         facts = _describe_folder(path)
     elif not path.exists():

@@ -25,7 +25,7 @@ from audiogen_cli.files import read_json, write_text
 from audiogen_cli.lm.generation.delivery import AS_IT_IS, Delivered, Delivery, deliver
 from audiogen_cli.lm.generation.requests import STDOUT, GenerationRequest
 from audiogen_cli.lm.sampling_config import Sampling
-from audiogen_cli.model_folder import known_sounds, license_line
+from audiogen_cli.model_folder import known_sounds, license_line, model_name
 
 if TYPE_CHECKING:
     from audiogen_cli.lm.adapters import Adapter
@@ -330,7 +330,7 @@ def _drop_sidecar(output: Path) -> None:
 
 def _tags(generator: Generator, request: GenerationRequest) -> dict[str, str]:
     """Say what made a sound, for its file. copyright: the license again, for which RIFF INFO has no place."""
-    model = f"{generator.folder.name} {generator.fingerprint[:12]}" if generator.folder else "in training"
+    model = f"{model_name(generator.folder)} {generator.fingerprint[:12]}" if generator.folder else "in training"
     license = f"weights: {license_line(generator.license)}"
     comment = f"generated; seed {request.seed}; model {model}"
     software = f"audiogen {version('audiogen-cli')}"
