@@ -305,7 +305,7 @@ class TestStream:
 def test_one_failure_leaves_the_others_and_exits_with_1(
     tmp_path: Path, tiny_lm: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write(path: Path, wav: np.ndarray, sample_rate: int, tags: dict[str, str]) -> None:
+    def write(path: Path, wav: np.ndarray, sample_rate: int, *_: object) -> None:
         if "rain" in path.name:
             raise AudiogenError(f"{path}: disk full")
         write_audio(path, wav, sample_rate)
