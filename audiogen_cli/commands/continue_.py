@@ -26,6 +26,7 @@ from audiogen_cli.commands.terminal.options import (
     StreamOption,
     SubtypeOption,
     TrimOption,
+    parse_seconds,
     sampling_flags,
 )
 
@@ -38,13 +39,17 @@ def continue_(
     prompt_seconds: Annotated[
         float | None,
         typer.Option(
-            metavar="SECONDS", help="Length of the part of AUDIO to continue. [default: all]", show_default=False
+            metavar="SECONDS",
+            parser=parse_seconds,
+            help="Length of the part of AUDIO to continue. [default: all]",
+            show_default=False,
         ),
     ] = None,
     duration: Annotated[
         float | None,
         typer.Option(
             metavar="SECONDS",
+            parser=parse_seconds,
             help="Length of the whole result. [default: 5 s more than the part to continue]",
             show_default=False,
         ),

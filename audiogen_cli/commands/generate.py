@@ -26,6 +26,7 @@ from audiogen_cli.commands.terminal.options import (
     StreamOption,
     SubtypeOption,
     TrimOption,
+    parse_seconds,
     sampling_flags,
 )
 
@@ -48,7 +49,9 @@ def generate(
     ] = None,
     model: ModelOption = None,
     adapter: AdapterOption = None,
-    duration: Annotated[float, typer.Option(metavar="SECONDS", help="Length of each sound.")] = 5.0,
+    duration: Annotated[
+        float, typer.Option(metavar="SECONDS", parser=parse_seconds, help="Length of each sound; also as 30s or 2m.")
+    ] = 5.0,
     samples: SamplesOption = 1,
     seed: SeedOption = None,
     batch_size: BatchSizeOption = None,

@@ -205,10 +205,10 @@ def check_output(path: Path | str) -> None:
     Raises InputError if the suffix is not supported, or if its folder is not writable and cannot be created.
     """
     path = Path(path)
+    if path.is_dir():
+        raise InputError(f"-o {path} is a folder; give a file, such as {path / 'sound.wav'}, or --out-dir {path}")
     format_of(path)
     check_name(path)
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; give a file name such as {path / 'sound.wav'}")
     try:
         check_folder(path.absolute().parent)
     except InputError as error:
@@ -217,6 +217,8 @@ def check_output(path: Path | str) -> None:
 
 def format_of(path: Path) -> tuple[str, str]:
     """Return libsndfile's format and usual subtype for a file's suffix. Raises InputError if it has none of FORMATS."""
+    if not path.suffix:
+        raise InputError(f"-o {path}: end the file's name in {', '.join(FORMATS)}; for a folder: --out-dir {path}")
     if path.suffix.lower() not in FORMATS:
         raise InputError(f"{path}: cannot write '{path.suffix}' audio; end the name in {', '.join(FORMATS)}")
     return FORMATS[path.suffix.lower()]

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from audiogen_cli.errors import read_seconds
 from audiogen_cli.lm.sampling_config import SETTINGS
 
 # Bounds beyond any use, below what would fill a machine.
@@ -19,6 +20,14 @@ MAX_STEPS = 1_000_000_000
 MAX_PROCESSES = 4096
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def parse_seconds(text: object) -> float:
+    """Read a duration as typed (`read_seconds`)."""
+    try:
+        return read_seconds(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 class Dtype(str, Enum):
