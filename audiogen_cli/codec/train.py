@@ -23,7 +23,7 @@ from audiogen_cli.data.manifest import Clip
 from audiogen_cli.devices import reuse_memory
 from audiogen_cli.errors import InputError, Interrupted
 from audiogen_cli.files import note
-from audiogen_cli.training.card import write_card
+from audiogen_cli.model_card import write_card
 from audiogen_cli.training.checkpoint import resume_newest
 from audiogen_cli.training.gradient_guard import GradientGuard
 from audiogen_cli.training.launch import StopSignal, start_accelerator

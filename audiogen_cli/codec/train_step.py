@@ -29,7 +29,7 @@ from audiogen_cli.codec.losses import (
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.codec.seanet import start_quietly
 from audiogen_cli.errors import AudiogenWarning
-from audiogen_cli.training.card import write_card
+from audiogen_cli.model_card import write_card
 from audiogen_cli.training.checkpoint import check_optimizer, load_state, save_checkpoint
 from audiogen_cli.training.launch import in_any_process, never
 from audiogen_cli.training.recipe import learning_rate

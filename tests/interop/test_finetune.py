@@ -22,8 +22,8 @@ from audiogen_cli.lm.config import LMConfig, TrainConfig
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.training.preflight import inherited_settings
 from audiogen_cli.lm.training.train import build_model
+from audiogen_cli.model_card import license_header
 from audiogen_cli.model_folder import fingerprint, load_config
-from audiogen_cli.training.card import license_header
 from audiogen_cli.training.recipe import load_recipe, parse_yaml
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -17,7 +17,7 @@ from audiogen_cli.lm.adapters import AdapterBase
 from audiogen_cli.lm.config import LMConfig, TrainConfig
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.training.lora import load_lora, lora_weights, write_lora
-from audiogen_cli.training.card import write_card
+from audiogen_cli.model_card import write_card
 from audiogen_cli.training.checkpoint import check_optimizer, load_state, save_checkpoint
 from audiogen_cli.training.sharding import copy_into, gather_full, is_sharded, reshard, shard, shard_like
 

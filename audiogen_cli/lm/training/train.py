@@ -43,7 +43,7 @@ from audiogen_cli.lm.training.previews import write_previews
 from audiogen_cli.lm.training.probe import train_probe
 from audiogen_cli.lm.training.state import best_weights, build_state, resume, save, write_result
 from audiogen_cli.lm.training.step import train_step, try_step, validate
-from audiogen_cli.training.card import write_card
+from audiogen_cli.model_card import write_card
 from audiogen_cli.training.checkpoint import resume_newest
 from audiogen_cli.training.gradient_guard import GradientGuard
 from audiogen_cli.training.launch import StopSignal, start_accelerator
