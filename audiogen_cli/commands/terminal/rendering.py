@@ -120,7 +120,7 @@ def render(
                 typer.echo(to_json(rendered.record) if as_json else rendered.record["path"])
                 if not rendered.kept and (options.keep_candidates or 1 < len(requests) <= MAX_LINES):
                     for each in (rendered.record, *rendered.record.get("kept_candidates", ())):
-                        say(describe_take(each))
+                        say(_describe(each))
     new = [each for each in results if each.record and not each.kept]
     seconds = sum(requests[each.index].new_seconds(sample_rate) for each in new)
     _summarize([each.record for each in new if each.record], seconds, time.monotonic() - begun, say)
@@ -254,7 +254,7 @@ def _is_held_down(record: dict[str, Any]) -> bool:
     )
 
 
-def describe_take(record: dict[str, Any]) -> str:
+def _describe(record: dict[str, Any]) -> str:
     """Describe a sound in one line: name, seed, level and score."""
     return ", ".join([f"{Path(record['path']).name}: seed {record['seed']}", _level(record), *_score(record)])
 
