@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +20,6 @@ from audiogen_cli.commands.terminal.options import (
 )
 
 if TYPE_CHECKING:
-    from audiogen_cli.lm.generation.generator import Generator
     from audiogen_cli.lm.generation.inpainting import Region
 
 
@@ -53,15 +51,20 @@ def inpaint(
     \b
     audiogen inpaint take.wav --region 0-0.4 --region 2.1-2.6 --model runs/diffsound -o mended.wav
     """
-    from audiogen_cli.commands.terminal.announce import announce, plan_generation
-    from audiogen_cli.commands.terminal.rendering import render
+    from audiogen_cli.commands.terminal.rendering import ModelChoice, render_with
     from audiogen_cli.devices import check_device
     from audiogen_cli.errors import InputError
     from audiogen_cli.lm.adapters import find_adapters
     from audiogen_cli.lm.decoder import check_inpainting
-    from audiogen_cli.lm.generation.inpainting import plan_inpainting
-    from audiogen_cli.lm.generation.requests import Prompt, find_language_model, override
-    from audiogen_cli.lm.generation.writer import RenderOptions, choose_seed, load_generator
+    from audiogen_cli.lm.generation.inpainting import fill_regions
+    from audiogen_cli.lm.generation.requests import (
+        GenerationRequest,
+        Prompt,
+        find_language_model,
+        override,
+        plan_requests,
+    )
+    from audiogen_cli.lm.generation.writer import RenderOptions, choose_seed
 
     if output is None:
         raise InputError("say where to write: -o FILE")
@@ -72,16 +75,14 @@ def inpaint(
     folder, config = find_language_model(model)
     check_inpainting(config, folder.name)
     adapters = find_adapters(adapter or [], folder)
-    prompt = Prompt(text, choose_seed() if seed is None else seed, where=str(audio))
     settings = override(config.sampling, {**sampling, "layers": 1})  # one sound is mended
-    request = plan_inpainting(prompt, settings, audio, regions, output, config)
-    request = replace(request, seed_drawn=seed is None)
-
-    def load() -> Generator:
-        announce(plan_generation, folder, config, 1, request.new_seconds(config.sample_rate))
-        return load_generator(folder, device, dtype.value, adapters)
-
-    render([request], load, RenderOptions(sidecars=json_), config.sample_rate, json_)
+    first_seed = choose_seed() if seed is None else seed
+    defaults = GenerationRequest(None, first_seed, 0.0, settings, seed_drawn=seed is None)
+    defaults = fill_regions(defaults, audio, regions, config)
+    requests = plan_requests([Prompt(text, where=str(audio))], defaults, 1, output, None)
+    chosen = ModelChoice(folder, config, adapters, device, dtype.value)
+    options = RenderOptions(sidecars=json_)
+    render_with(chosen, requests, options, None, as_json=json_, stream=False, overwrite=True)
 
 
 def _regions(begin: float | None, end: float | None, given: list[str]) -> list[Region]:

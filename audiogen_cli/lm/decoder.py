@@ -154,7 +154,7 @@ def find_decoder(config: LMConfig) -> CodeDecoder:
     return DECODERS[config.decoder]
 
 
-def check_stream(config: LMConfig) -> None:
+def check_streaming(config: LMConfig) -> None:
     """Raise InputError if a model's sounds cannot be streamed."""
     if reason := find_decoder(config).no_stream:
         raise InputError(f"--stream: {reason}: leave it out")

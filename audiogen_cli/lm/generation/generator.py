@@ -26,7 +26,16 @@ from audiogen_cli.lm.decoder import find_decoder
 from audiogen_cli.lm.decoding.engine import CPU_BATCH, GPU_BATCH
 from audiogen_cli.lm.decoding.requests import UNKNOWN, DecodingRequest
 from audiogen_cli.lm.generation.requests import GenerationRequest
-from audiogen_cli.lm.generation.tracks import Track, derive_seed, generate_best, generate_mixed, place_tracks
+from audiogen_cli.lm.generation.tracks import (
+    Candidate,
+    Track,
+    derive_seed,
+    generate_best,
+    generate_mixed,
+    has_no_holes,
+    place_tracks,
+    splice,
+)
 from audiogen_cli.lm.model import CodeModel
 from audiogen_cli.lm.probe import Probe
 from audiogen_cli.lm.text.encoders import TextEncoder, load_text_encoder
@@ -37,6 +46,7 @@ BLOCK_RATIO = 4  # later blocks are so many times as long: fewer passes through 
 TIMED_FRAMES = 24  # decoded, and read, to estimate the time of longer sounds
 
 Progress = Callable[[float], object]
+OnCandidates = Callable[[int, int, Sequence[Candidate]], object]  # (sound, its track, candidates, the best first)
 
 logger = logging.getLogger(__name__)  # without a handler, Python prints its warnings on stderr
 
@@ -153,11 +163,13 @@ class Generator:
         requests: Sequence[GenerationRequest | Prepared],
         batch_size: int | None = None,
         progress: Progress = lambda seconds: None,
+        on_candidates: OnCandidates = lambda index, track, candidates: None,
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Generate all sounds; yield (index, samples [n] float32), n = round(duration · sample_rate), when ready.
 
         batch_size: most sounds decoded at once; halved whenever memory runs out, which changes no sound. progress:
-        called with the seconds of new sound generated so far, all together.
+        called with the seconds of new sound generated so far, all together. on_candidates: called for each track of a
+        sound, before it is yielded, with the index of the sound, the track's number and its candidates, the best first.
         Raises InputError, before anything is generated, if a request cannot be met; AudiogenError, after all others
         are done, if a sound is too long for the memory by itself.
         """
@@ -169,17 +181,23 @@ class Generator:
         def generate_codes(requests: Sequence[DecodingRequest]) -> Iterator[tuple[int, Tensor]]:
             return self.generate_codes(requests, batch_size, progress)
 
+        owners = [(index, track) for index, each in enumerate(prepared) for track in range(len(each.tracks))]
+
         def generate_tracks(tracks: Sequence[Track]) -> Iterator[tuple[int, np.ndarray]]:
-            return generate_best(tracks, generate_codes, self.decode, self._score if self.probe else None)
+            score = self._score if self.probe else None
+            for number, wav, candidates in generate_best(tracks, generate_codes, self.decode, score, self._is_fine):
+                on_candidates(*owners[number], candidates)
+                yield number, wav
 
         seconds = 0.0
         for index, wav in generate_mixed([each.tracks for each in prepared], generate_tracks, self.sample_rate):
-            prompt, n_skipped, request = prepared[index].prompt, prepared[index].n_skipped, prepared[index].request
-            seconds += request.new_seconds(self.sample_rate)
+            seconds += prepared[index].request.new_seconds(self.sample_rate)
             progress(seconds)
-            regions = request.regions or ((len(prompt) - n_skipped, len(wav)),)
-            spliced = splice(prompt[n_skipped:], wav, regions, round(FADE_SECONDS * self.sample_rate))
-            yield index, np.concatenate([prompt[:n_skipped], spliced])
+            yield index, self._splice(prepared[index], wav)
+
+    def decode_candidate(self, prepared: Prepared, track: int, candidate: Candidate) -> np.ndarray:
+        """Decode a candidate of a track as if it were the whole result: samples [n] float32."""
+        return self._splice(prepared, self.decode(candidate.codes)[: prepared.tracks[track].n_samples])
 
     def generate_codes(
         self, requests: Sequence[DecodingRequest], batch_size: int | None, progress: Progress
@@ -217,13 +235,23 @@ class Generator:
     def stream(self, prepared: Prepared) -> Iterator[np.ndarray]:
         """Generate one sound; yield its samples [n] float32 block by block, as soon as they are decided.
 
-        Together they are what `generate` yields for it with one candidate: on a CPU bit for bit. Raises ValueError if
-        it has prompt audio or several tracks, which cannot be mixed before they are known whole.
+        Together they are what `generate` yields for it with one candidate: on a CPU bit for bit. Prompt audio comes
+        first. Raises ValueError if it has several tracks, which cannot be mixed before they are known whole.
         """
-        if prepared.request.prompt_audio is not None or len(prepared.tracks) != 1:
-            raise ValueError("a stream takes one track and no prompt audio")
-        left = prepared.n_samples
+        if len(prepared.tracks) != 1:
+            raise ValueError("a stream takes one track")
+        prompt, n_skipped = prepared.prompt, prepared.n_skipped
+        if len(prompt):
+            yield prompt
+        n_fade, n_known = round(FADE_SECONDS * self.sample_rate), len(prompt) - n_skipped
+        n_whole, left = prepared.n_samples - n_skipped, prepared.n_samples - len(prompt)
+        seam: np.ndarray | None = np.zeros(0, np.float32) if n_known else None  # what is decoded up to there
         for wav in self._decode_blocks(self.engine.stream(prepared.tracks[0].decoding, self._first_block)):
+            if seam is not None:
+                seam = np.concatenate([seam, wav])[:n_whole]
+                if len(seam) < min(n_known + n_fade, n_whole):
+                    continue
+                wav, seam = splice(prompt[n_skipped:], seam, [(n_known, len(seam))], n_fade)[n_known:], None
             yield wav[:left]
             left -= len(wav[:left])
 
@@ -273,6 +301,17 @@ class Generator:
             n_frames += block.shape[1]
             progress(max(0, n_frames) / self.config.frame_rate)
         yield 0, torch.cat(blocks, dim=1)
+
+    def _splice(self, prepared: Prepared, wav: np.ndarray) -> np.ndarray:
+        """Put what was decoded [n] behind the prompt audio, from `n_skipped` of its samples on, or into its regions."""
+        prompt, n_skipped = prepared.prompt, prepared.n_skipped
+        regions = prepared.request.regions or ((len(prompt) - n_skipped, len(wav)),)
+        spliced = splice(prompt[n_skipped:], wav, regions, round(FADE_SECONDS * self.sample_rate))
+        return np.concatenate([prompt[:n_skipped], spliced])
+
+    def _is_fine(self, track: Track, sound: np.ndarray) -> bool:
+        """Return whether a track fits into the trained window, or has no holes, which may come with its sliding."""
+        return track.decoding.n_frames <= self.config.max_frames or has_no_holes(track, sound, self.sample_rate)
 
     def _score(self, codes: Tensor, vectors: Tensor) -> float:
         assert self.probe is not None
@@ -343,27 +382,6 @@ class Generator:
         """Return the texts that the model reads in place of a prompt (sec. 4.1), at most `most`, and their vectors."""
         texts = tuple(read_prompt(prompt, most, self.config.text_processing == "paper"))
         return texts, self.encoder.encode(texts)
-
-
-def splice(audio: np.ndarray, decoded: np.ndarray, regions: Sequence[tuple[int, int]], n_fade: int) -> np.ndarray:
-    """Put regions of what was decoded [N] into audio [n], which stays exactly as it is elsewhere, without clicks.
-
-    regions: [begin, end) in samples, in order; audio may end where the last one begins.
-    The codec does not return the audio exactly. So its error just outside of a seam is added inside, too, mirrored in
-    time (so it is continuous) and faded out over n_fade samples.
-    """
-    result, n_samples = np.concatenate([audio, decoded[len(audio) :]]), len(decoded)
-    bounds = [0, *(place for region in regions for place in region), n_samples]
-    for number, (begin, end) in enumerate(regions):
-        result[begin:end] = decoded[begin:end]
-        # Of the audio between regions each seam takes what is next to it.
-        n_left = min(n_fade, begin - bounds[2 * number], end - begin)
-        n_right = min(n_fade, bounds[2 * number + 3] - end, end - begin)
-        fades = [np.cos(np.linspace(0, np.pi / 2, n, dtype=np.float32)) ** 2 for n in (n_left, n_right)]
-        before, after = slice(begin - n_left, begin), slice(end, end + n_right)
-        result[begin : begin + n_left] += (audio[before] - decoded[before])[::-1] * fades[0]
-        result[end - n_right : end] += (audio[after] - decoded[after])[::-1] * fades[1][::-1]
-    return result
 
 
 def _regroup(blocks: Iterable[Tensor]) -> Iterator[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Sequence
@@ -14,8 +15,8 @@ import numpy as np
 
 from audiogen_cli.data.audio import probe
 from audiogen_cli.errors import InputError
-from audiogen_cli.lm.config import LMConfig, Sampling
-from audiogen_cli.lm.generation.requests import GenerationRequest, Prompt, check_files, plan_request, read_long
+from audiogen_cli.lm.config import LMConfig
+from audiogen_cli.lm.generation.requests import GenerationRequest, read_long
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,15 +33,14 @@ def parse_region(text: str) -> Region:
     return float(match[1]), float(match[2])
 
 
-def plan_inpainting(
-    prompt: Prompt, sampling: Sampling, audio: Path, regions: Sequence[Region], output: Path, config: LMConfig
+def fill_regions(
+    defaults: GenerationRequest, audio: Path, regions: Sequence[Region], config: LMConfig
 ) -> GenerationRequest:
-    """Return the request to generate regions of a sound anew. prompt: its seed must be set.
+    """Return the defaults with a sound, and the regions of it that are to be generated anew.
 
     Raises InputError for unreadable audio and for regions that are reversed, outside of it, shorter than a frame, or
     overlap.
     """
-    check_files(output)
     duration, frame = probe(audio).duration, 1 / config.frame_rate
     regions = sorted(regions)
     for begin, end in regions:
@@ -53,10 +53,13 @@ def plan_inpainting(
     places = [(round(begin * rate), min(n_samples, round(end * rate))) for begin, end in regions]
     if regions[-1][1] >= duration:  # of which reading may have made a sample more or less
         places[-1] = places[-1][0], n_samples
-    defaults = GenerationRequest(None, 0, n_samples / rate, sampling)
-    request = plan_request(prompt, defaults, output)
-    facts = {"prompt_audio": str(audio), "regions": [[begin, end] for begin, end in regions]}
-    return replace(request, prompt_audio=wav, regions=_join_touching(places), extra=facts)
+    facts = {
+        "prompt_audio": str(audio),
+        "prompt_sha256": hashlib.sha256(wav.tobytes()).hexdigest(),
+        "regions": [[begin, end] for begin, end in regions],
+    }
+    joined = _join_touching(places)
+    return replace(defaults, duration=n_samples / rate, prompt_audio=wav, regions=joined, extra=facts)
 
 
 def hide_regions(codes: Tensor, regions: Sequence[tuple[int, int]], hop_length: int, unknown: int) -> Tensor:
