@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from audiogen_cli.commands.listening import LISTENING, prepare_listening, score_listening, show_report
 from audiogen_cli.commands.terminal.announce import announce, describe_identity, plan_evaluation
+from audiogen_cli.commands.terminal.listening import LISTENING, prepare_listening, score_listening, show_report
 from audiogen_cli.commands.terminal.options import (
     MAX_COUNT,
     MAX_SEED,
