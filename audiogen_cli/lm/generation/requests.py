@@ -195,6 +195,7 @@ def _request(prompt: Prompt, defaults: GenerationRequest, seed: int, output: Pat
         output,
         {**defaults.extra, **prompt.extra},
         seed_drawn=defaults.seed_drawn and prompt.seed is None,
+        regions=defaults.regions,
     )
 
 
