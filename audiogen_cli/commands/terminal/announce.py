@@ -101,7 +101,12 @@ def plan_tokenizing(folder: Path, config: CodecConfig, data: Totals, mix: int, c
 
 
 def plan_lm_training(
-    recipe: TrainConfig, folder: Path, codec: CodecConfig, data: Totals, on_the_fly: bool, start_from: Path | None
+    recipe: TrainConfig,
+    folder: Path,
+    codec: CodecConfig,
+    data: Totals,
+    on_the_fly: bool,
+    start_from: Path | None = None,
 ) -> Announcement:
     """Say what `train-lm` trains, and on what. on_the_fly: on recordings, mixed while it trains."""
     from audiogen_cli.commands.terminal import estimates
