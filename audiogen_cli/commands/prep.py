@@ -133,7 +133,7 @@ def prep(
 
 
 def _outlook(reports: list[PrepReport], out: Path, is_folder: bool, val: float) -> Iterator[str]:
-    """Say what is in which split, and what follows: for few sounds the road that takes minutes first."""
+    """Say what is in which split, and what follows: for few sounds first what takes minutes."""
     from audiogen_cli.errors import format_seconds
 
     for report in reports:
