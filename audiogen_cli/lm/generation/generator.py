@@ -91,7 +91,7 @@ class Generator:
     def load(cls, model: str | Path | None = None, device: str = "auto", dtype: str = "auto") -> Generator:
         """Load a model folder, checkpoint or run; None: see `find_model`.
 
-        device: auto, cpu, cuda, cuda:N or mps. dtype: auto, float32, bfloat16, float16 or int8 (`choose_dtype`); the
+        device: auto, cpu, cuda, cuda:N or mps. dtype: auto or another of `choose_dtype`'s names; the
         codec always runs in float32. Raises InputError if something is missing or does not belong together.
         """
         folder = model_folder.find_model(model)
