@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -30,25 +31,41 @@ _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.(\d{1,10})\.tmp")
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path` to write to; rename it to `path` at the end, delete it on any error.
+    """Give a temporary name beside `path` for a file or a folder; rename it to `path` at the end, delete it on errors.
 
-    The temporary name has a fixed length, so `path` may have the longest name that the file system allows, and cannot
-    be guessed, so nobody can put a link there beforehand.
+    Raises OSError if there is a folder `path` with something in it.
     """
-    temporary = path.with_name(f".{secrets.token_hex(8)}.{os.getpid()}.tmp")
+    temporary = temporary_name(path.parent)
     try:
         yield temporary
         temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        delete(temporary)
+
+
+def temporary_name(folder: Path) -> Path:
+    """Return a name in `folder` for what is swept once this process has ended, and the folder is used again.
+
+    It is short, so that it fits where the longest name does, and cannot be guessed, so that nobody can put a link there
+    beforehand.
+    """
+    return folder / f".{secrets.token_hex(8)}.{os.getpid()}.tmp"
+
+
+def delete(path: Path) -> None:
+    """Delete a file, a link or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def remove_leftovers(paths: Iterable[Path]) -> None:
-    """Delete those of the temporary files of `replacing` whose process was killed."""
-    for path in paths:
+    """Delete what has a `temporary_name` of a process that is gone."""
+    for path in list(paths):
         match = _TEMPORARY.fullmatch(path.name)
         if match and not is_running(int(match.group(1))):
-            path.unlink(missing_ok=True)
+            delete(path)
 
 
 def write_text(path: Path, text: str) -> None:

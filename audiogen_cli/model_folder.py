@@ -25,7 +25,7 @@ from audiogen_cli.training.recipe import validate
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Kind = Literal["codec", "lm"]
+Kind = Literal["codec", "lm", "adapter"]  # adapter: changes of a language model, see `lm.adapters`
 Config = TypeVar("Config")
 Module = TypeVar("Module", bound="nn.Module")
 Shapes = Mapping[str, tuple[int, ...]]  # name → sizes
@@ -98,13 +98,18 @@ def save_model(folder: Path, kind: Kind, config: Any, weights: Mapping[str, Tens
     config: a dataclass instance. weights: name → tensor. license: the text of the weights' license.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    save_tensors(folder / "model.safetensors", weights)
+    save_document(folder, kind, dataclasses.asdict(config), license)
+
+
+def save_document(folder: Path, kind: Kind, config: Mapping[str, Any], license: str) -> None:
+    """Write `config.json`, last of a folder's files, and the license."""
     document = {
         "format_version": FORMAT_VERSION,
         "kind": kind,
         "audiogen_version": version("audiogen-cli"),
-        "config": dataclasses.asdict(config),
+        "config": config,
     }
-    save_tensors(folder / "model.safetensors", weights)
     write_text(folder / "LICENSE", license)
     write_text(folder / "config.json", json.dumps(document, indent=2) + "\n")
 
@@ -147,7 +152,8 @@ def load_config(folder: Path, kind: Kind, config_class: type[Config]) -> Config:
     """Read and validate `config.json`. Raises InputError if it is absent, broken or of another kind."""
     document = read_document(folder)
     if document.kind != kind:
-        raise InputError(f"{folder} holds a {document.kind} model, not a {kind} model")
+        hint = ": give its model, and this as --adapter" if document.kind == "adapter" else ""
+        raise InputError(f"{folder} holds a {document.kind} model, not a {kind} model{hint}")
     return validate(config_class, document.config, str(folder / "config.json"))
 
 
@@ -299,6 +305,11 @@ def copy_model(source: Path, target: Path) -> None:
     """Copy a model folder's own files (not a checkpoint's training state) to `target`."""
     target.mkdir(parents=True, exist_ok=True)
     for name in ("model.safetensors", "LICENSE", "config.json"):
-        if (source / name).is_file():
-            with replacing(target / name) as temporary:
-                shutil.copy2(source / name, temporary)
+        copy_file(source, target, name)
+
+
+def copy_file(source: Path, target: Path, name: str) -> None:
+    """Copy a file of a model folder to another, whole or not at all, if it is there."""
+    if (source / name).is_file():
+        with replacing(target / name) as temporary:
+            shutil.copy2(source / name, temporary)

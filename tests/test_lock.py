@@ -48,6 +48,7 @@ def test_a_second_command_is_refused_by_name_until_the_first_has_ended(
         ["prep", "--folder", "sounds", "--out", "out"],
         ["generate", "dog", "--out-dir", "out"],
         ["eval", "--split", "esc50-test", "--out", "out"],
+        ["import", "sounds", "--out", "out"],
     ):
         refused = audiogen(*arguments)
         assert refused.returncode == 2 and f"process {other.pid} on" in refused.stderr and not refused.stdout

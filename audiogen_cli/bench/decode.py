@@ -35,7 +35,11 @@ PROBE_BYTES = 1 << 29
 
 @dataclass(frozen=True)
 class Setup:
-    """The model and batch to measure. cached: frames that every sample already has before the first measured step."""
+    """The model and batch to measure.
+
+    cached: frames that every sample already has before the first measured step; shape: of a model, in place of size
+    and streams.
+    """
 
     size: str = "base"
     streams: int = 1
@@ -45,17 +49,39 @@ class Setup:
     repeats: int = 3
     cached: int = 0
     peer: bool = True
+    shape: LMConfig | None = None
 
     def __post_init__(self) -> None:
         if self.streams not in (1, 2, 4):
             raise InputError(f"--streams {self.streams}: 1, 2 or 4")
         if self.size not in SIZES:
             raise InputError(f"--size {self.size}: one of {', '.join(SIZES)}")
-        room = round(SECONDS * FRAME_RATE / self.streams)
+        room = self.config.max_frames
         if not 0 <= self.cached <= room - self.steps - WARM_STEPS:
             raise InputError(
                 f"--cached {self.cached}: the window holds {room} frames, of which {self.steps} are measured"
             )
+
+    @property
+    def config(self) -> LMConfig:
+        """Return the configuration of the model to measure."""
+        return self.shape or _config(self.size, self.streams)
+
+
+def _config(size: str, streams: int) -> LMConfig:
+    shape = load_recipe(TrainConfig, f"lm-{size}").model
+    frame_rate = FRAME_RATE / streams
+    return LMConfig(
+        **{name: getattr(shape, name) for name in ("dim", "n_layers", "n_heads", "bias")},
+        n_q=streams,
+        codebook_size=CODES // streams,
+        frame_rate=frame_rate,
+        sample_rate=16_000,
+        codec_fingerprint="",
+        max_frames=round(SECONDS * frame_rate),
+        text=TextConfig("static"),
+        text_width=TEXT_WIDTHS[size],
+    )
 
 
 def _open_batch(engine: Engine, requests: Sequence[DecodingRequest]) -> ContinuousBatch:
@@ -78,7 +104,7 @@ def measure_lm(setup: Setup, device: torch.device) -> dict[str, Any]:
     reading in any round, hence floor_ratio is no flattery; peer_ratio: the peer's step time over ours, the peer in
     float32 on a CPU and in bfloat16 elsewhere; None without a peer.
     """
-    config = _config(setup)
+    config = setup.config
     engine = Engine(_random_model(config, device), setup.dtype)
     requests = [_request(setup, config, seed) for seed in range(setup.batch_size)]
     peer = _peer(setup, config, device) if setup.peer else None
@@ -93,12 +119,12 @@ def measure_lm(setup: Setup, device: torch.device) -> dict[str, Any]:
     seconds = timings.median("ours")
     n_bytes = step_bytes(engine, setup.batch_size, setup.cached + WARM_STEPS + setup.steps // 2)
     return {
-        "size": setup.size,
-        "streams": setup.streams,
+        "size": "model" if setup.shape else setup.size,
+        "streams": config.n_q,
         "batch_size": setup.batch_size,
         "steps": setup.steps,
         "cached": setup.cached,
-        "tokens_per_s": setup.batch_size * setup.streams / seconds,
+        "tokens_per_s": setup.batch_size * config.n_q / seconds,
         "steps_per_s": 1 / seconds,
         "real_time_factor": seconds * config.frame_rate / setup.batch_size,
         "bytes_per_step": n_bytes,
@@ -133,22 +159,6 @@ def read_bandwidth(device: torch.device) -> float:
     """Measure the bytes a second that torch's threads read from memory: the best of five passes."""
     numbers = torch.ones(PROBE_BYTES // 4, device=device)
     return PROBE_BYTES / min(time_in_turn({"sum": numbers.sum}, 5, device).seconds["sum"])
-
-
-def _config(setup: Setup) -> LMConfig:
-    shape = load_recipe(TrainConfig, f"lm-{setup.size}").model
-    frame_rate = FRAME_RATE / setup.streams
-    return LMConfig(
-        **{name: getattr(shape, name) for name in ("dim", "n_layers", "n_heads", "bias")},
-        n_q=setup.streams,
-        codebook_size=CODES // setup.streams,
-        frame_rate=frame_rate,
-        sample_rate=16_000,
-        codec_fingerprint="",
-        max_frames=round(SECONDS * frame_rate),
-        text=TextConfig("static"),
-        text_width=TEXT_WIDTHS[setup.size],
-    )
 
 
 def _random_model(config: LMConfig, device: torch.device) -> AudioLanguageModel:

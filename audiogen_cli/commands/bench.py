@@ -68,10 +68,10 @@ def bench(
 
     Measures speed on this machine. data: hours of audio per minute through prep's probe, its conversion to 16 kHz and
     tokenize (with the codec of --model), beside plain soundfile and soxr on the same files. lm: the engine with random
-    weights and guidance, beside the bytes that a step must read and beside transformers' MusicGen of the same size;
-    with --train a training step beside a plain GPT-2 of transformers.
-    codec: seconds of sound per second through the codec of --model (default: the paper's x32 with random weights),
-    beside transformers' EncodecModel with the same weights.
+    weights (of --size and --streams, or in the shape of --model) and guidance, beside the bytes that a step must read
+    and beside transformers' MusicGen of the same size; with --train a training step beside a plain GPT-2 of
+    transformers. codec: seconds of sound per second through the codec of --model (default: the paper's x32 with random
+    weights), beside transformers' EncodecModel with the same weights.
     """
     import json
 
@@ -87,8 +87,11 @@ def bench(
     else:
         from audiogen_cli.bench.decode import Setup, measure_lm
         from audiogen_cli.devices import choose_device
+        from audiogen_cli.lm.config import LMConfig
+        from audiogen_cli.model_folder import find_model, load_config
 
-        setup = Setup(size, streams, batch_size or 1, steps, dtype.value, repeats, cached, peer)
+        shape = load_config(find_model(model), "lm", LMConfig) if model else None
+        setup = Setup(size, streams, batch_size or 1, steps, dtype.value, repeats, cached, peer, shape)
         results = measure_lm(setup, choose_device(device))
     results = {"kind": kind.value, **results}
     if json_:

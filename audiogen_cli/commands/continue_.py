@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audiogen_cli.commands.terminal.options import (
+    AdapterOption,
     DeviceOption,
     Dtype,
     DtypeOption,
@@ -43,6 +44,7 @@ def continue_(
         ),
     ] = None,
     model: ModelOption = None,
+    adapter: AdapterOption = None,
     seed: SeedOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = Dtype.auto,
@@ -61,6 +63,7 @@ def continue_(
     from audiogen_cli.commands.terminal.rendering import render
     from audiogen_cli.devices import check_device
     from audiogen_cli.errors import InputError
+    from audiogen_cli.lm.adapters import find_adapters
     from audiogen_cli.lm.generation.requests import Prompt, find_language_model, override, plan_continuation
     from audiogen_cli.lm.generation.writer import RenderOptions, choose_seed, load_generator
 
@@ -70,6 +73,7 @@ def continue_(
         raise InputError("the prompt is empty; leave it out to continue without text")
     check_device(device)
     folder, config = find_language_model(model)
+    adapters = find_adapters(adapter or [], folder)
     prompt = Prompt(text, choose_seed() if seed is None else seed, duration, where=str(audio))
     settings = override(config.sampling, {**sampling, "layers": 1})  # a single sound is continued
     request = plan_continuation(prompt, settings, audio, prompt_seconds, output, config.sample_rate)
@@ -77,6 +81,6 @@ def continue_(
 
     def load() -> Generator:
         announce(plan_generation, folder, config, 1, request.duration)
-        return load_generator(folder, device, dtype.value)
+        return load_generator(folder, device, dtype.value, adapters)
 
     render([request], load, RenderOptions(sidecars=json_), config.sample_rate, json_)

@@ -13,6 +13,7 @@ from audiogen_cli.commands.terminal.announce import announce, describe_identity,
 from audiogen_cli.commands.terminal.options import (
     MAX_COUNT,
     MAX_SEED,
+    AdapterOption,
     BatchSizeOption,
     DeviceOption,
     Dtype,
@@ -47,6 +48,7 @@ def eval_(
         ),
     ] = "generation",
     model: ModelOption = None,
+    adapter: AdapterOption = None,
     generated: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Score these files, named like the clips, instead of a model's sounds."),
@@ -161,6 +163,7 @@ def eval_(
         split=split,
         manifests=manifests,
         model=Path(model) if model else None,
+        adapters=tuple(adapter or ()),
         generated=generated,
         reference=reference,
         metrics=_metrics(metrics),

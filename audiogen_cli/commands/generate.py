@@ -10,6 +10,7 @@ import typer
 
 from audiogen_cli.commands.terminal.options import (
     MAX_COUNT,
+    AdapterOption,
     BatchSizeOption,
     DeviceOption,
     Dtype,
@@ -48,6 +49,7 @@ def generate(
         ),
     ] = None,
     model: ModelOption = None,
+    adapter: AdapterOption = None,
     duration: Annotated[float, typer.Option(metavar="SECONDS", help="Length of each sound.")] = 5.0,
     samples: Annotated[
         int,
@@ -100,6 +102,7 @@ def generate(
     from audiogen_cli.commands.terminal.rendering import render, render_stream
     from audiogen_cli.devices import check_device
     from audiogen_cli.errors import InputError
+    from audiogen_cli.lm.adapters import adapted_fingerprint, find_adapters
     from audiogen_cli.lm.generation.requests import GenerationRequest, find_language_model, override, plan_requests
     from audiogen_cli.lm.generation.writer import RenderOptions, choose_seed, load_generator
 
@@ -112,6 +115,7 @@ def generate(
         _check_single_draw({**sampling, **chosen[0].overrides})
     check_device(device)
     folder, config = find_language_model(model)
+    adapters = find_adapters(adapter or [], folder)
     defaults = GenerationRequest(
         None,
         choose_seed() if seed is None else seed,
@@ -128,12 +132,12 @@ def generate(
 
     def load() -> Generator:
         announce(plan_generation, folder, config, len(requests), sum(request.duration for request in requests))
-        return load_generator(folder, device, dtype.value)
+        return load_generator(folder, device, dtype.value, adapters)
 
     if stream:
         render_stream(requests[0], load, options, config.sample_rate, json_)
     else:
-        keep_from = folder if out_dir is not None and not overwrite else None
+        keep_from = adapted_fingerprint(folder, adapters) if out_dir is not None and not overwrite else None
         render(requests, load, options, config.sample_rate, json_, keep_from)
 
 

@@ -24,6 +24,13 @@ def import_(
             show_default=False,
         ),
     ] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FOLDER[=STRENGTH]",
+            help="SOURCE is a model folder; make one that has this adapter merged in (repeatable).",
+        ),
+    ] = None,
 ) -> None:
     """Example: audiogen import facebook/audiogen-medium --out models/medium
 
@@ -33,11 +40,21 @@ def import_(
     \b
     audiogen import downloads/audiogen-medium --text-encoder models/t5-large --out models/medium
     audiogen generate "a dog barks" --model models/medium -o dog.wav
+    audiogen import models/medium --adapter runs/lora=0.8 --out models/mine
     """
     from audiogen_cli.interop.import_audiocraft import import_checkpoint
+    from audiogen_cli.lock import hold_folder
     from audiogen_cli.model_folder import license_line, read_license
 
-    import_checkpoint(source, out, text_encoder)
+    if not out.is_file():
+        hold_folder(out, deep=False)
+    if adapter:
+        from audiogen_cli.interop.merge_adapters import merge_adapters
+        from audiogen_cli.lm.generation.requests import find_language_model
+
+        merge_adapters(find_language_model(source)[0], adapter, out)
+    else:
+        import_checkpoint(source, out, text_encoder)
     typer.echo(f"weights {out.name}: {license_line(read_license(out))}", err=True)
     typer.echo(f'next: audiogen generate "a dog barks" --model {out} -o dog.wav', err=True)
     typer.echo(str(out))

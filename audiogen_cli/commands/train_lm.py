@@ -33,7 +33,8 @@ class Tracker(str, Enum):
 
 def train_lm(
     size: Annotated[
-        Size | None, typer.Option(help="Short for --config lm-SIZE. [default: base]", show_default=False)
+        Size | None,
+        typer.Option(help="Short for --config lm-SIZE. [default: base; with --from: finetune]", show_default=False),
     ] = None,
     config: Annotated[
         str | None, typer.Option(metavar="FILE|NAME", help="Recipe: a file, or a shipped one by name, as lm-large.")
@@ -61,7 +62,22 @@ def train_lm(
         ),
     ] = None,
     start_from: Annotated[
-        str | None, typer.Option("--from", metavar="FOLDER", help="Language model to start from.")
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="MODEL",
+            help="Language model to start from. Its shape, text encoder, window and sampling hold where the recipe says"
+            " nothing else.",
+        ),
+    ] = None,
+    lora: Annotated[
+        int | None,
+        typer.Option(
+            metavar="RANK",
+            min=1,
+            max=4096,
+            help="With --from: train an adapter of this rank (8 is usual) instead of the model, which stays as it is.",
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -89,7 +105,7 @@ def train_lm(
     from audiogen_cli.lm.config import TrainConfig
     from audiogen_cli.lm.generation.requests import find_language_model
     from audiogen_cli.lm.text.hub import find_on_hub
-    from audiogen_cli.lm.training.preflight import check_data
+    from audiogen_cli.lm.training.preflight import check_data, inherited_settings
     from audiogen_cli.lock import hold_folder
     from audiogen_cli.training.launch import check_trackers, relaunch
     from audiogen_cli.training.recipe import load_recipe
@@ -100,12 +116,13 @@ def train_lm(
         return print_settings(TrainConfig, "lm-base")
     if size and config:
         raise InputError("give either --size or --config")
-    name = config or f"lm-{(size or Size.base).value}"
+    begin_with, base = find_language_model(start_from) if start_from else (None, None)
+    name = config or (("lora" if lora else "finetune") if base and not size else f"lm-{(size or Size.base).value}")
     overrides = [*(set_ or []), *([f"max_steps={max_steps}"] if max_steps else [])]
-    recipe = load_recipe(TrainConfig, name, overrides)
+    overrides += [f"lora.rank={lora}"] if lora else []
+    recipe = load_recipe(TrainConfig, name, overrides, inherited_settings(base) if base else None)
     trackers = [tracker.value for tracker in track or []]
     check_trackers(trackers)
-    begin_with = find_language_model(start_from)[0] if start_from else None
     folder, codec_config = check_data(tokens, manifests, codec)
     if streams not in (None, codec_config.n_q):
         raise InputError(f"the codec in {folder} makes {codec_config.n_q} streams, not {streams}: use another codec")
@@ -120,8 +137,9 @@ def train_lm(
     run = out or Path("runs") / f"lm-{Path(name).stem.removeprefix('lm-')}"
     hold_folder(run)
     data = manifest_totals(manifests, splits=("train", "val")) if manifests else shard_totals(tokens)
-    announce(plan_lm_training, recipe, folder, codec_config, data, manifests is not None)
+    announce(plan_lm_training, recipe, folder, codec_config, data, manifests is not None, begin_with)
     model = train(recipe, None if manifests else tokens, folder, run, manifests, begin_with, trackers)
     if is_main_process():
         typer.echo(model)
-        typer.echo(f'next: audiogen generate "a dog barks" --model {model} -o dog.wav', err=True)
+        result = f"{begin_with} --adapter {model}" if recipe.lora.rank else model
+        typer.echo(f'next: audiogen generate "a dog barks" --model {result} -o dog.wav', err=True)

@@ -40,6 +40,7 @@ _CONTEXT = 800
 _MP3_LEAD_IN = 16 * 1152
 OVER_SCALE = 2.0  # peak, of full scale, from which on samples are no louder sound but another unit
 CANCELED = 1e-3  # peak of the channels' mean, of theirs, below which one is the other's inverse
+_END_SECONDS = 0.05  # of a finished file, read to see that it is whole
 _MOST_WARNED = 5  # recordings, in a process
 # Containers that hold sound themselves: a playlist would have ffmpeg read other files.
 _CONTAINERS = (
@@ -95,6 +96,16 @@ def read_audio(
     if (peak := _peak(wav)) > OVER_SCALE:
         _warn(path, f"samples of {peak:,.0f} times full scale: are they integers stored as floats? Divide them")
     return wav
+
+
+def is_whole(path: Path, duration: float) -> bool:
+    """Return whether a file lasts as many seconds as it should, and can be read at its end."""
+    try:
+        info = probe(path)
+        read_audio(path, info.sample_rate, start=max(0.0, info.duration - _END_SECONDS))
+    except InputError:
+        return False
+    return abs(info.duration - duration) < 1 / info.sample_rate
 
 
 def read_tags(path: Path | str) -> dict[str, str]:

@@ -30,6 +30,7 @@ class EvalConfig:
     split: str | None = None  # <dataset>-<split>
     manifests: Path = Path("data/manifests")
     model: Path | None = None  # None: AUDIOGEN_MODEL, else the model shipped in the package
+    adapters: tuple[str, ...] = ()  # added to the model: FOLDER or FOLDER=STRENGTH
     generated: Path | None = None  # a folder of audio by any system, instead of a model
     reference: Path | None = None  # a folder of audio, instead of the split's recordings
     metrics: tuple[str, ...] = ()  # (): the task's default ones
@@ -55,6 +56,8 @@ class EvalConfig:
                 raise InputError(f"unknown metric '{name}' for the task {self.task}: choose from {known}")
         if self.split is None and self.reference is None:
             raise InputError("nothing to compare with: give --split <dataset>-<split>, or --reference FOLDER")
+        if self.adapters and (self.task == "codec" or self.generated is not None):
+            raise InputError("--adapter changes a language model that generates: leave it out here")
         if self.task == "codec" and self.generated is not None:
             raise InputError("--generated does not go with --task codec, which decodes the clips itself")
         if self.task == "generation" and self.split is None and self.generated is None:

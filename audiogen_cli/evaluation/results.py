@@ -45,6 +45,7 @@ class Findings:
     warnings: list[str] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     published: dict[str, dict[str, float]] = field(default_factory=dict)  # comparable rows of papers
+    run: dict[str, Any] = field(default_factory=dict)  # what would differ if the run had been interrupted
 
 
 # --- results.json as a file: what a report needs of it ---

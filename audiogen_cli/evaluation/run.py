@@ -42,7 +42,7 @@ def evaluate(
 
 def _results(config: EvalConfig, findings: Findings) -> dict[str, Any]:
     found = asdict(findings)
-    inputs = found.pop("inputs")
+    inputs, run = found.pop("inputs"), found.pop("run")
     partial = findings.n < findings.n_available
     if partial:
         found["warnings"].insert(0, f"partial: {findings.n} of {findings.n_available} clips scored")
@@ -57,4 +57,5 @@ def _results(config: EvalConfig, findings: Findings) -> dict[str, Any]:
         "limit": config.limit,
         **inputs,
         "versions": {"python": platform.python_version(), **versions(*PACKAGES)},
+        "run": run,
     }

@@ -2,5 +2,6 @@
 
 audiocraft         reads public checkpoints in audiocraft's format and renames their tensors
 import_audiocraft  builds a model folder from them (`audiogen import`)
+merge_adapters     adds adapters to a model folder's weights
 describe           tells what a manifest, shard folder, model, run or audio file is (`audiogen info`)
 """

@@ -13,7 +13,8 @@ from typing import Any, cast
 
 from audiogen_cli.codec.config import CodecConfig
 from audiogen_cli.errors import InputError
-from audiogen_cli.files import RESOURCES, read_json
+from audiogen_cli.files import RESOURCES, hash_file, read_json
+from audiogen_cli.lm.adapters import ADAPTER_FILE, AdapterBase, load_settings
 from audiogen_cli.lm.config import LMConfig, TextConfig
 from audiogen_cli.model_folder import (
     CODEC_FOLDER,
@@ -196,6 +197,8 @@ def describe_model(folder: Path) -> dict[str, Any]:
     """Return kind, configuration, sizes, fingerprint and license of a model folder or checkpoint."""
     document = read_document(folder)
     kind = cast(Kind, document.kind)
+    if kind == "adapter":
+        return describe_adapter(folder)
     config = load_config(folder, kind, LMConfig if kind == "lm" else CodecConfig)
     facts: dict[str, Any] = {
         "type": "checkpoint" if (folder / STATE_FILE).is_file() else "model",
@@ -216,6 +219,21 @@ def describe_model(folder: Path) -> dict[str, Any]:
     if (folder / RUN_FILE).is_file() or list_checkpoints(folder):
         facts["run"] = _run_facts(folder)
     return facts
+
+
+def describe_adapter(folder: Path) -> dict[str, Any]:
+    """Return the base, rank, sizes, fingerprint and license of an adapter's folder."""
+    base, settings = load_config(folder, "adapter", AdapterBase), load_settings(folder)
+    return {
+        "type": "adapter",
+        **asdict(base),
+        "rank": settings.r,
+        "alpha": settings.lora_alpha,
+        **weight_facts(folder / ADAPTER_FILE),
+        "fingerprint": hash_file(folder / ADAPTER_FILE),
+        "licence": license_line(read_license(folder)),
+        **({"run": _run_facts(folder)} if (folder / RUN_FILE).is_file() else {}),
+    }
 
 
 def text_encoder_parameters(text: TextConfig) -> int | None:

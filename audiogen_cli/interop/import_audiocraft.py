@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audiogen_cli.codec.config import CodecConfig
 from audiogen_cli.errors import InputError
-from audiogen_cli.files import check_folder
+from audiogen_cli.files import check_folder, delete, temporary_name
 from audiogen_cli.interop import audiocraft
 from audiogen_cli.interop.describe import T5_SHAPES, text_width
 from audiogen_cli.lm.config import LMConfig, TextConfig
+from audiogen_cli.lock import LOCK_FILE
 from audiogen_cli.model_folder import CODEC_FOLDER, compare_shapes, fingerprint, outline, save_model, shapes_of
 from audiogen_cli.training.recipe import validate
 
@@ -30,9 +29,7 @@ def import_checkpoint(source: str, out: Path, text_encoder: str | None = None) -
     hub name or local path, in place of the one that the file names; it is not read, only its width is compared.
     Raises InputError if the checkpoint cannot be found (without importing torch), read, or built with our parts.
     """
-    if out.exists() and (out.is_file() or any(out.iterdir())):
-        raise InputError(f"--out {out} is already there; give a new folder, or delete it first")
-    check_folder(out.absolute().parent)
+    check_new(out)
     folder = audiocraft.find_checkpoint(source)
     codec, lm = audiocraft.read_codec(folder), audiocraft.read_lm(folder)
     codec_file, lm_file = folder / audiocraft.CODEC_FILE, folder / audiocraft.LM_FILE
@@ -48,10 +45,17 @@ def import_checkpoint(source: str, out: Path, text_encoder: str | None = None) -
     _check_weights(AudioCodec, codec_config, codec_weights, codec_file)
     _check_weights(AudioLanguageModel, config, lm.weights, lm_file)
     license = audiocraft.read_license(folder, source)
-    with _new_folder(out) as temporary:
+    with new_folder(out) as temporary:
         save_model(temporary / CODEC_FOLDER, "codec", codec_config, codec_weights, license)
         config = replace(config, codec_fingerprint=fingerprint(temporary / CODEC_FOLDER))
         save_model(temporary, "lm", config, lm.weights, license)
+
+
+def check_new(out: Path) -> None:
+    """Raise InputError unless a folder can be made there and holds nothing."""
+    if out.exists() and (out.is_file() or any(path.name != LOCK_FILE for path in out.iterdir())):
+        raise InputError(f"--out {out} is already there; give a new folder, or delete it first")
+    check_folder(out.absolute().parent)
 
 
 def _cut(
@@ -98,14 +102,15 @@ def _check_weights(kind: type[nn.Module], config: Any, weights: Mapping[str, Ten
 
 
 @contextmanager
-def _new_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder that becomes `path` at the end and is deleted on any error."""
-    path = path.absolute()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder whose files become those of `folder` at the end, what makes it a model the last."""
+    temporary = temporary_name(folder)
     try:
-        temporary.mkdir()
+        temporary.mkdir(parents=True)
         yield temporary
-        temporary.replace(path)
+        for path in sorted(temporary.iterdir(), key=lambda path: path.name == "config.json"):
+            path.rename(folder / path.name)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        delete(temporary)
+        with suppress(OSError):  # not empty: the model is there
+            folder.rmdir()

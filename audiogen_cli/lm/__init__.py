@@ -5,6 +5,7 @@ sampling_config  sampling settings: flags, prompt columns and a model's defaults
 model            the model p(codes | text): streams of codes in and out, delays, the forward pass for training
 transformer      its blocks: causal self-attention, cross-attention, feed-forward
 sampling         guidance (eq. 4), temperature, top-k, top-p, the draw
+adapters         LoRA adapters: found, read, added to a model's weights
 probe            # ours: a linear map that judges how well a sound fits a text
 flops, cpu_ops   arithmetic of a training step; private torch operators for CPUs
 text/            text encoders and their cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
@@ -121,6 +121,12 @@ class ModelShape:
         delays = () if isinstance(self.pattern, str) else self.pattern
         return {**asdict(self), "pattern": "delay" if delays else self.pattern, "delays": delays}
 
+    @classmethod
+    def of(cls, config: LMConfig) -> ModelShape:
+        """Return the choices that make a model of this configuration."""
+        own = {each.name: getattr(config, each.name) for each in fields(cls)}
+        return cls(**{**own, "pattern": config.delays or config.pattern})
+
 
 @dataclass(frozen=True)
 class OptimConfig:
@@ -135,6 +141,16 @@ class OptimConfig:
     warmup_steps: Number = 3000
     batch_size: Count = 256  # samples a step, over all processes
     micro_batch: Count = 8  # samples in memory at once, per process
+
+
+@dataclass(frozen=True)
+class LoRAConfig:
+    """An adapter in place of changed weights: low-rank matrices beside those of the blocks (Hu et al. 2021)."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    rank: Annotated[int, Field(ge=0, le=4096)] = 0  # of the matrices; 0 = no adapter, all weights are trained
+    alpha: Width = 16  # what is learned is multiplied by alpha / rank
 
 
 @dataclass(frozen=True)
@@ -171,6 +187,8 @@ class TrainConfig:
     bucket_steps: Bucket = 1  # samples of so many steps are sorted by length: less padding
     max_steps: Count = 200_000
     seed: Seed = 0
+    lora: LoRAConfig = field(default_factory=LoRAConfig)
+    freeze: tuple[str, ...] = ()  # parts of the model that stay as they are, by name: embedding, heads, blocks.0 …
     codebooks: bool = False  # ours: learn codes through the codec's own vectors for them; not with fsdp
     probe_samples: Number = 8192  # ours: that the probe is made from, which chooses among candidates; 0 = no probe
     ema_decay: Mean = 0.0  # running mean of the weights, saved in their place; 0 = off
@@ -190,5 +208,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.codebooks and self.distributed == "fsdp":
             raise ValueError("codebooks: true is for models that fit each process: choose distributed: ddp")
+        if self.lora.rank and (self.codebooks or self.freeze or self.distributed == "fsdp"):
+            raise ValueError("lora trains nothing but its own matrices: with distributed: ddp, no freeze, no codebooks")
         if self.text.kind == "lookup" and self.text_noise:
             raise ValueError("text_noise is for vectors; with text.kind: lookup the model reads numbers of words")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audiogen_cli.devices import is_out_of_memory
 from audiogen_cli.errors import AudiogenError, InputError, first_line
+from audiogen_cli.files import delete, replacing, temporary_name
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +20,7 @@ STATE_FILE = "training.pt"
 def save_checkpoint(
     run: Path, step: int, save_model: Callable[[Path], None], state: dict[str, Any], keep: int = 2
 ) -> Path:
-    """Write a checkpoint under a temporary name, then rename it; keep the newest `keep`.
+    """Write a checkpoint, whole or not at all; keep the newest `keep`.
 
     save_model: writes the model's own files into the folder it is given. state: optimizer states and the
     like, made of tensors and plain values only, so that it loads with `weights_only=True`.
@@ -29,23 +29,25 @@ def save_checkpoint(
     import torch
 
     folder = run / "checkpoints" / f"step-{step:06d}"
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
     try:
-        temporary.mkdir(parents=True)
-        save_model(temporary)
-        with (temporary / STATE_FILE).open("wb") as file:
-            torch.save({**state, "step": step}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
+        with replacing(folder) as temporary:
+            temporary.mkdir(parents=True)
+            save_model(temporary)
+            with (temporary / STATE_FILE).open("wb") as file:
+                torch.save({**state, "step": step}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            delete(folder)
     except Exception as error:  # a full disk is an OSError, or what torch and safetensors make of it
-        shutil.rmtree(temporary, ignore_errors=True)
         raise AudiogenError(_unwritten(run, folder, error)) from error
-    for old in list_checkpoints(run)[:-keep]:
-        shutil.rmtree(old)
+    _delete_old(run, keep)
     return folder
+
+
+def _delete_old(run: Path, keep: int) -> None:
+    """Delete all but the newest checkpoints, each renamed before: no half of one is ever taken for one."""
+    for old in list_checkpoints(run)[:-keep]:
+        delete(old.rename(temporary_name(old.parent)))
 
 
 def list_checkpoints(run: Path) -> list[Path]:

@@ -6,7 +6,7 @@ Precedence: dataclass default < recipe file < `--set key=value` < a command's ow
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -36,15 +36,21 @@ Positive = Annotated[float, Field(gt=0, le=1e9)]
 MAX_PROBLEMS = 3  # told of one file
 
 
-def load_recipe(config_class: type[Config], recipe: str | Path | None, overrides: Sequence[str] = ()) -> Config:
+def load_recipe(
+    config_class: type[Config],
+    recipe: str | Path | None,
+    overrides: Sequence[str] = (),
+    inherited: Mapping[str, Any] | None = None,
+) -> Config:
     """Build a config dataclass from a recipe and `key=value` overrides (dotted keys reach nested fields).
 
-    recipe: a file, or the name of a shipped one (see `find_recipe`); None: the defaults. YAML 1.2 through ruamel: it
+    recipe: a file, or the name of a shipped one (see `find_recipe`); None: the defaults. inherited: settings that hold
+    where the recipe says nothing else, such as those of a model to train on. YAML 1.2 through ruamel: it
     reads 5e-4 as a number, keeps `no` a word and refuses a key given twice.
     Raises InputError naming the file or flag and the dotted key at fault.
     """
     path = find_recipe(recipe) if recipe else None
-    settings = _read_yaml(path) if path else {}
+    settings = _merge(inherited or {}, _read_yaml(path) if path else {})
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key:
@@ -138,6 +144,14 @@ def parse_yaml(text: str, where: str) -> Any:
         raise InputError(f"{where}: not valid YAML: {reason}") from None
     check_depth(value, where)
     return value
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = {**below, **above}
+    for name in below.keys() & above.keys():
+        if isinstance(below[name], Mapping) and isinstance(above[name], Mapping):
+            merged[name] = _merge(below[name], above[name])
+    return merged
 
 
 def _set_dotted(settings: dict[str, Any], key: str, value: Any) -> None:

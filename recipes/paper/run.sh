@@ -5,7 +5,7 @@
 #   FULL=1 recipes/paper/run.sh RAW OUT    the paper's sizes; LM_OPTIONS and CODEC_OPTIONS say on how many GPUs
 #
 # RAW holds the folders of DATASETS (esc50), as `audiogen prep` reads them. Run again, it goes on where it stopped.
-# SPLIT (esc50-val), LIMIT (100): which clips to score, and how many. CODEC_STEPS (6000), LM_STEPS (4000): steps of each
+# SPLIT (esc50-val), LIMIT (100): which clips to score, and how many. CODEC_STEPS (4000), LM_STEPS (4000): steps of each
 # training of the miniature. OUT/table.md holds the result, OUT/report.html all numbers and sounds.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -16,9 +16,10 @@ export SPLIT=${SPLIT:-esc50-val} LIMIT=${LIMIT:-100} GUIDANCES=${GUIDANCES:-1 2 
 if [ -z "${FULL:-}" ]; then
     # Narrower and shorter than the paper's, but with its parts, losses and down-sampling factors. Why these weights of
     # the losses: see codec-small.yaml.
-    codec_steps=${CODEC_STEPS:-6000}
-    export CODEC_OPTIONS="--max-steps $codec_steps --set adversary_start=$((codec_steps / 2)) \
---set codec.network.channels=8 --set discriminator.channels=8 --set losses.time=10 --set losses.adversarial=0.1 \
+    codec_steps=${CODEC_STEPS:-4000}
+    export CODEC_OPTIONS="--max-steps $codec_steps --set adversary_start=$((codec_steps * 3 / 4)) \
+--set codec.network.channels=8 --set discriminator.channels=8 --set quantizer.decay=0.97 \
+--set quantizer.start_step=80 --set warmup_steps=20 --set log_every=20 --set losses.time=10 --set losses.adversarial=0.1 \
 --set losses.feature=0.1 --set lr=1e-3 --set schedule=cosine --set batch_size=8 --set crop_seconds=0.5 \
 --set precision=no --set workers=0 --set validate_clips=16 --set validate_every=500 --set save_every=250 \
 ${CODEC_OPTIONS:-}"
@@ -32,6 +33,12 @@ stage prep --datasets "${DATASETS:-esc50}" --raw "$raw" --out "$out/manifests"
 # Table 2: a codec and a language model for each number of streams.
 "$sweeps/streams.sh" "$out/manifests" "$out/streams"
 codec=$out/streams/x32/codec model=$out/streams/x32/lm
+
+# Guidance 3 is the default and a mixed copy, too: what x32 has shown already is not done again.
+mkdir -p "$out/guidance" "$out/mixing"
+ln -sfn ../streams/x32/lm-eval "$out/guidance/guidance-3"
+ln -sfn ../streams/x32 "$out/mixing/mix-1"
+ln -sfn lm-eval "$out/streams/x32/eval"
 
 # Figure 3: guidance.
 "$sweeps/guidance.sh" "$out/manifests" "$model" "$out/guidance"

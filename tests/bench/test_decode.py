@@ -45,6 +45,15 @@ def test_what_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache
     assert (result["device"], result["dtype"], result["repeats"], result["cached"]) == ("cpu", "float32", 2, cached)
 
 
+def test_a_models_own_shape_is_measured_in_place_of_a_size() -> None:
+    result = measure_lm(Setup(steps=4, repeats=1, peer=False, shape=CONFIG), CPU)
+    assert (result["size"], result["streams"]) == ("model", CONFIG.n_q)
+    assert result["tokens_per_s"] == pytest.approx(result["steps_per_s"] * CONFIG.n_q)
+    assert result["real_time_factor"] == pytest.approx(CONFIG.frame_rate / result["steps_per_s"])
+    with pytest.raises(InputError, match="--cached"):
+        Setup(cached=CONFIG.max_frames, shape=CONFIG)
+
+
 @pytest.mark.parametrize("wrong", [{"streams": 3}, {"size": "huge"}, {"cached": 4990}])
 def test_what_cannot_be_measured_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(InputError, match=f"--{next(iter(wrong))}"):

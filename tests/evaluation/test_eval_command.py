@@ -14,7 +14,7 @@ import pytest
 from helpers.fakes import FakeGenerator, write_clips
 from helpers.zoo import chirp
 
-from audiogen_cli.commands.eval import eval_
+from audiogen_cli.commands.eval import eval_, show_report
 from audiogen_cli.commands.terminal.announce import describe_identity
 from audiogen_cli.data.audio import write_audio
 from audiogen_cli.errors import AudiogenError, InputError
@@ -199,13 +199,29 @@ class TestModel:
         self, capsys: pytest.CaptureFixture[str], generator: FakeGenerator, options: dict[str, Any]
     ) -> None:
         first = run(capsys, limit=5, **options)
-        assert (first["reused"], len(generator.requests)) == (0, 5)
+        assert (first["run"]["reused"], len(generator.requests)) == (0, 5)
         second = run(capsys, **options)
-        assert (second["reused"], len(generator.requests)) == (5, 12)
+        assert (second["run"]["reused"], len(generator.requests)) == (5, 12)
         (options["out"] / "generated" / "5-3-A-0.wav").unlink()
         third = run(capsys, **options)
-        assert (third["reused"], len(generator.requests)) == (11, 13)
+        assert (third["run"]["reused"], len(generator.requests)) == (11, 13)
         assert third["metrics"] == second["metrics"]
+
+    @pytest.mark.parametrize("task", ["generation", "continuation"])
+    def test_results_and_report_do_not_tell_that_a_run_was_interrupted(
+        self, capsys: pytest.CaptureFixture[str], generator: FakeGenerator, options: dict[str, Any], task: str
+    ) -> None:
+        def evaluate() -> tuple[dict[str, Any], dict[str, Any], bytes]:
+            results = run(capsys, **options, task=task, prompt_seconds="0.1", limit=4)
+            show_report(options["out"])
+            capsys.readouterr()
+            return results.pop("run"), results, (options["out"] / "report.html").read_bytes()
+
+        calm, *whole = evaluate()
+        next(options["out"].rglob("5-*.wav")).unlink()
+        resumed, *again = evaluate()
+        assert again == whole and 0 == calm["reused"] < resumed["reused"]
+        assert list(json.loads((options["out"] / "results.json").read_text()))[-1] == "run"
 
     @pytest.mark.parametrize("change", [{"seed": 1}, {"guidance": 2.0}], ids=["seed", "guidance"])
     def test_other_settings_make_other_sounds(
@@ -217,7 +233,7 @@ class TestModel:
     ) -> None:
         first = run(capsys, limit=3, **options)
         second = run(capsys, limit=3, **change, **options)
-        assert second["reused"] == 0
+        assert second["run"]["reused"] == 0
         assert second["metrics"]["kl_fake"] != first["metrics"]["kl_fake"]
 
     def test_another_model_makes_other_sounds(
@@ -225,7 +241,7 @@ class TestModel:
     ) -> None:
         run(capsys, limit=2, **options)
         generator.fingerprint = "0" * 64
-        assert run(capsys, limit=2, **options)["reused"] == 0
+        assert run(capsys, limit=2, **options)["run"]["reused"] == 0
 
     def test_a_sound_that_cannot_be_written_is_skipped_under_its_own_name(
         self, capsys: pytest.CaptureFixture[str], generator: FakeGenerator, options: dict[str, Any]
@@ -236,7 +252,7 @@ class TestModel:
         (options["out"] / "generated" / "5-9-A-0.wav").mkdir()  # in the way
         results = run(capsys, code=1, **options)
         assert [item["id"] for item in results["skipped"]] == ["esc50/5-9-A-0"]
-        assert (results["n"], results["reused"]) == (11, 10)
+        assert (results["n"], results["run"]["reused"]) == (11, 10)
 
     def test_a_sidecar_never_vouches_for_audio_of_a_later_run(
         self,
@@ -251,7 +267,7 @@ class TestModel:
             with pytest.raises(AudiogenError, match=r"none of 2 clips.*No space left"):
                 eval_(seed=1, limit=2, **options)
         again = run(capsys, limit=2, **options)
-        assert again["reused"] == 0
+        assert again["run"]["reused"] == 0
         assert again["metrics"] == first["metrics"]
 
     @pytest.mark.parametrize("task", ["generation", "continuation"])

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 SECONDS = 5.0  # of computing; a machine may be busy with others
-WAIT = 40.0  # seconds until a case is ended
+HANG = 20.0  # seconds of computing until a case is ended, and ten times as many of waiting
 MEMORY = 1 << 30  # bytes that a case may take beyond what the process has
 LONGEST_LINE = 1000
 
@@ -46,19 +46,20 @@ def run(arguments: list[str], stdin: bytes = b"", encoding: str = "utf-8") -> En
     before, begun, code = sys.argv, time.process_time(), None
     handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
     sys.argv, before_stdin, sys.stdin = ["audiogen", *arguments], sys.stdin, io.TextIOWrapper(io.BytesIO(stdin))
-    with _limits() as memory, contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
-        try:
+    memory = [0]
+    try:
+        with _limits(memory), contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
             main()
-        except SystemExit as ended:
-            code = ended.code if isinstance(ended.code, int) else None
-        except TookTooLongError:
-            streams[1].write("HANGS\n")
-        except Exception as error:
-            streams[1].write(f"{type(error).__name__}: {error} (unexpected, past main)\n")
-        finally:
-            sys.argv, sys.stdin = before, before_stdin
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else None
+    except TookTooLongError:
+        streams[1].write("HANGS\n")
+    except Exception as error:
+        streams[1].write(f"{type(error).__name__}: {error} (unexpected, past main)\n")
+    finally:
+        sys.argv, sys.stdin = before, before_stdin
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     _forget_accelerator()
     out, err = (stream.buffer.getvalue().decode(encoding, "replace") for stream in streams)  # type: ignore[attr-defined]
     return Ended(code, out, err, time.process_time() - begun, memory[0])
@@ -101,20 +102,23 @@ def _may_stay(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _limits() -> Iterator[list[int]]:
-    """Bound time and memory; yield a list that holds the memory taken at the end."""
-    taken = [0]
+def _limits(taken: list[int]) -> Iterator[None]:
+    """Bound time and memory; write the memory taken into a list at the end."""
     begun = _resident()
     Path("/proc/self/clear_refs").write_text("5")
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (_status("VmSize") + 3 * MEMORY, hard))
-    timer, handler = signal.setitimer(signal.ITIMER_REAL, 0), signal.signal(signal.SIGALRM, _stop)
-    signal.setitimer(signal.ITIMER_REAL, WAIT, 1.0)
+    timer = signal.setitimer(signal.ITIMER_REAL, 0)
+    handlers = {each: signal.signal(each, _stop) for each in (signal.SIGALRM, signal.SIGPROF)}
+    signal.setitimer(signal.ITIMER_REAL, 10 * HANG, 1.0)
+    signal.setitimer(signal.ITIMER_PROF, HANG, 1.0)
     try:
-        yield taken
+        yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         signal.setitimer(signal.ITIMER_REAL, *timer)
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
         taken[0] = _status("VmHWM") - begun

@@ -42,6 +42,7 @@ from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.generation.generator import Generator
 from audiogen_cli.lm.generation.requests import GenerationRequest
 from audiogen_cli.lm.model import AudioLanguageModel
+from audiogen_cli.lock import release_folders
 
 HOP = 40
 
@@ -164,6 +165,16 @@ def test_the_command_prints_the_folder_and_its_licence(
     assert out == f"{tmp_path / 'new' / 'model'}\n" and "CC BY-NC 4.0" in err
     with pytest.raises(InputError, match="already there"):
         import_(str(checkpoint), tmp_path / "new" / "model")
+
+
+def test_a_killed_import_leaves_no_model_and_is_begun_anew(tmp_path: Path, checkpoint: Path) -> None:
+    half = tmp_path / "model" / ".0123456789abcdef.99999999.tmp"
+    half.mkdir(parents=True)
+    (half / "config.json").write_text("{}")
+    import_(str(checkpoint / "state_dict.bin"), tmp_path / "model", str(checkpoint.parent / "t5"))
+    release_folders()
+    names = ["LICENSE", "codec", "config.json", "model.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == names
 
 
 def _swap(old: str, new: str) -> Callable[[dict[str, Any]], None]:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from audiogen_cli.errors import AudiogenError, InputError
+from audiogen_cli.lock import hold_folder
 from audiogen_cli.training.checkpoint import (
     check_optimizer,
     list_checkpoints,
@@ -39,6 +40,15 @@ def test_a_save_that_dies_leaves_no_checkpoint(tmp_path):
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000001"]
     save_checkpoint(tmp_path, 2, write_model, {})  # the next try is a new one
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000001", "step-000002"]
+
+
+def test_what_a_killed_save_leaves_is_no_checkpoint_and_goes_at_the_next_start(tmp_path):
+    save_checkpoint(tmp_path, 1, write_model, {})
+    half = tmp_path / "checkpoints" / ".0123456789abcdef.99999999.tmp"
+    half.mkdir()
+    write_model(half)
+    hold_folder(tmp_path)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000001"]
 
 
 def cut(file):

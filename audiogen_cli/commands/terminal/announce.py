@@ -98,12 +98,15 @@ def plan_tokenizing(folder: Path, config: CodecConfig, data: Totals, mix: int, c
 
 
 def plan_lm_training(
-    recipe: TrainConfig, folder: Path, codec: CodecConfig, data: Totals, on_the_fly: bool
+    recipe: TrainConfig, folder: Path, codec: CodecConfig, data: Totals, on_the_fly: bool, start_from: Path | None
 ) -> Announcement:
     """Say what `train-lm` trains, and on what. on_the_fly: on recordings, mixed while it trains."""
     from audiogen_cli.commands.terminal import estimates
+    from audiogen_cli.lm.config import LMConfig
+    from audiogen_cli.model_folder import license_line, load_config, read_license
 
-    size, encoder, memory, seconds = estimates.lm_training(recipe, codec)
+    base = load_config(start_from, "lm", LMConfig) if start_from else None
+    size, encoder, memory, seconds = estimates.lm_training(recipe, codec, base)
     mixed = f"{recipe.mix:.0%} of the samples mixed" if on_the_fly else f"{data.mixed:,} of them mixed"
     shape = recipe.model
     plan = _with_codec(folder, codec)
@@ -113,6 +116,12 @@ def plan_lm_training(
         f"rows: {_rows(data)}, {mixed}; {recipe.optim.batch_size} a step, {recipe.max_steps:,} steps; "
         f"{_machine(seconds)}, at least {memory / 1e9:.2g} GB each for weights, gradients and optimizer",
     ]
+    if start_from:
+        license = license_line(read_license(start_from))
+        rank = recipe.lora.rank
+        what = f"an adapter of rank {rank} for" if rank else "begins with"
+        plan.lines.insert(1, f"{what} {start_from}: {license}")
+        plan.warnings += license_warnings("the model to begin with", license)
     if not (recipe.mix if on_the_fly else data.mixed):
         plan.warnings.append("no mixed rows: the paper mixes pairs of clips (sec. 4.1); tokenize --mix 1 makes them")
     if (shape.dim, shape.n_layers, shape.n_heads) in PAPER_SHAPES and codec.frame_rate not in PAPER_FRAME_RATES:

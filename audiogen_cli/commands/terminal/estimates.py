@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from audiogen_cli.codec.config import CodecConfig, CodecTrainConfig
     from audiogen_cli.codec.model import AudioCodec
-    from audiogen_cli.lm.config import TrainConfig
+    from audiogen_cli.lm.config import LMConfig, TrainConfig
 
 TRIAL_SECONDS = 0.25  # of sound that a codec is timed on
 TRIAL_SIZE = 1024  # of the matrices that a device is timed on
@@ -27,8 +27,15 @@ STEP_PASSES = {"seanet": 4.0, "spectral": 3.0}  # a training step in passes thro
 BYTES = 16  # a parameter in training: weight, gradient and Adam's two moments, float32
 
 
-def lm_training(recipe: TrainConfig, codec: CodecConfig) -> tuple[int, int | None, float, float]:
-    """Return parameters, those of the text encoder (None: unknown), bytes in each process, and seconds of all steps."""
+def lm_training(
+    recipe: TrainConfig, codec: CodecConfig, base: LMConfig | None = None
+) -> tuple[int, int | None, float, float]:
+    """Return parameters, those of the text encoder (None: unknown), bytes in each process, and seconds of all steps.
+
+    base: of the model to begin with.
+    """
+    from torch import nn
+
     from audiogen_cli.devices import count_processes
     from audiogen_cli.interop.describe import text_encoder_parameters, text_width
     from audiogen_cli.lm.flops import training_flops
@@ -36,12 +43,15 @@ def lm_training(recipe: TrainConfig, codec: CodecConfig) -> tuple[int, int | Non
     from audiogen_cli.lm.training.preflight import build_config
     from audiogen_cli.model_folder import outline
 
-    config = build_config(recipe, codec, text_width(recipe.text) or recipe.model.dim)
+    config = build_config(recipe, codec, text_width(recipe.text) or recipe.model.dim, base=base)
     with outline():
-        size = count_parameters(AudioLanguageModel(config))
+        model = AudioLanguageModel(config)
+    size = count_parameters(model)
+    widths = sum(sum(each.weight.shape) for each in model.blocks.modules() if isinstance(each, nn.Linear))
     encoder, processes = text_encoder_parameters(recipe.text), count_processes()
     share = processes if recipe.distributed == "fsdp" else 1
-    memory = size * (BYTES + 4 * bool(recipe.ema_decay)) / share + 4 * (encoder or 0)
+    trained = recipe.lora.rank * widths or size
+    memory = (trained * (BYTES - 4 + 4 * bool(recipe.ema_decay)) + 4 * size) / share + 4 * (encoder or 0)
     passes = 4 / 3 if recipe.checkpoint_activations else 1
     work = training_flops(config, config.max_frames) * recipe.optim.batch_size * recipe.max_steps * passes
     return size, encoder, memory, work / (LM_SHARE * operations_per_second(recipe.precision == "bf16") * processes)

@@ -41,6 +41,14 @@ ModelOption = Annotated[
         show_default=False,
     ),
 ]
+AdapterOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--adapter",
+        metavar="FOLDER[=STRENGTH]",
+        help="Add what train-lm --lora has learned to the model: 1 as trained (the default), 0 nothing (repeatable).",
+    ),
+]
 OutputOption = Annotated[
     Path | None,
     typer.Option(

@@ -7,7 +7,6 @@ import math
 import sys
 import time
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -28,18 +27,17 @@ def render(
     options: RenderOptions,
     sample_rate: int,
     as_json: bool,
-    keep_from: Path | None = None,
+    keep_from: str | None = None,
 ) -> None:
     """Write every request and print the results in order. Raises AudiogenError if any of them failed.
 
-    load: loads the model, if anything is to be generated. keep_from: the model folder whose finished sounds are kept;
-    no sound is replaced then. None replaces what is there.
+    load: loads the model, if anything is to be generated. keep_from: the fingerprint of the model whose finished sounds
+    are kept; no sound is replaced then. None replaces what is there.
     """
     from audiogen_cli.commands.terminal.progress import progress_bar
     from audiogen_cli.devices import is_main_process
     from audiogen_cli.lm.generation.requests import WHOLE_SECONDS
     from audiogen_cli.lm.generation.writer import write_sounds
-    from audiogen_cli.model_folder import fingerprint
 
     say = _say if is_main_process() else lambda line: None
     if long := next((each.output for each in requests if each.duration > WHOLE_SECONDS), None):
@@ -48,7 +46,7 @@ def render(
     if keep_from:
         from audiogen_cli.lm.generation.resuming import Maker, place_requests
 
-        requests, kept = place_requests(asked, Maker(fingerprint(keep_from), sample_rate, options.normalize))
+        requests, kept = place_requests(asked, Maker(keep_from, sample_rate, options.normalize))
     if options.sidecars:
         _report_places(asked, requests, kept, say)
     generator = None

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from audiogen_cli.data.audio import SAMPLE_RATE, probe, read_audio, write_audio
+from audiogen_cli.data.audio import SAMPLE_RATE, is_whole, probe, read_audio, write_audio
 from audiogen_cli.data.preparation.file_metadata import read_file_metadata
 from audiogen_cli.errors import AudiogenError, AudiogenWarning, InputError
 
@@ -50,7 +50,7 @@ def index_file(path: Path, known: IndexedFile | None, embedded: bool, copy: Path
     """Return the facts of a file: the known ones if it has not changed since, else read from it.
 
     embedded: whether its text is wanted. copy: where a FLAC copy with 16 kHz in mono must be, whose rate and length are
-    then those of the facts; it is made if it is not there.
+    then those of the facts; it is made if it is not there, or cut.
     Raises InputError, one line, if the file cannot be read.
     """
     try:
@@ -59,7 +59,7 @@ def index_file(path: Path, known: IndexedFile | None, embedded: bool, copy: Path
         reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
         raise InputError(f"{path}: {reason}") from None
     unchanged = known is not None and (known.size, known.mtime) == (status.st_size, status.st_mtime_ns)
-    if known and unchanged and (copy is None or copy.is_file()):
+    if known and unchanged and (copy is None or is_whole(copy, known.duration)):
         return known
     info = probe(path)
     n_samples = info.n_samples

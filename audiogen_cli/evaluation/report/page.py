@@ -12,6 +12,7 @@ from typing import Any
 from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.report.audio import Budget, Recordings
 from audiogen_cli.evaluation.report.parts import (
+    FINDINGS,
     Section,
     dependence_table,
     flatten,
@@ -29,7 +30,7 @@ from audiogen_cli.files import check_folder, write_text
 RESULTS, REPORT = "results.json", "report.html"
 MAX_RUNS = 200  # in one sweep
 # What differs between runs without being a choice, or says the same as another name.
-CONSEQUENCES = ("reused", "versions.", "reference_set", "generated", "windows", "codec_fingerprint", "plan.")
+CONSEQUENCES = ("versions.", "reference_set", "generated", "windows", "codec_fingerprint", "plan.")
 Runs = Mapping[str, Mapping[str, Any]]
 
 
@@ -130,9 +131,7 @@ def _sweep_figure(runs: Runs, varying: Sequence[str], columns: Sequence[str]) ->
 
 def _facts(runs: Runs) -> list[dict[str, Any]]:
     """Return each run's inputs by dotted names."""
-    findings = ("metrics", "baselines", "intervals", "details", "warnings", "skipped", "published")
-    counts = ("n", "n_available", "partial")
-    return [dict(flatten({k: v for k, v in r.items() if k not in (*findings, *counts)})) for r in runs.values()]
+    return [dict(flatten({k: v for k, v in r.items() if k not in FINDINGS})) for r in runs.values()]
 
 
 def _varying(runs: Runs) -> list[str]:

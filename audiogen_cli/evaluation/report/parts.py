@@ -10,7 +10,7 @@ from audiogen_cli.evaluation.tables import Table
 
 FINDINGS = frozenset(
     ["metrics", "baselines", "intervals", "details", "warnings", "skipped", "published", "n", "n_available", "partial"]
-)
+) | {"run", "reused"}  # how a run went; older files have the latter beside their inputs
 ABBREVIATIONS = frozenset(["fad", "fd", "kl", "is", "clap", "si", "snr", "ovl", "rel", "src", "rnd"])
 
 

@@ -115,7 +115,6 @@ def evaluate_continuation(config: EvalConfig, progress: Progress, begin: Begin) 
         inputs={
             **networks.describe(),
             **model,
-            "reused": reused,
             "codec_fingerprint": grid.reconstructor.fingerprint,
             "resampler": RESAMPLER,
             "seed": config.seed,
@@ -130,6 +129,7 @@ def evaluate_continuation(config: EvalConfig, progress: Progress, begin: Begin) 
         if few
         else [],
         skipped=[*skipped, *short, *lost],
+        run={"reused": reused},
     )
 
 

@@ -13,13 +13,13 @@ from audiogen_cli.evaluation.references import Reference
 from audiogen_cli.evaluation.results import Progress, Skipped
 from audiogen_cli.evaluation.shuffling import clip_seed
 from audiogen_cli.files import check_name
+from audiogen_cli.lm.adapters import Adapter, adapted_fingerprint, find_adapters
 from audiogen_cli.lm.generation.requests import GenerationRequest
 from audiogen_cli.model_folder import (
     EMBEDDED_MODEL,
     EMBEDDED_NAME,
     find_codec,
     find_model,
-    fingerprint,
     license_line,
     read_license,
 )
@@ -59,7 +59,8 @@ def load_model(config: EvalConfig) -> Generator:
     """Load the model to score. Raises InputError if it is unusable."""
     from audiogen_cli.lm.generation.writer import load_generator
 
-    return load_generator(find_model(config.model), config.device, config.dtype)
+    folder = find_model(config.model)
+    return load_generator(folder, config.device, config.dtype, find_adapters(config.adapters, folder))
 
 
 def write_missing(
@@ -90,20 +91,23 @@ def find_scored(config: EvalConfig) -> tuple[Path, dict[str, Any]]:
     Raises InputError if it is none.
     """
     folder = find_codec(config.model) if config.task == "codec" else find_model(config.model)
-    return folder, _identity(folder, fingerprint(folder), read_license(folder))
+    adapters = find_adapters(config.adapters, folder)
+    return folder, _identity(folder, adapted_fingerprint(folder, adapters), read_license(folder), adapters)
 
 
 def describe_model(generator: Generator, config: EvalConfig) -> dict[str, Any]:
     """Describe what generated sounds depend on, for results.json."""
     assert generator.folder is not None
     sampling = generator.sampling.override(config.sampling).describe()
-    return {**_identity(generator.folder, generator.fingerprint, generator.license), "sampling": sampling}
+    identity = _identity(generator.folder, generator.fingerprint, generator.license, generator.adapters)
+    return {**identity, "sampling": sampling}
 
 
-def _identity(folder: Path, fingerprint: str, license: str) -> dict[str, Any]:
+def _identity(folder: Path, fingerprint: str, license: str, adapters: Sequence[Adapter]) -> dict[str, Any]:
+    name = EMBEDDED_NAME if folder == EMBEDDED_MODEL else folder.name
     return {
         "model": str(folder),
-        "model_name": EMBEDDED_NAME if folder == EMBEDDED_MODEL else folder.name,
+        "model_name": " + ".join([name, *map(str, adapters)]),
         "model_fingerprint": fingerprint,
         "model_license": license_line(license),
     }

@@ -53,6 +53,7 @@ class _Generated:
     inputs: dict[str, Any]  # for results.json
     missing: list[Skipped] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    run: dict[str, Any] = field(default_factory=dict)  # for results.json, too: how it went
 
 
 def evaluate_generation(config: EvalConfig, progress: Progress, begin: Begin) -> Findings | None:
@@ -93,6 +94,7 @@ def evaluate_generation(config: EvalConfig, progress: Progress, begin: Begin) ->
         details=_details(table, metrics),
         warnings=[*generated.warnings, *_warnings(table, generated, silent)],
         skipped=skipped,
+        run=generated.run,
     )
     findings.published = published_rows(config, findings)
     return findings
@@ -112,8 +114,8 @@ def choose_metrics(config: EvalConfig) -> tuple[str, ...]:
 def _from_model(references: list[Reference], config: EvalConfig, progress: Progress) -> _Generated:
     found = generate_clips(references, config, progress)
     recordings = [(reference.id, Recording(path)) for reference, path in found.files]
-    inputs = {"generated": None, **found.inputs, "reused": found.reused}
-    return _Generated([reference for reference, _ in found.files], recordings, inputs, found.failed)
+    inputs, run = {"generated": None, **found.inputs}, {"reused": found.reused}
+    return _Generated([reference for reference, _ in found.files], recordings, inputs, found.failed, run=run)
 
 
 def _from_folder(references: list[Reference], config: EvalConfig, folder: Path) -> _Generated:

@@ -20,6 +20,7 @@ from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.data.captions import read_prompt
 from audiogen_cli.devices import choose_device, is_out_of_memory
 from audiogen_cli.errors import AudiogenError, InputError
+from audiogen_cli.lm.adapters import Adapter, adapted_fingerprint, add_adapters
 from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.decoding.engine import CPU_BATCH, GPU_BATCH, Engine
 from audiogen_cli.lm.decoding.requests import DecodingRequest, count_frames
@@ -75,9 +76,11 @@ class Generator:
         encoder: TextEncoder,
         dtype: str = "auto",
         folder: Path | None = None,
+        adapters: Sequence[Adapter] = (),
     ) -> None:
-        """lm: changed here for decoding; use it for nothing else afterwards. folder: has probe, license, weights."""
-        self.folder, self.config = folder, lm.config
+        """lm: changed here for decoding; use it for nothing else afterwards. folder: has probe, license, weights.
+        adapters: those that the weights of the folder were changed by."""
+        self.folder, self.config, self.adapters = folder, lm.config, tuple(adapters)
         self.codec, self.encoder, self.engine = codec, encoder, Engine(lm, dtype)
         self.device, self.dtype = lm.null_text.device, self.engine.dtype
         self.sample_rate, self.sampling = lm.config.sample_rate, lm.config.sampling
@@ -85,11 +88,17 @@ class Generator:
         self._first_block = max(1, round(FIRST_BLOCK * lm.config.frame_rate))  # frames that a stream decodes first
         self.probe = Probe.load(folder, lm.config) if folder else None
         self.license = model_folder.read_license(folder) if folder else ""
-        self.fingerprint = model_folder.fingerprint(folder) if folder else ""
+        self.fingerprint = adapted_fingerprint(folder, adapters) if folder else ""
 
     @classmethod
-    def load(cls, model: str | Path | None = None, device: str = "auto", dtype: str = "auto") -> Generator:
-        """Load a model folder, checkpoint or run; None: see `find_model`.
+    def load(
+        cls,
+        model: str | Path | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        adapters: Sequence[Adapter] = (),
+    ) -> Generator:
+        """Load a model folder, checkpoint or run; None: see `find_model`. adapters: see `find_adapters`.
 
         device: auto, cpu, cuda, cuda:N or mps. dtype: auto or another of `choose_dtype`'s names; the
         codec always runs in float32. Raises InputError if something is missing or does not belong together.
@@ -112,7 +121,8 @@ class Generator:
                 "put the one it was trained with in its place"
             )
         lm = AudioLanguageModel.load(folder, where).requires_grad_(False)
-        return cls(lm, codec, encoder, dtype, folder)
+        add_adapters(lm, adapters)
+        return cls(lm, codec, encoder, dtype, folder, adapters)
 
     def knows(self, prompt: str) -> bool:
         """Return whether the model knows a word of a prompt."""

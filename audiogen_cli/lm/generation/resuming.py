@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from audiogen_cli.data.audio import FORMATS, probe, read_audio
+from audiogen_cli.data.audio import FORMATS, is_whole
 from audiogen_cli.devices import agree, is_main_process
-from audiogen_cli.errors import InputError
 from audiogen_cli.lm.generation.requests import GenerationRequest, check_files
 from audiogen_cli.lm.generation.writer import own_columns, read_sidecar
 from audiogen_cli.lm.sampling_config import Sampling
 
-END_SECONDS = 0.05  # of a finished sound, read to see that it is whole
 _MOVED = re.compile(r"(.+)-seed\d+(-\d+)?")  # the stem of a sound that made way for another
 
 Record = dict[str, Any]
@@ -50,7 +48,7 @@ class Maker:
     def finished(self, request: GenerationRequest, output: Path) -> Record | None:
         """Return the record of a file that holds the sound asked for, whole; None if it does not."""
         record = read_sidecar(output)
-        whole = self.made(request, record) and _is_whole(output, record)
+        whole = self.made(request, record) and is_whole(output, record["duration"])
         return {**record, "path": str(output)} if whole else None
 
 
@@ -135,14 +133,4 @@ def _is_free(request: GenerationRequest, path: Path, maker: Maker) -> bool:
         return False  # somebody else's
     if not any(path.with_suffix(suffix).exists() for suffix in FORMATS):
         return True
-    return maker.made(request, record) and not _is_whole(path, record) and not path.is_dir()
-
-
-def _is_whole(path: Path, record: Mapping[str, Any]) -> bool:
-    """Return whether a sound is as long as its sidecar says, and can be read to its end."""
-    try:
-        info = probe(path)
-        read_audio(path, info.sample_rate, start=max(0.0, info.duration - END_SECONDS))
-    except InputError:
-        return False
-    return abs(info.duration - record["duration"]) < 1 / info.sample_rate
+    return maker.made(request, record) and not is_whole(path, record["duration"]) and not path.is_dir()

@@ -27,6 +27,7 @@ from audiogen_cli.lm.sampling_config import Sampling
 from audiogen_cli.model_folder import known_sounds, license_line
 
 if TYPE_CHECKING:
+    from audiogen_cli.lm.adapters import Adapter
     from audiogen_cli.lm.generation.generator import Generator, Prepared
 
 NORMAL_LUFS = -23.0  # where `normalize` brings a sound: EBU R 128's loudness …
@@ -36,7 +37,7 @@ LONG_SECONDS = 120.0  # of sound, candidates included, from which on the time is
 ENTRIES = {*Sampling.__dataclass_fields__, *AudioStats.__dataclass_fields__}
 ENTRIES |= {"path", "prompt", "text", "seed", "duration", "sample_rate", "model", "model_fingerprint", "licence"}
 ENTRIES |= {"device", "dtype", "audiogen_version", "loudness", "gain_db", "normalized", "first_sound", "columns"}
-ENTRIES |= {"unknown_words"}
+ENTRIES |= {"unknown_words", "adapters"}
 N_SOUNDS = 10  # that a model knows, named to who asks for none of them
 LONG_WAIT = 10.0  # seconds of computing from which on the estimate is shown
 
@@ -135,13 +136,13 @@ def write_stream(
     return record
 
 
-def load_generator(folder: Path, device: str, dtype: str) -> Generator:
+def load_generator(folder: Path, device: str, dtype: str, adapters: Sequence[Adapter] = ()) -> Generator:
     """Load a Generator; in an accelerate launch `auto` is this process's own device."""
     from audiogen_cli.lm.generation.generator import Generator
 
     if count_processes() > 1 and (processes := join_processes()) and device == "auto":
         device = str(processes.device)
-    return Generator.load(folder, device=device, dtype=dtype)
+    return Generator.load(folder, device, dtype, adapters)
 
 
 def choose_seed() -> int:
@@ -309,6 +310,7 @@ def _record(generator: Generator, prepared: Prepared, wav: np.ndarray, gain: flo
         **request.sampling.describe(),
         "model": str(generator.folder),
         "model_fingerprint": generator.fingerprint,
+        **({"adapters": [str(each) for each in generator.adapters]} if generator.adapters else {}),
         "licence": license_line(generator.license),
         "device": str(generator.device),
         "dtype": generator.dtype,

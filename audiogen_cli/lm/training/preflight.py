@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from audiogen_cli.codec.config import CodecConfig, check_same_codes
 from audiogen_cli.data.manifest import manifest_files
 from audiogen_cli.data.shards import META_FILE, ShardMeta, read_meta
 from audiogen_cli.errors import InputError
-from audiogen_cli.lm.config import LMConfig, TrainConfig
+from audiogen_cli.lm.config import LMConfig, ModelShape, TrainConfig
 from audiogen_cli.model_folder import CODEC_FOLDER, find_codec, fingerprint, load_config
 
 CHANGEABLE = frozenset({"sampling", "dropout", "max_frames"})  # between a run's model and the one it begins with
+INHERITED = ("ff_scale", "text_padding")  # from the model to begin with: recipes cannot choose them
 
 
 def check_data(tokens: Path, manifests: Path | None, codec: Path | None) -> tuple[Path, CodecConfig]:
@@ -41,10 +43,15 @@ def build_config(
     text_width: int,
     text_fingerprint: str | None = None,
     codec_fingerprint: str = "",
+    base: LMConfig | None = None,
 ) -> LMConfig:
-    """Return the model's configuration: the recipe's choices, and what the codec and the text encoder fix."""
+    """Return the model's configuration: the recipe's choices, and what the codec and the text encoder fix.
+
+    base: of the model to begin with, which decides what no recipe chooses.
+    """
     return LMConfig(
         **config.model.settings(),
+        **({name: getattr(base, name) for name in INHERITED} if base else {}),
         n_q=codec.n_q,
         codebook_size=codec.codebook_size,
         frame_rate=codec.frame_rate,
@@ -56,6 +63,13 @@ def build_config(
         text_fingerprint=text_fingerprint,
         sampling=config.sampling,
     )
+
+
+def inherited_settings(base: LMConfig) -> dict[str, Any]:
+    """Return the settings of a recipe that continues a model: its shape, text encoder, window and sampling."""
+    window = base.max_frames / base.frame_rate
+    model = asdict(ModelShape.of(base))
+    return {"crop_seconds": window, "model": model, "text": asdict(base.text), "sampling": asdict(base.sampling)}
 
 
 def crop_frames(config: TrainConfig, codec: ShardMeta | CodecConfig) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from audiogen_cli.lm.generation.requests import GenerationRequest, slug
 from audiogen_cli.lm.generation.writer import write_sounds
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.text.encoders import TextEncoder
+from audiogen_cli.lm.training.lora import merged_weights
 from audiogen_cli.lm.training.state import State, best_weights
 
 
@@ -26,7 +28,8 @@ def write_previews(
     Every process must call it; the main one works. A prompt without a word that the encoder knows is generated
     without text. Raises AudiogenError if a file cannot be written.
     """
-    weights = best_weights(state, accelerator.is_main_process)
+    with state.best() if state.base else nullcontext():
+        weights = merged_weights(state.model) if state.base else best_weights(state, accelerator.is_main_process)
     if not accelerator.is_main_process:
         return
     lm = AudioLanguageModel(state.model.config)

@@ -13,8 +13,10 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from audiogen_cli import model_folder
+from audiogen_cli.lm.adapters import AdapterBase
 from audiogen_cli.lm.config import LMConfig, TrainConfig
 from audiogen_cli.lm.model import AudioLanguageModel
+from audiogen_cli.lm.training.lora import load_lora, lora_weights, write_lora
 from audiogen_cli.training.checkpoint import check_optimizer, load_state, save_checkpoint
 from audiogen_cli.training.sharding import copy_into, gather_full, is_sharded, reshard, shard, shard_like
 
@@ -26,29 +28,47 @@ class State:
     model: AudioLanguageModel  # its parameters; under FSDP each process holds a part of each
     network: nn.Module  # what a training step calls: the model itself, or DDP around it
     optimizer: torch.optim.Optimizer
-    average: dict[str, Tensor] | None  # running mean of the model's `state_dict()`, if wanted
+    average: dict[str, Tensor] | None  # running mean of `weights`, if wanted
     step: int = 0
+    base: AdapterBase | None = None  # the model that an adapter is trained for; None: the model itself is trained
 
     @property
     def parameters(self) -> list[Tensor]:
-        """Return the model's parameters, in a fixed order."""
-        return list(self.model.parameters())
+        """Return the parameters that are trained, in a fixed order."""
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """Return what a folder of the result holds: the model's `state_dict()`, or an adapter's matrices."""
+        return lora_weights(self.model) if self.base else self.model.state_dict()
 
     @contextmanager
     def best(self) -> Iterator[AudioLanguageModel]:
         """Load the weights to validate and to save into the model for a while: the running mean, else the latest."""
         latest = [parameter.detach().clone() for parameter in self.parameters] if self.average else []
         if self.average:
-            self.model.load_state_dict(self.average)
+            self.load(self.average)
         try:
             yield self.model
         finally:
             reshard(self.model)
             copy_into(self.parameters, latest)
 
+    def load(self, weights: dict[str, Tensor]) -> None:
+        """Put other `weights` into the model."""
+        if self.base:
+            _write(weights, self.weights)
+        else:
+            self.model.load_state_dict(weights)
 
-def build_state(model: AudioLanguageModel, config: TrainConfig, accelerator: Accelerator) -> State:
-    """Prepare a model, the same in every process, for training. Weight decay, if wanted, is on matrices only."""
+
+def build_state(
+    model: AudioLanguageModel, config: TrainConfig, accelerator: Accelerator, base: AdapterBase | None = None
+) -> State:
+    """Prepare a model, the same in every process, for training. Weight decay, if wanted, is on matrices only.
+
+    base: given if an adapter is trained.
+    """
     optim, device = config.optim, accelerator.device
     model.checkpointing = config.checkpoint_activations
     if config.compile:  # block by block: they are all alike, so one compilation serves them all
@@ -59,13 +79,16 @@ def build_state(model: AudioLanguageModel, config: TrainConfig, accelerator: Acc
         network: nn.Module = model
     else:
         network = accelerator.prepare_model(model)
-    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in trained if parameter.ndim > 1]
+    vectors = [parameter for parameter in trained if parameter.ndim < 2]
     groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
     fused = device.type in ("cpu", "cuda")
     optimizer = torch.optim.AdamW(groups, optim.lr, optim.betas, weight_decay=optim.weight_decay, fused=fused)
-    average = {name: weight.clone() for name, weight in model.state_dict().items()} if config.ema_decay else None
-    return State(model, network, optimizer, average)
+    state = State(model, network, optimizer, None, base=base)
+    if config.ema_decay:
+        state.average = {name: weight.detach().clone() for name, weight in state.weights.items()}
+    return state
 
 
 def clip_gradients(state: State, limit: float) -> Tensor:
@@ -87,7 +110,7 @@ def update_average(state: State, decay: float) -> None:
     """Move the running mean of the weights, if there is one, toward the weights; faster in the first steps."""
     if state.average is not None:
         weight = 1 - min(decay, (1 + state.step) / (10 + state.step))
-        torch._foreach_lerp_(list(state.average.values()), list(state.model.state_dict().values()), weight)
+        torch._foreach_lerp_(list(state.average.values()), list(state.weights.values()), weight)
 
 
 def save(state: State, config: TrainConfig, codec: Path, out: Path, accelerator: Accelerator) -> None:
@@ -95,14 +118,14 @@ def save(state: State, config: TrainConfig, codec: Path, out: Path, accelerator:
     keep = accelerator.is_main_process
     best = best_weights(state, keep)
     document: dict[str, Any] = {"optimizer": gather_full(state.optimizer.state_dict(), keep)}
-    parameters = dict(state.model.named_parameters())
-    if state.average is not None or parameters.keys() != best.keys():  # the model folder does not hold them
+    parameters = _trained(state)
+    if state.average is not None or not parameters.keys() <= best.keys():  # the model folder does not hold them
         document["model"] = gather_full(parameters, keep)
     if keep:
         save_checkpoint(
             out,
             state.step,
-            lambda folder: write_model(best, state.model.config, config, codec, folder),
+            lambda folder: write_result(state, best, config, codec, folder),
             document,
         )
 
@@ -116,18 +139,34 @@ def resume(state: State, checkpoint: Path) -> None:
     # Mapped rather than read where each process needs its part only.
     document = load_state(checkpoint, "cpu" if sharded else state.model.null_text.device, mapped=sharded)
     check_optimizer(state.optimizer, document["optimizer"])
-    weights = model_folder.load_fitting(state.model, checkpoint)
+    read = load_lora if state.base else model_folder.load_fitting
+    weights = read(state.model, checkpoint)
     if state.average is not None:
         _write(weights, state.average)
-    _write(document.get("model", weights), dict(state.model.named_parameters()))
+    _write(document.get("model", weights), _trained(state))
     _load_optimizer(state.optimizer, document["optimizer"])
     state.step = document["step"]
 
 
 def best_weights(state: State, keep: bool = True) -> dict[str, Tensor]:
     """Return the weights to save, gathered on the CPU; see `gather_full` for `keep`."""
-    weights = state.average if state.average is not None else state.model.state_dict()
+    weights = state.average if state.average is not None else state.weights
     return {name: gather_full(weight, keep) for name, weight in weights.items()}
+
+
+def write_result(
+    state: State,
+    weights: dict[str, Tensor],
+    config: TrainConfig,
+    codec: Path,
+    folder: Path,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write the folder of the model that is trained, or of the adapter."""
+    if state.base:
+        write_lora(weights, config.lora, state.base, folder, config.license or model_folder.UNLICENSED)
+    else:
+        write_model(weights, state.model.config, config, codec, folder, dtype)
 
 
 def write_model(
@@ -142,6 +181,11 @@ def write_model(
     model_folder.copy_model(codec, folder / model_folder.CODEC_FOLDER)
     cast_ = {name: tensor.to(dtype) for name, tensor in weights.items()}
     model_folder.save_model(folder, "lm", lm_config, cast_, config.license or model_folder.UNLICENSED)
+
+
+def _trained(state: State) -> dict[str, Tensor]:
+    named = lora_weights(state.model) if state.base else dict(state.model.named_parameters())
+    return {name: weight for name, weight in named.items() if weight.requires_grad}
 
 
 def _write(sources: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.devices import reuse_memory
 from audiogen_cli.errors import InputError, Interrupted
 from audiogen_cli.files import note
+from audiogen_cli.lm.adapters import AdapterBase
 from audiogen_cli.lm.config import LMConfig, TrainConfig
 from audiogen_cli.lm.flops import training_flops
 from audiogen_cli.lm.model import AudioLanguageModel
+from audiogen_cli.lm.probe import Probe
 from audiogen_cli.lm.text.cache import CachedTexts
 from audiogen_cli.lm.text.encoders import TextEncoder, load_text_encoder
 from audiogen_cli.lm.training.codebook_init import tie_to_codebooks
@@ -33,11 +36,12 @@ from audiogen_cli.lm.training.datasets import (
     load_tokens,
     step_batches,
 )
+from audiogen_cli.lm.training.lora import add_lora, check_peft
 from audiogen_cli.lm.training.on_the_fly import load_recordings
 from audiogen_cli.lm.training.preflight import build_config, check_start, codec_of_shards
 from audiogen_cli.lm.training.previews import write_previews
 from audiogen_cli.lm.training.probe import train_probe
-from audiogen_cli.lm.training.state import best_weights, build_state, resume, save, write_model
+from audiogen_cli.lm.training.state import best_weights, build_state, resume, save, write_result
 from audiogen_cli.lm.training.step import train_step, validate
 from audiogen_cli.training.checkpoint import resume_newest
 from audiogen_cli.training.gradient_guard import GradientGuard
@@ -76,15 +80,21 @@ def train(
         encoder = CachedTexts(encoder, Path(config.text_cache).expanduser())
     with accelerator.main_process_first():  # the first builds the memory-mapped files, the others find them
         data = load_tokens(config, tokens) if tokens else load_recordings(config, _given(manifests), codec, device)
-    lm_config = build_config(config, data.meta, encoder.width, encoder.fingerprint, data.meta.codec_fingerprint)
+    base = model_folder.load_config(start_from, "lm", LMConfig) if start_from else None
+    codec_fingerprint = data.meta.codec_fingerprint
+    lm_config = build_config(config, data.meta, encoder.width, encoder.fingerprint, codec_fingerprint, base)
     if start_from:
         check_start(start_from, lm_config)
+        # What is made of another's weights is under the license of those.
+        config = replace(config, license=config.license or model_folder.read_license(start_from))
     if main:
         record_run(out, config, _inputs(data, encoder, manifests, start_from))
 
     # The model, new or where the run stopped
     torch.manual_seed(config.seed)
-    state = build_state(build_model(config, lm_config, codec, start_from, device), config, accelerator)
+    adapted = _adapter_base(start_from) if config.lora.rank else None
+    model = build_model(config, lm_config, codec, start_from, device)
+    state = build_state(model, config, accelerator, adapted)
     resume_newest(out, partial(resume, state), note if main else str)
 
     # The examples of every step, and this process's share
@@ -127,8 +137,9 @@ def train(
 
     weights = best_weights(state, main)
     if main:
-        write_model(weights, lm_config, config, codec, out, getattr(torch, config.weights_dtype))
-        write_probe(config, data.train, encoder, out, device, log.say)
+        write_result(state, weights, config, codec, out, getattr(torch, config.weights_dtype))
+        if not state.base:
+            write_probe(config, data.train, encoder, out, device, log.say, start_from)
     accelerator.wait_for_everyone()
     if trackers:
         accelerator.end_training()
@@ -145,7 +156,23 @@ def build_model(
         tie_to_codebooks(model, AudioCodec.load(codec, device))
     if start_from:
         model_folder.load_into(model, start_from)
+    freeze(model, config.freeze)
+    if config.lora.rank:
+        add_lora(model, config.lora)
     return model
+
+
+def freeze(model: AudioLanguageModel, parts: Sequence[str]) -> None:
+    """Keep parts of a model as they are: those whose names begin so. Raises InputError if there is none of a name."""
+    for part in parts:
+        found = [weight for name, weight in model.named_parameters() if f"{name}.".startswith(f"{part}.")]
+        if not found:
+            known = ", ".join(dict(model.named_children()))
+            raise InputError(f"freeze: the model has no part '{part}'; it has {known}, and blocks.0 to blocks.N")
+        for weight in found:
+            weight.requires_grad_(False)
+    if not any(weight.requires_grad for weight in model.parameters()):
+        raise InputError("freeze: nothing would be left to train")
 
 
 def write_probe(
@@ -155,9 +182,15 @@ def write_probe(
     out: Path,
     device: torch.device,
     say: Callable[[str], None],
+    start_from: Path | None = None,
 ) -> None:
-    """Make the finished model's probe and write it into its folder; none if the recipe wants none."""
+    """Make the finished model's probe and write it into its folder.
+
+    If the recipe wants none, that of the model it began with, if any, is kept.
+    """
     (out / model_folder.PROBE_FILE).unlink(missing_ok=True)
+    if start_from and not config.probe_samples and (kept := Probe.load(start_from)):
+        kept.save(out)
     if not config.probe_samples or config.text.kind == "lookup":  # a probe predicts vectors, not numbers of words
         return
     say(f"making the probe from {min(config.probe_samples, len(source))} samples")
@@ -178,6 +211,13 @@ def _start(config: TrainConfig, out: Path, trackers: Sequence[str]) -> Accelerat
     if config.distributed == "fsdp" and size % processes:
         raise InputError(f"optim.batch_size {size} cannot be shared evenly by {processes} processes: fsdp needs that")
     return accelerator
+
+
+def _adapter_base(start_from: Path | None) -> AdapterBase:
+    if start_from is None:
+        raise InputError("an adapter (lora.rank) changes a model that is there: give --from MODEL")
+    check_peft()
+    return AdapterBase(model_folder.fingerprint(start_from), str(start_from))
 
 
 def _given(manifests: Path | None) -> Path:

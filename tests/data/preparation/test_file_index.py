@@ -47,6 +47,15 @@ def test_a_copy_is_made_once(tone: Path, tmp_path: Path) -> None:
     assert index_file(tone, known, embedded=False, copy=copy) == known and copy.is_file()
 
 
+@pytest.mark.parametrize("left", [0, 20, 0.4, -1], ids=["nothing", "a part of the header", "a part", "all but a byte"])
+def test_a_copy_that_was_cut_is_made_again(tone: Path, tmp_path: Path, left: float) -> None:
+    copy = tmp_path / "a.wav.flac"
+    known = index_file(tone, None, embedded=False, copy=copy)
+    whole = copy.read_bytes()
+    copy.write_bytes(whole[: left if isinstance(left, int) else int(left * len(whole))])
+    assert index_file(tone, known, embedded=False, copy=copy) == known and copy.read_bytes() == whole
+
+
 @pytest.mark.parametrize("longest", [0.5, 0.4, 1.5])
 def test_a_long_file_is_converted_window_by_window(
     tone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, longest: float

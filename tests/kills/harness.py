@@ -1,0 +1,203 @@
+"""Start a command, kill it at a random moment, and compare what the next run ends with to an undisturbed one's."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from helpers.processes import run_audiogen, start
+from kills.stages import environment
+
+TIDY = 60.0  # seconds until a command that was told to stop must have ended; a machine may be busy with others
+GONE = 10.0  # seconds after its end until nothing that it started may be left
+LONGEST = 240.0  # seconds of a whole run
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+TIMES = re.compile(r".*(_seconds|_per_second|waiting|utilization|memory).*")  # of metrics.jsonl
+LEFT = re.compile(r".*(\.tmp|\.incomplete|-journal)|\.audiogen\.lock")
+
+
+@dataclass
+class Chain:
+    """What happened from the first start of a command to its undisturbed end. kills: in words. faults: in words."""
+
+    kills: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+
+def run_in_session(*arguments: object) -> None:
+    """Run `audiogen ARGUMENTS` in a session of its own, with the signals of a terminal."""
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    code: object = 0
+    try:
+        run_audiogen(*arguments)
+    except SystemExit as ended:
+        code = ended.code
+    # The end of an interpreter, parts of which a process that was forked leaves out or does in another order.
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    os._exit(code if isinstance(code, int) else 1)
+
+
+class Command:
+    """A command at work. fresh: as a new interpreter; else forked from one that has imported torch."""
+
+    def __init__(self, arguments: list[str], folder: Path, output: Path, fresh: bool) -> None:
+        self.errors = output.with_suffix(".err")
+        self.fresh = fresh
+        if fresh:
+            with self.errors.open("w") as errors:
+                self.popen = subprocess.Popen(
+                    [sys.executable, "-m", "audiogen_cli", *arguments],
+                    cwd=folder,
+                    env={**os.environ, **environment(folder)},
+                    stdout=subprocess.DEVNULL,
+                    stderr=errors,
+                    preexec_fn=_like_a_shell,
+                )
+            self.pid = self.popen.pid
+        else:
+            os.chdir(folder)
+            self.process = start(run_in_session, *arguments, environment=environment(folder), output=output)
+            assert self.process.pid
+            self.pid = self.process.pid
+
+    def wait(self, seconds: float) -> int | None:
+        """Return the exit code, negative for a signal; None if it goes on."""
+        if self.fresh:
+            try:
+                return self.popen.wait(seconds)
+            except subprocess.TimeoutExpired:
+                return None
+        self.process.join(seconds)
+        return self.process.exitcode
+
+    def send(self, number: signal.Signals, group: bool) -> None:
+        """Send a signal to the process, or to all in its group."""
+        with suppress(ProcessLookupError):  # it has ended
+            (os.killpg if group else os.kill)(self.pid, number)
+
+    def said(self) -> str:
+        """Return what it wrote to stderr."""
+        return self.errors.read_text(errors="replace") if self.errors.exists() else ""
+
+    def left(self) -> list[int]:
+        """List the processes of its session that go on."""
+        return [process for process, session, state in _processes() if session == self.pid and state not in "ZX"]
+
+    def end(self) -> None:
+        """Kill whatever is left of it."""
+        for process in self.left():
+            os.kill(process, signal.SIGKILL)
+
+
+def run_chain(arguments: list[str], folder: Path, calm: dict[str, bytes], seconds: float, random: Random) -> Chain:
+    """Kill a command one to three times, then let it end; `seconds` is what it takes undisturbed, `calm` its files."""
+    chain = Chain()
+    for _ in range(random.randint(1, 3)):
+        _kill_once(arguments, folder, seconds, random, chain)
+    command = Command(arguments, folder, folder.parent / "last", fresh=False)
+    code = command.wait(LONGEST)
+    if code != 0:
+        last = (command.said().strip().splitlines() or [""])[-1]
+        chain.faults.append(f"the last run ends with {code}: {last}")
+    _check_gone(command, chain)
+    chain.faults += [f"leaves {path}" for path in leftovers(folder)]
+    found = results(folder / "out")
+    for name in sorted(calm.keys() | found.keys()):
+        if calm.get(name) != found.get(name):
+            how = "is missing" if name not in found else "is not in a calm run" if name not in calm else "differs"
+            chain.faults.append(f"{name} {how}")
+    return chain
+
+
+def _kill_once(arguments: list[str], folder: Path, seconds: float, random: Random, chain: Chain) -> None:
+    fresh = random.random() < 0.1
+    number, group = random.choice(SIGNALS), random.random() < 0.5
+    moment = random.uniform(0, 1.1 * seconds) + (random.uniform(0, 4) if fresh else 0)
+    command = Command(arguments, folder, folder.parent / "killed", fresh)
+    code = command.wait(moment)
+    early = code is not None
+    command.send(number, group)
+    if not early:
+        code = command.wait(TIDY)
+    words = f"{'fresh ' if fresh else ''}{number.name} {'group' if group else 'parent'} at {moment:.2f} s"
+    chain.kills.append(f"{words} → {code}{' (had ended)' if early else ''}")
+    if code is None:
+        chain.faults.append(f"{words}: has not ended after {TIDY:.0f} s")
+    elif number == signal.SIGKILL and code not in (0, -signal.SIGKILL):
+        chain.faults.append(f"{words}: exit code {code}")
+    elif number != signal.SIGKILL and code not in (0, 130, -number, 128 + number):
+        chain.faults.append(f"{words}: exit code {code}: {command.said()[-300:]}")
+    if not fresh and "Traceback" in command.said():  # an interpreter that has not yet begun cannot help it
+        chain.faults.append(f"{words}: {command.said()[-600:]}")
+    _check_gone(command, chain)
+
+
+def _check_gone(command: Command, chain: Chain) -> None:
+    end = time.monotonic() + GONE
+    while command.left() and time.monotonic() < end:
+        time.sleep(0.05)
+    if left := command.left():
+        names = [Path(f"/proc/{process}/cmdline").read_bytes()[:100] for process in left]
+        chain.faults.append(f"{len(left)} processes are left after {GONE:.0f} s: {names[0]!r}")
+        command.end()
+
+
+def leftovers(folder: Path) -> Iterator[Path]:
+    """Yield what only a run at work may have in its folder, and whatever there is in that for temporary files."""
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder)
+        if LEFT.fullmatch(path.name) or (name.parts[0] == "tmp" and len(name.parts) == 2):
+            yield name
+
+
+def results(out: Path) -> dict[str, bytes]:
+    """Return the files of an output folder without caches, and without what a clock has written into them."""
+    found = {str(path.relative_to(out)): path for path in out.rglob("*") if path.is_file()}
+    return {name: _timeless(path) for name, path in found.items() if "/." not in f"/{name}"}
+
+
+def _timeless(path: Path) -> bytes:
+    if path.name == "metrics.jsonl":
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        kept = [{name: value for name, value in line.items() if not TIMES.fullmatch(name)} for line in lines]
+        return json.dumps(kept).encode()
+    if path.name == "results.json":
+        document = json.loads(path.read_text())
+        return json.dumps({name: value for name, value in document.items() if name != "run"}).encode()
+    return path.read_bytes()
+
+
+def renew(world: Path, folder: Path) -> None:
+    """Put a copy of the world in the place of a folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(world, folder, copy_function=os.link)
+
+
+def _like_a_shell() -> None:
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _processes() -> Iterator[tuple[int, int, str]]:
+    """Yield number, session and state of every process."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        yield int(folder.name), int(fields[3]), fields[0]
