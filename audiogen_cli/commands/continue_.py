@@ -59,7 +59,7 @@ def continue_(
     \b
     audiogen continue dog.wav --prompt-seconds 1 --duration 4 -o more.wav
     """
-    from audiogen_cli.commands.terminal.announce import announce, plan_generation
+    from audiogen_cli.commands.terminal.announce import announce, plan_computing, plan_generation
     from audiogen_cli.commands.terminal.rendering import render
     from audiogen_cli.devices import check_device
     from audiogen_cli.errors import InputError
@@ -81,6 +81,8 @@ def continue_(
 
     def load() -> Generator:
         announce(plan_generation, folder, config, 1, request.duration)
-        return load_generator(folder, device, dtype.value, adapters)
+        generator = load_generator(folder, device, dtype.value, adapters)
+        announce(plan_computing, generator)
+        return generator
 
     render([request], load, RenderOptions(sidecars=json_), config.sample_rate, json_)

@@ -98,7 +98,7 @@ def generate(
     audiogen generate "rain" --duration 60 --stream -o - | aplay -f S16_LE -r 16000
     accelerate launch -m audiogen_cli generate --prompts prompts.csv --out-dir out
     """
-    from audiogen_cli.commands.terminal.announce import announce, plan_generation
+    from audiogen_cli.commands.terminal.announce import announce, plan_computing, plan_generation
     from audiogen_cli.commands.terminal.rendering import render, render_stream
     from audiogen_cli.devices import check_device
     from audiogen_cli.errors import InputError
@@ -132,7 +132,9 @@ def generate(
 
     def load() -> Generator:
         announce(plan_generation, folder, config, len(requests), sum(request.duration for request in requests))
-        return load_generator(folder, device, dtype.value, adapters)
+        generator = load_generator(folder, device, dtype.value, adapters)
+        announce(plan_computing, generator)
+        return generator
 
     if stream:
         render_stream(requests[0], load, options, config.sample_rate, json_)

@@ -25,9 +25,10 @@ def test_bytes_of_a_step() -> None:
     heads = d * (48 + 16) * small  # of 51 outputs, filled up to 64
     for dtype, size, cached in (("float32", 4, 4), ("bfloat16", 2, 2)):
         assert step_bytes(Engine(make_model(), dtype), 3, 100) == size * weights + cached * past
-    blocks = layers * (4 + 2 + 8) * d * d
-    for dtype, n_bytes in (("int8", small * blocks), ("int4", small / 2 * blocks)):
-        assert step_bytes(Engine(make_model(), dtype), 3, 100) == n_bytes + heads + 2 * past
+    wide = 1 + 2 * 4 / 128  # of int8 weights with 128 inputs: only the last layer of a block has so many
+    in_int8, in_int4 = (4 + 2 + 4) * small + 4 * wide, (4 + 2 + 8) * small / 2
+    for dtype, per_block in (("int8", in_int8), ("int4", in_int4)):
+        assert step_bytes(Engine(make_model(), dtype), 3, 100) == layers * d * d * per_block + heads + 2 * past
 
 
 @pytest.mark.parametrize(("cached", "peer"), [(0, True), (50, True), (50, False)])

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from audiogen_cli.data.totals import Totals
     from audiogen_cli.evaluation.config import EvalConfig
     from audiogen_cli.lm.config import LMConfig, TrainConfig
+    from audiogen_cli.lm.generation.generator import Generator
 
 PUBLIC_MODEL = "facebook/audiogen-medium"
 PAPER_FRAME_RATES = (500, 250, 125)  # Table 2: a codec's frames a second
@@ -144,6 +145,14 @@ def plan_generation(folder: Path, config: LMConfig, n_sounds: int, seconds: floa
         [f"model {model_name(folder)}: {model}; codec {describe_codec(codec)}; {sounds}; {license}"],
         license_warnings("these weights", license),
     )
+
+
+def plan_computing(generator: Generator) -> Announcement:
+    """Say in which number format the weights are, which `--dtype auto` chooses by size and processor."""
+    import torch
+
+    threads = f", {torch.get_num_threads()} threads" if generator.device.type == "cpu" else ""
+    return Announcement([f"computing on {generator.device}{threads}, weights in {generator.dtype}"])
 
 
 def plan_evaluation(config: EvalConfig, n_clips: int) -> Announcement:

@@ -7,5 +7,6 @@ backend           how rows are computed: `prepare`, `prefill`, `step`; the refer
 cpu_backend       the same on a CPU: few calls a step, keys stored in blocks, each row independent of the others
 cpu_kernels       linear layers packed for a CPU: float32, bfloat16
 grouped_weights   the same in int8 and int4
+packed_files      these kept on the disk for the next start
 cuda_graphs       steps recorded and replayed on CUDA
 """

@@ -49,16 +49,14 @@ Product = Callable[[Tensor, str, Tensor | None], Tensor]  # as PackedWeight's ca
 class PackedLinear(nn.Module):
     """Replaces an `nn.Linear`, and the exact GELU after it, for decoding: no gradients, no saving."""
 
-    def __init__(self, layer: nn.Linear, dtype: str, activation: str = "none") -> None:
-        """dtype: of the weights: float32, bfloat16, float16, int8 or int4. activation: "none", or "gelu" for both."""
+    def __init__(
+        self, layer: nn.Linear, dtype: str, activation: str = "none", packed: PackedWeight | None = None
+    ) -> None:
+        """dtype: of the weights: float32, bfloat16, float16, int8 or int4. activation: "none", or "gelu" for both.
+        packed: the layer's weight, if it has been packed before."""
         super().__init__()
         self.in_features, self.out_features, self.activation = layer.in_features, layer.out_features, activation
-        weight, bias = layer.weight.detach().float(), None if layer.bias is None else layer.bias.detach().float()
-        self.packed: PackedWeight = (
-            GroupedWeight.quantize(weight, bias, dtype)
-            if dtype in GROUPS
-            else _pack_float(weight, bias, getattr(torch, dtype))
-        )
+        self.packed = packed or _pack(layer, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [..., in]. Returns [..., out]: float32, or with GELU the dtype of the product, for the next layer."""
@@ -113,22 +111,35 @@ class PlainWeight:
         return y if added is None else added + y
 
 
-def pack_model(model: AudioLanguageModel, dtype: str) -> None:
-    """Replace the linear layers of blocks and heads by packed ones, once; the original weights are freed."""
-    for block in model.blocks:
-        if isinstance(block.up, nn.Linear):
-            block.up, block.gelu = PackedLinear(block.up, dtype, "gelu"), nn.Identity()
-    for module in (*model.blocks.modules(), model.heads):
+def pack_model(
+    model: AudioLanguageModel, dtype: str, take: Callable[[str, nn.Linear], PackedWeight] | None = None
+) -> None:
+    """Replace the linear layers of blocks and heads by packed ones, once; the original weights are freed.
+
+    take: returns the weight of a layer (by its name in the model) that has been packed before.
+    """
+    for path, module in list(model.named_modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, nn.Linear):
-                own = "int8" if dtype == "int4" and name in SENSITIVE else dtype
-                setattr(module, name, PackedLinear(child, own))
+            if not isinstance(child, nn.Linear) or name == "text_projection":
+                continue
+            own = "int8" if dtype == "int4" and name in SENSITIVE else dtype
+            packed = take(f"{path}.{name}", child) if take else None
+            setattr(module, name, PackedLinear(child, own, "gelu" if name == "up" else "none", packed))
+            if name == "up":
+                module.gelu = nn.Identity()
 
 
 def count_rows(model: AudioLanguageModel) -> int:
     """Return the most rows of a step for which this packed model's rows round alike."""
     layers = [module for module in model.modules() if isinstance(module, PackedLinear)]
     return FILLED_ROWS if any(layer.packed.least_rows == FILLED_ROWS for layer in layers) else MAX_ROWS
+
+
+def _pack(layer: nn.Linear, dtype: str) -> PackedWeight:
+    weight, bias = layer.weight.detach().float(), None if layer.bias is None else layer.bias.detach().float()
+    if dtype in GROUPS:
+        return GroupedWeight.quantize(weight, bias, dtype)
+    return _pack_float(weight, bias, getattr(torch, dtype))
 
 
 def _pack_float(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> PackedWeight:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import LMConfig
@@ -40,7 +40,7 @@ class Engine:
     """
 
     def __init__(self, model: AudioLanguageModel, dtype: str = "auto", backend: type[Backend] | None = None) -> None:
-        self.dtype = choose_dtype(dtype, model)
+        self.dtype = choose_dtype(dtype, model.config, model.null_text.device.type)
         self.exact = model.null_text.device.type == "cpu"
         self.backend = backend or (CpuBackend if self.exact else TorchBackend)
         self.most_rows = self.backend.load(model.eval(), self.dtype)
@@ -97,14 +97,19 @@ class Engine:
         return max(1, min(most, len(requests), rows // n_copies))
 
 
-def choose_dtype(name: str, model: AudioLanguageModel) -> str:
+def count_weights(config: LMConfig) -> int:
+    """Count the weights of the linear layers in blocks and heads."""
+    per_block = 4 + 4 * config.cross_attention + 2 * config.ff_scale
+    return (config.n_layers * per_block * config.dim + config.n_q * config.codebook_size) * config.dim
+
+
+def choose_dtype(name: str, config: LMConfig, device: str) -> str:
     """Choose the number format to decode in: float32, bfloat16, float16 or, on a CPU, int8 or int4.
 
     auto: bfloat16 on CUDA (float16 before Ampere). On a CPU by the weights that a step reads: float32 if its caches
     hold them; int8 if there are many or it does not multiply bfloat16 natively; else bfloat16.
     Raises InputError for int8 and int4 elsewhere than on a CPU.
     """
-    device = model.null_text.device.type
     if name in GROUPS and device != "cpu":
         raise InputError(f"--dtype {name} is for CPUs; use bfloat16 on {device}")
     if name in GROUPS and not has_grouped_kernel():
@@ -114,8 +119,7 @@ def choose_dtype(name: str, model: AudioLanguageModel) -> str:
     if name != "auto":
         return name
     if device == "cpu":
-        layers = (layer for layer in (*model.blocks.modules(), *model.heads.modules()) if isinstance(layer, nn.Linear))
-        n_weights = sum(layer.weight.numel() for layer in layers)
+        n_weights = count_weights(config)
         if 4 * n_weights <= CACHED_WEIGHTS:
             return "float32"
         if has_grouped_kernel() and (n_weights > MANY_WEIGHTS or not has_native_bfloat16()):

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from audiogen_cli.lm import cpu_ops
 
-GROUPS = {"int8": 128, "int4": 32}  # inputs with a common scale, at most; measured, see recipes/speed
+GROUPS = {"int8": 128, "int4": 32}  # inputs with a common scale, at most
 WIDTHS = (128, 64, 32)  # of a group, in the kernel
 OUTPUTS = 16  # the kernel takes a multiple of so many
 LEVELS = 127  # the largest int8 weight

@@ -23,6 +23,7 @@ from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.lm.adapters import Adapter, adapted_fingerprint, add_adapters
 from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.decoding.engine import CPU_BATCH, GPU_BATCH, Engine
+from audiogen_cli.lm.decoding.packed_files import load_for_decoding
 from audiogen_cli.lm.decoding.requests import DecodingRequest, count_frames
 from audiogen_cli.lm.generation.requests import GenerationRequest
 from audiogen_cli.lm.generation.tracks import Track, derive_seed, generate_best, generate_mixed, place_tracks
@@ -120,8 +121,12 @@ class Generator:
                 f"{config.text_fingerprint or config.text_width}, not {encoder.fingerprint or encoder.width}; "
                 "put the one it was trained with in its place"
             )
-        lm = AudioLanguageModel.load(folder, where).requires_grad_(False)
-        add_adapters(lm, adapters)
+        if adapters:  # they change the weights, so packed ones are of no use
+            lm = AudioLanguageModel.load(folder, where)
+            add_adapters(lm, adapters)
+        else:
+            lm, dtype = load_for_decoding(folder, where, dtype)
+        lm.requires_grad_(False)
         return cls(lm, codec, encoder, dtype, folder, adapters)
 
     def knows(self, prompt: str) -> bool:

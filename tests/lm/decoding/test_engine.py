@@ -223,20 +223,19 @@ def test_batches_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_number_format_is_chosen_by_device_and_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = make_model()
     monkeypatch.setattr("audiogen_cli.lm.decoding.engine.has_native_bfloat16", lambda: True)
-    assert choose_dtype("auto", model) == "float32" and choose_dtype("int8", model) == "int8"
+    assert choose_dtype("auto", CONFIG, "cpu") == "float32" and choose_dtype("int8", CONFIG, "cpu") == "int8"
     monkeypatch.setattr("audiogen_cli.lm.decoding.engine.CACHED_WEIGHTS", 1000)
-    assert choose_dtype("auto", model) == "bfloat16"
+    assert choose_dtype("auto", CONFIG, "cpu") == "bfloat16"
     monkeypatch.setattr("audiogen_cli.lm.decoding.engine.MANY_WEIGHTS", 1000)
-    assert choose_dtype("auto", model) == "int8"
+    assert choose_dtype("auto", CONFIG, "cpu") == "int8"
     monkeypatch.setattr("audiogen_cli.lm.decoding.engine.has_native_bfloat16", lambda: False)
-    assert choose_dtype("auto", model) == "int8"
+    assert choose_dtype("auto", CONFIG, "cpu") == "int8"
     monkeypatch.setattr("audiogen_cli.lm.decoding.engine.has_grouped_kernel", lambda: False)
-    assert choose_dtype("auto", model) == "float32"
-    assert choose_dtype("int4", model) == "float32"  # and says so
+    assert choose_dtype("auto", CONFIG, "cpu") == "float32"
+    assert choose_dtype("int4", CONFIG, "cpu") == "float32"  # and says so
     with pytest.raises(InputError, match="int8"):
-        choose_dtype("int8", make_model().to("meta"))
+        choose_dtype("int8", CONFIG, "mps")
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8", "int4"])
