@@ -148,11 +148,15 @@ def plan_generation(folder: Path, config: LMConfig, n_sounds: int, seconds: floa
 
 
 def plan_computing(generator: Generator) -> Announcement:
-    """Say in which number format the weights are, which `--dtype auto` chooses by size and processor."""
-    import torch
+    """Say in which number format the weights are, where they are rounded: `--dtype auto` chooses by size and processor.
 
-    threads = f", {torch.get_num_threads()} threads" if generator.device.type == "cpu" else ""
-    return Announcement([f"computing on {generator.device}{threads}, weights in {generator.dtype}"])
+    The folder's own precision needs no word.
+    """
+    if generator.dtype == "float32":
+        return Announcement()
+    return Announcement(
+        [f"computing on {generator.device} with weights in {generator.dtype} (--dtype chooses another)"]
+    )
 
 
 def plan_evaluation(config: EvalConfig, n_clips: int) -> Announcement:
