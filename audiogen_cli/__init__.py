@@ -10,5 +10,6 @@ interop/       import of public checkpoints; description of any file or folder
 bench/         speed on this machine
 resources/     embedded model, word vectors, WordNet, page templates
 model_folder   reads and writes model folders
+hub            fetches them by name
 files, devices, errors, processes, lock: small helpers
 """

@@ -25,7 +25,7 @@ from audiogen_cli.commands.terminal.options import (
 )
 from audiogen_cli.commands.terminal.progress import progress_bar
 from audiogen_cli.commands.terminal.tables import print_table, shorten
-from audiogen_cli.errors import InputError, printable
+from audiogen_cli.errors import InputError, printable, read_seconds
 
 MANIFESTS = Path("data/manifests")
 
@@ -65,7 +65,7 @@ def eval_(
         typer.Option(
             metavar="A,B",
             help="generation: fad, kl (by default), fad-infinity, kl-reverse, kl-exact, kl-sigmoid, is, clap"
-            " (by default where its weights are), class-hits; continuation: fad, kl;"
+            " (by default where its weights are), class-hits (ESC-50's classes); continuation: fad, kl;"
             " codec: si-snr, visqol (if installed), mel-distance, bitrate, code-usage.",
         ),
     ] = None,
@@ -239,6 +239,6 @@ def _weights(given: list[str]) -> tuple[tuple[str, Path], ...]:
 
 def _seconds(text: str) -> tuple[float, ...]:
     try:
-        return tuple(float(word) for word in split_names(text))
-    except ValueError:
-        raise InputError(f"--prompt-seconds {text}: give numbers of seconds, such as 0.5,1,2") from None
+        return tuple(map(read_seconds, split_names(text)))
+    except ValueError as error:
+        raise InputError(f"--prompt-seconds {text}: {error}") from None

@@ -63,8 +63,18 @@ def _loudest_rms(samples: np.ndarray, window: int) -> float:
     return float(np.sqrt(np.max(energy[window:] - energy[:-window], initial=0.0) / window))
 
 
+def find_sound(wav: np.ndarray, sample_rate: int) -> tuple[int, int]:
+    """Return the first and the last sample [begin, end) of what is less than 50 dB below the peak of wav [n], in steps
+    of 10 ms; (0, 0) if all is silent."""
+    hop = round(0.01 * sample_rate)
+    peaks = np.abs(np.pad(wav, (0, -len(wav) % hop))).reshape(-1, hop).max(1)
+    sounding = np.flatnonzero(peaks > max(PADDING_RATIO * peaks.max(initial=0.0), NO_SIGNAL))
+    return (int(sounding[0]) * hop, min(len(wav), int(sounding[-1] + 1) * hop)) if sounding.size else (0, 0)
+
+
 def loudness(wav: np.ndarray, sample_rate: int) -> float:
-    """Measure the integrated loudness of mono `wav` [n_samples] in LUFS; -inf if nothing passes the gate at -70.
+    """Measure the integrated loudness of `wav` [n_samples] or [n_samples, C] in LUFS; -inf if nothing passes the gate
+    at -70.
 
     # ours: a sound shorter than one block of 0.4 s is one block.
     """
@@ -72,7 +82,10 @@ def loudness(wav: np.ndarray, sample_rate: int) -> float:
 
 
 def block_powers(wav: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Return the K-weighted power of each gating block of `wav` [n_samples]."""
+    """Return the K-weighted power of each gating block of `wav` [n_samples]; of [n_samples, C] that of its channels
+    together, each with the weight of a front one."""
+    if wav.ndim == 2:
+        return np.asarray(sum(block_powers(channel, sample_rate) for channel in wav.T))
     weighted = k_weight(np.asarray(wav, np.float64), sample_rate)
     block, step = min(round(BLOCK * sample_rate), len(weighted)), round(STEP * sample_rate)
     if not block:

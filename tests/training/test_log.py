@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from audiogen_cli.errors import InputError
+from audiogen_cli.training import log as log_module
 from audiogen_cli.training.log import RunLog, record_run
 
 
@@ -25,6 +26,13 @@ def test_lines_after_the_resumed_step_are_cut(tmp_path):
         log.write(4, {"loss": 40.0})
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [(line["step"], line["loss"]) for line in lines] == [(1, 1.0), (2, 2.0), (3, 3.0), (4, 40.0)]
+
+
+def test_the_first_step_is_due_at_once_and_slow_ones_by_the_minute(tmp_path, monkeypatch):
+    with RunLog(tmp_path, 20, 99) as log:
+        assert [step for step in range(21, 41) if log.due(step, 10)] == [21, 30, 40]
+        monkeypatch.setattr(log_module.time, "monotonic", lambda: log._logged + 61)
+        assert log.due(33, 10)
 
 
 def test_only_the_main_process_writes(tmp_path, capsys):

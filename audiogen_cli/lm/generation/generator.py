@@ -219,13 +219,23 @@ class Generator:
     def stream(self, prepared: Prepared) -> Iterator[np.ndarray]:
         """Generate one sound; yield its samples [n] float32 block by block, as soon as they are decided.
 
-        Together they are what `generate` yields for it with one candidate: on a CPU bit for bit. Raises ValueError if
-        it has prompt audio or several tracks, which cannot be mixed before they are known whole.
+        Together they are what `generate` yields for it with one candidate: on a CPU bit for bit. Prompt audio comes
+        first. Raises ValueError if it has several tracks, which cannot be mixed before they are known whole.
         """
-        if prepared.request.prompt_audio is not None or len(prepared.tracks) != 1:
-            raise ValueError("a stream takes one track and no prompt audio")
-        left = prepared.n_samples
+        if len(prepared.tracks) != 1:
+            raise ValueError("a stream takes one track")
+        prompt, n_skipped = prepared.prompt, prepared.n_skipped
+        if len(prompt):
+            yield prompt
+        n_fade, n_known = round(FADE_SECONDS * self.sample_rate), len(prompt) - n_skipped
+        n_whole, left = prepared.n_samples - n_skipped, prepared.n_samples - len(prompt)
+        seam: np.ndarray | None = np.zeros(0, np.float32) if n_known else None  # what is decoded up to there
         for wav in self._decode_blocks(self.engine.stream(prepared.tracks[0].decoding, self._first_block)):
+            if seam is not None:
+                seam = np.concatenate([seam, wav])[:n_whole]
+                if len(seam) < min(n_known + n_fade, n_whole):
+                    continue
+                wav, seam = join(prompt[n_skipped:], seam, n_fade)[n_known:], None
             yield wav[:left]
             left -= len(wav[:left])
 

@@ -180,7 +180,15 @@ def write_model(
     """Write a language model's folder, its codec inside."""
     model_folder.copy_model(codec, folder / model_folder.CODEC_FOLDER)
     cast_ = {name: tensor.to(dtype) for name, tensor in weights.items()}
-    model_folder.save_model(folder, "lm", lm_config, cast_, config.license or model_folder.UNLICENSED)
+    model_folder.save_model(folder, "lm", lm_config, cast_, config.license or _license_with(codec))
+
+
+def _license_with(codec: Path) -> str:
+    """Return the license of weights that nobody has licensed, on a codec that may be under one."""
+    license = model_folder.license_line(model_folder.read_license(codec))
+    if license == model_folder.UNLICENSED:
+        return license
+    return f"{model_folder.UNLICENSED.removesuffix('.')}; the codec in codec/ is under {license}"
 
 
 def _trained(state: State) -> dict[str, Tensor]:
