@@ -112,18 +112,18 @@ class PlainWeight:
 
 
 def pack_model(
-    model: AudioLanguageModel, dtype: str, take: Callable[[str, nn.Linear], PackedWeight] | None = None
+    model: AudioLanguageModel, dtype: str, kept: Callable[[str, nn.Linear], PackedWeight] | None = None
 ) -> None:
     """Replace the linear layers of blocks and heads by packed ones, once; the original weights are freed.
 
-    take: returns the weight of a layer (by its name in the model) that has been packed before.
+    kept: returns the weight of a layer (by its name in the model) that has been packed before.
     """
     for path, module in list(model.named_modules()):
         for name, child in list(module.named_children()):
             if not isinstance(child, nn.Linear) or name == "text_projection":
                 continue
             own = "int8" if dtype == "int4" and name in SENSITIVE else dtype
-            packed = take(f"{path}.{name}", child) if take else None
+            packed = kept(f"{path}.{name}", child) if kept else None
             setattr(module, name, PackedLinear(child, own, "gelu" if name == "up" else "none", packed))
             if name == "up":
                 module.gelu = nn.Identity()

@@ -66,14 +66,14 @@ def _pack(model: AudioLanguageModel, folder: Path, dtype: str) -> None:
 def _fill(model: AudioLanguageModel, tensors: dict[str, Tensor], dtype: str) -> None:
     """Put the tensors of a packed file into an outline; the large ones stay mapped."""
 
-    def take(name: str, layer: nn.Linear) -> GroupedWeight:
+    def find_weight(name: str, layer: nn.Linear) -> GroupedWeight:
         shape = layer.out_features, layer.in_features
         codes, scales, bias = (tensors.pop(f"{name}.{part}", None) for part in ("codes", "scales", "bias"))
         assert codes is not None
         assert scales is not None
         return GroupedWeight(codes, scales, bias, shape)
 
-    pack_model(model, dtype, take)
+    pack_model(model, dtype, find_weight)
     model.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, assign=True)
 
 
