@@ -23,6 +23,7 @@ from audiogen_cli.data.manifest import Clip
 from audiogen_cli.devices import reuse_memory
 from audiogen_cli.errors import InputError, Interrupted
 from audiogen_cli.files import note
+from audiogen_cli.model_card import write_card
 from audiogen_cli.training.checkpoint import resume_newest
 from audiogen_cli.training.gradient_guard import GradientGuard
 from audiogen_cli.training.launch import StopSignal, start_accelerator
@@ -78,9 +79,10 @@ def train(
     augment = AugmentConfig(config.mix, config.vary, config.fill)
     crops = CropDataset(clips, config.crop_seconds, sample_rate, config.seed, augment)
     trainer = TRAINERS[config.codec.network.kind](config, accelerator)
-    inputs: dict[str, Any] = {}
+    inputs: dict[str, Any] = {"datasets": sorted({clip.dataset for clip in clips})}
     if start_from:
         trainer.codec.start_from(start_from)
+        inputs["base_model"] = model_folder.model_name(start_from)
         inputs["start_from"] = model_folder.fingerprint(start_from)
 
     if accelerator.is_main_process:
@@ -138,6 +140,7 @@ def train(
     if accelerator.is_main_process:
         license = config.license or model_folder.UNLICENSED
         trainer.codec.save(out, license, getattr(torch, config.weights_dtype))
+        write_card(out, out)
     accelerator.wait_for_everyone()
     return out
 

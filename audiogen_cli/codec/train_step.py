@@ -29,6 +29,7 @@ from audiogen_cli.codec.losses import (
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.codec.seanet import start_quietly
 from audiogen_cli.errors import AudiogenWarning
+from audiogen_cli.model_card import write_card
 from audiogen_cli.training.checkpoint import check_optimizer, load_state, save_checkpoint
 from audiogen_cli.training.launch import in_any_process, never
 from audiogen_cli.training.recipe import learning_rate
@@ -111,7 +112,12 @@ class Trainer(ABC):
     def save(self, run: Path) -> Path:
         """Write a checkpoint: a codec model folder with what resuming needs."""
         license = self.config.license or model_folder.UNLICENSED
-        return save_checkpoint(run, self.step, lambda folder: self.codec.save(folder, license), self.state_dict())
+
+        def write(folder: Path) -> None:
+            self.codec.save(folder, license)
+            write_card(folder, run)
+
+        return save_checkpoint(run, self.step, write, self.state_dict())
 
     def resume(self, checkpoint: Path) -> None:
         """Read everything that a step changes from a checkpoint."""

@@ -15,6 +15,7 @@ from audiogen_cli.commands.terminal.options import (
     Dtype,
     DtypeOption,
     JsonOption,
+    KeepCandidatesOption,
     ModelOption,
     NormalizeOption,
     OutDirOption,
@@ -66,6 +67,7 @@ def continue_(
     subtype: SubtypeOption = None,
     normalize: NormalizeOption = None,
     trim: TrimOption = False,
+    keep_candidates: KeepCandidatesOption = False,
     overwrite: OverwriteOption = False,
     device: DeviceOption = "auto",
     dtype: DtypeOption = Dtype.auto,
@@ -100,7 +102,7 @@ def continue_(
     if (output is None) == (out_dir is None):
         raise InputError("say where to write: either -o FILE or --out-dir FOLDER")
     delivery = Delivery.parse(rate, channels, subtype, normalize, trim)
-    check_stream(stream, output, delivery, json_, sampling)
+    check_stream(stream, output, delivery, keep_candidates, json_, sampling)
     if text is not None and not text.strip():
         raise InputError("the prompt is empty; leave it out to continue without text")
     check_device(device)
@@ -112,6 +114,8 @@ def continue_(
     defaults = continue_from(defaults, audio, prompt_seconds, config.sample_rate)
     prompt = Prompt(text, duration=duration, name=f"{audio.stem}-continued", where=str(audio))
     requests = plan_requests([prompt], defaults, samples, output, out_dir)
-    options = RenderOptions(batch_size, sidecars=json_ or out_dir is not None, delivery=delivery)
+    options = RenderOptions(
+        batch_size, sidecars=json_ or out_dir is not None, delivery=delivery, keep_candidates=keep_candidates
+    )
     chosen = ModelChoice(folder, config, adapters, device, dtype.value)
     render_with(chosen, requests, options, out_dir, as_json=json_, stream=stream, overwrite=overwrite)

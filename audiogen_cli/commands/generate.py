@@ -15,6 +15,7 @@ from audiogen_cli.commands.terminal.options import (
     Dtype,
     DtypeOption,
     JsonOption,
+    KeepCandidatesOption,
     ModelOption,
     NormalizeOption,
     OutDirOption,
@@ -61,6 +62,7 @@ def generate(
     subtype: SubtypeOption = None,
     normalize: NormalizeOption = None,
     trim: TrimOption = False,
+    keep_candidates: KeepCandidatesOption = False,
     overwrite: OverwriteOption = False,
     unconditional: Annotated[bool, typer.Option("--unconditional", help="Generate without a prompt.")] = False,
     device: DeviceOption = "auto",
@@ -91,7 +93,7 @@ def generate(
         raise InputError("say where to write: either -o FILE or --out-dir FOLDER")
     delivery = Delivery.parse(rate, channels, subtype, normalize, trim)
     chosen = _prompts(texts or [], prompts, unconditional)
-    check_stream(stream, output, delivery, json_, {**sampling, **chosen[0].overrides})
+    check_stream(stream, output, delivery, keep_candidates, json_, {**sampling, **chosen[0].overrides})
     check_device(device)
     folder, config = find_language_model(model)
     adapters = find_adapters(adapter or [], folder)
@@ -103,7 +105,9 @@ def generate(
         seed_drawn=seed is None,
     )
     requests = plan_requests(chosen, defaults, samples, output, out_dir)
-    options = RenderOptions(batch_size, sidecars=json_ or out_dir is not None, delivery=delivery)
+    options = RenderOptions(
+        batch_size, sidecars=json_ or out_dir is not None, delivery=delivery, keep_candidates=keep_candidates
+    )
     model_choice = ModelChoice(folder, config, adapters, device, dtype.value)
     render_with(model_choice, requests, options, out_dir, as_json=json_, stream=stream, overwrite=overwrite)
 

@@ -17,6 +17,7 @@ EMPTY_CROP_PEAK = 1e-4  # -80 dBFS: a training crop holds only padding
 NO_SIGNAL = 1e-5  # -100 dBFS, peak or RMS: a recording has no signal to compare or to trim
 UNMIXABLE_RMS = 1e-6  # -120 dBFS: to bring a sound to another's level would raise its recorder's noise
 PADDING_RATIO = 10 ** (-50 / 20)  # to the peak of its recording: padding before and after a sound
+HOLE_DB = 12.0  # below a sound's median level: it stops for a moment
 LOST_OUTPUT_DB = -30.0  # level of a codec's output beside its input: the codec puts out nothing
 
 LOUDEST_WINDOW = 1_600  # samples, 0.1 s at 16 kHz
@@ -61,6 +62,15 @@ def _loudest_rms(samples: np.ndarray, window: int) -> float:
     """Return the highest RMS of `window` samples in a row; 0 if there are fewer."""
     energy = np.concatenate([[0.0], np.cumsum(samples**2)])
     return float(np.sqrt(np.max(energy[window:] - energy[:-window], initial=0.0) / window))
+
+
+def find_holes(wav: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Return the beginnings [n], in samples, of frames of 0.1 s that are HOLE_DB below the median level of wav [N]."""
+    size, step = round(0.1 * sample_rate), round(0.05 * sample_rate)
+    energy = np.concatenate([[0.0], np.cumsum(np.asarray(wav, np.float64) ** 2)])
+    begins = np.arange(0, len(wav) - size + 1, step)
+    levels = np.maximum(energy[begins + size] - energy[begins], 0.0)
+    return begins[levels < np.median(levels) * 10 ** (-HOLE_DB / 10)] if begins.size else begins
 
 
 def find_sound(wav: np.ndarray, sample_rate: int) -> tuple[int, int]:

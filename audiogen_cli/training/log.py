@@ -32,7 +32,7 @@ FREE_SETTINGS = frozenset(
         *("max_steps", "log_every", "save_every", "validate_every", "keep_checkpoints", "workers", "micro_batch"),
         *("compile", "license", "weights_dtype", "validate_samples", "checkpoint_activations", "distributed"),
         *("text_cache", "previews", "probe_samples", "licence", "samples", "trackers"),
-        *("clips", "validation_clips"),
+        *("clips", "validation_clips", "datasets", "base_model"),
     }
 )
 LONGEST_SILENCE = 60.0  # seconds between two logged steps, unless one step takes longer

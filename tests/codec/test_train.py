@@ -109,6 +109,12 @@ def test_learns_and_leaves_a_usable_folder(clips, tmp_path):
     assert validation["share_time"] + validation["share_mel"] == pytest.approx(1)
 
 
+def test_a_run_has_a_model_card(clips, tmp_path):
+    out = train(recipe(max_steps=1), clips, [], tmp_path / "run")
+    for folder in (out, out / "checkpoints" / "step-000001"):
+        assert 'license: "other"' in (folder / "README.md").read_text()
+
+
 def test_spectral_networks_train_and_resume(clips, tmp_path):
     config = CodecConfig(network=SPECTRAL, latent_dim=8, n_q=2, codebook_size=16)
     whole = train(recipe(codec=config, max_steps=10), clips, clips[:2], tmp_path / "whole")

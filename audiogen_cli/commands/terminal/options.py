@@ -118,6 +118,12 @@ OutDirOption = Annotated[
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="With --out-dir: replace the sounds of the same names.")
 ]
+KeepCandidatesOption = Annotated[
+    bool,
+    typer.Option(
+        "--keep-candidates", help="Write the other candidates, too, beside each sound: NAME-candidate02 and so on."
+    ),
+]
 StreamOption = Annotated[
     bool,
     typer.Option(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from audiogen_cli.lm.generation.writer import RenderOptions
 
 Say = Callable[[str], object]
+MAX_LINES = 100  # sounds of a run, up to which each gets a line of its own
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def render(
     if keep_from:
         from audiogen_cli.lm.generation.resuming import Maker, place_requests
 
-        requests, kept = place_requests(asked, Maker(keep_from, sample_rate, options.delivery))
+        requests, kept = place_requests(asked, Maker(keep_from, sample_rate, options.delivery, options.keep_candidates))
     if options.sidecars:
         _report_places(asked, requests, kept, say)
     generator = None
@@ -119,6 +120,9 @@ def render(
                 say(f"failed: {rendered.failure}")
             elif is_main_process() and rendered.record:
                 typer.echo(to_json(rendered.record) if as_json else rendered.record["path"])
+                if not rendered.kept and (options.keep_candidates or 1 < len(requests) <= MAX_LINES):
+                    for each in (rendered.record, *rendered.record.get("kept_candidates", ())):
+                        say(_describe(each))
     new = [each for each in results if each.record and not each.kept]
     seconds = sum(requests[each.index].new_seconds(sample_rate) for each in new)
     _summarize([each.record for each in new if each.record], seconds, time.monotonic() - begun, say)
@@ -127,7 +131,12 @@ def render(
 
 
 def check_stream(
-    stream: bool, output: Path | None, delivery: Delivery, as_json: bool, sampling: Mapping[str, Any]
+    stream: bool,
+    output: Path | None,
+    delivery: Delivery,
+    keep_candidates: bool,
+    as_json: bool,
+    sampling: Mapping[str, Any],
 ) -> None:
     """Refuse what cannot be written while it is generated. sampling: the settings given; None where left out."""
     if not stream:
@@ -141,7 +150,7 @@ def check_stream(
             f"--{given} needs the whole sound, and --stream does not wait for it: leave one of them out, or use"
             " audiogen convert afterwards"
         )
-    if (sampling.get("candidates") or 1) > 1:
+    if keep_candidates or (sampling.get("candidates") or 1) > 1:
         raise InputError("--stream writes at once and cannot choose among candidates: leave --candidates out")
     if (sampling.get("layers") or 1) > 1:
         raise InputError("--stream cannot mix layers, which must be complete first: leave --layers out")
@@ -226,7 +235,7 @@ def _summarize(records: Sequence[dict[str, Any]], total: float, seconds: float, 
     speed = f"{format_seconds(total)} of {what} in {format_seconds(seconds)}, {rate:.2g} times real time"
     silent, clipped = ([record for record in records if record[name]] for name in ("near_silent", "clipped_samples"))
     if len(records) == 1:
-        facts = [speed, _level(records[0])]
+        facts = [speed, _level(records[0]), *_score(records[0])]
         facts += ["nearly silent: try another seed or other words"] if silent else []
         facts += [f"{_count(records[0]['clipped_samples'], 'sample')} clipped"] if clipped else []
     else:
@@ -245,6 +254,17 @@ def _is_held_down(record: dict[str, Any]) -> bool:
     return (
         level.endswith("LUFS") and record["loudness"] is not None and record["loudness"] < float(level.split()[0]) - 0.1
     )
+
+
+def _describe(record: dict[str, Any]) -> str:
+    """Describe a sound in one line: name, seed, level and score."""
+    return ", ".join([f"{Path(record['path']).name}: seed {record['seed']}", _level(record), *_score(record)])
+
+
+def _score(record: dict[str, Any]) -> list[str]:
+    scores = [f"{score:.2f}" for score in record.get("scores", ()) if score is not None]
+    candidates = record.get("candidates", 1)
+    return [f"score {' and '.join(scores)}{f', the best of {candidates}' * (candidates > 1)}"] * bool(scores)
 
 
 def _level(record: dict[str, Any]) -> str:

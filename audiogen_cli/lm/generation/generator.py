@@ -26,7 +26,15 @@ from audiogen_cli.lm.decoding.engine import CPU_BATCH, GPU_BATCH, Engine
 from audiogen_cli.lm.decoding.packed_files import load_for_decoding
 from audiogen_cli.lm.decoding.requests import DecodingRequest, count_frames
 from audiogen_cli.lm.generation.requests import GenerationRequest
-from audiogen_cli.lm.generation.tracks import Track, derive_seed, generate_best, generate_mixed, place_tracks
+from audiogen_cli.lm.generation.tracks import (
+    Candidate,
+    Track,
+    derive_seed,
+    generate_best,
+    generate_mixed,
+    has_no_holes,
+    place_tracks,
+)
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.probe import Probe
 from audiogen_cli.lm.text.encoders import TextEncoder, load_text_encoder
@@ -37,6 +45,7 @@ BLOCK_RATIO = 4  # later blocks are so many times as long: fewer passes through 
 TIMED_FRAMES = 24  # decoded, and read, to estimate the time of longer sounds
 
 Progress = Callable[[float], object]
+OnCandidates = Callable[[int, int, Sequence[Candidate]], object]  # (sound, its track, candidates, the best first)
 
 logger = logging.getLogger(__name__)  # without a handler, Python prints its warnings on stderr
 
@@ -156,11 +165,13 @@ class Generator:
         requests: Sequence[GenerationRequest | Prepared],
         batch_size: int | None = None,
         progress: Progress = lambda seconds: None,
+        on_candidates: OnCandidates = lambda index, track, candidates: None,
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Generate all sounds; yield (index, samples [n] float32), n = round(duration · sample_rate), when ready.
 
         batch_size: most sounds decoded at once; halved whenever memory runs out, which changes no sound. progress:
-        called with the seconds of new sound generated so far, all together.
+        called with the seconds of new sound generated so far, all together. on_candidates: called for each track of a
+        sound, before it is yielded, with the index of the sound, the track's number and its candidates, the best first.
         Raises InputError, before anything is generated, if a request cannot be met; AudiogenError, after all others
         are done, if a sound is too long for the memory by itself.
         """
@@ -172,16 +183,23 @@ class Generator:
         def generate_codes(requests: Sequence[DecodingRequest]) -> Iterator[tuple[int, Tensor]]:
             return self.generate_codes(requests, batch_size, progress)
 
+        owners = [(index, track) for index, each in enumerate(prepared) for track in range(len(each.tracks))]
+
         def generate_tracks(tracks: Sequence[Track]) -> Iterator[tuple[int, np.ndarray]]:
-            return generate_best(tracks, generate_codes, self.decode, self._score if self.probe else None)
+            score = self._score if self.probe else None
+            for number, wav, candidates in generate_best(tracks, generate_codes, self.decode, score, self._is_fine):
+                on_candidates(*owners[number], candidates)
+                yield number, wav
 
         seconds = 0.0
         for index, wav in generate_mixed([each.tracks for each in prepared], generate_tracks, self.sample_rate):
-            prompt, n_skipped = prepared[index].prompt, prepared[index].n_skipped
-            seconds += (prepared[index].n_samples - len(prompt)) / self.sample_rate
+            seconds += (prepared[index].n_samples - len(prepared[index].prompt)) / self.sample_rate
             progress(seconds)
-            joined = join(prompt[n_skipped:], wav, round(FADE_SECONDS * self.sample_rate))
-            yield index, np.concatenate([prompt[:n_skipped], joined])
+            yield index, self._after_prompt(prepared[index], wav)
+
+    def decode_candidate(self, prepared: Prepared, track: int, candidate: Candidate) -> np.ndarray:
+        """Decode a candidate of a track as if it were the whole result: samples [n] float32."""
+        return self._after_prompt(prepared, self.decode(candidate.codes)[: prepared.tracks[track].n_samples])
 
     def generate_codes(
         self, requests: Sequence[DecodingRequest], batch_size: int | None, progress: Progress
@@ -285,6 +303,16 @@ class Generator:
             n_frames += block.shape[1]
             progress(max(0, n_frames) / self.config.frame_rate)
         yield 0, torch.cat(blocks, dim=1)
+
+    def _after_prompt(self, prepared: Prepared, wav: np.ndarray) -> np.ndarray:
+        """Join the prompt audio and what was decoded [n] from `n_skipped` of its samples on."""
+        prompt, n_skipped = prepared.prompt, prepared.n_skipped
+        joined = join(prompt[n_skipped:], wav, round(FADE_SECONDS * self.sample_rate))
+        return np.concatenate([prompt[:n_skipped], joined])
+
+    def _is_fine(self, track: Track, sound: np.ndarray) -> bool:
+        """Return whether a track fits into the trained window, or has no holes, which may come with its sliding."""
+        return track.decoding.n_frames <= self.config.max_frames or has_no_holes(track, sound, self.sample_rate)
 
     def _score(self, codes: Tensor, vectors: Tensor) -> float:
         assert self.probe is not None

@@ -29,6 +29,7 @@ class Maker:
     fingerprint: str
     sample_rate: int
     delivery: Delivery = AS_IT_IS
+    keep_candidates: bool = False
 
     def made(self, request: GenerationRequest, record: Record) -> bool:
         """Return whether a sidecar tells of the sound that is asked for. A drawn seed agrees with any other."""
@@ -47,6 +48,8 @@ class Maker:
         delivery = {"normalize": "-23 LUFS"} if record.get("normalized") else {}
         whole = {**vars(Sampling()), "delivery": delivery, **record}
         whole["duration"] = record.get("generated_seconds", record.get("duration"))
+        if self.keep_candidates and "kept_candidates" not in record:
+            return False
         return bool(record) and all(whole.get(key) == value for key, value in wanted.items())
 
     def finished(self, request: GenerationRequest, output: Path) -> Record | None:

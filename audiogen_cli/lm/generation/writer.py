@@ -8,6 +8,7 @@ import math
 import secrets
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -29,13 +30,23 @@ from audiogen_cli.model_folder import known_sounds, license_line, model_name
 if TYPE_CHECKING:
     from audiogen_cli.lm.adapters import Adapter
     from audiogen_cli.lm.generation.generator import Generator, Prepared
+    from audiogen_cli.lm.generation.tracks import Candidate
 
 LONG_SECONDS = 120.0  # of sound, candidates included, from which on the time is estimated
 # Entries of a sidecar that are ours, whatever the columns of a prompt file are called.
 ENTRIES = {*Sampling.__dataclass_fields__, *AudioStats.__dataclass_fields__}
 ENTRIES |= {"path", "prompt", "text", "seed", "duration", "sample_rate", "model", "model_fingerprint", "licence"}
 ENTRIES |= {"device", "dtype", "audiogen_version", "loudness", "gain_db", "normalized", "first_sound", "columns"}
-ENTRIES |= {"unknown_words", "adapters", "channels", "generated_seconds", "trimmed", "delivery"}
+ENTRIES |= {
+    "scores",
+    "kept_candidates",
+    "unknown_words",
+    "adapters",
+    "channels",
+    "generated_seconds",
+    "trimmed",
+    "delivery",
+}
 N_SOUNDS = 10  # that a model knows, named to who asks for none of them
 LONG_WAIT = 10.0  # seconds of computing from which on the estimate is shown
 
@@ -46,11 +57,13 @@ Say = Callable[[str], object]  # shows the user a line
 @dataclass(frozen=True)
 class RenderOptions:
     """Options of writing. batch_size: most sounds decoded at once. sidecars: write `<name>.json` beside each sound.
-    delivery: rate, channels, format and level of the files."""
+    delivery: rate, channels, format and level of the files. keep_candidates: write the other candidates, too, as
+    `NAME-candidate02` and so on, in the order of their scores."""
 
     batch_size: int | None = None
     sidecars: bool = False
     delivery: Delivery = AS_IT_IS
+    keep_candidates: bool = False
 
 
 @dataclass(frozen=True)
@@ -184,12 +197,18 @@ def _render(
     prepared = [generator.prepare(requests[index]) for index in chosen]
     _announce(generator, prepared, options, say)
     total = sum(requests[index].new_seconds(generator.sample_rate) for index in chosen)
-    report = [lambda seconds: progress(int(seconds), math.ceil(total))] if progress else []
+    report = (lambda seconds: progress(int(seconds), math.ceil(total))) if progress else lambda seconds: None
     left = dict.fromkeys(range(len(prepared)))
+    drawn: dict[int, dict[int, Sequence[Candidate]]] = defaultdict(dict)  # of each sound and track
+
+    def keep(number: int, track: int, candidates: Sequence[Candidate]) -> None:
+        drawn[number][track] = candidates if options.keep_candidates else candidates[:1]
+
     try:
-        for number, wav in generator.generate(prepared, options.batch_size, *report):
+        for number, wav in generator.generate(prepared, options.batch_size, report, keep):
             del left[number]
-            yield _write(generator, prepared[number], chosen[number], wav, options)
+            candidates = [each for _, each in sorted(drawn.pop(number, {}).items())]
+            yield _write(generator, prepared[number], chosen[number], wav, options, candidates)
     except (AudiogenError, MemoryError, RuntimeError) as error:
         if not isinstance(error, AudiogenError) and not is_out_of_memory(error):
             raise
@@ -213,9 +232,7 @@ def _announce(generator: Generator, prepared: Sequence[Prepared], options: Rende
     requests, rate = [each.request for each in prepared], generator.sample_rate
     window = generator.config.max_frames / generator.config.frame_rate
     if max(request.duration for request in requests) > window + 0.5:
-        say(
-            f"note: trained on {window:g} s; what comes later is generated from the last {window / 2:g} to {window:g} s"
-        )
+        say(f"note: trained on {window:g} s; what comes later is generated from the last {window / 2:.2g} s and more")
     strange = [each.request.text for each in prepared if each.words and not any(each.words.values())]
     if strange:
         others = f" and of {len(strange) - 1} more prompts" if len(strange) > 1 else ""
@@ -241,18 +258,68 @@ def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, AudiogenError) else "out of memory; lower --duration"
 
 
-def _write(generator: Generator, prepared: Prepared, index: int, wav: np.ndarray, options: RenderOptions) -> Rendered:
-    output, delivery = prepared.request.output, options.delivery
+def _write(
+    generator: Generator,
+    prepared: Prepared,
+    index: int,
+    wav: np.ndarray,
+    options: RenderOptions,
+    candidates: Sequence[Sequence[Candidate]],
+) -> Rendered:
+    """Write a sound and what is to be kept of the candidates of its tracks, of which the first are the best."""
     try:
-        sound = deliver(wav, generator.sample_rate, delivery)
-        _drop_sidecar(output)
-        sound.write(output, delivery.subtype, _tags(generator, prepared.request))
-        record = _record(generator, prepared, sound, delivery)
-        if options.sidecars:
-            write_sidecar(output, record)
+        others = _write_candidates(generator, prepared, options, candidates) if options.keep_candidates else []
+        more: dict[str, Any] = {"kept_candidates": others} if options.keep_candidates else {}
+        scores = [each[0].score for each in candidates]
+        if any(score is not None for score in scores):
+            more["scores"] = scores
+        return Rendered(index, _write_one(generator, prepared, wav, options, more))
     except (AudiogenError, OSError) as error:
         return Rendered(index, failure=str(error))
-    return Rendered(index, record)
+
+
+def _write_candidates(
+    generator: Generator, prepared: Prepared, options: RenderOptions, candidates: Sequence[Sequence[Candidate]]
+) -> list[dict[str, Any]]:
+    """Write the candidates that are no sound of their own yet; return path, seed, score and level of each.
+
+    Each is what its seed gives with one candidate, so its sidecar says so. Of a sound of several tracks all candidates
+    are written, as sounds of the track's text.
+    """
+    request, written, single = prepared.request, list[dict[str, Any]](), len(candidates) == 1
+    for track, ranked in enumerate(candidates):
+        for place, candidate in enumerate(ranked[single:], 1 + single):
+            name = f"{request.output.stem}{'' if single else f'-sound{track + 1}'}-candidate{place:02d}"
+            own = replace(
+                request,
+                text=request.text if single else prepared.texts[track],
+                seed=candidate.seed,
+                sampling=replace(request.sampling, candidates=1, layers=1),
+                output=request.output.with_name(name + request.output.suffix),
+                duration=request.duration if single else prepared.tracks[track].n_samples / generator.sample_rate,
+            )
+            wav = generator.decode_candidate(prepared, track, candidate)
+            texts = prepared.texts[track : track + 1]
+            more = {} if candidate.score is None else {"scores": [candidate.score]}
+            record = _write_one(
+                generator, replace(prepared, request=own, texts=texts, n_samples=len(wav)), wav, options, more
+            )
+            written.append({**{key: record[key] for key in ("path", "seed", "peak", "loudness")}, **more})
+    return written
+
+
+def _write_one(
+    generator: Generator, prepared: Prepared, wav: np.ndarray, options: RenderOptions, more: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write a sound and, if asked for, its sidecar; return its record. more: entries of it."""
+    output, delivery = prepared.request.output, options.delivery
+    sound = deliver(wav, generator.sample_rate, delivery)
+    _drop_sidecar(output)
+    sound.write(output, delivery.subtype, _tags(generator, prepared.request))
+    record = {**_record(generator, prepared, sound, delivery), **more}
+    if options.sidecars:
+        write_sidecar(output, record)
+    return record
 
 
 def _drop_sidecar(output: Path) -> None:

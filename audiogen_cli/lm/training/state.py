@@ -17,6 +17,7 @@ from audiogen_cli.lm.adapters import AdapterBase
 from audiogen_cli.lm.config import LMConfig, TrainConfig
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.training.lora import load_lora, lora_weights, write_lora
+from audiogen_cli.model_card import write_card
 from audiogen_cli.training.checkpoint import check_optimizer, load_state, save_checkpoint
 from audiogen_cli.training.sharding import copy_into, gather_full, is_sharded, reshard, shard, shard_like
 
@@ -121,13 +122,13 @@ def save(state: State, config: TrainConfig, codec: Path, out: Path, accelerator:
     parameters = _trained(state)
     if state.average is not None or not parameters.keys() <= best.keys():  # the model folder does not hold them
         document["model"] = gather_full(parameters, keep)
+
+    def write(folder: Path) -> None:
+        write_result(state, best, config, codec, folder)
+        write_card(folder, out)
+
     if keep:
-        save_checkpoint(
-            out,
-            state.step,
-            lambda folder: write_result(state, best, config, codec, folder),
-            document,
-        )
+        save_checkpoint(out, state.step, write, document)
 
 
 def resume(state: State, checkpoint: Path) -> None:

@@ -43,6 +43,7 @@ from audiogen_cli.lm.training.previews import write_previews
 from audiogen_cli.lm.training.probe import train_probe
 from audiogen_cli.lm.training.state import best_weights, build_state, resume, save, write_result
 from audiogen_cli.lm.training.step import train_step, try_step, validate
+from audiogen_cli.model_card import write_card
 from audiogen_cli.training.checkpoint import resume_newest
 from audiogen_cli.training.gradient_guard import GradientGuard
 from audiogen_cli.training.launch import StopSignal, start_accelerator
@@ -149,6 +150,7 @@ def train(
         write_result(state, weights, config, codec, out, getattr(torch, config.weights_dtype))
         if not state.base:
             write_probe(config, data.train, encoder, out, device, log.say, start_from)
+        write_card(out, out)
     accelerator.wait_for_everyone()
     if trackers:
         accelerator.end_training()
@@ -243,8 +245,10 @@ def _inputs(
     inputs |= {"source": "manifests"} if manifests else {"rows": len(data.train)}
     if data.digest:
         inputs["training_data"] = data.digest
+    inputs["datasets"] = list(data.datasets)
     if start_from:
         inputs["start_from"] = model_folder.fingerprint(start_from)
+        inputs["base_model"] = model_folder.model_name(start_from)
     return inputs
 
 
