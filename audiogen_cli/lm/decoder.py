@@ -15,6 +15,8 @@ from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import LMConfig, TrainConfig
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from accelerate import Accelerator
     from torch import Tensor
@@ -99,6 +101,10 @@ class CodeDecoder(ABC):
     def build_engine(self, model: Any, dtype: str) -> CodeEngine:
         """Return an engine for a model, which must not be used otherwise afterwards."""
 
+    def load(self, folder: Path, device: torch.device, dtype: str) -> tuple[CodeModel, str]:
+        """Read a model folder to decode with; return it, and the number format that its engine is to have."""
+        return self.model_class().load(folder, device), dtype
+
     def build(self, config: LMConfig) -> CodeModel:
         """Return a fresh model."""
         return self.model_class()(config)  # type: ignore[call-arg]
@@ -113,6 +119,11 @@ class Autoregressive(CodeDecoder):
         from audiogen_cli.lm.model import AudioLanguageModel
 
         return AudioLanguageModel
+
+    def load(self, folder: Path, device: torch.device, dtype: str) -> tuple[CodeModel, str]:
+        from audiogen_cli.lm.decoding.packed_files import load_for_decoding
+
+        return load_for_decoding(folder, device, dtype)
 
     def build_objective(self, model: LMConfig, training: TrainConfig, device: torch.device) -> Objective:
         from audiogen_cli.lm.training.step import NextCodes

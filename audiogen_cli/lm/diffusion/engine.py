@@ -33,7 +33,7 @@ class DiffusionEngine:
     """
 
     def __init__(self, model: DiffusionModel, dtype: str = "auto") -> None:
-        self.dtype = choose_dtype(dtype, model)
+        self.dtype = choose_dtype(dtype, model.config, model.null_text.device.type)
         self.device = model.null_text.device
         self.exact = self.device.type == "cpu"
         self.most_rows = 2  # on a CPU: one sequence, with guidance

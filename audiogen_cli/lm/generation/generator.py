@@ -111,7 +111,7 @@ class Generator:
     ) -> Generator:
         """Load a model folder, checkpoint or run; None: see `find_model`. adapters: see `find_adapters`.
 
-        device: auto, cpu, cuda, cuda:N or mps. dtype: auto, float32, bfloat16, float16 or int8 (`choose_dtype`); the
+        device: auto, cpu, cuda, cuda:N or mps. dtype: auto or another of `choose_dtype`'s names; the
         codec always runs in float32. Raises InputError if something is missing or does not belong together.
         """
         folder = model_folder.find_model(model)
@@ -131,8 +131,13 @@ class Generator:
                 f"{config.text_fingerprint or config.text_width}, not {encoder.fingerprint or encoder.width}; "
                 "put the one it was trained with in its place"
             )
-        lm = find_decoder(config).model_class().load(folder, where).requires_grad_(False)
-        add_adapters(lm, adapters)
+        decoder = find_decoder(config)
+        if adapters:  # they change the weights, so packed ones are of no use
+            lm = decoder.model_class().load(folder, where)
+            add_adapters(lm, adapters)
+        else:
+            lm, dtype = decoder.load(folder, where, dtype)
+        lm.requires_grad_(False)
         return cls(lm, codec, encoder, dtype, folder, adapters)
 
     def knows(self, prompt: str) -> bool:
