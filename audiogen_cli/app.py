@@ -34,6 +34,7 @@ from audiogen_cli.processes import end_with_parent, handle_signals, interrupt
 
 PYTHONS_WARNING = warnings.formatwarning
 DEBUG_OPTION = "--debug"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LONGEST_LINE = 900  # letters of an error: it may quote a value of any length
 SPINS = "2000"  # some microseconds: 4,000 cost twice as much beside a busy core, 1,000 a third more on idle ones
 
@@ -165,8 +166,9 @@ def _one_line(error: Exception) -> str:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "audiogen"
         text = f"{error.format_message().rstrip('.')}; see {command} --help"
-    elif isinstance(error, OSError) and error.filename is not None:
-        text = f"{os.fsdecode(error.filename)}: {error.strerror}"
+    elif isinstance(error, OSError) and (error.filename is not None or error.errno in FULL):
+        where = "the disk" if error.filename is None else os.fsdecode(error.filename)
+        text = f"{where}: {error.strerror}{'; make room, or choose another folder' if error.errno in FULL else ''}"
     elif is_out_of_memory(error):
         text = f"not enough memory ({error or 'for what was asked'}): ask for less at once, or use a larger machine"
     else:

@@ -9,7 +9,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +21,7 @@ from audiogen_cli.data.audio import write_audio
 from audiogen_cli.data.loudness import AudioStats, gain_to, loudness, measure
 from audiogen_cli.devices import agree, count_processes, is_out_of_memory, join_processes
 from audiogen_cli.errors import AudiogenError, InputError, format_seconds
-from audiogen_cli.files import read_json, write_text
+from audiogen_cli.files import read_json, temporary_name, write_text
 from audiogen_cli.lm.generation.requests import STDOUT, GenerationRequest
 from audiogen_cli.lm.sampling_config import Sampling
 from audiogen_cli.model_folder import known_sounds, license_line
@@ -259,14 +259,29 @@ def _write(generator: Generator, prepared: Prepared, index: int, wav: np.ndarray
     if options.normalize:
         wav, gain = normalize_loudness(wav, generator.sample_rate)
     try:
-        _drop_sidecar(output)
-        write_audio(output, wav, generator.sample_rate, _tags(generator, prepared.request))
+        with _sidecar_aside(output):
+            write_audio(output, wav, generator.sample_rate, _tags(generator, prepared.request))
         record = {**_record(generator, prepared, wav, gain), "normalized": options.normalize}
         if options.sidecars:
             write_sidecar(output, record)
     except (AudiogenError, OSError) as error:
         return Rendered(index, failure=str(error))
     return Rendered(index, record)
+
+
+@contextmanager
+def _sidecar_aside(output: Path) -> Iterator[None]:
+    """Remove the sidecar of an output file that is replaced in the meantime; put it back if that fails."""
+    sidecar = output.with_suffix(".json")
+    aside = sidecar.replace(temporary_name(sidecar.parent)) if read_sidecar(output) else None
+    try:
+        yield
+    except BaseException:
+        if aside:
+            aside.replace(sidecar)
+        raise
+    if aside:
+        aside.unlink()
 
 
 def _drop_sidecar(output: Path) -> None:
