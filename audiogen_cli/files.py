@@ -40,7 +40,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except OSError as error:  # of a full disk, which often names no file, or the source of a copy
-        if error.filename is None or str(temporary) in (str(error.filename), str(error.filename2)):
+        if error.errno and (error.filename is None or str(temporary) in (str(error.filename), str(error.filename2))):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     finally:
