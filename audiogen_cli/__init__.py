@@ -10,5 +10,7 @@ interop/       import of public checkpoints; description of any file or folder
 bench/         speed on this machine
 resources/     embedded model, word vectors, WordNet, page templates
 model_folder   reads and writes model folders
+hub            fetches them by name
+model_card     the README.md of those that a training writes
 files, devices, errors, processes, lock: small helpers
 """

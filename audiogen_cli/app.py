@@ -6,6 +6,7 @@ typer at their top; what is heavy is imported when a command runs, so that `--he
 
 from __future__ import annotations
 
+import difflib
 import errno
 import inspect
 import io
@@ -14,12 +15,13 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
 from audiogen_cli.commands.bench import bench
 from audiogen_cli.commands.continue_ import continue_
+from audiogen_cli.commands.convert import convert
 from audiogen_cli.commands.eval import eval_
 from audiogen_cli.commands.generate import generate
 from audiogen_cli.commands.import_ import import_
@@ -33,13 +35,25 @@ from audiogen_cli.errors import AudiogenError, AudiogenWarning, Interrupted, pri
 from audiogen_cli.processes import end_with_parent, handle_signals, interrupt
 
 PYTHONS_WARNING = warnings.formatwarning
-DEBUG_OPTION = "--debug"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DEBUG_OPTION, QUIET_OPTION = "--debug", "--quiet"
+KEPT = ("warning:", "error:", "failed:", "interrupted", "stopped")  # beginnings of the lines that --quiet leaves
+# Words of other tools for options of ours.
+OTHER_NAMES = {
+    **dict.fromkeys(("length", "seconds", "time", "audio-length"), ("duration",)),
+    **dict.fromkeys(("cfg", "cfg-coef", "guidance-scale", "scale"), ("guidance",)),
+    **dict.fromkeys(("count", "num", "number", "num-samples"), ("samples", "limit")),
+    **dict.fromkeys(("outdir", "output-dir", "folder", "directory"), ("out-dir", "out")),
+    **dict.fromkeys(("file", "out-file", "outfile"), ("output", "out")),
+    **dict.fromkeys(("epochs", "steps", "iterations"), ("max-steps",)),
+    **dict.fromkeys(("resume", "checkpoint", "init"), ("from",)),
+    **dict.fromkeys(("gpu", "cuda"), ("device", "processes")),
+    **dict.fromkeys(("name", "data", "input"), ("folder", "manifests", "tokens")),
+}
 LONGEST_LINE = 900  # letters of an error: it may quote a value of any length
 SPINS = "2000"  # some microseconds: 4,000 cost twice as much beside a busy core, 1,000 a third more on idle ones
 
 app = typer.Typer(
-    add_completion=False,
     pretty_exceptions_enable=False,  # main() words them
     rich_markup_mode=None,  # plain help: half the time, and it greps
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -60,6 +74,9 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
     debug: Annotated[bool, typer.Option(DEBUG_OPTION, help="On failure, print a traceback; goes anywhere.")] = False,
+    quiet: Annotated[
+        bool, typer.Option(QUIET_OPTION, help="Print no talk: results, warnings and errors only; goes anywhere.")
+    ] = False,
 ) -> None:
     """Example: audiogen generate "a dog barks" -o dog.wav
 
@@ -81,6 +98,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "train-lm": train_lm,
     "generate": generate,
     "continue": continue_,
+    "convert": convert,
     "eval": eval_,
     "info": info,
     "import": import_,
@@ -97,8 +115,10 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     warnings.formatwarning = _format_warning
     arguments = sys.argv[1:]
-    debug = DEBUG_OPTION in arguments
-    arguments = [argument for argument in arguments if argument != DEBUG_OPTION] or ["--help"]
+    debug, quiet = (option in arguments for option in (DEBUG_OPTION, QUIET_OPTION))
+    arguments = [argument for argument in arguments if argument not in (DEBUG_OPTION, QUIET_OPTION)] or ["--help"]
+    if quiet and not debug:
+        sys.stderr = _Quiet(sys.stderr)
     try:
         code = _run(arguments)
         sys.stdout.flush()
@@ -149,6 +169,41 @@ def _leave_others() -> None:
         distributed.destroy_process_group()
 
 
+class _Quiet(io.TextIOBase):
+    """stderr without talk: what follows an error is kept, too."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream, self.line, self.open = stream, "", False
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """Return the stream's own."""
+        return self.stream.encoding
+
+    @property
+    def errors(self) -> str | None:  # type: ignore[override]
+        """Return the stream's own."""
+        return self.stream.errors
+
+    def writable(self) -> bool:
+        """Return that it is."""
+        return True
+
+    def fileno(self) -> int:
+        """Return the stream's own, for child processes."""
+        return self.stream.fileno()
+
+    def write(self, text: str) -> int:
+        """Pass on whole lines that are no talk."""
+        *lines, self.line = (self.line + text).split("\n")
+        for line in lines:
+            self.open |= line.startswith("error:")
+            if self.open or line.startswith(KEPT):
+                self.stream.write(f"{line}\n")
+                self.stream.flush()
+        return len(text)
+
+
 def _format_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
@@ -158,6 +213,17 @@ def _format_warning(
     return PYTHONS_WARNING(message, category, filename, lineno, line)
 
 
+def _meant(error: Exception) -> str:
+    """Name the options that a misspelt one resembles, or the option of another tool that does the same."""
+    typed = getattr(error, "option_name", "").lstrip("-")
+    if not typed or (context := getattr(error, "ctx", None)) is None:
+        return ""
+    known = [name for each in context.command.params for name in each.opts if name.startswith("--")]
+    close = difflib.get_close_matches(f"--{typed}", known, n=2, cutoff=0.75)
+    close = [name for word in OTHER_NAMES.get(typed, ()) if (name := f"--{word}") in known] or close
+    return f"did you mean {' or '.join(close)}? " if close else ""
+
+
 def _one_line(error: Exception) -> str:
     """Word an error in one line: our own message, Typer's, or the kind and text of an unexpected one."""
     if isinstance(error, AudiogenError):
@@ -165,7 +231,10 @@ def _one_line(error: Exception) -> str:
     elif hasattr(error, "format_message"):  # Typer's usage errors, which have no public class in all its versions
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "audiogen"
-        text = f"{error.format_message().rstrip('.')}; see {command} --help"
+        said = (
+            getattr(error, "message", "") if hasattr(error, "option_name") else error.format_message()
+        )  # without its own guess
+        text = f"{said.rstrip('.')}; {_meant(error)}see {command} --help"
     elif isinstance(error, OSError) and (error.filename is not None or error.errno in FULL):
         where = "the disk" if error.filename is None else os.fsdecode(error.filename)
         text = f"{where}: {error.strerror}{'; make room, or choose another folder' if error.errno in FULL else ''}"

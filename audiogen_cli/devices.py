@@ -7,6 +7,7 @@ import ctypes
 import os
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from audiogen_cli.errors import InputError, first_line
@@ -54,6 +55,11 @@ def count_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def count_local_processes() -> int:
+    """Return the number of processes of an accelerate launch on this machine; 1 outside of one."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def is_main_process() -> bool:
     """Return whether this process is the one that prints."""
     return int(os.environ.get("RANK", "0")) == 0
@@ -86,6 +92,37 @@ def is_out_of_memory(error: BaseException) -> bool:
         or type(error).__name__ == "OutOfMemoryError"  # torch's, without importing torch
         or any(sign in str(error) for sign in OUT_OF_MEMORY)
     )
+
+
+def free_memory(device: torch.device) -> float | None:
+    """Return the bytes that a GPU, or this machine or container, has left; None where nobody says (not on Linux)."""
+    if device.type == "cuda":
+        import torch
+
+        return float(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - used_memory(device))
+    found = []
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        found.append(1024 * float(_read_fields("/proc/meminfo")["MemAvailable:"]))
+    with contextlib.suppress(OSError, ValueError, KeyError):  # a container's own limit; "max": none
+        limit, used = (float(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
+        found.append(limit - used + float(_read_fields("/sys/fs/cgroup/memory.stat")["inactive_file"]))
+    return min(found, default=None) if device.type == "cpu" else None
+
+
+def used_memory(device: torch.device) -> int:
+    """Return the bytes that this process has on its GPU, else in main memory (0 where not on Linux)."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.memory_allocated(device)
+    with contextlib.suppress(OSError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
+
+
+def _read_fields(path: str) -> dict[str, str]:
+    """Read the first word of each line, and the second."""
+    return {words[0]: words[1] for words in map(str.split, Path(path).read_text().splitlines())}
 
 
 def reuse_memory() -> None:

@@ -3,12 +3,14 @@
 Also how names and durations are worded in such lines.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 Value = TypeVar("Value")
+_UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def printable(text: str) -> str:
@@ -21,6 +23,21 @@ def format_seconds(seconds: float) -> str:
     units = ((86_400, "days"), (3600, "h"), (60, "min"))
     size, unit = next(((size, unit) for size, unit in units if seconds >= 2 * size), (1, "s"))
     return f"{seconds / size:.2g} {unit}" if seconds < 10 * size else f"{seconds / size:,.0f} {unit}"
+
+
+def read_seconds(text: object) -> float:
+    """Read a duration: `30`, `30s`, `500ms`, `2m`, `1m30s`, `1h`, `1:30`. Raises ValueError if it is none."""
+    written = str(text).strip().lower()
+    if clock := re.fullmatch(r"(?:(\d+):)?(\d+):(\d+(?:\.\d*)?)", written):
+        hours, minutes, seconds = clock.groups(default="0")
+        return 3600.0 * int(hours) + 60 * int(minutes) + float(seconds)
+    parts = re.findall(r"(\d+(?:\.\d*)?|\.\d+) ?(ms|seconds?|sec|s|minutes?|min|m|hours?|h)", written)
+    if parts and re.sub(r"\s", "", "".join(map("".join, parts))) == re.sub(r"\s", "", written):
+        return sum(float(number) * _UNITS["ms" if unit == "ms" else unit[0]] for number, unit in parts)
+    try:
+        return float(written)
+    except ValueError:
+        raise ValueError(f"'{text}' is no duration: give seconds, as 30 or 0.5, or 30s, 2m, 1m30s") from None
 
 
 class AudiogenWarning(UserWarning):

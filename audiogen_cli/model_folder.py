@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -34,6 +35,7 @@ FORMAT_VERSION = 1
 EMBEDDED_MODEL = RESOURCES / "embedded"
 EMBEDDED_NAME = "embedded"
 MODEL_VARIABLE = "AUDIOGEN_MODEL"
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?", re.ASCII)  # no path of ./ or ../
 CODEC_FOLDER = "codec"  # in a language model's folder, and beside token shards
 PROBE_FILE = "probe.safetensors"  # in a language model's folder, where it has one; see `lm.probe`
 UNLICENSED = "No licence has been set for these weights: ask whoever trained them before using them."
@@ -43,13 +45,18 @@ def find_model(name: str | Path | None = None) -> Path:
     """Resolve what a user calls a model to its folder.
 
     name: a model folder, a checkpoint, or a run folder (its finished model, else its newest checkpoint); `embedded` is
-    the model shipped in the package, and so is None unless the AUDIOGEN_MODEL variable names another.
+    the model shipped in the package, and so is None unless the AUDIOGEN_MODEL variable names another. Where there is no
+    such folder, owner/name[@revision] is a model on the hub, downloaded once.
     Raises InputError if there is no model there.
     """
     name = name or os.environ.get(MODEL_VARIABLE) or EMBEDDED_MODEL
     folder = Path(name).expanduser()
     if not folder.exists() and str(name) == EMBEDDED_NAME:
         folder = EMBEDDED_MODEL
+    if not folder.exists() and HUB_NAME.fullmatch(str(name)):
+        from audiogen_cli.hub import fetch_model
+
+        folder = fetch_model(str(name))
     if not folder.exists():
         raise InputError(f"unknown model '{name}': no such folder; give a model folder or a training run")
     if (folder / "config.json").is_file():
@@ -59,6 +66,14 @@ def find_model(name: str | Path | None = None) -> Path:
     if checkpoints := list_checkpoints(folder):
         return checkpoints[-1]
     raise InputError(f"'{name}' is not a model folder: it holds neither config.json nor checkpoints/")
+
+
+def model_name(folder: Path) -> str:
+    """Name a model for people: `embedded`, its name on the hub, or that of its folder."""
+    if folder == EMBEDDED_MODEL:
+        return EMBEDDED_NAME
+    cached = re.fullmatch(r"models--(.+?)--(.+)/snapshots/(.{8}).*", "/".join(folder.parts[-3:]))
+    return f"{cached[1]}/{cached[2]}@{cached[3]}" if cached else folder.name
 
 
 def esc50_classes() -> dict[str, list[str]]:

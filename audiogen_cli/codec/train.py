@@ -23,10 +23,11 @@ from audiogen_cli.data.manifest import Clip
 from audiogen_cli.devices import reuse_memory
 from audiogen_cli.errors import InputError, Interrupted
 from audiogen_cli.files import note
+from audiogen_cli.model_card import write_card
 from audiogen_cli.training.checkpoint import resume_newest
 from audiogen_cli.training.gradient_guard import GradientGuard
 from audiogen_cli.training.launch import StopSignal, start_accelerator
-from audiogen_cli.training.log import RunLog, record_run
+from audiogen_cli.training.log import RunLog, record_run, stopped_after
 from audiogen_cli.training.prefetch import load_batches
 from audiogen_cli.training.sampler import RankBatchSampler
 
@@ -78,9 +79,10 @@ def train(
     augment = AugmentConfig(config.mix, config.vary, config.fill)
     crops = CropDataset(clips, config.crop_seconds, sample_rate, config.seed, augment)
     trainer = TRAINERS[config.codec.network.kind](config, accelerator)
-    inputs: dict[str, Any] = {}
+    inputs: dict[str, Any] = {"datasets": sorted({clip.dataset for clip in clips})}
     if start_from:
         trainer.codec.start_from(start_from)
+        inputs["base_model"] = model_folder.model_name(start_from)
         inputs["start_from"] = model_folder.fingerprint(start_from)
 
     if accelerator.is_main_process:
@@ -101,11 +103,17 @@ def train(
     validation = validation[:: max(1, len(validation) // config.validate_clips)][: config.validate_clips]
     log = RunLog(out, trainer.step, config.max_steps, accelerator.is_main_process)
     guard = GradientGuard(out)
-    began, stopped = time.perf_counter(), False
+    if trainer.step < config.max_steps:
+        log.say_trial(trainer.fit(share))
+    began, logged, stopped = time.perf_counter(), trainer.step, False
     with log, StopSignal() as stop:
         for batch in load_batches(crops, sampler, config.workers, crops.collate):
             wav = batch.wav.to(accelerator.device)
-            metrics = trainer.train_step(wav)
+            metrics = trainer.train_step(wav, stop.asked)
+            if metrics is None:
+                if accelerator.is_main_process:
+                    trainer.save(out)
+                raise Interrupted(stopped_after(trainer.step))
             first = trainer.step * config.batch_size
             ids = (crops.clip(i).id for i in range(first, first + config.batch_size))
             if skipped := guard.note(trainer.step, math.isfinite(metrics["grad_norm"]), ids):
@@ -113,10 +121,10 @@ def train(
             log.leave_out(batch.unreadable)
             trainer.step += 1
             log.advance(trainer.step)
-            if trainer.step % config.log_every == 0:
-                seconds, began = time.perf_counter() - began, time.perf_counter()
-                metrics |= {**guard.metrics(), "step_seconds": seconds / config.log_every}
-                log.write(trainer.step, metrics)
+            if log.due(trainer.step, config.log_every):
+                seconds = (time.perf_counter() - began) / (trainer.step - logged)
+                began, logged = time.perf_counter(), trainer.step
+                log.write(trainer.step, {**metrics, **guard.metrics(), "step_seconds": seconds})
             last = trainer.step == config.max_steps
             stopped = stop.agreed(accelerator)
             if accelerator.is_main_process:
@@ -125,13 +133,14 @@ def train(
                 if last or stopped or trainer.step % config.save_every == 0:
                     trainer.save(out)
             if stopped and not last:
-                raise Interrupted(f"stopped after step {trainer.step}; run the same command again to continue")
+                raise Interrupted(stopped_after(trainer.step))
 
     if not trainer.codec.quantizer.started:
         log.say("the codebooks are still random: train longer, or lower quantizer.kmeans_vectors or .start_step")
     if accelerator.is_main_process:
         license = config.license or model_folder.UNLICENSED
         trainer.codec.save(out, license, getattr(torch, config.weights_dtype))
+        write_card(out, out)
     accelerator.wait_for_everyone()
     return out
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,10 +29,13 @@ from audiogen_cli.codec.losses import (
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.codec.seanet import start_quietly
 from audiogen_cli.errors import AudiogenWarning
+from audiogen_cli.model_card import write_card
 from audiogen_cli.training.checkpoint import check_optimizer, load_state, save_checkpoint
+from audiogen_cli.training.launch import in_any_process, never
 from audiogen_cli.training.recipe import learning_rate
+from audiogen_cli.training.throughput import Trial, try_micro_batches
 
-CPU_CROPS = 8  # of the paper's width 64 at once take more than 24 GB, and are no faster
+CPU_CROPS = 8  # more at once are no faster, and a result's last bits must not depend on how much memory is free
 
 
 class Trainer(ABC):
@@ -44,9 +48,58 @@ class Trainer(ABC):
         self.codec_optimizer = torch.optim.Adam(self.codec.parameters(), config.lr, config.betas)
         self.step = 0
 
+    def train_step(self, wav: Tensor, stop: Callable[[], bool] = never) -> dict[str, float] | None:
+        """Update once on wav [B, 1, N], this process's share of the batch; return what to log, means over processes.
+
+        stop: asked before each micro-batch; if it is true in any process, nothing is changed and None returned.
+        """
+        self.begin_step()
+        metrics: dict[str, Tensor] = {}
+        stopped = False
+        for part in self.micro_batches(wav):
+            if stopped := stop():
+                break
+            share = len(part) / len(wav)  # losses are means over clips
+            add_share(metrics, self.accumulate(part, share, self.adversarial), share)
+        if in_any_process(stopped, self.accelerator):
+            self.forget()
+            return None
+        metrics["grad_norm"], *_ = self.update(*self.players()[: 1 + self.adversarial])
+        return self.to_log(metrics)
+
     @abstractmethod
-    def train_step(self, wav: Tensor) -> dict[str, float]:
-        """Update once on wav [B, 1, N], this process's share of the batch; return what to log, means over processes."""
+    def accumulate(self, wav: Tensor, share: float, adversarial: bool) -> dict[str, Tensor]:
+        """Add the gradients of a micro-batch [B, 1, N], such a share of the batch; return its losses."""
+
+    @property
+    def adversarial(self) -> bool:
+        """Return whether this step has an adversary."""
+        return False
+
+    def players(self) -> list[tuple[nn.Module, torch.optim.Optimizer]]:
+        """List each network that learns with its optimizer, the codec first."""
+        return [(self.codec, self.codec_optimizer)]
+
+    def forget(self) -> None:
+        """Drop what `accumulate` has added since the last update."""
+        self.codec.quantizer.forget()
+        for _, optimizer in self.players():
+            optimizer.zero_grad(set_to_none=True)
+
+    def fit(self, share: int) -> Trial:
+        """Try micro-batches of noise, and take the largest one that fits. share: this process's crops of a step."""
+        samples, device = round(self.config.crop_seconds * self.config.codec.sample_rate), self.accelerator.device
+
+        def run(n: int) -> None:
+            self.begin_step()
+            self.accumulate(0.1 * torch.randn(n, 1, samples, device=device), 1.0, len(self.players()) > 1)
+            self.forget()
+
+        fresh = not self.codec_optimizer.state
+        later = sum(2.0 * p.nbytes for network, _ in self.players() for p in network.parameters()) * fresh  # Adam's
+        trial = try_micro_batches(run, min(share, self.largest_micro_batch(share)), share, later, self.accelerator)
+        self.config = replace(self.config, micro_batch=trial.micro_batch)
+        return trial
 
     def initialize(self, crops: CropDataset) -> None:
         """Fit a fresh codec to training data, before its first step; by default there is nothing to fit."""
@@ -59,7 +112,12 @@ class Trainer(ABC):
     def save(self, run: Path) -> Path:
         """Write a checkpoint: a codec model folder with what resuming needs."""
         license = self.config.license or model_folder.UNLICENSED
-        return save_checkpoint(run, self.step, lambda folder: self.codec.save(folder, license), self.state_dict())
+
+        def write(folder: Path) -> None:
+            self.codec.save(folder, license)
+            write_card(folder, run)
+
+        return save_checkpoint(run, self.step, write, self.state_dict())
 
     def resume(self, checkpoint: Path) -> None:
         """Read everything that a step changes from a checkpoint."""
@@ -82,7 +140,11 @@ class Trainer(ABC):
 
     def micro_batches(self, wav: Tensor) -> tuple[Tensor, ...]:
         """Split this process's share of a batch [B, 1, N] into parts that are in memory one at a time."""
-        return wav.split(self.config.micro_batch or len(wav))
+        return wav.split(self.largest_micro_batch(len(wav)))
+
+    def largest_micro_batch(self, share: int) -> int:
+        """Return the micro-batch that the recipe names, else all that a process has."""
+        return self.config.micro_batch or share
 
     def begin_step(self) -> None:
         """Set the codec to training, the learning rate, and the seed of what the step draws."""
@@ -143,42 +205,42 @@ class AdversarialTrainer(Trainer):
         self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), config.lr, config.betas)
         self.mel_loss = MelLoss(config.codec.sample_rate).to(accelerator.device)
 
-    def train_step(self, wav: Tensor) -> dict[str, float]:
-        """Update D and the codec on wav [B, 1, N], this process's share; return what to log, means over processes.
+    @property
+    def adversarial(self) -> bool:
+        """Return whether the discriminators have begun."""
+        return self.step >= self.config.adversary_start
+
+    def players(self) -> list[tuple[nn.Module, torch.optim.Optimizer]]:
+        """Return the codec and D.
 
         # ours: both move at once, each against the other as it was before the step. D then judges a batch once for
         both losses, 7 passes through it where turns cost 9, and micro-batches need no second pass through G.
         """
-        config, codec, discriminator = self.config, self.codec, self.discriminator
-        adversarial = self.step >= config.adversary_start
-        self.begin_step()
-        metrics: dict[str, Tensor] = {}
-        for part in self.micro_batches(wav):
-            share = len(part) / len(wav)  # losses are means over clips
-            with self.accelerator.autocast():
-                output = codec(part)
-            decoded = output.decoded.float()
-            losses = {"commitment": output.commitment}
+        return [*super().players(), (self.discriminator, self.discriminator_optimizer)]
 
-            # Discriminators. The gradient stops at their parameters; the graph stays for l_g and l_feat.
-            judged = self.judge(part, decoded) if adversarial else None
-            if judged:
-                losses["discriminator"] = discriminator_loss(*judged)
-                (share * losses["discriminator"]).backward(inputs=list(discriminator.parameters()), retain_graph=True)
+    def accumulate(self, wav: Tensor, share: float, adversarial: bool) -> dict[str, Tensor]:
+        """Add the gradients of D and the codec."""
+        with self.accelerator.autocast():
+            output = self.codec(wav)
+        decoded = output.decoded.float()
+        losses = {"commitment": output.commitment}
 
-            # Generator: E, Q and G.
-            losses |= waveform_losses(part, decoded, self.mel_loss, judged)
-            losses["loss"] = torch.stack(list(weigh(losses, config.losses).values())).sum()
-            (share * losses["loss"]).backward(inputs=list(codec.parameters()))
-            add_share(metrics, losses, share)
-        players = [(codec, self.codec_optimizer), (discriminator, self.discriminator_optimizer)]
-        metrics["grad_norm"], *_ = self.update(*players[: 1 + adversarial])
-        return self.to_log(metrics)
+        # Discriminators. The gradient stops at their parameters; the graph stays for l_g and l_feat.
+        judged = self.judge(wav, decoded) if adversarial else None
+        if judged:
+            losses["discriminator"] = discriminator_loss(*judged)
+            own = list(self.discriminator.parameters())
+            (share * losses["discriminator"]).backward(inputs=own, retain_graph=True)
 
-    def micro_batches(self, wav: Tensor) -> tuple[Tensor, ...]:
-        """Split as the recipe says; if it says nothing, on a CPU into parts of 8 crops."""
-        at_once = self.config.micro_batch or (CPU_CROPS if wav.device.type == "cpu" else len(wav))
-        return wav.split(at_once)
+        # Generator: E, Q and G.
+        losses |= waveform_losses(wav, decoded, self.mel_loss, judged)
+        losses["loss"] = torch.stack(list(weigh(losses, self.config.losses).values())).sum()
+        (share * losses["loss"]).backward(inputs=list(self.codec.parameters()))
+        return losses
+
+    def largest_micro_batch(self, share: int) -> int:
+        """Return the micro-batch that the recipe names, else on a CPU 8."""
+        return self.config.micro_batch or (CPU_CROPS if self.accelerator.device.type == "cpu" else share)
 
     def judge(self, wav: Tensor, decoded: Tensor) -> tuple[Judgement, Judgement]:
         """Run D on real and on decoded audio, both [B, 1, N]."""
@@ -194,7 +256,7 @@ class AdversarialTrainer(Trainer):
         with torch.no_grad(), self.accelerator.autocast():
             decoded = self.codec.eval()(part).decoded.float()
         decoded.requires_grad_()
-        judged = self.judge(part, decoded) if self.step >= self.config.adversary_start else None
+        judged = self.judge(part, decoded) if self.adversarial else None
         losses = weigh(waveform_losses(part, decoded, self.mel_loss, judged), self.config.losses)
         norms = {name: torch.autograd.grad(loss, decoded, retain_graph=True)[0].norm() for name, loss in losses.items()}
         total = torch.stack(list(norms.values())).sum().clamp(min=1e-20)

@@ -3,7 +3,7 @@
 prep                        recordings to manifests
 train_codec, train_lm       manifests or token shards to models
 tokenize                    manifests to token shards
-generate, continue_         text and audio to audio
+generate, continue_         text and audio to audio; `convert`: delivers existing audio
 eval, listening             scores and reports; `listening`: a task of eval
 info                        describes a file or folder
 import_                     a public checkpoint to a model folder

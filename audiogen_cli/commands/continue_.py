@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from audiogen_cli.commands.terminal.options import (
     AdapterOption,
+    BatchSizeOption,
+    ChannelsOption,
     DeviceOption,
     Dtype,
     DtypeOption,
     JsonOption,
+    KeepCandidatesOption,
     ModelOption,
+    NormalizeOption,
+    OutDirOption,
     OutputOption,
+    OverwriteOption,
+    RateOption,
+    SamplesOption,
     SeedOption,
+    StreamOption,
+    SubtypeOption,
+    TrimOption,
+    parse_seconds,
     sampling_flags,
 )
-
-if TYPE_CHECKING:
-    from audiogen_cli.lm.generation.generator import Generator
 
 
 @sampling_flags(without=("layers",))
@@ -32,20 +40,35 @@ def continue_(
     prompt_seconds: Annotated[
         float | None,
         typer.Option(
-            metavar="SECONDS", help="Length of the part of AUDIO to continue. [default: all]", show_default=False
+            metavar="SECONDS",
+            parser=parse_seconds,
+            help="Length of the part of AUDIO to continue. [default: all]",
+            show_default=False,
         ),
     ] = None,
     duration: Annotated[
         float | None,
         typer.Option(
             metavar="SECONDS",
+            parser=parse_seconds,
             help="Length of the whole result. [default: 5 s more than the part to continue]",
             show_default=False,
         ),
     ] = None,
+    out_dir: OutDirOption = None,
     model: ModelOption = None,
     adapter: AdapterOption = None,
+    samples: SamplesOption = 1,
     seed: SeedOption = None,
+    batch_size: BatchSizeOption = None,
+    stream: StreamOption = False,
+    rate: RateOption = None,
+    channels: ChannelsOption = None,
+    subtype: SubtypeOption = None,
+    normalize: NormalizeOption = None,
+    trim: TrimOption = False,
+    keep_candidates: KeepCandidatesOption = False,
+    overwrite: OverwriteOption = False,
     device: DeviceOption = "auto",
     dtype: DtypeOption = Dtype.auto,
     json_: JsonOption = False,
@@ -54,33 +77,45 @@ def continue_(
     """Example: audiogen continue rain.wav "thunder" -o storm.wav
 
     Continues a sound, with or without a text. The result is mono at the model's rate and begins with AUDIO at that
-    rate, sample for sample. Prints its path, or with --json all settings and measurements.
+    rate, sample for sample, unless --rate, --normalize or --trim change it. Prints the path of each file, or with
+    --json all settings and measurements.
 
     \b
     audiogen continue dog.wav --prompt-seconds 1 --duration 4 -o more.wav
+    audiogen continue dog.wav "a dog barks" -n 4 --out-dir out
     """
-    from audiogen_cli.commands.terminal.announce import announce, plan_generation
-    from audiogen_cli.commands.terminal.rendering import render
+    from audiogen_cli.commands.terminal.rendering import ModelChoice, check_stream, render_with
     from audiogen_cli.devices import check_device
     from audiogen_cli.errors import InputError
     from audiogen_cli.lm.adapters import find_adapters
-    from audiogen_cli.lm.generation.requests import Prompt, find_language_model, override, plan_continuation
-    from audiogen_cli.lm.generation.writer import RenderOptions, choose_seed, load_generator
+    from audiogen_cli.lm.generation.delivery import Delivery
+    from audiogen_cli.lm.generation.requests import (
+        GenerationRequest,
+        Prompt,
+        continue_from,
+        find_language_model,
+        override,
+        plan_requests,
+    )
+    from audiogen_cli.lm.generation.writer import RenderOptions, choose_seed
 
-    if output is None:
-        raise InputError("say where to write: -o FILE")
+    if (output is None) == (out_dir is None):
+        raise InputError("say where to write: either -o FILE or --out-dir FOLDER")
+    delivery = Delivery.parse(rate, channels, subtype, normalize, trim)
+    check_stream(stream, output, delivery, keep_candidates, json_, sampling)
     if text is not None and not text.strip():
         raise InputError("the prompt is empty; leave it out to continue without text")
     check_device(device)
     folder, config = find_language_model(model)
     adapters = find_adapters(adapter or [], folder)
-    prompt = Prompt(text, choose_seed() if seed is None else seed, duration, where=str(audio))
     settings = override(config.sampling, {**sampling, "layers": 1})  # a single sound is continued
-    request = plan_continuation(prompt, settings, audio, prompt_seconds, output, config.sample_rate)
-    request = replace(request, seed_drawn=seed is None)
-
-    def load() -> Generator:
-        announce(plan_generation, folder, config, 1, request.duration)
-        return load_generator(folder, device, dtype.value, adapters)
-
-    render([request], load, RenderOptions(sidecars=json_), config.sample_rate, json_)
+    seed_drawn = seed is None
+    defaults = GenerationRequest(None, choose_seed() if seed is None else seed, 0.0, settings, seed_drawn=seed_drawn)
+    defaults = continue_from(defaults, audio, prompt_seconds, config.sample_rate)
+    prompt = Prompt(text, duration=duration, name=f"{audio.stem}-continued", where=str(audio))
+    requests = plan_requests([prompt], defaults, samples, output, out_dir)
+    options = RenderOptions(
+        batch_size, sidecars=json_ or out_dir is not None, delivery=delivery, keep_candidates=keep_candidates
+    )
+    chosen = ModelChoice(folder, config, adapters, device, dtype.value)
+    render_with(chosen, requests, options, out_dir, as_json=json_, stream=stream, overwrite=overwrite)

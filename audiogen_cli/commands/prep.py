@@ -94,6 +94,7 @@ def prep(
     keys = split_names(datasets)
     hold_folder(out)
     sources = [*(str(raw / key) for key in keys), *([str(folder)] if folder else [])]
+    plan = (sources, out, workers, engine.value, keep_speech, convert is not None)
     try:
         with progress_bar("preparing") as progress:
             reports = prepare(
@@ -104,7 +105,7 @@ def prep(
                 workers=workers,
                 engine=engine.value,
                 progress=progress,
-                begin=lambda total: announce(plan_prep, sources, total, out, workers, engine.value, keep_speech),
+                begin=lambda total: announce(plan_prep, total, *plan),
             )
     except DatasetNotFound as error:
         if "\n" not in str(error):

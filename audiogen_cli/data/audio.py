@@ -32,6 +32,8 @@ SOUND_SUFFIXES = AUDIO_SUFFIXES - {".mp4", ".mkv", ".webm"}  # no videos
 
 # What `write_audio` can produce: suffix → libsndfile's (format, subtype).
 FORMATS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
+# The sample formats that each can have.
+SUBTYPES = {".wav": ("PCM_16", "PCM_24", "FLOAT"), ".flac": ("PCM_16", "PCM_24"), ".ogg": ("VORBIS",)}
 
 # Samples of the lower rate that soxr's HQ filter may look at on either side, with room to spare: a window read with
 # this context equals the slice of the whole file within float32 rounding (4e-7 measured over 8 to 192 kHz).
@@ -99,6 +101,23 @@ def read_audio(
     return wav
 
 
+def read_channels(path: Path | str, start: float = 0.0, duration: float | None = None) -> tuple[np.ndarray, int, str]:
+    """Read a file, or a window of it, as it is: samples [n_samples, C] float32, their rate, libsndfile's subtype.
+
+    start, duration: seconds. Raises InputError as `read_audio` does.
+    """
+    path = Path(path)
+    with _open(path) as file:
+        first = round(start * file.samplerate)
+        last = file.frames if duration is None else min(file.frames, first + round(duration * file.samplerate))
+        lead_in = min(first, _MP3_LEAD_IN) if file.format == "MP3" else 0
+        samples = _read_samples(file, path, first - lead_in, last)[lead_in:]
+        rate, subtype = file.samplerate, file.subtype
+    if not np.isfinite(samples).all():
+        raise InputError(f"{path} holds samples that are not finite numbers; convert it again from its source")
+    return samples, rate, subtype
+
+
 def is_whole(path: Path, duration: float) -> bool:
     """Return whether a file lasts as many seconds as it should, and can be read at its end."""
     try:
@@ -125,31 +144,41 @@ def clean_tags(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def write_audio(
-    path: Path | str, wav: np.ndarray, sample_rate: int = SAMPLE_RATE, tags: Mapping[str, str] | None = None
+    path: Path | str,
+    wav: np.ndarray,
+    sample_rate: int = SAMPLE_RATE,
+    tags: Mapping[str, str] | None = None,
+    subtype: str | None = None,
 ) -> None:
-    """Write mono `wav` [n_samples]; the suffix decides: .wav and .flac with 16 bits, .ogg (Vorbis).
+    """Write `wav` [n_samples] or [n_samples, C]; the suffix decides: .wav and .flac with 16 bits, .ogg (Vorbis).
 
-    Values are clamped to [-1, 1]. The file appears whole or not at all; missing folders are created. Reading back a
-    .wav or .flac gives round(32768·wav)/32768, so 16-bit audio survives reading and writing bit for bit.
+    subtype: another one of SUBTYPES. Values are clamped to [-1, 1] but for FLOAT. The file appears whole or not at all;
+    missing folders are created. Reading back a .wav or .flac gives round(32768·wav)/32768, so 16-bit audio survives
+    reading and writing bit for bit.
     tags: some of TAGS → text, for RIFF INFO (which has no license) or Vorbis comments.
     Raises InputError for another suffix, AudiogenError if the disk refuses or samples are not finite.
     """
-    write_blocks(Path(path), [wav], sample_rate, tags)
+    write_blocks(Path(path), [wav], sample_rate, tags, subtype, 1 if wav.ndim == 1 else wav.shape[1])
 
 
 def write_blocks(
-    path: Path, blocks: Iterable[np.ndarray], sample_rate: int = SAMPLE_RATE, tags: Mapping[str, str] | None = None
+    path: Path,
+    blocks: Iterable[np.ndarray],
+    sample_rate: int = SAMPLE_RATE,
+    tags: Mapping[str, str] | None = None,
+    subtype: str | None = None,
+    channels: int = 1,
 ) -> int:
     """Write a sound as `write_audio` does, block after block, however long it is; return its number of samples."""
     import soundfile
 
-    file_format, subtype = _format_of(path)
-    n_samples = 0
+    file_format, usual = format_of(path)
+    subtype, n_samples = subtype or usual, 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with (
             replacing(path) as temporary,
-            soundfile.SoundFile(temporary, "w", sample_rate, 1, subtype, format=file_format) as file,
+            soundfile.SoundFile(temporary, "w", sample_rate, channels, subtype, format=file_format) as file,
         ):
             for name, text in clean_tags(tags or {}).items():
                 setattr(file, name, text)
@@ -157,7 +186,7 @@ def write_blocks(
                 if not np.isfinite(block).all():
                     raise AudiogenError(f"{path}: not written: samples are not finite numbers")
                 for begin in range(0, len(block), _WRITE_BLOCK):
-                    file.write(pcm16(block[begin : begin + _WRITE_BLOCK]))
+                    file.write(_to_subtype(block[begin : begin + _WRITE_BLOCK], subtype))
                 n_samples += len(block)
     except (OSError, RuntimeError) as error:  # soundfile's errors are RuntimeErrors
         reason = getattr(error, "strerror", None) or str(getattr(error, "error_string", error))
@@ -167,8 +196,18 @@ def write_blocks(
     return n_samples
 
 
+def _to_subtype(wav: np.ndarray, subtype: str) -> np.ndarray:
+    """Convert samples to what libsndfile writes as `subtype` unchanged: float32, 24 bits in the upper of 32, or 16."""
+    if subtype == "FLOAT":
+        return np.asarray(wav, np.float32)
+    if subtype == "PCM_24":
+        whole = np.clip(np.rint(np.asarray(wav, np.float64) * 2**23), -(2**23), 2**23 - 1)
+        return whole.astype(np.int32) << 8
+    return pcm16(wav)
+
+
 def pcm16(wav: np.ndarray) -> np.ndarray:
-    """Convert samples [n] to 16-bit integers, clamped.
+    """Convert samples to 16-bit integers, clamped.
 
     Scaled by hand: libsndfile writes with 32767 but reads with 32768, which would change loud 16-bit samples.
     """
@@ -181,17 +220,20 @@ def check_output(path: Path | str) -> None:
     Raises InputError if the suffix is not supported, or if its folder is not writable and cannot be created.
     """
     path = Path(path)
-    _format_of(path)
-    check_name(path)
     if path.is_dir():
-        raise InputError(f"{path} is a folder; give a file name such as {path / 'sound.wav'}")
+        raise InputError(f"-o {path} is a folder; give a file, such as {path / 'sound.wav'}, or --out-dir {path}")
+    format_of(path)
+    check_name(path)
     try:
         check_folder(path.absolute().parent)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
 
-def _format_of(path: Path) -> tuple[str, str]:
+def format_of(path: Path) -> tuple[str, str]:
+    """Return libsndfile's format and usual subtype for a file's suffix. Raises InputError if it has none of FORMATS."""
+    if not path.suffix:
+        raise InputError(f"-o {path}: end the file's name in {', '.join(FORMATS)}; for a folder: --out-dir {path}")
     if path.suffix.lower() not in FORMATS:
         raise InputError(f"{path}: cannot write '{path.suffix}' audio; end the name in {', '.join(FORMATS)}")
     return FORMATS[path.suffix.lower()]
@@ -208,21 +250,26 @@ def _read_window(file: Any, path: Path, sample_rate: int, first: int, last: int)
     begin = max(0, first * period // step - context) // period * period
     end = min(file.frames, math.ceil(last * period / step) + context)
     lead_in = min(begin, _MP3_LEAD_IN) if file.format == "MP3" else 0
-    try:
-        if begin:
-            file.seek(begin - lead_in)
-        samples = file.read(lead_in + end - begin, dtype="float32", always_2d=True)[lead_in:]
-    except RuntimeError as error:
-        raise InputError(f"{path}: damaged, cannot be decoded ({error})") from None
-    if len(samples) < end - begin:
-        raise InputError(f"{path}: damaged or cut short: {end - begin - len(samples)} samples are missing")
-    mono = _downmix(samples, path)
+    mono = downmix(_read_samples(file, path, begin - lead_in, end)[lead_in:], path)
     wav = mono if period == step else soxr.resample(mono, file.samplerate, sample_rate, quality="HQ")
     offset = first - begin // period * step
     return np.ascontiguousarray(wav[offset : offset + last - first], dtype=np.float32)
 
 
-def _downmix(samples: np.ndarray, path: Path) -> np.ndarray:
+def _read_samples(file: Any, path: Path, begin: int, end: int) -> np.ndarray:
+    """Read samples [begin, end) of an open SoundFile: [n, C] float32."""
+    try:
+        if begin:
+            file.seek(begin)
+        samples: np.ndarray = file.read(end - begin, dtype="float32", always_2d=True)
+    except RuntimeError as error:
+        raise InputError(f"{path}: damaged, cannot be decoded ({error})") from None
+    if len(samples) < end - begin:
+        raise InputError(f"{path}: damaged or cut short: {end - begin - len(samples)} samples are missing")
+    return samples
+
+
+def downmix(samples: np.ndarray, path: Path) -> np.ndarray:
     """Average channels [n_samples, C] to [n_samples]; numpy's mean along so short an axis takes six times as long."""
     total: np.ndarray = reduce(np.add, samples.T)
     if samples.shape[1] == 1:

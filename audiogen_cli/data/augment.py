@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from audiogen_cli.data.loudness import PADDING_RATIO
+from audiogen_cli.data.loudness import find_sound
 from audiogen_cli.data.windows import Window, read_window
 
 # Loop-filling
-HOP_SECONDS = 0.01
 PEAK = 0.7
 FADE_SECONDS = 0.01
 PAUSES = (0.2, 1.0)  # seconds between repetitions
@@ -115,7 +114,5 @@ def loop_fill(wav: np.ndarray, sample_rate: int, generator: np.random.Generator)
 
 def trim_silence(wav: np.ndarray, sample_rate: int) -> np.ndarray:
     """Cut off what is 50 dB below the peak at either end, in steps of 10 ms: wav [N] → [≤ N], [0] if all is silent."""
-    hop = round(HOP_SECONDS * sample_rate)
-    peaks = np.abs(np.pad(wav, (0, -len(wav) % hop))).reshape(-1, hop).max(1)
-    sounding = np.flatnonzero(peaks > max(PADDING_RATIO * peaks.max(initial=0.0), 1e-5))
-    return wav[sounding[0] * hop : (sounding[-1] + 1) * hop] if sounding.size else wav[:0]
+    begin, end = find_sound(wav, sample_rate)
+    return wav[begin:end]

@@ -17,6 +17,7 @@ EMPTY_CROP_PEAK = 1e-4  # -80 dBFS: a training crop holds only padding
 NO_SIGNAL = 1e-5  # -100 dBFS, peak or RMS: a recording has no signal to compare or to trim
 UNMIXABLE_RMS = 1e-6  # -120 dBFS: to bring a sound to another's level would raise its recorder's noise
 PADDING_RATIO = 10 ** (-50 / 20)  # to the peak of its recording: padding before and after a sound
+HOLE_DB = 12.0  # below a sound's median level: it stops for a moment
 LOST_OUTPUT_DB = -30.0  # level of a codec's output beside its input: the codec puts out nothing
 
 LOUDEST_WINDOW = 1_600  # samples, 0.1 s at 16 kHz
@@ -63,8 +64,27 @@ def _loudest_rms(samples: np.ndarray, window: int) -> float:
     return float(np.sqrt(np.max(energy[window:] - energy[:-window], initial=0.0) / window))
 
 
+def find_holes(wav: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Return the beginnings [n], in samples, of frames of 0.1 s that are HOLE_DB below the median level of wav [N]."""
+    size, step = round(0.1 * sample_rate), round(0.05 * sample_rate)
+    energy = np.concatenate([[0.0], np.cumsum(np.asarray(wav, np.float64) ** 2)])
+    begins = np.arange(0, len(wav) - size + 1, step)
+    levels = np.maximum(energy[begins + size] - energy[begins], 0.0)
+    return begins[levels < np.median(levels) * 10 ** (-HOLE_DB / 10)] if begins.size else begins
+
+
+def find_sound(wav: np.ndarray, sample_rate: int) -> tuple[int, int]:
+    """Return the first and the last sample [begin, end) of what is less than 50 dB below the peak of wav [n], in steps
+    of 10 ms; (0, 0) if all is silent."""
+    hop = round(0.01 * sample_rate)
+    peaks = np.abs(np.pad(wav, (0, -len(wav) % hop))).reshape(-1, hop).max(1)
+    sounding = np.flatnonzero(peaks > max(PADDING_RATIO * peaks.max(initial=0.0), NO_SIGNAL))
+    return (int(sounding[0]) * hop, min(len(wav), int(sounding[-1] + 1) * hop)) if sounding.size else (0, 0)
+
+
 def loudness(wav: np.ndarray, sample_rate: int) -> float:
-    """Measure the integrated loudness of mono `wav` [n_samples] in LUFS; -inf if nothing passes the gate at -70.
+    """Measure the integrated loudness of `wav` [n_samples] or [n_samples, C] in LUFS; -inf if nothing passes the gate
+    at -70.
 
     # ours: a sound shorter than one block of 0.4 s is one block.
     """
@@ -72,7 +92,10 @@ def loudness(wav: np.ndarray, sample_rate: int) -> float:
 
 
 def block_powers(wav: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Return the K-weighted power of each gating block of `wav` [n_samples]."""
+    """Return the K-weighted power of each gating block of `wav` [n_samples]; of [n_samples, C] that of its channels
+    together, each with the weight of a front one."""
+    if wav.ndim == 2:
+        return np.asarray(sum(block_powers(channel, sample_rate) for channel in wav.T))
     weighted = k_weight(np.asarray(wav, np.float64), sample_rate)
     block, step = min(round(BLOCK * sample_rate), len(weighted)), round(STEP * sample_rate)
     if not block:

@@ -73,11 +73,14 @@ def rating_tables(detail: Mapping[str, Any]) -> list[Table]:
 
 
 def cell(value: float | None, interval: Sequence[float] | None = None) -> str:
-    """Write a number with four digits, and its interval with three."""
+    """Write a number and its interval with three digits; a whole number above 100 with all of them."""
     if value is None or not math.isfinite(value):
         return "–"
-    span = f" [{interval[0]:.3g}, {interval[1]:.3g}]" if interval else ""
-    return ("0" if abs(value) < NOTHING else f"{value:.4g}") + span
+    return _digits(value) + (f" [{_digits(interval[0])}, {_digits(interval[1])}]" if interval else "")
+
+
+def _digits(value: float) -> str:
+    return "0" if abs(value) < NOTHING else f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def fixed(value: float | None) -> str:

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audiogen_cli.errors import InputError, first_line
-from audiogen_cli.model_folder import explain_no_weights
+from audiogen_cli.hub import announce_download, download
+from audiogen_cli.model_folder import HUB_NAME, explain_no_weights
 from audiogen_cli.training.recipe import parse_yaml
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 LM_FILE, CODEC_FILE = "state_dict.bin", "compression_state_dict.bin"
 EXPECTED = f"audiocraft's export is a folder with {LM_FILE} and {CODEC_FILE}"
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 LICENSE = """CC BY-NC 4.0: Meta's licence for the public AudioGen weights, from which this folder was converted.
 
 Attribution: Meta AI (FAIR), AudioGen, https://github.com/facebookresearch/audiocraft
@@ -163,23 +163,19 @@ def _check_folder(folder: Path) -> Path:
 
 def _download(name: str) -> Path:
     """Return the folder of both files in the hub's cache, downloaded if they are not there yet."""
-    from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub import constants, try_to_load_from_cache
 
-    files = (CODEC_FILE, LM_FILE)
+    repository, _, revision = name.partition("@")
+    files = [CODEC_FILE, LM_FILE]
+    places = {"cache_dir": constants.HF_HUB_CACHE, "revision": revision or None}
+    here = [try_to_load_from_cache(repository, file, **places) for file in files]
+    if all(isinstance(each, str) for each in here):
+        return Path(str(here[-1])).parent
     try:
-        return [Path(hf_hub_download(name, file, local_files_only=True)).parent for file in files][-1]
-    except LocalEntryNotFoundError:
-        pass
-    try:
-        HfApi().model_info(name, timeout=10)  # without a network this fails at once, a download only after retries
-        return [Path(hf_hub_download(name, file)).parent for file in files][-1]
-    except Exception as error:  # the hub's client raises dozens of kinds: no network, no such name, no space, …
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise InputError(
-            f"'{name}' is no local folder and cannot be downloaded from the hub: {reason}; check the name and the "
-            f"network, or give a folder with {LM_FILE} and {CODEC_FILE}"
-        ) from None
+        announce_download(name, files)
+        return [download(name, file).parent for file in files][-1]
+    except InputError as error:
+        raise InputError(f"{error}; or give a folder with {LM_FILE} and {CODEC_FILE}") from None
 
 
 # --- reading --------------------------------------------------------------------------------------------------------

@@ -18,10 +18,11 @@ from audiogen_cli.lm.adapters import ADAPTER_FILE, AdapterBase, load_settings
 from audiogen_cli.lm.config import LMConfig, TextConfig
 from audiogen_cli.model_folder import (
     CODEC_FOLDER,
-    EMBEDDED_MODEL,
     EMBEDDED_NAME,
+    HUB_NAME,
     PROBE_FILE,
     Kind,
+    find_model,
     fingerprint,
     known_sounds,
     license_line,
@@ -61,8 +62,8 @@ def describe(path: Path) -> dict[str, Any]:
 
     `embedded` is the package's model. Raises InputError if there is nothing, or nothing of these kinds.
     """
-    if str(path) == EMBEDDED_NAME and not path.exists():
-        path = EMBEDDED_MODEL
+    if not path.exists() and (str(path) == EMBEDDED_NAME or HUB_NAME.fullmatch(str(path))):
+        path = find_model(path)
     if path.is_dir():
         facts = _describe_folder(path)
     elif not path.exists():
@@ -308,19 +309,20 @@ def _run_facts(folder: Path) -> dict[str, Any]:
 def describe_audio(path: Path) -> dict[str, Any]:
     """Measure rate, channels, duration and loudness of an audio file; add what the file and a sidecar say made it.
 
-    peak, rms, clipped_samples, loudness (LUFS): of its channels' mean, at its own rate. tags: see `read_tags`.
+    peak, rms, clipped_samples: of its channels' mean, at its own rate. loudness: LUFS, of its channels together, as
+    meters show it. tags: see `read_tags`.
     """
     import numpy as np
 
-    from audiogen_cli.data.audio import probe, read_audio, read_tags
+    from audiogen_cli.data.audio import downmix, probe, read_channels, read_tags
     from audiogen_cli.data.loudness import block_powers, gate, measure
 
     info = probe(path)
     windows, powers = [], []
     for start in np.arange(0, info.duration, AUDIO_WINDOW).tolist():
-        wav = read_audio(path, info.sample_rate, start, AUDIO_WINDOW)
-        windows.append(measure(wav))
-        powers.append(block_powers(wav, info.sample_rate))
+        samples, _, subtype = read_channels(path, start, AUDIO_WINDOW)
+        windows.append(measure(downmix(samples, path)))
+        powers.append(block_powers(samples, info.sample_rate))
     lengths = [min(AUDIO_WINDOW, info.duration - index * AUDIO_WINDOW) for index in range(len(windows))]
     energy = sum(stats.rms**2 * length for stats, length in zip(windows, lengths, strict=True))
     lufs, tags = gate(np.concatenate(powers)), read_tags(path)
@@ -329,6 +331,7 @@ def describe_audio(path: Path) -> dict[str, Any]:
     facts = {
         "type": "audio",
         **vars(info),
+        "subtype": subtype,
         "peak": max(stats.peak for stats in windows),
         "rms": math.sqrt(energy / info.duration),
         "loudness": lufs if math.isfinite(lufs) else None,

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from audiogen_cli.devices import is_main_process
+from audiogen_cli.devices import count_processes, is_main_process
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.processes import STOP_SIGNALS, handle_signals
 
@@ -79,9 +79,9 @@ def check_trackers(names: Iterable[str]) -> None:
 
 
 class StopSignal:
-    """Turns Ctrl-C, SIGTERM and SIGHUP into a flag, so that a loop can finish its step and save.
+    """Turns Ctrl-C, SIGTERM and SIGHUP into a flag, so that a loop can leave its step and save the last whole one.
 
-    A second Ctrl-C stops at once.
+    A second signal stops at once. In a launch only a second Ctrl-C does: torchrun passes the first on as SIGTERM.
     """
 
     def __init__(self) -> None:
@@ -96,20 +96,33 @@ class StopSignal:
         self._handling.__exit__(*raised)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and signal.SIGINT in self.received:
+        if self.received and (count_processes() == 1 or (number == signal.SIGINT and number in self.received)):
             raise KeyboardInterrupt
         if not self.received and is_main_process():
-            os.write(2, b"stopping after this step; Ctrl-C again stops at once\n")  # print may be at work already
+            os.write(2, b"stopping and saving; Ctrl-C again stops at once\n")  # print may be at work already
         self.received.add(number)
+
+    def asked(self) -> bool:
+        """Return whether this process has received a signal to stop."""
+        return bool(self.received)
 
     def agreed(self, accelerator: Accelerator) -> bool:
         """Return whether any process has received a signal to stop; every process gets the same answer."""
-        import torch
+        return in_any_process(self.asked(), accelerator)
 
-        if accelerator.num_processes == 1:
-            return bool(self.received)
-        flag = torch.tensor([float(bool(self.received))], device=accelerator.device)
-        return bool(accelerator.reduce(flag, "sum").item())
+
+def in_any_process(flag: bool, accelerator: Accelerator) -> bool:
+    """Return whether the flag is set in any process. Every process must call it."""
+    import torch
+
+    if accelerator.num_processes == 1:
+        return flag
+    return bool(accelerator.reduce(torch.tensor([float(flag)], device=accelerator.device), "sum").item())
+
+
+def never() -> bool:
+    """Return that nobody asks to stop."""
+    return False
 
 
 def ignore_signals(worker: int) -> None:

@@ -6,12 +6,13 @@ import json
 import os
 import platform
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -19,6 +20,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from audiogen_cli.errors import InputError, printable
 from audiogen_cli.files import parse_json, read_json, read_text, write_text
 from audiogen_cli.training.recipe import validate
+
+if TYPE_CHECKING:
+    from audiogen_cli.training.throughput import Trial
 
 Track = Callable[[Mapping[str, float], int], None]
 RUN_FILE = "run.json"
@@ -29,9 +33,10 @@ FREE_SETTINGS = frozenset(
         *("max_steps", "log_every", "save_every", "validate_every", "keep_checkpoints", "workers", "micro_batch"),
         *("compile", "license", "weights_dtype", "validate_samples", "checkpoint_activations", "distributed"),
         *("text_cache", "previews", "probe_samples", "licence", "samples", "trackers"),
-        *("clips", "validation_clips"),
+        *("clips", "validation_clips", "datasets", "base_model"),
     }
 )
+LONGEST_SILENCE = 60.0  # seconds between two logged steps, unless one step takes longer
 NEW_INPUTS = frozenset({"training_data"})
 
 
@@ -48,6 +53,7 @@ class RunLog:
         self.path = run / METRICS_FILE
         self.enabled, self.track = enabled, track
         self.left_out: set[str] = set()
+        self.start_step, self._logged = start_step, time.monotonic()
         self.console = Console(stderr=True)
         self.progress = Progress(
             TextColumn("{task.description}"),
@@ -73,8 +79,13 @@ class RunLog:
         """Move the bar to `step` finished steps."""
         self.progress.update(self.task, completed=step)
 
+    def due(self, step: int, every: int) -> bool:
+        """Return whether step `step` is to be logged: the first, each `every`-th, and one a minute if they are slow."""
+        return step == self.start_step + 1 or step % every == 0 or time.monotonic() - self._logged >= LONGEST_SILENCE
+
     def write(self, step: int, metrics: Mapping[str, float | None], kind: str = "train") -> None:
         """Append one line to `metrics.jsonl` and show its numbers; None is what cannot be known here."""
+        self._logged = time.monotonic()
         if not self.enabled:
             return
         with self.path.open("a", encoding="utf-8") as file:
@@ -93,11 +104,22 @@ class RunLog:
         if self.enabled or everywhere:
             self.console.print(printable(message), highlight=False, markup=False, soft_wrap=True)
 
+    def say_trial(self, trial: Trial) -> None:
+        """Say what the training will take, and what became of its micro-batch."""
+        self.say(trial.describe(int(self.progress.tasks[self.task].remaining or 0)))
+        if warning := trial.warn():
+            self.say(f"warning: {warning}")
+
     def leave_out(self, unreadable: Mapping[str, str]) -> None:
         """Name recordings that could not be read, id → reason: each once; in every process, as each reads its own."""
         for id in unreadable.keys() - self.left_out:
             self.left_out.add(id)
             self.say(f"warning: left out: {unreadable[id]} ({len(self.left_out)} so far)", everywhere=True)
+
+
+def stopped_after(step: int) -> str:
+    """Say that a run was stopped, and how it goes on."""
+    return f"stopped after step {step}; run the same command again to continue"
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ Mean = Annotated[float, Field(ge=0, lt=1)]  # the weight of what was before in a
 Amount = Annotated[float, Field(ge=0, le=1e9)]
 Positive = Annotated[float, Field(gt=0, le=1e9)]
 
+SET = "--set"
 MAX_PROBLEMS = 3  # told of one file
 
 
@@ -51,12 +52,17 @@ def load_recipe(
     """
     path = find_recipe(recipe) if recipe else None
     settings = _merge(inherited or {}, _read_yaml(path) if path else {})
+    if path:
+        found = validate(config_class, settings, str(path))
+        if not overrides:
+            return found
+        settings = _merge(inherited or {}, _read_yaml(path))  # validating may have brought old names up to date
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key:
-            raise InputError(f"--set {override}: expected key=value, for example --set optim.lr=1e-4")
-        _set_dotted(settings, key.strip(), parse_yaml(text, f"--set {override}"))
-    return validate(config_class, settings, where=str(path) if path else "--set")
+            raise InputError(f"{SET} {override}: expected key=value, for example --set optim.lr=1e-4")
+        _set_dotted(settings, key.strip(), parse_yaml(text, f"{SET} {override}"))
+    return validate(config_class, settings, SET)
 
 
 def find_recipe(recipe: str | Path) -> Path:
@@ -96,10 +102,11 @@ def validate(config_class: type[Config], settings: Any, where: str) -> Config:
         lines = []
         for problem in error.errors()[:MAX_PROBLEMS]:
             key = ".".join(str(part) for part in problem["loc"])
-            said = _unknown(config_class, key) if problem["type"] == "unexpected_keyword_argument" else problem["msg"]
+            unknown = problem["type"] == "unexpected_keyword_argument"
+            said = _unknown(config_class, key) if unknown else problem["msg"].removeprefix("Value error, ")
             lines.append(f"{key}: {said}" if key else said)
         more = [f"{error.error_count() - MAX_PROBLEMS} more"] if error.error_count() > MAX_PROBLEMS else []
-        raise InputError(f"{where}: " + "; ".join(lines + more)) from None
+        raise InputError(f"{where}{' ' if where == SET and key else ': '}" + "; ".join(lines + more)) from None
 
 
 def learning_rate(step: int, peak: float, schedule: Schedule, warmup_steps: int, max_steps: int) -> float:
@@ -159,5 +166,5 @@ def _set_dotted(settings: dict[str, Any], key: str, value: Any) -> None:
     for parent in parents:
         settings = settings.setdefault(parent, {})
         if not isinstance(settings, dict):
-            raise InputError(f"--set {key}: '{parent}' is a value, not a group of settings")
+            raise InputError(f"{SET} {key}: '{parent}' is a value, not a group of settings")
     settings[last] = value

@@ -1,19 +1,32 @@
-"""Speed of a training: tokens and step time, waiting for data, memory, and the share of the GPU's peak that is used."""
+"""Speed and memory of a training: tried before its first step, and counted while it runs.
+
+The trial takes one and two examples; what more of them need follows from the difference.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from audiogen_cli.devices import count_local_processes, free_memory, give_back_memory, used_memory
+from audiogen_cli.errors import format_seconds
 
 # Dense bfloat16 peak of a GPU in TFLOP/s, from its maker's data sheet; the first name that fits counts.
 PEAKS = {
     **{"H200": 989, "H100 PCIe": 756, "H100 NVL": 835, "H100": 989, "B200": 2250, "A100": 312, "A800": 312},
     **{"L40S": 362, "L40": 181, "L4": 121, "A40": 150, "A30": 165, "A10": 125, "RTX 4090": 165, "RTX 3090": 71},
 }
+
+MEMORY_SHARE = 0.9  # of the free memory that a training may take
+LONG_TRIAL = 5.0  # seconds: a micro-batch that takes less is tried as a whole, which times it better
 
 
 class Throughput:
@@ -79,8 +92,17 @@ def peak_flops(device: torch.device) -> float | None:
     return next((peak * 1e12 for part, peak in PEAKS.items() if part in name), None)
 
 
+def reset_peak(device: torch.device) -> None:
+    """Let `peak_memory` begin anew; in main memory only Linux can."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory(device: torch.device) -> int:
-    """Return the most bytes that this process had on its GPU, else in main memory."""
+    """Return the most bytes that this process had on its GPU, else in main memory, since `reset_peak`."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
@@ -88,3 +110,82 @@ def peak_memory(device: torch.device) -> int:
     except ImportError:  # Windows
         return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Its result, in each process. needed: bytes while training; free: bytes, None if unknown; seconds: of a step."""
+
+    micro_batch: int
+    wanted: int  # micro-batch that was asked for
+    needed: float
+    free: float | None
+    seconds: float
+
+    def describe(self, steps: int) -> str:
+        """Say what the training takes. steps: those that are left."""
+        memory = f"{self.needed / 1e9:.2g} GB" + (f" of {self.free / 1e9:.2g} GB free" if self.free else "")
+        duration = f"{format_seconds(self.seconds)} a step, {format_seconds(steps * self.seconds)} in all"
+        return f"tried: {memory} for micro-batches of {self.micro_batch}; about {duration}"
+
+    def warn(self) -> str | None:
+        """Say that the micro-batch is smaller than asked for, or that even one example may not fit."""
+        if self.free and self.needed > self.free:
+            return "that is more than is free: expect to be ended; train a smaller model or on shorter crops"
+        if self.micro_batch < self.wanted:
+            return f"micro-batches of {self.wanted} would not fit into memory: {self.micro_batch} at once instead"
+        return None
+
+
+def try_micro_batches(
+    run: Callable[[int], object], wanted: int, share: int, later: float, accelerator: Accelerator, smallest: int = 1
+) -> Trial:
+    """Run forward and backward passes on a few examples and choose the micro-batch, the same in every process.
+
+    run: takes the number of examples; it must leave nothing changed but memory. wanted: the largest micro-batch.
+    share: this process's examples of a step. later: bytes that the first step adds for good (the optimizer's moments).
+    """
+    device = accelerator.device
+    free = free_memory(device)
+    if free is not None and device.type == "cpu":
+        free /= count_local_processes()
+    needed: dict[int, float] = {}
+    seconds = 0.0
+
+    def attempt(n: int) -> None:
+        nonlocal seconds
+        needed[n], seconds = measure(lambda: run(n), device)
+
+    def predict(n: int) -> float:
+        first, *others = sorted(needed)
+        each = max(0.0, (needed[others[0]] - needed[first]) / (others[0] - first)) if others else needed[first] / first
+        return later + needed.get(n, needed[first] + each * (n - first))
+
+    def fits(n: int) -> bool:
+        return free is None or predict(n) <= MEMORY_SHARE * free
+
+    tried = min(smallest, wanted)
+    with torch.random.fork_rng(devices=[]):
+        attempt(tried)
+        if tried < wanted and fits(2 * tried):
+            tried = min(2 * tried, wanted)
+            attempt(tried)
+        chosen = wanted
+        while chosen > 1 and not fits(chosen):
+            chosen = -(-chosen // 2)
+        chosen = min(gather_object([chosen]))
+        if max(gather_object([seconds * chosen / tried])) < LONG_TRIAL and chosen > tried:
+            tried = chosen
+            attempt(tried)
+    return Trial(chosen, wanted, predict(chosen), free, seconds * share / tried)
+
+
+def measure(work: Callable[[], object], device: torch.device) -> tuple[float, float]:
+    """Return the most bytes that the work took at a time, and its seconds."""
+    give_back_memory()
+    reset_peak(device)
+    before, begun = used_memory(device), time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return max(0.0, peak_memory(device) - before), time.perf_counter() - begun

@@ -2,7 +2,9 @@
 
 import copy
 import math
+import os
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,9 +35,10 @@ from audiogen_cli.codec.train import ValidationReport, train
 from audiogen_cli.codec.train_step import AdversarialTrainer
 from audiogen_cli.data.audio import read_audio
 from audiogen_cli.data.manifest import Clip
-from audiogen_cli.errors import AudiogenError, AudiogenWarning, InputError
+from audiogen_cli.errors import AudiogenError, AudiogenWarning, InputError, Interrupted
 from audiogen_cli.evaluation.tasks.codec_validation import validate_codec
 from audiogen_cli.model_folder import find_model
+from audiogen_cli.training import throughput
 from audiogen_cli.training.checkpoint import list_checkpoints
 from audiogen_cli.training.recipe import load_recipe
 
@@ -106,6 +109,12 @@ def test_learns_and_leaves_a_usable_folder(clips, tmp_path):
     assert validation["share_time"] + validation["share_mel"] == pytest.approx(1)
 
 
+def test_a_run_has_a_model_card(clips, tmp_path):
+    out = train(recipe(max_steps=1), clips, [], tmp_path / "run")
+    for folder in (out, out / "checkpoints" / "step-000001"):
+        assert 'license: "other"' in (folder / "README.md").read_text()
+
+
 def test_spectral_networks_train_and_resume(clips, tmp_path):
     config = CodecConfig(network=SPECTRAL, latent_dim=8, n_q=2, codebook_size=16)
     whole = train(recipe(codec=config, max_steps=10), clips, clips[:2], tmp_path / "whole")
@@ -157,10 +166,10 @@ def test_a_run_killed_among_adversaries_goes_on_as_if_undisturbed(clips, tmp_pat
     whole = train(config, clips, [], tmp_path / "whole")
     step = AdversarialTrainer.train_step
 
-    def killed(self, wav):
+    def killed(self, wav, stop):
         if self.step == 5:  # past the checkpoint of step 4: a step that was logged is lost
             raise MemoryError
-        return step(self, wav)
+        return step(self, wav, stop)
 
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
         patch.setattr(AdversarialTrainer, "train_step", killed)
@@ -179,6 +188,36 @@ def test_micro_batches_change_nothing(clips, tmp_path):
 def test_a_cpu_holds_eight_crops_at_once_unless_the_recipe_says_otherwise(micro_batch, sizes):
     trainer = AdversarialTrainer(replace(SHARED, micro_batch=micro_batch), Accelerator(cpu=True))
     assert [len(part) for part in trainer.micro_batches(torch.zeros(17, 1, 160))] == sizes
+    assert trainer.fit(17).micro_batch == sizes[0]
+
+
+def test_where_memory_is_short_the_micro_batch_shrinks_and_learns_the_same(clips, tmp_path, monkeypatch, capsys):
+    whole = train(SHARED, clips, [], tmp_path / "whole")
+    assert "for micro-batches of 4; about" in capsys.readouterr().err
+    needed = iter([1e9, 2e9])  # of one crop and of two
+    monkeypatch.setattr(throughput, "measure", lambda work, device: (work(), (next(needed), 0.1))[1])
+    monkeypatch.setattr(throughput, "free_memory", lambda device: 3e9)
+    parts = train(SHARED, clips, [], tmp_path / "parts")
+    said = capsys.readouterr().err
+    assert "micro-batches of 4 would not fit into memory: 2 at once instead" in said
+    assert_equal_runs(parts, whole, 1e-4)
+
+
+def test_told_to_stop_it_leaves_the_step_before_the_next_micro_batch(clips, tmp_path, monkeypatch):
+    whole = train(SHARED, clips, [], tmp_path / "whole")
+    honest, calls = stepping.time_loss, iter(range(1000))
+
+    def stop(*wavs):
+        if next(calls) == 3 + 4 * 2 + 1:  # after the trial, in the second crop of the third step
+            os.kill(os.getpid(), signal.SIGTERM)
+        return honest(*wavs)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="stopped after step 2"):
+        patch.setattr(stepping, "time_loss", stop)
+        train(replace(SHARED, micro_batch=1), clips, [], tmp_path / "run")
+    assert next(calls) == 3 + 4 * 2 + 2
+    assert [path.name for path in list_checkpoints(tmp_path / "run")] == ["step-000002"]
+    assert_equal_runs(train(replace(SHARED, micro_batch=1), clips, [], tmp_path / "run"), whole, 1e-4)
 
 
 def test_two_processes_with_half_the_batch_learn_what_one_learns(clips, tmp_path):

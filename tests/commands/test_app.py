@@ -22,6 +22,13 @@ HEAVY = ("torch", "numpy", "rich", "transformers", "pyarrow", "scipy", "datasets
 BAD_CALLS = [
     (["compose"], "No such command 'compose'; see audiogen --help"),
     (["generate", "--loud"], "see audiogen generate --help"),
+    (["generate", "--guidence", "3", "dog"], "did you mean --guidance? see audiogen generate --help"),
+    (["generate", "dog", "--cfg-coef", "3"], "did you mean --guidance?"),
+    (["generate", "dog", "--output-dir", "x"], "did you mean --out-dir?"),
+    (["train-lm", "--epochs", "3"], "did you mean --max-steps?"),
+    (["generate", "dog", "-o", "."], "-o . is a folder; give a file, such as sound.wav, or --out-dir ."),
+    (["generate", "dog", "-o", "out/"], "-o out: end the file's name in .wav"),
+    (["generate", "dog", "-o", "x.wav", "--duration", "2 parsecs"], "'2 parsecs' is no duration"),
     (["generate", "dog", "--duration", "long", "-o", "x.wav"], "'--duration'"),
     (["generate", "dog", "-o", "x.wav", "--duration", "0"], "duration"),
     (["generate", "dog", "-o", "x.wav", "--duration=-3"], "duration"),
@@ -75,6 +82,23 @@ def test_the_list_of_commands_has_a_line_for_each(audiogen) -> None:
 
 def test_no_arguments_show_the_help(audiogen) -> None:
     assert audiogen().stdout == audiogen("-h").stdout
+
+
+def test_quiet_leaves_results_warnings_and_errors(audiogen, tiny_lm: Path) -> None:
+    options = ["-o", "x.wav", "--duration", "100ms", "--model", tiny_lm, "--seed", 1]
+    assert audiogen("generate", "dog", *options).stderr
+    quiet = audiogen("generate", "dog", *options, "--quiet")
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "x.wav\n", "")
+    assert audiogen("--quiet", "info", "nowhere").stderr.startswith("error: ")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_knows_commands_and_options(command_environment: None, shell: str) -> None:
+    given = {"COMP_WORDS": "audiogen pre", "COMP_CWORD": "1", "_TYPER_COMPLETE_ARGS": "audiogen pre"}
+    given |= {"_AUDIOGEN_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    code = "import sys; from audiogen_cli.app import main\ntry: main()\nfinally: sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **given}, capture_output=True, text=True)
+    assert done.returncode == 0 and "prep" in done.stdout, done
 
 
 def test_version(audiogen) -> None:

@@ -84,7 +84,7 @@ def test_of_a_long_sound_the_model_reads_only_the_end(
 
 @pytest.mark.parametrize("output", ["-", "x.mp3"])
 def test_it_writes_only_what_it_can(tmp_path: Path, noise: Path, tiny_lm: Path, output: str) -> None:
-    with pytest.raises(InputError, match="end the name in"):
+    with pytest.raises(InputError, match=r"end the name in|add --stream"):
         continue_(noise, "rain", Path(output), model=str(tiny_lm), seed=1)
 
 
@@ -122,3 +122,44 @@ def test_what_cannot_be_continued_is_refused(
     with pytest.raises(InputError, match=message):
         continue_(tmp_path / audio, "rain", tmp_path / "out.wav", duration=duration, model=str(tiny_lm), seed=1)
     assert not (tmp_path / "out.wav").exists()
+
+
+def test_several_takes_go_into_a_folder_and_are_found_again(
+    audiogen, tmp_path: Path, noise: Path, tiny_lm: Path
+) -> None:
+    call = [
+        "continue",
+        noise,
+        "rain",
+        "--model",
+        tiny_lm,
+        "--seed",
+        "3",
+        "--duration",
+        "0.8",
+        "-n",
+        "2",
+        "--out-dir",
+        "o",
+    ]
+    first = audiogen(*call, "--json")
+    records = [json.loads(line) for line in first.stdout.splitlines()]
+    assert [(Path(each["path"]).name, each["seed"]) for each in records] == [
+        ("noise-continued-1.wav", 3),
+        ("noise-continued-2.wav", 4),
+    ]
+    assert all(np.array_equal(_samples(Path(each["path"]))[:8_480], _samples(noise)) for each in records)
+    assert "2 of 2 sounds already there and kept" in audiogen(*call).stderr
+    soundfile.write(noise, _samples(noise)[::-1], RATE)  # another sound of the same name and length
+    assert "beside other takes" in audiogen(*call).stderr
+
+
+@pytest.mark.parametrize("duration", ["0.54", "1.3"])
+@pytest.mark.parametrize("seconds", ["0.01", "0.53"])
+def test_a_stream_is_the_whole_result(audiogen, noise: Path, delayed_lm: Path, duration: str, seconds: str) -> None:
+    call = ["continue", noise, "rain", "--model", delayed_lm, "--seed", "3", "--duration", duration]
+    call += ["--prompt-seconds", seconds]
+    for more in (["-o", "whole.wav"], ["-o", "grown.wav", "--stream"]):
+        done = audiogen(*call, *more)
+        assert done.returncode == 0, done.stderr
+    assert np.array_equal(_samples(Path("whole.wav")), _samples(Path("grown.wav")))

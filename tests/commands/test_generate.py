@@ -20,7 +20,7 @@ from audiogen_cli.app import main
 from audiogen_cli.commands.generate import generate
 from audiogen_cli.data.audio import probe, read_audio, read_tags, write_audio
 from audiogen_cli.errors import AudiogenError, InputError
-from audiogen_cli.lm.generation import writer
+from audiogen_cli.lm.generation import delivery, writer
 from audiogen_cli.lm.generation.generator import Generator, Prepared
 from audiogen_cli.lm.generation.requests import GenerationRequest
 from audiogen_cli.model_folder import EMBEDDED_MODEL, fingerprint
@@ -162,7 +162,7 @@ def test_normalising_is_a_choice_and_part_of_the_settings(
     tmp_path: Path, tiny_lm: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     records = []
-    for normalize in (False, True):
+    for normalize in (None, "-23"):
         generate(["rain"], out_dir=tmp_path, model=str(tiny_lm), duration=0.5, seed=1, normalize=normalize, json_=True)
         records.append(json.loads(capsys.readouterr().out))
     plain, normal = records
@@ -187,7 +187,7 @@ def test_long_work_is_told_beforehand(
     monkeypatch.setattr("audiogen_cli.lm.generation.writer.LONG_WAIT", 0)
     generate(["rain"], tmp_path / "x.wav", model=str(tiny_lm), duration=6, seed=1)
     _, note, cost, *_ = capsys.readouterr().err.splitlines()
-    assert "trained on 5 s" in note and "2.5 to 5 s" in note
+    assert "trained on 5 s" in note and "the last 2.5 s" in note
     assert cost.startswith("6 s of sound, about ") and "cpu" in cost
     assert probe(tmp_path / "x.wav").n_samples == 6 * RATE
 
@@ -286,7 +286,7 @@ class TestStream:
             ({"output": "x.flac"}, "-o FILE.wav, or -o -"),
             ({"output": None, "out_dir": "out"}, "-o FILE.wav, or -o -"),
             ({"output": "x.wav", "samples": 2}, "2 sounds cannot go into one file"),
-            ({"output": "x.wav", "normalize": True}, "--normalize needs the whole sound"),
+            ({"output": "x.wav", "normalize": "-23"}, "--normalize needs the whole sound"),
             ({"output": "x.wav", "candidates": 2}, "cannot choose among candidates"),
             ({"output": "x.wav", "layers": 2}, "cannot mix layers"),
             ({"output": "-", "json_": True}, "both go to stdout"),
@@ -305,12 +305,12 @@ class TestStream:
 def test_one_failure_leaves_the_others_and_exits_with_1(
     tmp_path: Path, tiny_lm: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write(path: Path, wav: np.ndarray, sample_rate: int, tags: dict[str, str]) -> None:
+    def write(path: Path, wav: np.ndarray, sample_rate: int, *_: object) -> None:
         if "rain" in path.name:
             raise AudiogenError(f"{path}: disk full")
         write_audio(path, wav, sample_rate)
 
-    monkeypatch.setattr(writer, "write_audio", write)
+    monkeypatch.setattr(delivery, "write_audio", write)
     with pytest.raises(AudiogenError, match="1 of 2 sounds failed") as error:
         generate(["rain", "wind"], out_dir=tmp_path, model=str(tiny_lm), duration=0.2, seed=1)
     assert error.value.exit_code == 1

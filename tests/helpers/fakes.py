@@ -37,7 +37,7 @@ class FakeGenerator:
     fingerprint = "f" * 64
     folder = Path("models/tiny")
     device, dtype = "cpu", "float32"
-    probe = None
+    probe, adapters = None, ()
     config = SimpleNamespace(max_frames=250, frame_rate=25.0)
 
     def __init__(
@@ -59,6 +59,7 @@ class FakeGenerator:
         prepared: Sequence[Prepared],
         batch_size: int | None = None,
         progress: Callable[[float], object] = lambda seconds: None,
+        on_candidates: Callable[..., object] = lambda *_: None,
     ) -> Iterator[tuple[int, np.ndarray]]:
         self.requests += [each.request for each in prepared]
         for done, index in enumerate(reversed(range(len(prepared)))):

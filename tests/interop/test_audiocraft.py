@@ -242,7 +242,7 @@ def test_wrong_folders_and_files_are_refused(tmp_path: Path, checkpoint: Path, m
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     for source, message in {
         str(tmp_path / "none"): "no such folder, nor a hub name",
-        "nobody/nothing": "'nobody/nothing' is no local folder and cannot be downloaded",
+        "nobody/nothing": "'nobody/nothing': no such folder, nor in the hub's cache",
         str(tmp_path): "state_dict.bin and compression_state_dict.bin not found",
     }.items():
         with pytest.raises(InputError, match=message):

@@ -22,8 +22,9 @@ from audiogen_cli.lm.config import LMConfig, TrainConfig
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.training.preflight import inherited_settings
 from audiogen_cli.lm.training.train import build_model
+from audiogen_cli.model_card import license_header
 from audiogen_cli.model_folder import fingerprint, load_config
-from audiogen_cli.training.recipe import load_recipe
+from audiogen_cli.training.recipe import load_recipe, parse_yaml
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -150,3 +151,31 @@ def test_an_adapter_changes_an_imported_model_and_leaves_it_as_it_is(run: Run, a
 def test_parts_to_freeze_must_exist(run: Run, audiogen: Run) -> None:
     done = audiogen("train-lm", "--from", "model", *SHORT, "--set=freeze=[ears]", "--out", "x")
     assert done.returncode == 2 and "no part 'ears'" in done.stderr
+
+
+def test_every_folder_of_a_training_has_a_card_for_the_hub(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    run("train-lm", "--from", "model", "--lora", "2", *SHORT, "--max-steps", "2", "--out", "lora")
+    for folder in (tmp_path / "lora", tmp_path / "lora" / "checkpoints" / "step-000002"):
+        text = (folder / "README.md").read_text()
+        header = parse_yaml(text.split("---\n")[1], "README.md")
+        assert header["license"] == "cc-by-nc-4.0" and header["pipeline_tag"] == "text-to-audio"
+        assert {"audiogen", "adapter", "lora"} <= set(header["tags"]) and header["datasets"] == ["mine"]
+        assert "loss" in header["metrics"] and "| trained from | model |" in text
+    (tmp_path / "lora" / "README.md").write_text("my own")
+    run("train-lm", "--from", "model", "--lora", "2", *SHORT, "--max-steps", "3", "--out", "lora")
+    assert (tmp_path / "lora" / "README.md").read_text() == "my own"
+
+
+@pytest.mark.parametrize(
+    ("line", "license"),
+    [
+        ("CC BY-NC 4.0: Meta's licence", "cc-by-nc-4.0"),
+        ("CC-BY-4.0", "cc-by-4.0"),
+        ("CC0\n", "cc0-1.0"),
+        ("MIT License", "mit"),
+        ("Mine", "other"),
+    ],
+)
+def test_licenses_have_the_hubs_names(line: str, license: str) -> None:
+    assert license_header(line)["license"] == license

@@ -47,6 +47,10 @@ def run_in_session(*arguments: object) -> None:
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     multiprocessing.set_start_method("fork", force=True)  # the usual one, not that of this process itself
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    import audiogen_cli.app  # noqa: F401 - not killed at what `fresh` interpreters do
+
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     code: object = 0
     try:
         run_audiogen(*arguments)

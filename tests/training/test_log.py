@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from audiogen_cli.errors import InputError
+from audiogen_cli.training import log as log_module
 from audiogen_cli.training.log import RunLog, record_run
 
 
@@ -35,6 +36,13 @@ def test_a_link_in_the_place_of_metrics_is_not_followed(tmp_path, there):
     RunLog(tmp_path, 0, 10).write(1, {"loss": 3.0})
     assert (tmp_path / "victim").exists() == there
     assert not there or (tmp_path / "victim").read_text() == "mine"
+
+
+def test_the_first_step_is_due_at_once_and_slow_ones_by_the_minute(tmp_path, monkeypatch):
+    with RunLog(tmp_path, 20, 99) as log:
+        assert [step for step in range(21, 41) if log.due(step, 10)] == [21, 30, 40]
+        monkeypatch.setattr(log_module.time, "monotonic", lambda: log._logged + 61)
+        assert log.due(33, 10)
 
 
 def test_only_the_main_process_writes(tmp_path, capsys):

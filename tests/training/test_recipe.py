@@ -37,8 +37,11 @@ def test_set_beats_the_file_and_the_file_beats_the_default(tmp_path):
         ("lr: 1\nlr: 2", [], "not valid YAML"),
         ("- lr", [], "expected keys and values"),
         ("lr: 1", ["lr"], "expected key=value"),
+        ("lr: 1", ["lrr=2"], r"^--set lrr: no such setting; did you mean lr"),
+        ("lr: 1", ["losses.mel=x"], r"^--set losses\.mel: "),
+        ("lr: 1", ["crop_seconds=0.01"], r"^--set: crop_seconds is shorter"),
         ("lr: 1", ["lr.x=1"], "is a value, not a group"),
-        ("crop_seconds: 0.01", [], "shorter than the longest mel window"),
+        ("crop_seconds: 0.01", [], r"yaml: crop_seconds is shorter than the longest mel window"),
         ("codec: {codebook_size: 100000}", [], "codebook_size"),
     ],
 )

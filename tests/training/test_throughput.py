@@ -1,17 +1,21 @@
 """Rates are per second of training, utilisation is per GPU, and projections follow from them."""
 
+import sys
 import time
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from audiogen_cli.bench.train_step import projected_days
+from audiogen_cli.devices import free_memory
 from audiogen_cli.lm.config import LMConfig, TextConfig, TrainConfig
 from audiogen_cli.lm.flops import training_flops
 from audiogen_cli.training import throughput as throughputs
 from audiogen_cli.training.throughput import Throughput
 
 CPU = torch.device("cpu")
+MEGA = 1_000_000
 
 
 def test_pauses_do_not_count_and_waiting_does(monkeypatch):
@@ -49,3 +53,31 @@ def test_operations_are_six_for_each_weight_and_token_and_attentions():
 def test_projected_days():
     config = TrainConfig(max_steps=86_400, crop_seconds=10.0)
     assert projected_days(config, frames_per_s=256 * 10 * 500.0, frame_rate=500.0) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("free", "chosen"), [(None, 16), (1e12, 16), (900 * MEGA, 4), (200 * MEGA, 1)])
+def test_a_micro_batch_that_does_not_fit_is_halved_until_it_does(monkeypatch, free, chosen):
+    tried = []
+
+    def measure(work, device):
+        work()
+        return 100.0 * MEGA * (1 + tried[-1]), 10.0
+
+    monkeypatch.setattr(throughputs, "measure", measure)
+    monkeypatch.setattr(throughputs, "free_memory", lambda device: free)
+    trial = throughputs.try_micro_batches(tried.append, 16, 32, 50 * MEGA, Accelerator(cpu=True))
+    assert trial.micro_batch == chosen and set(tried) <= {1, 2}
+    assert trial.needed == (100 * (1 + chosen) + 50) * MEGA
+    assert trial.seconds == 10 * 32 / tried[-1]
+    said = {16: None, 4: "micro-batches of 16 would not fit into memory: 4 at once", 1: "more than is free"}[chosen]
+    assert (trial.warn() is None) == (said is None) and (said or "") in (trial.warn() or "")
+
+
+def test_memory_of_a_trial_is_what_it_takes_at_a_time():
+    needed, seconds = throughputs.measure(lambda: torch.ones(8 * MEGA), torch.device("cpu"))
+    assert sys.platform != "linux" or 30 * MEGA < needed < 80 * MEGA
+    assert seconds > 0
+
+
+def test_free_memory_is_that_of_the_machine():
+    assert sys.platform != "linux" or 0 < free_memory(torch.device("cpu")) < 1e14

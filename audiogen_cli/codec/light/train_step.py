@@ -9,7 +9,7 @@ from torch import Tensor
 from audiogen_cli.codec.config import CodecTrainConfig
 from audiogen_cli.codec.dataset import CropDataset
 from audiogen_cli.codec.light.spectral import SpectralDecoder, SpectralEncoder, init_from_pca
-from audiogen_cli.codec.train_step import Trainer, add_share
+from audiogen_cli.codec.train_step import Trainer
 
 
 class LightTrainer(Trainer):
@@ -26,18 +26,11 @@ class LightTrainer(Trainer):
         wavs = (crops[i].wav[None].to(self.accelerator.device) for i in range(self.config.pca_crops))
         init_from_pca(self.encoder, self.decoder, wavs)
 
-    def train_step(self, wav: Tensor) -> dict[str, float]:
-        """Update the codec on wav [B, 1, N], this process's share; return what to log, means over processes."""
-        codec, config = self.codec, self.config
-        self.begin_step()
-        metrics: dict[str, Tensor] = {}
-        for part in self.micro_batches(wav):
-            share = len(part) / len(wav)
-            with self.accelerator.autocast():
-                latent = codec.quantizer(self.encoder(part))
-                spectrum = self.decoder.loss(latent.quantized, part)
-            loss = torch.stack([config.losses.commitment * latent.commitment, spectrum]).sum()
-            (share * loss).backward()
-            add_share(metrics, {"commitment": latent.commitment, "spectrum": spectrum, "loss": loss}, share)
-        (metrics["grad_norm"],) = self.update((codec, self.codec_optimizer))
-        return self.to_log(metrics)
+    def accumulate(self, wav: Tensor, share: float, adversarial: bool) -> dict[str, Tensor]:
+        """Add the gradients of the distance."""
+        with self.accelerator.autocast():
+            latent = self.codec.quantizer(self.encoder(wav))
+            spectrum = self.decoder.loss(latent.quantized, wav)
+        loss = torch.stack([self.config.losses.commitment * latent.commitment, spectrum]).sum()
+        (share * loss).backward()
+        return {"commitment": latent.commitment, "spectrum": spectrum, "loss": loss}

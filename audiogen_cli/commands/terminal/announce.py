@@ -51,15 +51,17 @@ def announce(plan: Callable[..., Announcement], *arguments: Any) -> None:
 
 
 def plan_prep(
-    sources: Sequence[str], total: int, out: Path, workers: int | None, engine: str, keep_speech: bool
+    total: int, sources: Sequence[str], out: Path, workers: int | None, engine: str, keep_speech: bool, copies: bool
 ) -> Announcement:
     """Say what `prep` reads and writes."""
     import os
 
+    from audiogen_cli.commands.terminal import estimates
+
     where = f"on {workers or os.cpu_count()} processes" if engine == "processes" else f"on {engine}"
-    plan = Announcement(
-        [f"preparing {total:,} items of {', '.join(sources)} into {out} {where}; texts by the paper's rules (sec. 4.1)"]
-    )
+    time = f"very roughly {format_seconds(estimates.preparing(total, workers, copies))}, less for known files"
+    what = f"preparing {total:,} items of {', '.join(sources)} into {out} {where}"
+    plan = Announcement([f"{what}; texts by the paper's rules (sec. 4.1); {time}"])
     if keep_speech:
         plan.warnings.append("clips that mention speech stay in training: the paper drops them (sec. 4.1)")
     return plan
@@ -69,13 +71,13 @@ def plan_codec_training(recipe: CodecTrainConfig, data: Totals) -> Announcement:
     """Say what `train-codec` trains, and on what."""
     from audiogen_cli.commands.terminal import estimates
 
-    size, seconds = estimates.codec_training(recipe)
+    size = estimates.codec_parameters(recipe.codec)
     network = recipe.codec.network.kind
     batch = f"{recipe.batch_size} crops of {recipe.crop_seconds:g} s"
     return Announcement(
         [
             f"codec to train ({network}): {describe_codec(recipe.codec)}; {_millions(size)} parameters",
-            f"clips: {_rows(data)}; {batch} a step, {recipe.max_steps:,} steps; {_machine(seconds)}",
+            f"clips: {_rows(data)}; {batch} a step, {recipe.max_steps:,} steps; {_processes()}",
         ],
         _data_warnings(data),
     )
@@ -89,8 +91,9 @@ def plan_tokenizing(folder: Path, config: CodecConfig, data: Totals, mix: int, c
     plan = _with_codec(folder, config)
     more = [f"{count * data.rows['train']:,} {what}" for count, what in ((mix, "mixed"), (copies, "varied")) if count]
     rows = " and ".join([f"clips: {_rows(data)}", *more])
-    seconds = estimates.encoding(folder, hours)
-    plan.lines.append(f"{rows}, {format_seconds(3600 * hours)} to encode; {_machine(seconds)}")
+    seconds, memory = estimates.encoding(folder, hours)
+    work = f"{_processes()}, very roughly {format_seconds(seconds)} and {memory / 1e9:.2g} GB each"
+    plan.lines.append(f"{rows}, {format_seconds(3600 * hours)} to encode; {work}")
     plan.warnings += _data_warnings(data)
     if not mix:
         plan.warnings.append("no mixed rows: the paper mixes pairs of clips (sec. 4.1); --mix 1 does")
@@ -106,7 +109,7 @@ def plan_lm_training(
     from audiogen_cli.model_folder import license_line, load_config, read_license
 
     base = load_config(start_from, "lm", LMConfig) if start_from else None
-    size, encoder, memory, seconds = estimates.lm_training(recipe, codec, base)
+    size, encoder, memory = estimates.lm_training(recipe, codec, base)
     mixed = f"{recipe.mix:.0%} of the samples mixed" if on_the_fly else f"{data.mixed:,} of them mixed"
     shape = recipe.model
     plan = _with_codec(folder, codec)
@@ -114,7 +117,7 @@ def plan_lm_training(
         f"model: {shape.n_layers} layers of {shape.dim}, {_millions(size)} parameters; text encoder "
         f"{text_encoder_name(recipe.text)}{f', with it {_millions(size + encoder)}' if encoder else ''}",
         f"rows: {_rows(data)}, {mixed}; {recipe.optim.batch_size} a step, {recipe.max_steps:,} steps; "
-        f"{_machine(seconds)}, at least {memory / 1e9:.2g} GB each for weights, gradients and optimizer",
+        f"{_processes()}, at least {memory / 1e9:.2g} GB each for weights, gradients and optimizer",
     ]
     if start_from:
         license = license_line(read_license(start_from))
@@ -180,11 +183,12 @@ def describe_codec(config: CodecConfig) -> str:
 
 def model_name(folder: Path) -> str:
     """Name a model by its folder; the packaged one with a way to the public one."""
-    from audiogen_cli.model_folder import EMBEDDED_MODEL, EMBEDDED_NAME
+    from audiogen_cli import model_folder
 
-    if folder != EMBEDDED_MODEL:
-        return folder.name
-    return f"{EMBEDDED_NAME} (small; `audiogen import {PUBLIC_MODEL}` gets the public one)"
+    name = model_folder.model_name(folder)
+    if folder != model_folder.EMBEDDED_MODEL:
+        return name
+    return f"{name} (small; `--model {PUBLIC_MODEL}` is the public one)"
 
 
 def text_encoder_name(text: Any) -> str:
@@ -228,11 +232,11 @@ def _rows(data: Totals) -> str:
     return ", ".join(f"{n:,} {split} ({lengths[split]})" for split, n in data.rows.items() if n)
 
 
-def _machine(seconds: float) -> str:
+def _processes() -> str:
     from audiogen_cli.devices import count_processes
 
     n = count_processes()
-    return f"{n} process{'es' * (n != 1)}, very roughly {format_seconds(seconds)}"
+    return f"{n} process{'es' * (n != 1)}"
 
 
 def _millions(parameters: int) -> str:

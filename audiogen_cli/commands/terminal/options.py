@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from audiogen_cli.errors import read_seconds
 from audiogen_cli.lm.sampling_config import SETTINGS
 
 # Bounds beyond any use, below what would fill a machine.
@@ -19,6 +20,14 @@ MAX_STEPS = 1_000_000_000
 MAX_PROCESSES = 4096
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def parse_seconds(text: object) -> float:
+    """Read a duration as typed (`read_seconds`)."""
+    try:
+        return read_seconds(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 class Dtype(str, Enum):
@@ -35,8 +44,9 @@ ModelOption = Annotated[
     str | None,
     typer.Option(
         "--model",
-        metavar="FOLDER",
-        help="Model folder, checkpoint or run. [default: $AUDIOGEN_MODEL, else the model in the package]",
+        metavar="MODEL",
+        help="Model folder, checkpoint or run, or owner/name[@revision] on the hub. [default: $AUDIOGEN_MODEL, else the"
+        " model in the package]",
         show_default=False,
     ),
 ]
@@ -84,6 +94,67 @@ DeviceOption = Annotated[
 DtypeOption = Annotated[
     Dtype, typer.Option("--dtype", metavar="NAME", help="auto, float32, bfloat16, float16; int8 on a CPU.")
 ]
+SamplesOption = Annotated[
+    int,
+    typer.Option(
+        "-n",
+        "--samples",
+        metavar="N",
+        min=1,
+        max=MAX_COUNT,
+        help="Sounds for each prompt; the i-th, from 0, uses seed + i.",
+    ),
+]
+OutDirOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Write each sound there, with its settings beside it as .json. Nothing is replaced: sounds that an"
+        " earlier run of the same command has finished are kept, other seeds and settings get names of their own,"
+        " as in rain-seed7.wav. Without --seed an unfinished run is completed, a finished one gets new takes.",
+    ),
+]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="With --out-dir: replace the sounds of the same names.")
+]
+KeepCandidatesOption = Annotated[
+    bool,
+    typer.Option(
+        "--keep-candidates", help="Write the other candidates, too, beside each sound: NAME-candidate02 and so on."
+    ),
+]
+StreamOption = Annotated[
+    bool,
+    typer.Option(
+        "--stream",
+        help="Write a single sound while it is generated: into a .wav file, or with -o - to stdout as raw samples"
+        " (16-bit little-endian mono at the model's rate).",
+    ),
+]
+RateOption = Annotated[
+    int | None,
+    typer.Option(
+        "--rate", metavar="HZ", help="Resample, as to 44100 or 48000; adds nothing above 8 kHz. [default: unchanged]"
+    ),
+]
+ChannelsOption = Annotated[
+    int | None,
+    typer.Option("--channels", metavar="N", help="1, or 2: the same sound on both. [default: unchanged]"),
+]
+SubtypeOption = Annotated[
+    str | None,
+    typer.Option("--subtype", metavar="NAME", help="PCM_16, PCM_24 or FLOAT (.wav only). [default: PCM_16]"),
+]
+NormalizeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--normalize",
+        metavar="LEVEL",
+        help="Bring each sound to a loudness in LUFS, as in -23 (its peak stays below -1 dBFS), or to a peak in dBFS,"
+        " as in peak:-1. [default: off]",
+    ),
+]
+TrimOption = Annotated[bool, typer.Option("--trim", help="Cut off silence before and after.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 SetOption = Annotated[
     list[str] | None,

@@ -6,7 +6,9 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -14,11 +16,64 @@ import typer
 from audiogen_cli.errors import AudiogenError, InputError, format_seconds, printable
 
 if TYPE_CHECKING:
+    from audiogen_cli.lm.adapters import Adapter
+    from audiogen_cli.lm.config import LMConfig
+    from audiogen_cli.lm.generation.delivery import Delivery
     from audiogen_cli.lm.generation.generator import Generator
     from audiogen_cli.lm.generation.requests import GenerationRequest
     from audiogen_cli.lm.generation.writer import RenderOptions
 
 Say = Callable[[str], object]
+MAX_LINES = 100  # sounds of a run, up to which each gets a line of its own
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """The model that a command is to use. device, dtype: as `Generator.load` takes them."""
+
+    folder: Path
+    config: LMConfig
+    adapters: Sequence[Adapter]
+    device: str
+    dtype: str
+
+    def load(self, requests: Sequence[GenerationRequest]) -> Generator:
+        """Say which model generates the requests, and load it."""
+        from audiogen_cli.commands.terminal.announce import announce, plan_generation
+        from audiogen_cli.lm.generation.writer import load_generator
+
+        seconds = sum(request.duration for request in requests)
+        announce(plan_generation, self.folder, self.config, len(requests), seconds)
+        return load_generator(self.folder, self.device, self.dtype, self.adapters)
+
+
+def render_with(
+    model: ModelChoice,
+    requests: Sequence[GenerationRequest],
+    options: RenderOptions,
+    out_dir: Path | None,
+    *,
+    as_json: bool,
+    stream: bool,
+    overwrite: bool,
+) -> None:
+    """Write every request, whole or as a stream.
+
+    out_dir: the folder that gets them, if there is one; what earlier runs finished there is kept unless `overwrite`.
+    """
+    from audiogen_cli.lm.adapters import adapted_fingerprint
+
+    if out_dir is not None:
+        from audiogen_cli.lock import hold_folder
+
+        hold_folder(out_dir, deep=False)
+    rate = model.config.sample_rate
+    if stream:
+        render_stream(requests[0], lambda: model.load(requests), options, rate, as_json)
+    else:
+        keeps = out_dir is not None and not overwrite
+        keep_from = adapted_fingerprint(model.folder, model.adapters) if keeps else None
+        render(requests, lambda: model.load(requests), options, rate, as_json, keep_from)
 
 
 def render(
@@ -40,13 +95,15 @@ def render(
     from audiogen_cli.lm.generation.writer import write_sounds
 
     say = _say if is_main_process() else lambda line: None
+    for request in requests:
+        options.delivery.check(request.output)
     if long := next((each.output for each in requests if each.duration > WHOLE_SECONDS), None):
         raise InputError(f"{long}: a sound of more than a day does not fit into memory: use --stream")
     asked, kept = requests, dict[int, dict[str, Any]]()
     if keep_from:
         from audiogen_cli.lm.generation.resuming import Maker, place_requests
 
-        requests, kept = place_requests(asked, Maker(keep_from, sample_rate, options.normalize))
+        requests, kept = place_requests(asked, Maker(keep_from, sample_rate, options.delivery, options.keep_candidates))
     if options.sidecars:
         _report_places(asked, requests, kept, say)
     generator = None
@@ -61,11 +118,48 @@ def render(
                 say(f"failed: {rendered.failure}")
             elif is_main_process() and rendered.record:
                 typer.echo(to_json(rendered.record) if as_json else rendered.record["path"])
+                if not rendered.kept and (options.keep_candidates or 1 < len(requests) <= MAX_LINES):
+                    for each in (rendered.record, *rendered.record.get("kept_candidates", ())):
+                        say(_describe(each))
     new = [each for each in results if each.record and not each.kept]
     seconds = sum(requests[each.index].new_seconds(sample_rate) for each in new)
     _summarize([each.record for each in new if each.record], seconds, time.monotonic() - begun, say)
     if failed := sum(each.record is None for each in results):
         raise AudiogenError(f"{failed} of {len(requests)} sounds failed")
+
+
+def check_stream(
+    stream: bool,
+    output: Path | None,
+    delivery: Delivery,
+    keep_candidates: bool,
+    as_json: bool,
+    sampling: Mapping[str, Any],
+) -> None:
+    """Refuse what cannot be written while it is generated. sampling: the settings given; None where left out."""
+    if not stream:
+        if str(output) == "-":
+            raise InputError("-o - writes sound to stdout while it is generated: add --stream")
+        return
+    if output is None or (str(output) != "-" and output.suffix.lower() != ".wav"):
+        raise InputError("--stream writes one sound: -o FILE.wav, or -o - for raw samples on stdout")
+    if given := next(iter(delivery.describe()), None):
+        raise InputError(
+            f"--{given} needs the whole sound, and --stream does not wait for it: leave one of them out, or use"
+            " audiogen convert afterwards"
+        )
+    if keep_candidates or (sampling.get("candidates") or 1) > 1:
+        raise InputError("--stream writes at once and cannot choose among candidates: leave --candidates out")
+    if (sampling.get("layers") or 1) > 1:
+        raise InputError("--stream cannot mix layers, which must be complete first: leave --layers out")
+    if str(output) != "-":
+        return
+    if as_json:
+        raise InputError("--json and -o - would both go to stdout; stream into a file, or leave --json out")
+    if sys.stdout.isatty():
+        raise InputError(
+            "-o - writes raw samples, which a terminal cannot show: pipe them, as in | aplay -f S16_LE -r 16000"
+        )
 
 
 def render_stream(
@@ -86,7 +180,7 @@ def render_stream(
     if not to_stdout:
         typer.echo(to_json(record) if as_json else request.output)
     _say(f"first sound after {record['first_sound']:.2f} s")
-    _summarize([record], record["duration"], time.monotonic() - begun, _say)
+    _summarize([record], request.new_seconds(sample_rate), time.monotonic() - begun, _say)
 
 
 def _say(line: str) -> None:
@@ -139,14 +233,36 @@ def _summarize(records: Sequence[dict[str, Any]], total: float, seconds: float, 
     speed = f"{format_seconds(total)} of {what} in {format_seconds(seconds)}, {rate:.2g} times real time"
     silent, clipped = ([record for record in records if record[name]] for name in ("near_silent", "clipped_samples"))
     if len(records) == 1:
-        facts = [speed, _level(records[0])]
+        facts = [speed, _level(records[0]), *_score(records[0])]
         facts += ["nearly silent: try another seed or other words"] if silent else []
         facts += [f"{_count(records[0]['clipped_samples'], 'sample')} clipped"] if clipped else []
     else:
         facts = [f"{_count(len(records), 'sound')}, {speed}"]
         facts += [f"{len(silent)} of {len(records)} nearly silent: try other seeds or words"] if silent else []
         facts += [f"{len(clipped)} of {len(records)} clipped"] if clipped else []
+    if quiet := sum(_is_held_down(record) for record in records):
+        which = f"{quiet} of {len(records)} stay" if len(records) > 1 else "stays"
+        facts.append(f"{which} below the loudness asked for: their peaks reach -1 dBFS")
     say("; ".join(facts))
+
+
+def _is_held_down(record: dict[str, Any]) -> bool:
+    """Return whether a sound's peak kept it from the loudness asked for."""
+    level = record["delivery"].get("normalize", "")
+    return (
+        level.endswith("LUFS") and record["loudness"] is not None and record["loudness"] < float(level.split()[0]) - 0.1
+    )
+
+
+def _describe(record: dict[str, Any]) -> str:
+    """Describe a sound in one line: name, seed, level and score."""
+    return ", ".join([f"{Path(record['path']).name}: seed {record['seed']}", _level(record), *_score(record)])
+
+
+def _score(record: dict[str, Any]) -> list[str]:
+    scores = [f"{score:.2f}" for score in record.get("scores", ()) if score is not None]
+    candidates = record.get("candidates", 1)
+    return [f"score {' and '.join(scores)}{f', the best of {candidates}' * (candidates > 1)}"] * bool(scores)
 
 
 def _level(record: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.audio_sources import Recording
 from audiogen_cli.evaluation.references import Reference, find_audio, load_references
 from audiogen_cli.evaluation.report.parts import Player
+from audiogen_cli.evaluation.report.plots import strip
 from audiogen_cli.evaluation.templates import MIME, data_uri
 
 MAX_AUDIO = 24 << 20  # bytes of embedded audio in a page
@@ -30,12 +31,13 @@ class Budget:
     omitted: int = 0
     unreadable: int = 0
 
-    def player(self, label: str, recording: Recording | None) -> Player:
-        """Make a player of a recording; one without a sound says why."""
+    def player(self, label: str, recording: Recording | None, picture: bool = True) -> Player:
+        """Make a player of a recording, with its picture; one without a sound says why."""
         if recording is None:
             return Player(label, None, "no file")
         try:
-            content = encode(recording.read())
+            wav = recording.read()
+            content = encode(wav)
         except InputError as error:
             self.unreadable += 1
             return Player(label, None, f"not readable: {error}")
@@ -44,7 +46,7 @@ class Budget:
             return Player(label, None, f"left out to keep the page small: {recording.path}")
         self.left -= len(content)
         self.embedded += 1
-        return Player(label, data_uri(content, MIME[".flac"]))
+        return Player(label, data_uri(content, MIME[".flac"]), picture=strip(wav, SAMPLE_RATE) if picture else None)
 
     @property
     def notes(self) -> list[str]:

@@ -25,11 +25,12 @@ class Figure:
 
 @dataclass(frozen=True)
 class Player:
-    """A sound. uri: None where it was left out, `note` says why."""
+    """A sound. uri: None where it was left out, `note` says why. picture: its mel spectrogram, if it has one."""
 
     label: str
     uri: str | None
     note: str = ""
+    picture: str | None = None
 
 
 @dataclass(frozen=True)

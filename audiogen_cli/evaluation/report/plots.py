@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ MEL_RANGE = 70.0  # dB below the loudest that are shown
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 MARKS = "osD^vPX"
 PANEL = (4.2, 3.1)  # inches
+FEW_VALUES = 5  # different ones, below which a histogram shows nothing that the table does not
+NEEDS_MATPLOTLIB = "--report draws with matplotlib: pip install 'audiogen-cli[report]'"
 STYLE: Any = {
     "axes.grid": True,
     "grid.alpha": 0.3,
@@ -59,8 +61,12 @@ class Panel:
     lines: Sequence[Line]
 
 
-def curves(panels: Sequence[Panel], alt: str, caption: str) -> Figure:
-    """Draw panels, three in a row."""
+def curves(panels: Sequence[Panel], alt: str, caption: str) -> Figure | None:
+    """Draw panels, three in a row; None if there is no point to draw. Lines and panels without points are left out."""
+    panels = [replace(panel, lines=[line for line in panel.lines if line.points]) for panel in panels]
+    panels = [panel for panel in panels if panel.lines]
+    if not panels:
+        return None
     with _figure(len(panels)) as (figure, axes):
         for axis, panel in zip(axes, panels, strict=False):
             for i, line in enumerate(panel.lines):
@@ -96,8 +102,10 @@ def bars(
         return _save(figure, alt, caption)
 
 
-def histogram(values: Sequence[float], name: str, caption: str) -> Figure:
-    """Draw how one number is spread over clips; the dashed line is the mean."""
+def histogram(values: Sequence[float], name: str, caption: str) -> Figure | None:
+    """Draw how one number is spread over clips; the dashed line is the mean. None if too few values differ."""
+    if len(set(values)) < FEW_VALUES:
+        return None
     mean = float(np.mean(values))
     with _figure(1) as (figure, [axis]):
         axis.hist(values, bins=min(40, max(5, len(values) // 5)), color=COLORS[0])
@@ -130,6 +138,21 @@ def spectrograms(
         return _save(figure, alt, caption, "png")
 
 
+def strip(wav: np.ndarray, sample_rate: int) -> str | None:
+    """Draw the mel spectrogram of wav [N] without axes, to stand above a player; None if it is silent or too short."""
+    if not np.any(wav):
+        return None
+    try:
+        from matplotlib.image import imsave
+    except ImportError:
+        raise InputError(NEEDS_MATPLOTLIB) from None
+    mel = mel_db(wav, MEL_WINDOW, sample_rate).T
+    top, content = float(mel.max()), BytesIO()
+    image = np.round((np.clip(mel, top - MEL_RANGE, top) - top + MEL_RANGE) / MEL_RANGE * 255).astype(np.uint8)
+    imsave(content, image, cmap=STYLE["image.cmap"], vmin=0, vmax=255, origin="lower", metadata={"Software": ""})
+    return data_uri(content.getvalue(), "image/png")
+
+
 @contextmanager
 def _figure(n: int, per_row: int = 3, panel: tuple[float, float] = PANEL) -> Iterator[tuple[Any, list[Any]]]:
     """Yield a figure and its axes in reading order, `n` or more."""
@@ -138,7 +161,7 @@ def _figure(n: int, per_row: int = 3, panel: tuple[float, float] = PANEL) -> Ite
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure as Canvas
     except ImportError:
-        raise InputError("--report draws with matplotlib: pip install 'audiogen-cli[report]'") from None
+        raise InputError(NEEDS_MATPLOTLIB) from None
     columns = min(per_row, n)
     rows = -(-n // columns)
     with rc_context(STYLE):

@@ -42,7 +42,7 @@ def generation(results: Results, sounds: Recordings, budget: Budget) -> list[Sec
         order = sorted(values, key=lambda clip: values[clip])
         name = readable(ranked)
         spread = histogram(list(values.values()), name, f"How {name} is spread over the clips")
-        sections.append(Section("Clip by clip", figures=[spread]))
+        sections += [Section("Clip by clip", figures=[spread])] if spread else []
         # Of few clips each is shown once: what is among the best is not among the worst.
         best = order[: min(EXTREMES, (len(order) + 1) // 2)]
         worst = order[::-1][: min(EXTREMES, len(order) // 2)]
@@ -74,9 +74,10 @@ def continuation(results: Results, sounds: Recordings, budget: Budget) -> list[S
     cells, columns = results["details"]["cells"], grid_columns(results)
     figures = [_figure_2([row for row in cells if row["scored"] == scored], columns, scored)
                for scored in dict.fromkeys(row["scored"] for row in cells)]  # fmt: skip
+    drawn = [figure for figure in figures if figure]
     sections = [
         Section("Results (Table 4)", tables=grid_tables(results)),
-        Section("KL against prompt length (Figure 2)", figures=[figure for figure in figures if figure]),
+        *([Section("KL against prompt length (Figure 2)", figures=drawn)] if drawn else []),
         _figure_4(results, cells, sounds, budget),
     ]
     return _with_problem(sections, sounds)
@@ -159,7 +160,7 @@ def _figure_4(results: Results, cells: Sequence[Results], sounds: Recordings, bu
         reference = sounds.reference(clip)
         found: dict[str, Recording | None] = {"recording": reference.recording if reference else None}
         found |= {TEXTS.get(text, text): sounds.continued(clip, f"{seam:g}s-{text}") for text in texts}
-        players = [budget.player(label, recording) for label, recording in found.items()]
+        players = [budget.player(label, recording, picture=False) for label, recording in found.items()]
         other = sounds.reference(results["details"]["pairs"][clip])
         note = f"{clip}, continued after {seam:g} s" + (f"; RND text: {other.caption}" if other else "")
         figure = _mels(found, seam, clip)

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from audiogen_cli.devices import is_main_process
 from audiogen_cli.evaluation.audio_sources import MAX_DURATION
 from audiogen_cli.evaluation.config import EvalConfig
 from audiogen_cli.evaluation.references import Reference
 from audiogen_cli.evaluation.results import Progress, Skipped
 from audiogen_cli.evaluation.shuffling import clip_seed
-from audiogen_cli.files import check_name
+from audiogen_cli.files import check_name, note
 from audiogen_cli.lm.adapters import Adapter, adapted_fingerprint, find_adapters
 from audiogen_cli.lm.generation.requests import GenerationRequest
 from audiogen_cli.model_folder import (
-    EMBEDDED_MODEL,
-    EMBEDDED_NAME,
     find_codec,
     find_model,
     license_line,
+    model_name,
     read_license,
 )
 
@@ -77,7 +77,9 @@ def write_missing(
         check_name(request.output.with_suffix(".json"))
     finished = find_finished(requests, Maker(generator.fingerprint, generator.sample_rate))
     options, failed = RenderOptions(config.batch_size, sidecars=True), dict[int, str]()
-    new = (rendered for rendered in write_sounds(generator, requests, options, finished) if not rendered.kept)
+    say = note if is_main_process() else str
+    every = write_sounds(generator, requests, options, finished, say=say)
+    new = (rendered for rendered in every if not rendered.kept)
     for done, rendered in enumerate(new, 1):
         progress(done, len(requests) - len(finished))
         if rendered.failure is not None:
@@ -104,10 +106,9 @@ def describe_model(generator: Generator, config: EvalConfig) -> dict[str, Any]:
 
 
 def _identity(folder: Path, fingerprint: str, license: str, adapters: Sequence[Adapter]) -> dict[str, Any]:
-    name = EMBEDDED_NAME if folder == EMBEDDED_MODEL else folder.name
     return {
         "model": str(folder),
-        "model_name": " + ".join([name, *map(str, adapters)]),
+        "model_name": " + ".join([model_name(folder), *map(str, adapters)]),
         "model_fingerprint": fingerprint,
         "model_license": license_line(license),
     }

@@ -6,6 +6,8 @@ requests   a sound to generate, and planning: seeds, durations, settings, file n
 prompts    prompt files: .txt, .csv, .jsonl
 generator  the models of a folder: read a request's text, decode its codes, stream it
 tracks     # ours: the sounds of one prompt generated apart and mixed, each the best of several candidates
+delivery   rate, channels, sample format and level of the files
+convert    existing sounds delivered in the same way
 writer     audio files and their sidecars, for generate, continue, eval and training previews
 resuming   which sounds of a folder are those asked for, and where others go
 """

@@ -25,7 +25,15 @@ from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.decoding.engine import CPU_BATCH, GPU_BATCH, Engine
 from audiogen_cli.lm.decoding.requests import DecodingRequest, count_frames
 from audiogen_cli.lm.generation.requests import GenerationRequest
-from audiogen_cli.lm.generation.tracks import Track, derive_seed, generate_best, generate_mixed, place_tracks
+from audiogen_cli.lm.generation.tracks import (
+    Candidate,
+    Track,
+    derive_seed,
+    generate_best,
+    generate_mixed,
+    has_no_holes,
+    place_tracks,
+)
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.probe import Probe
 from audiogen_cli.lm.text.encoders import TextEncoder, load_text_encoder
@@ -36,6 +44,7 @@ BLOCK_RATIO = 4  # later blocks are so many times as long: fewer passes through 
 TIMED_FRAMES = 24  # decoded, and read, to estimate the time of longer sounds
 
 Progress = Callable[[float], object]
+OnCandidates = Callable[[int, int, Sequence[Candidate]], object]  # (sound, its track, candidates, the best first)
 
 logger = logging.getLogger(__name__)  # without a handler, Python prints its warnings on stderr
 
@@ -151,11 +160,13 @@ class Generator:
         requests: Sequence[GenerationRequest | Prepared],
         batch_size: int | None = None,
         progress: Progress = lambda seconds: None,
+        on_candidates: OnCandidates = lambda index, track, candidates: None,
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Generate all sounds; yield (index, samples [n] float32), n = round(duration · sample_rate), when ready.
 
         batch_size: most sounds decoded at once; halved whenever memory runs out, which changes no sound. progress:
-        called with the seconds of new sound generated so far, all together.
+        called with the seconds of new sound generated so far, all together. on_candidates: called for each track of a
+        sound, before it is yielded, with the index of the sound, the track's number and its candidates, the best first.
         Raises InputError, before anything is generated, if a request cannot be met; AudiogenError, after all others
         are done, if a sound is too long for the memory by itself.
         """
@@ -167,16 +178,23 @@ class Generator:
         def generate_codes(requests: Sequence[DecodingRequest]) -> Iterator[tuple[int, Tensor]]:
             return self.generate_codes(requests, batch_size, progress)
 
+        owners = [(index, track) for index, each in enumerate(prepared) for track in range(len(each.tracks))]
+
         def generate_tracks(tracks: Sequence[Track]) -> Iterator[tuple[int, np.ndarray]]:
-            return generate_best(tracks, generate_codes, self.decode, self._score if self.probe else None)
+            score = self._score if self.probe else None
+            for number, wav, candidates in generate_best(tracks, generate_codes, self.decode, score, self._is_fine):
+                on_candidates(*owners[number], candidates)
+                yield number, wav
 
         seconds = 0.0
         for index, wav in generate_mixed([each.tracks for each in prepared], generate_tracks, self.sample_rate):
-            prompt, n_skipped = prepared[index].prompt, prepared[index].n_skipped
-            seconds += (prepared[index].n_samples - len(prompt)) / self.sample_rate
+            seconds += (prepared[index].n_samples - len(prepared[index].prompt)) / self.sample_rate
             progress(seconds)
-            joined = join(prompt[n_skipped:], wav, round(FADE_SECONDS * self.sample_rate))
-            yield index, np.concatenate([prompt[:n_skipped], joined])
+            yield index, self._after_prompt(prepared[index], wav)
+
+    def decode_candidate(self, prepared: Prepared, track: int, candidate: Candidate) -> np.ndarray:
+        """Decode a candidate of a track as if it were the whole result: samples [n] float32."""
+        return self._after_prompt(prepared, self.decode(candidate.codes)[: prepared.tracks[track].n_samples])
 
     def generate_codes(
         self, requests: Sequence[DecodingRequest], batch_size: int | None, progress: Progress
@@ -214,13 +232,23 @@ class Generator:
     def stream(self, prepared: Prepared) -> Iterator[np.ndarray]:
         """Generate one sound; yield its samples [n] float32 block by block, as soon as they are decided.
 
-        Together they are what `generate` yields for it with one candidate: on a CPU bit for bit. Raises ValueError if
-        it has prompt audio or several tracks, which cannot be mixed before they are known whole.
+        Together they are what `generate` yields for it with one candidate: on a CPU bit for bit. Prompt audio comes
+        first. Raises ValueError if it has several tracks, which cannot be mixed before they are known whole.
         """
-        if prepared.request.prompt_audio is not None or len(prepared.tracks) != 1:
-            raise ValueError("a stream takes one track and no prompt audio")
-        left = prepared.n_samples
+        if len(prepared.tracks) != 1:
+            raise ValueError("a stream takes one track")
+        prompt, n_skipped = prepared.prompt, prepared.n_skipped
+        if len(prompt):
+            yield prompt
+        n_fade, n_known = round(FADE_SECONDS * self.sample_rate), len(prompt) - n_skipped
+        n_whole, left = prepared.n_samples - n_skipped, prepared.n_samples - len(prompt)
+        seam: np.ndarray | None = np.zeros(0, np.float32) if n_known else None  # what is decoded up to there
         for wav in self._decode_blocks(self.engine.stream(prepared.tracks[0].decoding, self._first_block)):
+            if seam is not None:
+                seam = np.concatenate([seam, wav])[:n_whole]
+                if len(seam) < min(n_known + n_fade, n_whole):
+                    continue
+                wav, seam = join(prompt[n_skipped:], seam, n_fade)[n_known:], None
             yield wav[:left]
             left -= len(wav[:left])
 
@@ -270,6 +298,16 @@ class Generator:
             n_frames += block.shape[1]
             progress(max(0, n_frames) / self.config.frame_rate)
         yield 0, torch.cat(blocks, dim=1)
+
+    def _after_prompt(self, prepared: Prepared, wav: np.ndarray) -> np.ndarray:
+        """Join the prompt audio and what was decoded [n] from `n_skipped` of its samples on."""
+        prompt, n_skipped = prepared.prompt, prepared.n_skipped
+        joined = join(prompt[n_skipped:], wav, round(FADE_SECONDS * self.sample_rate))
+        return np.concatenate([prompt[:n_skipped], joined])
+
+    def _is_fine(self, track: Track, sound: np.ndarray) -> bool:
+        """Return whether a track fits into the trained window, or has no holes, which may come with its sliding."""
+        return track.decoding.n_frames <= self.config.max_frames or has_no_holes(track, sound, self.sample_rate)
 
     def _score(self, codes: Tensor, vectors: Tensor) -> float:
         assert self.probe is not None

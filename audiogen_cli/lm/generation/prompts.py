@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from audiogen_cli.data.tables import first_row, read_table
-from audiogen_cli.errors import InputError
+from audiogen_cli.errors import InputError, read_seconds
 from audiogen_cli.lm.generation.requests import Prompt
 from audiogen_cli.lm.sampling_config import SETTINGS
 
@@ -134,6 +134,8 @@ def _convert(name: str, value: Any, where: str) -> Any:
             raise InputError(f"{where}: {name} must be a text, not {value!r}")
         return value.strip()
     try:
+        if name == "duration" and isinstance(value, str):
+            value = read_seconds(value)
         number = float(value)  # spreadsheets write 7 as 7.0
         if isinstance(value, bool) or not math.isfinite(number) or (COLUMNS[name] is int and number % 1):
             raise ValueError

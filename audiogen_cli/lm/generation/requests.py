@@ -3,6 +3,7 @@ model is loaded."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections import Counter
@@ -78,7 +79,8 @@ def plan_requests(
 
     defaults: whatever a prompt leaves open. Seeds: the i-th sound of a prompt (from 0) gets the prompt's seed + i; a
     repeated text without its own seed continues counting, so that no two sounds are equal. Names in `folder`: the
-    prompt's name, else its number and first words; with several samples `-1`, `-2` … follow.
+    prompt's name, else its number and first words; with several samples `-1`, `-2` … follow. With prompt audio in
+    `defaults` all of them continue it.
     Raises InputError for anything that would fail later: values out of range, names that collide, output that cannot
     be written, several sounds for one `output`.
     """
@@ -100,32 +102,27 @@ def plan_requests(
     return requests
 
 
-def plan_continuation(
-    prompt: Prompt, sampling: Sampling, audio: Path, prompt_seconds: float | None, output: Path, sample_rate: int
+def continue_from(
+    defaults: GenerationRequest, audio: Path, prompt_seconds: float | None, sample_rate: int
 ) -> GenerationRequest:
-    """Return the request to continue a sound.
+    """Return the defaults with a sound to continue, and a duration of CONTINUE_SECONDS more than what is kept of it.
 
-    prompt: its seed must be set; its duration is that of the whole result, by default CONTINUE_SECONDS more than
-    what is kept. prompt_seconds: how much of `audio` to keep, by default all. sample_rate: the model's.
-    Raises InputError for values out of range, unreadable audio, or a result no longer than what is kept.
+    prompt_seconds: how much of `audio` to keep, by default all. sample_rate: the model's.
+    Raises InputError for values out of range and unreadable audio.
     """
-    check_files(output)
     available = probe(audio).duration
     kept = available if prompt_seconds is None else prompt_seconds
     if not math.isfinite(kept) or kept < MIN_DURATION:
         raise InputError(f"--prompt-seconds must be a number of seconds above 0, got {kept:g}")
     if kept > available:
         raise InputError(f"--prompt-seconds {kept:g}: {audio} lasts only {available:g} s")
-    defaults = GenerationRequest(None, 0, kept + CONTINUE_SECONDS, sampling)
-    request = _request(prompt, defaults, prompt.seed or 0, output)
     wav = _read_long(audio, sample_rate, kept)
-    if round(request.duration * sample_rate) <= len(wav):
-        raise InputError(
-            f"--duration {request.duration:g} is the length of the whole result: it must be more than the {kept:g} s "
-            f"kept of {audio}"
-        )
-    facts = {"prompt_audio": str(audio), "prompt_seconds": len(wav) / sample_rate}
-    return replace(request, prompt_audio=wav, extra=facts)
+    facts = {
+        "prompt_audio": str(audio),
+        "prompt_seconds": len(wav) / sample_rate,
+        "prompt_sha256": hashlib.sha256(wav.tobytes()).hexdigest(),
+    }
+    return replace(defaults, duration=kept + CONTINUE_SECONDS, prompt_audio=wav, extra=facts)
 
 
 def find_language_model(name: str | None) -> tuple[Path, LMConfig]:
@@ -174,6 +171,12 @@ def slug(text: str) -> str:
 def _request(prompt: Prompt, defaults: GenerationRequest, seed: int, output: Path) -> GenerationRequest:
     duration = defaults.duration if prompt.duration is None else prompt.duration
     check_duration(duration, prompt.where)
+    kept = defaults.extra.get("prompt_seconds", 0.0)
+    if kept and round(duration / kept * len(defaults.prompt_audio)) <= len(defaults.prompt_audio):  # type: ignore[arg-type]
+        raise InputError(
+            f"--duration {duration:g} is the length of the whole result: it must be more than the {kept:g} s kept of "
+            f"{defaults.extra['prompt_audio']}"
+        )
     if not 0 <= seed <= MAX_SEED:
         raise InputError(f"{prompt.where}: seed {seed:.6g} is not between 0 and {MAX_SEED}")
     sampling = override(defaults.sampling, prompt.overrides, prompt.where)
@@ -184,8 +187,9 @@ def _request(prompt: Prompt, defaults: GenerationRequest, seed: int, output: Pat
         seed,
         duration,
         sampling,
-        output=output,
-        extra=prompt.extra,
+        defaults.prompt_audio,
+        output,
+        {**defaults.extra, **prompt.extra},
         seed_drawn=defaults.seed_drawn and prompt.seed is None,
     )
 

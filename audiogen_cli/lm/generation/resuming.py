@@ -12,6 +12,7 @@ from typing import Any
 
 from audiogen_cli.data.audio import FORMATS, is_whole
 from audiogen_cli.devices import agree, is_main_process
+from audiogen_cli.lm.generation.delivery import AS_IT_IS, Delivery
 from audiogen_cli.lm.generation.requests import GenerationRequest, check_files
 from audiogen_cli.lm.generation.writer import own_columns, read_sidecar
 from audiogen_cli.lm.sampling_config import Sampling
@@ -27,7 +28,8 @@ class Maker:
 
     fingerprint: str
     sample_rate: int
-    normalize: bool = False
+    delivery: Delivery = AS_IT_IS
+    keep_candidates: bool = False
 
     def made(self, request: GenerationRequest, record: Record) -> bool:
         """Return whether a sidecar tells of the sound that is asked for. A drawn seed agrees with any other."""
@@ -37,12 +39,17 @@ class Maker:
             "duration": round(request.duration * self.sample_rate) / self.sample_rate,
             **vars(request.sampling),
             "model_fingerprint": self.fingerprint,
-            "normalized": self.normalize,
+            "delivery": self.delivery.describe(),
         }
         if not request.seed_drawn:
             wanted["seed"] = request.seed
         wanted.pop("path", None)
-        whole = {**vars(Sampling()), **record}  # a sidecar may lack a setting
+        # A sidecar may lack a setting; older ones say only whether the loudness was brought to -23 LUFS.
+        delivery = {"normalize": "-23 LUFS"} if record.get("normalized") else {}
+        whole = {**vars(Sampling()), "delivery": delivery, **record}
+        whole["duration"] = record.get("generated_seconds", record.get("duration"))
+        if self.keep_candidates and "kept_candidates" not in record:
+            return False
         return bool(record) and all(whole.get(key) == value for key, value in wanted.items())
 
     def finished(self, request: GenerationRequest, output: Path) -> Record | None:

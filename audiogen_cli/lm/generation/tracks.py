@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor
 
-from audiogen_cli.data.loudness import UNMIXABLE_RMS, measure
+from audiogen_cli.data.loudness import UNMIXABLE_RMS, find_holes, measure
 from audiogen_cli.lm.decoding.requests import DecodingRequest
 
 Generate = Callable[[Sequence[DecodingRequest]], Iterator[tuple[int, Tensor]]]
@@ -28,6 +28,7 @@ Score = Callable[[Tensor, Tensor], float]
 LEAD = 2.0  # seconds from the beginning of the first track to that of the last, and from end to end …
 MAX_LEAD = 0.4  # … or this share of the whole, if that is less
 FADE = 0.25  # seconds, where a track begins or ends inside the whole
+TRIED = 4  # candidates, after which holes in all of them belong to the sound
 CEILING = 0.99  # of full scale; a sample at full scale would count as clipped
 
 
@@ -104,26 +105,43 @@ def _envelope(n_samples: int, fade_in: bool, fade_out: bool, n_fade: int) -> np.
     return envelope
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """One of the drafts of a track. score: how well it fits the text; None if nothing judges it. codes: [K, T]."""
+
+    seed: int
+    score: float | None
+    codes: Tensor
+
+
 def generate_best(
-    tracks: Sequence[Track], generate: Generate, decode: Callable[[Tensor], np.ndarray], score: Score | None
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Generate each track's candidates; yield (index, samples [track.n_samples]) of the best one, when ready.
+    tracks: Sequence[Track],
+    generate: Generate,
+    decode: Callable[[Tensor], np.ndarray],
+    score: Score | None,
+    is_fine: Callable[[Track, np.ndarray], bool] = lambda track, sound: True,
+) -> Iterator[tuple[int, np.ndarray, list[Candidate]]]:
+    """Generate each track's candidates; yield (index, samples [track.n_samples] of the best one, candidates), when
+    ready. The candidates are those of the track, the best first, then as they are ranked.
 
     generate: yields (index, codes [K, T]) of decoding requests. decode: codes [K, T] → samples [n]. score: codes and
-    vectors [L, D] → how well they fit; None leaves the candidates in the order drawn. The best one is decoded first,
-    and kept unless its generated part is near-silent; then the next one follows. If all are, the best is kept.
+    vectors [L, D] → how well they fit; None leaves the candidates in the order drawn. is_fine: whether nothing is
+    wrong with an audible one; see `_choose`. The best one is decoded first, and kept unless its generated part is
+    near-silent; then the next one follows. If all are, the best is kept.
     """
     drawn = [(index, candidate) for index, track in enumerate(tracks) for candidate in list_candidates(track.decoding)]
     n_drawn = Counter(index for index, _ in drawn)
-    ranked: dict[int, list[tuple[float, int, Tensor]]] = defaultdict(list)
+    ranked: dict[int, list[tuple[float, int, Candidate]]] = defaultdict(list)
     for number, codes in generate([candidate for _, candidate in drawn]):
         index, candidate = drawn[number]
         judged = score is not None and candidate.vectors is not None and n_drawn[index] > 1
-        value = score(codes, candidate.vectors) if judged else 0.0  # type: ignore[misc, arg-type]
-        ranked[index].append((-value, number, codes))
+        value = score(codes, candidate.vectors) if judged else None  # type: ignore[misc, arg-type]
+        ranked[index].append((-(value or 0.0), number, Candidate(candidate.seed, value, codes)))
         if len(ranked[index]) == n_drawn[index]:
-            best_first = sorted(ranked.pop(index), key=lambda each: each[:2])
-            yield index, _first_audible(tracks[index], (decode(codes) for *_, codes in best_first))
+            candidates = [each for *_, each in sorted(ranked.pop(index), key=lambda each: each[:2])]
+            sounds = (decode(each.codes) for each in candidates)
+            sound, place = _choose(tracks[index], sounds, is_fine)
+            yield index, sound, [candidates.pop(place), *candidates]
 
 
 def list_candidates(request: DecodingRequest) -> list[DecodingRequest]:
@@ -140,12 +158,29 @@ def derive_seed(seed: int, part: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{part}".encode()).digest()[:6], "big")
 
 
-def _first_audible(track: Track, sounds: Iterator[np.ndarray]) -> np.ndarray:
-    first = None
-    for sound in sounds:
+def has_no_holes(track: Track, sound: np.ndarray, sample_rate: int) -> bool:
+    """Return whether the generated part of a track's samples nowhere stops for a moment."""
+    return not find_holes(sound[track.n_known :], sample_rate).size
+
+
+def _choose(
+    track: Track, sounds: Iterator[np.ndarray], is_fine: Callable[[Track, np.ndarray], bool]
+) -> tuple[np.ndarray, int]:
+    """Return the first of a track's decoded candidates, ranked, that is audible and fine; and its place.
+
+    If the first TRIED audible ones are not fine, the text asks for what is not (a dog barks, and stops): the first of
+    them is kept.
+    """
+    first, audible = None, list[tuple[np.ndarray, int]]()
+    for place, sound in enumerate(sounds):
         sound = sound[: track.n_samples]
-        if not measure(sound[track.n_known :]).near_silent:
-            return sound
         first = sound if first is None else first
+        if measure(sound[track.n_known :]).near_silent:
+            continue
+        if is_fine(track, sound):
+            return sound, place
+        audible.append((sound, place))
+        if len(audible) == TRIED:
+            break
     assert first is not None
-    return first
+    return audible[0] if audible else (first, 0)

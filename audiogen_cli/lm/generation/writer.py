@@ -8,36 +8,45 @@ import math
 import secrets
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audiogen_cli.data.audio import write_audio
-from audiogen_cli.data.loudness import AudioStats, gain_to, loudness, measure
+from audiogen_cli.data.loudness import AudioStats
 from audiogen_cli.devices import agree, count_processes, is_out_of_memory, join_processes
 from audiogen_cli.errors import AudiogenError, InputError, format_seconds
 from audiogen_cli.files import read_json, temporary_name, write_text
+from audiogen_cli.lm.generation.delivery import AS_IT_IS, Delivered, Delivery, deliver
 from audiogen_cli.lm.generation.requests import STDOUT, GenerationRequest
 from audiogen_cli.lm.sampling_config import Sampling
-from audiogen_cli.model_folder import known_sounds, license_line
+from audiogen_cli.model_folder import known_sounds, license_line, model_name
 
 if TYPE_CHECKING:
     from audiogen_cli.lm.adapters import Adapter
     from audiogen_cli.lm.generation.generator import Generator, Prepared
+    from audiogen_cli.lm.generation.tracks import Candidate
 
-NORMAL_LUFS = -23.0  # where `normalize` brings a sound: EBU R 128's loudness …
-NORMAL_PEAK = 10 ** (-1 / 20)  # … but no further than until its peak reaches -1 dBFS
 LONG_SECONDS = 120.0  # of sound, candidates included, from which on the time is estimated
 # Entries of a sidecar that are ours, whatever the columns of a prompt file are called.
 ENTRIES = {*Sampling.__dataclass_fields__, *AudioStats.__dataclass_fields__}
 ENTRIES |= {"path", "prompt", "text", "seed", "duration", "sample_rate", "model", "model_fingerprint", "licence"}
 ENTRIES |= {"device", "dtype", "audiogen_version", "loudness", "gain_db", "normalized", "first_sound", "columns"}
-ENTRIES |= {"unknown_words", "adapters"}
+ENTRIES |= {
+    "scores",
+    "kept_candidates",
+    "unknown_words",
+    "adapters",
+    "channels",
+    "generated_seconds",
+    "trimmed",
+    "delivery",
+}
 N_SOUNDS = 10  # that a model knows, named to who asks for none of them
 LONG_WAIT = 10.0  # seconds of computing from which on the estimate is shown
 
@@ -48,11 +57,13 @@ Say = Callable[[str], object]  # shows the user a line
 @dataclass(frozen=True)
 class RenderOptions:
     """Options of writing. batch_size: most sounds decoded at once. sidecars: write `<name>.json` beside each sound.
-    normalize: bring each to NORMAL_LUFS (see `normalize_loudness`)."""
+    delivery: rate, channels, format and level of the files. keep_candidates: write the other candidates, too, as
+    `NAME-candidate02` and so on, in the order of their scores."""
 
     batch_size: int | None = None
     sidecars: bool = False
-    normalize: bool = False
+    delivery: Delivery = AS_IT_IS
+    keep_candidates: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,7 +141,8 @@ def write_stream(
                 blocks.append(wav)
     except (MemoryError, RuntimeError) as error:
         raise AudiogenError(f"{request.output}: {_reason(error)}") if is_out_of_memory(error) else error from None
-    record = {**_record(generator, prepared, np.concatenate(blocks), 1.0), "first_sound": first}
+    whole = Delivered(np.concatenate(blocks), generator.sample_rate)
+    record = {**_record(generator, prepared, whole, AS_IT_IS), "first_sound": first}
     if options.sidecars and not to_stdout:
         write_sidecar(request.output, record)
     return record
@@ -148,18 +160,6 @@ def load_generator(folder: Path, device: str, dtype: str, adapters: Sequence[Ada
 def choose_seed() -> int:
     """Draw a random seed, the same in every process of an accelerate launch."""
     return agree(secrets.randbelow(2**31))
-
-
-def normalize_loudness(wav: np.ndarray, sample_rate: int) -> tuple[np.ndarray, float]:
-    """Bring samples [n] to NORMAL_LUFS, or as near as NORMAL_PEAK allows; near-silence stays as it is.
-
-    Returns the samples and the factor they were multiplied with.
-    """
-    stats = measure(wav)
-    if stats.near_silent:
-        return wav, 1.0
-    gain = min(gain_to(NORMAL_LUFS, wav, sample_rate), NORMAL_PEAK / stats.peak)
-    return wav * np.float32(gain), gain
 
 
 def write_sidecar(output: Path, record: Mapping[str, Any]) -> None:
@@ -197,12 +197,18 @@ def _render(
     prepared = [generator.prepare(requests[index]) for index in chosen]
     _announce(generator, prepared, options, say)
     total = sum(requests[index].new_seconds(generator.sample_rate) for index in chosen)
-    report = [lambda seconds: progress(int(seconds), math.ceil(total))] if progress else []
+    report = (lambda seconds: progress(int(seconds), math.ceil(total))) if progress else lambda seconds: None
     left = dict.fromkeys(range(len(prepared)))
+    drawn: dict[int, dict[int, Sequence[Candidate]]] = defaultdict(dict)  # of each sound and track
+
+    def keep(number: int, track: int, candidates: Sequence[Candidate]) -> None:
+        drawn[number][track] = candidates if options.keep_candidates else candidates[:1]
+
     try:
-        for number, wav in generator.generate(prepared, options.batch_size, *report):
+        for number, wav in generator.generate(prepared, options.batch_size, report, keep):
             del left[number]
-            yield _write(generator, prepared[number], chosen[number], wav, options)
+            candidates = [each for _, each in sorted(drawn.pop(number, {}).items())]
+            yield _write(generator, prepared[number], chosen[number], wav, options, candidates)
     except (AudiogenError, MemoryError, RuntimeError) as error:
         if not isinstance(error, AudiogenError) and not is_out_of_memory(error):
             raise
@@ -226,9 +232,7 @@ def _announce(generator: Generator, prepared: Sequence[Prepared], options: Rende
     requests, rate = [each.request for each in prepared], generator.sample_rate
     window = generator.config.max_frames / generator.config.frame_rate
     if max(request.duration for request in requests) > window + 0.5:
-        say(
-            f"note: trained on {window:g} s; what comes later is generated from the last {window / 2:g} to {window:g} s"
-        )
+        say(f"note: trained on {window:g} s; what comes later is generated from the last {window / 2:.2g} s and more")
     strange = [each.request.text for each in prepared if each.words and not any(each.words.values())]
     if strange:
         others = f" and of {len(strange) - 1} more prompts" if len(strange) > 1 else ""
@@ -254,19 +258,68 @@ def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, AudiogenError) else "out of memory; lower --duration"
 
 
-def _write(generator: Generator, prepared: Prepared, index: int, wav: np.ndarray, options: RenderOptions) -> Rendered:
-    gain, output = 1.0, prepared.request.output
-    if options.normalize:
-        wav, gain = normalize_loudness(wav, generator.sample_rate)
+def _write(
+    generator: Generator,
+    prepared: Prepared,
+    index: int,
+    wav: np.ndarray,
+    options: RenderOptions,
+    candidates: Sequence[Sequence[Candidate]],
+) -> Rendered:
+    """Write a sound and what is to be kept of the candidates of its tracks, of which the first are the best."""
     try:
-        with _sidecar_aside(output):
-            write_audio(output, wav, generator.sample_rate, _tags(generator, prepared.request))
-        record = {**_record(generator, prepared, wav, gain), "normalized": options.normalize}
-        if options.sidecars:
-            write_sidecar(output, record)
+        others = _write_candidates(generator, prepared, options, candidates) if options.keep_candidates else []
+        more: dict[str, Any] = {"kept_candidates": others} if options.keep_candidates else {}
+        scores = [each[0].score for each in candidates]
+        if any(score is not None for score in scores):
+            more["scores"] = scores
+        return Rendered(index, _write_one(generator, prepared, wav, options, more))
     except (AudiogenError, OSError) as error:
         return Rendered(index, failure=str(error))
-    return Rendered(index, record)
+
+
+def _write_candidates(
+    generator: Generator, prepared: Prepared, options: RenderOptions, candidates: Sequence[Sequence[Candidate]]
+) -> list[dict[str, Any]]:
+    """Write the candidates that are no sound of their own yet; return path, seed, score and level of each.
+
+    Each is what its seed gives with one candidate, so its sidecar says so. Of a sound of several tracks all candidates
+    are written, as sounds of the track's text.
+    """
+    request, written, single = prepared.request, list[dict[str, Any]](), len(candidates) == 1
+    for track, ranked in enumerate(candidates):
+        for place, candidate in enumerate(ranked[single:], 1 + single):
+            name = f"{request.output.stem}{'' if single else f'-sound{track + 1}'}-candidate{place:02d}"
+            own = replace(
+                request,
+                text=request.text if single else prepared.texts[track],
+                seed=candidate.seed,
+                sampling=replace(request.sampling, candidates=1, layers=1),
+                output=request.output.with_name(name + request.output.suffix),
+                duration=request.duration if single else prepared.tracks[track].n_samples / generator.sample_rate,
+            )
+            wav = generator.decode_candidate(prepared, track, candidate)
+            texts = prepared.texts[track : track + 1]
+            more = {} if candidate.score is None else {"scores": [candidate.score]}
+            record = _write_one(
+                generator, replace(prepared, request=own, texts=texts, n_samples=len(wav)), wav, options, more
+            )
+            written.append({**{key: record[key] for key in ("path", "seed", "peak", "loudness")}, **more})
+    return written
+
+
+def _write_one(
+    generator: Generator, prepared: Prepared, wav: np.ndarray, options: RenderOptions, more: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write a sound and, if asked for, its sidecar; return its record. more: entries of it."""
+    output, delivery = prepared.request.output, options.delivery
+    sound = deliver(wav, generator.sample_rate, delivery)
+    with _sidecar_aside(output):
+        sound.write(output, delivery.subtype, _tags(generator, prepared.request))
+    record = {**_record(generator, prepared, sound, delivery), **more}
+    if options.sidecars:
+        write_sidecar(output, record)
+    return record
 
 
 @contextmanager
@@ -292,7 +345,7 @@ def _drop_sidecar(output: Path) -> None:
 
 def _tags(generator: Generator, request: GenerationRequest) -> dict[str, str]:
     """Say what made a sound, for its file. copyright: the license again, for which RIFF INFO has no place."""
-    model = f"{generator.folder.name} {generator.fingerprint[:12]}" if generator.folder else "in training"
+    model = f"{model_name(generator.folder)} {generator.fingerprint[:12]}" if generator.folder else "in training"
     license = f"weights: {license_line(generator.license)}"
     comment = f"generated; seed {request.seed}; model {model}"
     software = f"audiogen {version('audiogen-cli')}"
@@ -305,14 +358,12 @@ def _tags(generator: Generator, request: GenerationRequest) -> dict[str, str]:
     }
 
 
-def _record(generator: Generator, prepared: Prepared, wav: np.ndarray, gain: float) -> dict[str, Any]:
-    """Describe what made a sound, and how it came out (`measure`), in plain values.
+def _record(generator: Generator, prepared: Prepared, sound: Delivered, delivery: Delivery) -> dict[str, Any]:
+    """Describe what made a sound, and how it came out (`Delivered.facts`), in plain values.
 
-    text: what the model read, with ` + ` between tracks. loudness: LUFS (ITU-R BS.1770), None below its gate at -70.
-    gain_db: by how much the level was changed afterwards.
+    text: what the model read, with ` + ` between tracks.
     """
-    request, written = prepared.request, np.clip(wav, -1, 1)
-    lufs = loudness(written, generator.sample_rate)
+    request = prepared.request
     return {
         **own_columns(request.extra),
         "path": str(request.output),
@@ -320,8 +371,7 @@ def _record(generator: Generator, prepared: Prepared, wav: np.ndarray, gain: flo
         "text": " + ".join(prepared.texts) if prepared.texts else None,
         "unknown_words": [word for word, known in prepared.words.items() if not known],
         "seed": request.seed,
-        "duration": len(wav) / generator.sample_rate,
-        "sample_rate": generator.sample_rate,
+        "generated_seconds": prepared.n_samples / generator.sample_rate,
         **request.sampling.describe(),
         "model": str(generator.folder),
         "model_fingerprint": generator.fingerprint,
@@ -330,8 +380,5 @@ def _record(generator: Generator, prepared: Prepared, wav: np.ndarray, gain: flo
         "device": str(generator.device),
         "dtype": generator.dtype,
         "audiogen_version": version("audiogen-cli"),
-        **asdict(measure(written)),
-        "loudness": lufs if math.isfinite(lufs) else None,
-        "gain_db": 20 * math.log10(gain),
-        "normalized": False,
+        **sound.facts(delivery),
     }

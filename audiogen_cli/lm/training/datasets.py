@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from audiogen_cli.data.shards import ShardMeta, content_digest, load_shards
+from audiogen_cli.data.shards import ShardMeta, content_digest, load_shards, read_shard, shard_files
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import TrainConfig
 from audiogen_cli.lm.training.preflight import check_shards, crop_frames
@@ -75,12 +75,14 @@ class ExampleSource(Protocol):
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The examples of a run. validation: None if there is no val split. digest: of shards; "" if not known."""
+    """The examples of a run. validation: None if there is no val split. digest: of shards; "" if not known. datasets:
+    their names."""
 
     meta: ShardMeta
     train: ExampleSource
     validation: ExampleSource | None
     digest: str = ""
+    datasets: tuple[str, ...] = ()
 
 
 class TokenDataset(Dataset[Example]):
@@ -201,4 +203,6 @@ def load_tokens(config: TrainConfig, tokens: Path) -> TrainingData:
         return TokenDataset(rows, meta.n_q, crop_frames(config, meta), config.text_dropout, config.seed, texts)
 
     validation = source("val") if meta.counts.get("val") else None
-    return TrainingData(meta, source("train"), validation, content_digest(tokens))
+    found = (read_shard(path, meta, ["dataset"])["dataset"].unique().to_pylist() for path in shard_files(tokens))
+    datasets = tuple(sorted({name for names in found for name in names}))
+    return TrainingData(meta, source("train"), validation, content_digest(tokens), datasets)

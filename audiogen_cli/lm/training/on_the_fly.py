@@ -19,7 +19,7 @@ from audiogen_cli.codec.batch_encoder import DEVICE_ROWS, encode_in_groups, shar
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.data.augment import AugmentConfig, RowAudio, RowSpec, draw_partner, read_row
 from audiogen_cli.data.captions import published_texts
-from audiogen_cli.data.manifest import load_manifests
+from audiogen_cli.data.manifest import load_manifests, manifest_files
 from audiogen_cli.data.mixing import mix_rows
 from audiogen_cli.data.windows import Window, WindowTable, cut_windows
 from audiogen_cli.errors import InputError
@@ -175,4 +175,6 @@ def load_recordings(config: TrainConfig, manifests: Path, codec: Path, device: t
             chosen, encoder, crop_frames(config, meta), augment, config.text_dropout, config.seed, raw
         )
 
-    return TrainingData(meta, source(train, config.mix), source(validation, 0.0) if len(validation) else None)
+    datasets = tuple(path.stem for path in manifest_files(manifests))
+    held_out = source(validation, 0.0) if len(validation) else None
+    return TrainingData(meta, source(train, config.mix), held_out, datasets=datasets)

@@ -17,6 +17,7 @@ from audiogen_cli.lm.adapters import AdapterBase
 from audiogen_cli.lm.config import LMConfig, TrainConfig
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.training.lora import load_lora, lora_weights, write_lora
+from audiogen_cli.model_card import write_card
 from audiogen_cli.training.checkpoint import check_optimizer, load_state, save_checkpoint
 from audiogen_cli.training.sharding import copy_into, gather_full, is_sharded, reshard, shard, shard_like
 
@@ -121,13 +122,13 @@ def save(state: State, config: TrainConfig, codec: Path, out: Path, accelerator:
     parameters = _trained(state)
     if state.average is not None or not parameters.keys() <= best.keys():  # the model folder does not hold them
         document["model"] = gather_full(parameters, keep)
+
+    def write(folder: Path) -> None:
+        write_result(state, best, config, codec, folder)
+        write_card(folder, out)
+
     if keep:
-        save_checkpoint(
-            out,
-            state.step,
-            lambda folder: write_result(state, best, config, codec, folder),
-            document,
-        )
+        save_checkpoint(out, state.step, write, document)
 
 
 def resume(state: State, checkpoint: Path) -> None:
@@ -180,7 +181,15 @@ def write_model(
     """Write a language model's folder, its codec inside."""
     model_folder.copy_model(codec, folder / model_folder.CODEC_FOLDER)
     cast_ = {name: tensor.to(dtype) for name, tensor in weights.items()}
-    model_folder.save_model(folder, "lm", lm_config, cast_, config.license or model_folder.UNLICENSED)
+    model_folder.save_model(folder, "lm", lm_config, cast_, config.license or _license_with(codec))
+
+
+def _license_with(codec: Path) -> str:
+    """Return the license of weights that nobody has licensed, on a codec that may be under one."""
+    license = model_folder.license_line(model_folder.read_license(codec))
+    if license == model_folder.UNLICENSED:
+        return license
+    return f"{model_folder.UNLICENSED.removesuffix('.')}; the codec in codec/ is under {license}"
 
 
 def _trained(state: State) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
 import numpy as np
@@ -17,8 +17,11 @@ from audiogen_cli.lm.model import LMOutput
 from audiogen_cli.lm.text.encoders import TextEncoder
 from audiogen_cli.lm.training.datasets import Batch, ExampleSource, collate
 from audiogen_cli.lm.training.state import State, clip_gradients, update_average
+from audiogen_cli.training.launch import never
 from audiogen_cli.training.recipe import learning_rate
+from audiogen_cli.training.throughput import Trial, try_micro_batches
 
+TRIED_TEXT = "a dog barks in the rain"
 GRAD_CLIP = 1.0  # largest gradient norm; ours: GPT-3's
 
 
@@ -36,11 +39,13 @@ def train_step(
     encoder: TextEncoder,
     config: TrainConfig,
     accelerator: Accelerator,
-) -> dict[str, float]:
+    stop: Callable[[], bool] = never,
+) -> dict[str, float] | None:
     """Make one optimizer step; return what to log.
 
-    n_frames: frames of the whole step in all processes. Divided by it, the gradient is that of one large batch, however
-    the examples are distributed.
+    stop: asked before each micro-batch, if this is the only process; if it is true, nothing is changed and None
+    returned. n_frames: frames of the whole step in all processes. Divided by it, the gradient is that of one large
+    batch, however the examples are distributed.
     """
     optim = config.optim
     rate = learning_rate(state.step, optim.lr, optim.schedule, optim.warmup_steps, config.max_steps)
@@ -50,6 +55,9 @@ def train_step(
     state.model.train()
     sums = torch.zeros(state.model.config.n_q, device=accelerator.device)
     for number, batch in enumerate(micro_batches):
+        if accelerator.num_processes == 1 and stop():  # several share gradients in the last one: none may leave
+            state.optimizer.zero_grad(set_to_none=True)
+            return None
         last = number == len(micro_batches) - 1
         with nullcontext() if last else accelerator.no_sync(state.network):
             losses = _losses(state.network, batch, encoder, accelerator, config.code_dropout, config.text_noise)
@@ -64,6 +72,26 @@ def train_step(
         update_average(state, config.ema_decay)
     state.optimizer.zero_grad(set_to_none=True)
     return {**_means(accelerator.reduce(sums, "sum") / n_frames), "grad_norm": float(norm), "lr": rate}
+
+
+def try_step(state: State, encoder: TextEncoder, config: TrainConfig, accelerator: Accelerator) -> Trial:
+    """Try micro-batches of the longest examples; see `Trial`."""
+    shape = state.model.config
+
+    def run(n: int) -> None:
+        codes = torch.zeros(n, shape.n_q, shape.max_frames, dtype=torch.int64)
+        mask = torch.ones(n, shape.max_frames, dtype=torch.bool)
+        state.model.train()
+        losses = _losses(state.network, Batch([], codes, mask, [TRIED_TEXT] * n), encoder, accelerator)
+        accelerator.backward(losses.mean())
+        state.optimizer.zero_grad(set_to_none=True)
+
+    own = -(-config.optim.batch_size // accelerator.num_processes)
+    fresh = not state.optimizer.state
+    later = sum(2.0 * parameter.nbytes for parameter in state.parameters) * fresh  # Adam's moments
+    # Compiled code for one example serves no others.
+    smallest = 2 if config.compile else 1
+    return try_micro_batches(run, min(config.optim.micro_batch, own), own, later, accelerator, smallest)
 
 
 @torch.no_grad()

@@ -42,11 +42,12 @@ from audiogen_cli.lm.training.preflight import build_config, check_start, codec_
 from audiogen_cli.lm.training.previews import write_previews
 from audiogen_cli.lm.training.probe import train_probe
 from audiogen_cli.lm.training.state import best_weights, build_state, resume, save, write_result
-from audiogen_cli.lm.training.step import train_step, validate
+from audiogen_cli.lm.training.step import train_step, try_step, validate
+from audiogen_cli.model_card import write_card
 from audiogen_cli.training.checkpoint import resume_newest
 from audiogen_cli.training.gradient_guard import GradientGuard
 from audiogen_cli.training.launch import StopSignal, start_accelerator
-from audiogen_cli.training.log import RunLog, record_run
+from audiogen_cli.training.log import RunLog, record_run, stopped_after
 from audiogen_cli.training.prefetch import prefetch
 from audiogen_cli.training.sampler import RankBatchSampler
 from audiogen_cli.training.throughput import Throughput
@@ -97,6 +98,12 @@ def train(
     state = build_state(model, config, accelerator, adapted)
     resume_newest(out, partial(resume, state), note if main else str)
 
+    log = RunLog(out, state.step, config.max_steps, main, _tracker(trackers, accelerator))
+    if state.step < config.max_steps:
+        trial = try_step(state, encoder, config, accelerator)
+        log.say_trial(trial)
+        config = replace(config, optim=replace(config.optim, micro_batch=trial.micro_batch))
+
     # The examples of every step, and this process's share
     buckets = LengthBuckets(data.train, config.optim.batch_size, config.bucket_steps, config.seed)
     steps, share = range(state.step, config.max_steps), (accelerator.process_index, accelerator.num_processes)
@@ -104,7 +111,6 @@ def train(
     batches = prefetch(step_batches(data.train, sampler, config.workers))
 
     throughput = Throughput(device, _flops_per_token(config, lm_config), accelerator.num_processes)
-    log = RunLog(out, state.step, config.max_steps, main, _tracker(trackers, accelerator))
     guard, stopped = GradientGuard(out), False
     with log, StopSignal() as stop, closing(batches):
         if data.validation is None:
@@ -113,7 +119,11 @@ def train(
             with throughput.waiting():
                 micro_batches = next(batches)
             n_frames = buckets.n_frames(state.step)
-            metrics = train_step(state, micro_batches, n_frames, encoder, config, accelerator)
+            metrics = train_step(state, micro_batches, n_frames, encoder, config, accelerator, stop.asked)
+            if metrics is None:
+                save(state, config, codec, out, accelerator)
+                stopped = True
+                break
             finite = math.isfinite(metrics["grad_norm"])
             if skipped := guard.note(state.step, finite, [] if finite else _all_ids(micro_batches)):
                 log.say(f"warning: {skipped}")
@@ -121,7 +131,7 @@ def train(
             throughput.add(n_frames * lm_config.n_q)
             log.advance(state.step)
             log.leave_out({failure: failure for batch in micro_batches for failure in batch.failures})
-            if state.step % config.log_every == 0:
+            if log.due(state.step, config.log_every):
                 log.write(state.step, {**metrics, **guard.metrics(), **throughput.read()})
             last = state.step == config.max_steps
             with throughput.paused():
@@ -133,13 +143,14 @@ def train(
                 if state.step % config.save_every == 0 or last or stopped:
                     save(state, config, codec, out, accelerator)
     if stopped and state.step < config.max_steps:
-        raise Interrupted(f"stopped after step {state.step}; run the same command again to continue")
+        raise Interrupted(stopped_after(state.step))
 
     weights = best_weights(state, main)
     if main:
         write_result(state, weights, config, codec, out, getattr(torch, config.weights_dtype))
         if not state.base:
             write_probe(config, data.train, encoder, out, device, log.say, start_from)
+        write_card(out, out)
     accelerator.wait_for_everyone()
     if trackers:
         accelerator.end_training()
@@ -234,8 +245,10 @@ def _inputs(
     inputs |= {"source": "manifests"} if manifests else {"rows": len(data.train)}
     if data.digest:
         inputs["training_data"] = data.digest
+    inputs["datasets"] = list(data.datasets)
     if start_from:
         inputs["start_from"] = model_folder.fingerprint(start_from)
+        inputs["base_model"] = model_folder.model_name(start_from)
     return inputs
 
 

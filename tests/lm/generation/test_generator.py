@@ -154,10 +154,11 @@ def test_a_stream_begins_before_all_is_decided(generator: Generator, monkeypatch
     assert len(first) > 0 and steps <= 50  # of 1500
 
 
-def test_a_stream_has_no_prompt(generator: Generator) -> None:
-    prompted = GenerationRequest("dog", 0, 1.0, prompt_audio=np.zeros(100, np.float32))
-    with pytest.raises(ValueError, match="no prompt audio"):
-        next(generator.stream(generator.prepare(prompted)))
+def test_a_stream_begins_with_its_prompt(generator: Generator) -> None:
+    audio = np.random.default_rng(0).uniform(-0.5, 0.5, 1_000).astype(np.float32)
+    request = GenerationRequest("dog", 0, 1.0, FREE, audio)
+    streamed = np.concatenate([*generator.stream(generator.prepare(request))])
+    assert np.array_equal(streamed, *run(generator, request))
 
 
 class SmallMemory:
@@ -240,10 +241,10 @@ def test_an_estimate_grows_with_the_sound(generator: Generator) -> None:
 
 
 def test_an_estimate_counts_steps_and_frames_read_again(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A step takes a second, reading a frame a quarter of one; the window holds 11 steps, of which 5 stay.
+    # A step takes a second, reading a frame a quarter of one; the window holds 11 steps, sliding 9; 5 stay.
     monkeypatch.setattr(generator, "_time", lambda job, n: job.n_frames - job.n_prompt + job.n_prompt / 4)
     assert generator.estimate_seconds([0.36]) == 10  # 9 frames, the second stream one step late
-    assert generator.estimate_seconds([1.0]) == 26 + (5 + 5 + 5) / 4
+    assert generator.estimate_seconds([1.0]) == 26 + 5 * 5 / 4
     assert generator.estimate_seconds([0.36] * 16) == 2 * 10
     assert generator.estimate_seconds([0.36] * 16, 1) == 16 * 10
     assert generator.estimate_seconds([0.36, 1.0]) == generator.estimate_seconds([1.0])

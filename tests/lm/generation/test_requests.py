@@ -10,7 +10,7 @@ import pytest
 from audiogen_cli.data.audio import read_audio, write_audio
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import Sampling
-from audiogen_cli.lm.generation.requests import GenerationRequest, Prompt, plan_continuation, plan_requests
+from audiogen_cli.lm.generation.requests import GenerationRequest, Prompt, continue_from, plan_requests
 
 LOOSE = Sampling(top_p=0.9)
 DEFAULTS = GenerationRequest(None, seed=10, duration=5.0)
@@ -111,16 +111,32 @@ def second_of_noise(tmp_path: Path) -> Path:
     return path
 
 
+def _continue(
+    prompt: Prompt, audio: Path, prompt_seconds: float | None, output: Path, sample_rate: int
+) -> list[GenerationRequest]:
+    defaults = continue_from(GenerationRequest(None, 0, 0.0, LOOSE), audio, prompt_seconds, sample_rate)
+    return plan_requests([prompt], defaults, 1, output, None)
+
+
 def test_a_continuation_keeps_the_file_and_adds_five_seconds(second_of_noise: Path, tmp_path: Path) -> None:
-    request = plan_continuation(Prompt("rain", seed=4), LOOSE, second_of_noise, None, tmp_path / "out.wav", 16_000)
+    (request,) = _continue(Prompt("rain", seed=4), second_of_noise, None, tmp_path / "out.wav", 16_000)
     assert (request.text, request.seed, request.duration, request.sampling) == ("rain", 4, 6.0, LOOSE)
     np.testing.assert_array_equal(request.prompt_audio, read_audio(second_of_noise, 16_000))
-    assert request.extra == {"prompt_audio": str(second_of_noise), "prompt_seconds": 1.0}
+    assert request.extra["prompt_audio"] == str(second_of_noise) and request.extra["prompt_seconds"] == 1.0
+
+
+def test_several_continuations_have_seeds_and_names_of_their_own(second_of_noise: Path, tmp_path: Path) -> None:
+    defaults = continue_from(GenerationRequest(None, 7, 0.0, LOOSE), second_of_noise, None, 16_000)
+    requests = plan_requests([Prompt("rain", name="noise-continued")], defaults, 2, None, tmp_path)
+    assert [(each.seed, each.output.name) for each in requests] == [
+        (7, "noise-continued-1.wav"),
+        (8, "noise-continued-2.wav"),
+    ]
 
 
 def test_a_continuation_may_keep_a_part_at_another_rate(second_of_noise: Path, tmp_path: Path) -> None:
     prompt = Prompt(None, seed=0, duration=2.0)
-    request = plan_continuation(prompt, LOOSE, second_of_noise, 0.5, tmp_path / "out.wav", 8_000)
+    (request,) = _continue(prompt, second_of_noise, 0.5, tmp_path / "out.wav", 8_000)
     assert request.prompt_audio is not None and len(request.prompt_audio) == 4_000
     assert request.duration == 2.0
 
@@ -140,4 +156,4 @@ def test_impossible_continuations_are_refused(
 ) -> None:
     prompt = Prompt(None, seed=0, duration=duration)
     with pytest.raises(InputError, match=message):
-        plan_continuation(prompt, LOOSE, second_of_noise, prompt_seconds, tmp_path / "out.wav", 16_000)
+        _continue(prompt, second_of_noise, prompt_seconds, tmp_path / "out.wav", 16_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -17,7 +18,7 @@ from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.decoding.requests import DecodingRequest
 from audiogen_cli.lm.generation.generator import Generator
 from audiogen_cli.lm.generation.requests import GenerationRequest
-from audiogen_cli.lm.generation.tracks import Track, generate_best, list_candidates
+from audiogen_cli.lm.generation.tracks import TRIED, Track, generate_best, list_candidates
 from audiogen_cli.lm.model import AudioLanguageModel
 
 FREE = Sampling(guidance=2.0, top_p=1.0)
@@ -62,11 +63,29 @@ def test_the_best_that_is_audible_is_kept_and_no_more_are_decoded(n_silent: int,
     drawn = Drawn(n_silent, order)
     score = (lambda codes, vectors: SCORES[int(codes[0, 0])]) if scored else None
     tracks = [Track(request, 0, 900, n_known=100), single]
-    results = dict(generate_best(tracks, drawn.generate, drawn.decode, score))
+    results, candidates = {}, {}
+    for index, sound, ranked in generate_best(tracks, drawn.generate, drawn.decode, score):
+        results[index], candidates[index] = sound, [int(each.codes[0, 0]) for each in ranked]
     kept = order[n_silent if n_silent < 4 else 0]
     assert results[0][0] == np.float32((kept + 1) / 10) and len(results[0]) == 900
     assert drawn.decoded == [4, *order[: n_silent + 1]]
     assert results[1][0] == np.float32(0.5)
+    assert candidates[0] == [kept, *(number for number in order if number != kept)] and candidates[1] == [4]
+
+
+@pytest.mark.parametrize("n_holed", range(5))
+def test_candidates_with_holes_give_way_unless_all_have_them(n_holed: int) -> None:
+    request = DecodingRequest(torch.zeros(1, 6), 3, seed=0, sampling=replace(FREE, candidates=6))
+    drawn, holed = Drawn(1, (0, 1, 2, 3, 4, 5)), range(1, 1 + n_holed)  # the first is near-silent
+    tried: list[int] = []
+
+    def is_fine(track: Track, sound: np.ndarray) -> bool:
+        tried.append(round(10 * sound[0]) - 1)
+        return tried[-1] not in holed
+
+    ((_, sound, _),) = generate_best([Track(request, 0, 900, n_known=100)], drawn.generate, drawn.decode, None, is_fine)
+    assert round(10 * sound[0]) - 1 == (1 + n_holed if n_holed < TRIED else 1)
+    assert len(tried) == min(n_holed + 1, TRIED)
 
 
 def test_the_probe_chooses_the_same_in_any_company(delayed_lm: Path, tmp_path: Path) -> None:
@@ -93,3 +112,25 @@ def test_the_probe_chooses_the_same_in_any_company(delayed_lm: Path, tmp_path: P
             sounds.append(wav)
         assert len(set(scores)) == len(scores)
         assert np.array_equal(sounds[int(np.argmax(scores))], together[index])
+
+
+def test_kept_candidates_are_what_their_seeds_give(audiogen, delayed_lm: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(delayed_lm, tmp_path / "lm"))
+    make_probe(AudioLanguageModel.load(folder)).save(folder)
+    call = ["generate", "dog", "--model", folder, "--duration", "0.3", "--top-p", "1", "--seed"]
+    done = audiogen(*call, "1", "--candidates", "3", "--keep-candidates", "--out-dir", "out", "--json")
+    record = json.loads(done.stdout)
+    assert [Path(each["path"]).name for each in record["kept_candidates"]] == [
+        "0001-dog-candidate02.wav",
+        "0001-dog-candidate03.wav",
+    ]
+    scores = [record["scores"][0], *(each["scores"][0] for each in record["kept_candidates"])]
+    assert scores == sorted(scores, reverse=True)
+    for each in record["kept_candidates"]:
+        assert f"seed {each['seed']}" in done.stderr and f"score {each['scores'][0]:.2f}" in done.stderr
+        alone = audiogen(*call, each["seed"], "-o", "alone.wav", "--json")
+        assert Path(each["path"]).read_bytes() == Path("alone.wav").read_bytes()
+        sidecar = json.loads(Path(each["path"]).with_suffix(".json").read_text())
+        del sidecar["scores"], sidecar["path"]
+        assert sidecar == {key: json.loads(alone.stdout)[key] for key in sidecar}
+    assert "already there" in audiogen(*call, "1", "--candidates", "3", "--keep-candidates", "--out-dir", "out").stderr

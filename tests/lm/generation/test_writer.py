@@ -14,18 +14,15 @@ import torch
 from helpers.fakes import FakeGenerator
 
 from audiogen_cli.data.audio import read_audio, read_tags, write_audio
-from audiogen_cli.data.loudness import loudness
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.lm.config import Sampling
+from audiogen_cli.lm.generation.delivery import Delivery, Level
 from audiogen_cli.lm.generation.requests import GenerationRequest
 from audiogen_cli.lm.generation.resuming import Maker, find_finished, place_requests
 from audiogen_cli.lm.generation.writer import (
-    NORMAL_LUFS,
-    NORMAL_PEAK,
     Rendered,
     RenderOptions,
     choose_seed,
-    normalize_loudness,
     write_sounds,
 )
 from audiogen_cli.model_folder import license_line
@@ -147,28 +144,13 @@ def _tone(height: float, seconds: float = 1.0) -> np.ndarray:
     return (height * np.sin(2 * np.pi * 997 * np.arange(round(seconds * RATE)) / RATE)).astype(np.float32)
 
 
-@pytest.mark.parametrize("height", [0.02, 0.9])
-def test_normalising_brings_a_sound_to_its_loudness(height: float) -> None:
-    wav, gain = normalize_loudness(_tone(height), RATE)
-    assert loudness(wav, RATE) == pytest.approx(NORMAL_LUFS, abs=0.01)
-    np.testing.assert_allclose(wav, _tone(height) * gain, rtol=1e-6)
-
-
-def test_normalising_stops_at_the_peak_and_leaves_near_silence() -> None:
-    click = np.zeros(RATE, np.float32)
-    click[RATE // 2] = 0.5
-    wav, _ = normalize_loudness(click, RATE)
-    assert np.abs(wav).max() == pytest.approx(NORMAL_PEAK) and loudness(wav, RATE) < NORMAL_LUFS
-    for quiet in (np.zeros(RATE, np.float32), _tone(5e-4)):
-        wav, gain = normalize_loudness(quiet, RATE)
-        assert gain == 1 and np.array_equal(wav, quiet)
-
-
 def test_a_normalized_sound_says_so(tmp_path: Path) -> None:
     generator = FakeGenerator(lambda request: _tone(0.5))
-    (rendered,) = write_sounds(generator, _requests(tmp_path, 1), RenderOptions(normalize=True))  # type: ignore[arg-type]
+    (rendered,) = write_sounds(
+        generator, _requests(tmp_path, 1), RenderOptions(delivery=Delivery(normalize=Level(-23)))
+    )  # type: ignore[arg-type]
     assert rendered.record is not None and rendered.record["normalized"]
-    assert rendered.record["loudness"] == pytest.approx(NORMAL_LUFS, abs=0.01)
+    assert rendered.record["loudness"] == pytest.approx(-23, abs=0.01)
     assert rendered.record["gain_db"] == pytest.approx(20 * np.log10(rendered.record["peak"] / 0.5), abs=0.01)
     assert np.abs(read_audio(tmp_path / "0.wav")).max() == pytest.approx(rendered.record["peak"], abs=1e-4)
 
@@ -222,7 +204,7 @@ class TestFinished:
         assert self.find([replace(requests[0], **change)]) == []
 
     def test_another_model_and_another_level_are_not(self, requests: list[GenerationRequest]) -> None:
-        assert self.find(requests, "e" * 64) == self.find(requests, normalize=True) == []
+        assert self.find(requests, "e" * 64) == self.find(requests, delivery=Delivery(normalize=Level(-23))) == []
 
     def test_a_drawn_seed_takes_any(self, requests: list[GenerationRequest]) -> None:
         assert self.find([replace(requests[0], seed=77, seed_drawn=True)]) == [0]

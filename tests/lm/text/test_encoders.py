@@ -16,9 +16,9 @@ from helpers.zoo import WORDS, make_t5, make_word_vectors
 from model2vec import StaticModel
 from safetensors.numpy import save_file
 
+from audiogen_cli import hub
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import TextConfig
-from audiogen_cli.lm.text import hub
 from audiogen_cli.lm.text.encoders import T5, StaticVectors, WordNumbers, _equal_lengths, load_text_encoder, pad
 
 

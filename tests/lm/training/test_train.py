@@ -200,6 +200,9 @@ def test_told_to_stop_it_saves_and_goes_on_later(
             train(recipe(world), world.tokens, world.codec, tmp_path / "run")
     assert [path.name for path in list_checkpoints(tmp_path / "run")] == ["step-000002"]
     assert not (tmp_path / "run" / "model.safetensors").exists()
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="stopped after step 2"):
+        patch.setattr(launch.StopSignal, "asked", lambda self: True)  # before a micro-batch: nothing is lost
+        train(recipe(world), world.tokens, world.codec, tmp_path / "run")
     resumed = train(recipe(world), world.tokens, world.codec, tmp_path / "run")
     assert read_losses(resumed) == read_losses(plain_run) and fingerprint(resumed) == fingerprint(plain_run)
 

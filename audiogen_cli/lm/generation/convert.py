@@ -1,0 +1,52 @@
+"""Existing sounds, delivered as generated ones are: the sound, what it says of itself, and its sidecar."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from audiogen_cli.data.audio import FORMATS, SUBTYPES, read_channels, read_tags
+from audiogen_cli.errors import InputError
+from audiogen_cli.lm.generation.delivery import Delivery, deliver
+from audiogen_cli.lm.generation.requests import check_files
+from audiogen_cli.lm.generation.writer import read_sidecar, write_sidecar
+
+
+def plan_outputs(sources: list[Path], output: Path | None, folder: Path | None, delivery: Delivery) -> list[Path]:
+    """Return the file to write for each source: `output`, or its name in `folder` (as .wav if it cannot be written).
+
+    Raises InputError for several sources and one output, names that collide, an output that is its own source, and
+    formats that cannot hold the samples.
+    """
+    if output and len(sources) > 1:
+        raise InputError(f"-o {output}: {len(sources)} sounds cannot go into one file; use --out-dir")
+    named = [source if source.suffix.lower() in FORMATS else source.with_suffix(".wav") for source in sources]
+    outputs = [output or (folder or Path()) / path.name for path in named]
+    places: dict[Path, Path] = {}
+    for source, path in zip(sources, outputs, strict=True):
+        check_files(path)
+        delivery.check(path)
+        other = places.setdefault(path.with_suffix(""), source)
+        if other is not source:
+            raise InputError(f"{other} and {source} would both be written to {path}; convert them apart")
+        if path.exists() and source.exists() and path.samefile(source):
+            raise InputError(f"{path} would replace its source; write to another folder or name")
+    return outputs
+
+
+def convert(source: Path, output: Path, delivery: Delivery) -> dict[str, Any]:
+    """Write a sound at another rate, with other channels, samples or levels; return what its sidecar says.
+
+    Tags go along, and so does a sidecar of ours. What `delivery` leaves out stays as it is, the number of bits
+    included if the file can hold them. Raises InputError if `source` cannot be read, AudiogenError if `output` cannot
+    be written.
+    """
+    samples, rate, subtype = read_channels(source)
+    sound = deliver(samples if samples.shape[1] > 1 else samples[:, 0], rate, delivery)
+    kept = subtype if subtype in SUBTYPES[output.suffix.lower()] else None
+    made = read_sidecar(source)
+    sound.write(output, delivery.subtype or kept, read_tags(source))
+    record = {**made, "path": str(output), "source": str(source), **sound.facts(delivery)}
+    if made:
+        write_sidecar(output, record)
+    return record

@@ -1,0 +1,204 @@
+"""Delivery: a finished sound brought to the rate, channels, sample format and level of the project that it is for."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audiogen_cli.data.audio import FORMATS, SUBTYPES, write_audio
+from audiogen_cli.data.loudness import AudioStats, find_sound, loudness, measure
+from audiogen_cli.errors import InputError
+
+HIGHEST_PEAK = 10 ** (-1 / 20)  # -1 dBFS: no further does a loudness raise a sound
+MIN_RATE, MAX_RATE = 8_000, 192_000  # Hz
+MIN_LEVEL, MAX_LEVEL = -70.0, 0.0  # LUFS, dBFS
+FADE = 0.01  # seconds kept, and faded, on either side of a trimmed sound
+_LEVEL = re.compile(r"(peak:)?\s*([-+]?\d+(?:\.\d*)?)\s*(lufs|db|dbfs)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Level:
+    """A level to bring a sound to: its integrated loudness in LUFS, or its highest sample in dBFS."""
+
+    value: float
+    is_peak: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Level:
+        """Read `-23` (LUFS) or `peak:-1` (dBFS). Raises InputError for anything else, and beyond -70 to 0."""
+        match = _LEVEL.fullmatch(text.strip())
+        if not match:
+            raise InputError(
+                f"--normalize takes a loudness in LUFS, as in -23, or peak:dB, as in peak:-1; not '{text}'"
+            )
+        level = cls(float(match[2]), bool(match[1]))
+        if not MIN_LEVEL <= level.value <= MAX_LEVEL:
+            raise InputError(f"--normalize {text}: must lie between {MIN_LEVEL:g} and {MAX_LEVEL:g}")
+        return level
+
+    def __str__(self) -> str:
+        return f"peak {self.value:g} dBFS" if self.is_peak else f"{self.value:g} LUFS"
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What a file is to be; what is left out stays as the sound is.
+
+    rate: Hz. channels: 1 or 2. subtype: one of SUBTYPES, by default 16 bits. trim: cut off silence before and after.
+    Raises InputError for values that are none.
+    """
+
+    rate: int | None = None
+    channels: int | None = None
+    subtype: str | None = None
+    normalize: Level | None = None
+    trim: bool = False
+
+    def __post_init__(self) -> None:
+        if self.rate is not None and not MIN_RATE <= self.rate <= MAX_RATE:
+            raise InputError(f"--rate {self.rate}: must lie between {MIN_RATE} and {MAX_RATE} Hz, as 44100 or 48000")
+        if self.channels not in (None, 1, 2):
+            raise InputError(f"--channels {self.channels}: must be 1 or 2")
+        known = sorted({name for names in SUBTYPES.values() for name in names})
+        if self.subtype is not None and self.subtype not in known:
+            raise InputError(f"--subtype {self.subtype}: must be one of {', '.join(known)}")
+
+    @classmethod
+    def parse(
+        cls, rate: int | None, channels: int | None, subtype: str | None, normalize: str | None, trim: bool
+    ) -> Delivery:
+        """Read the values of the command line's options."""
+        level = None if normalize is None else Level.parse(normalize)
+        return cls(rate, channels, subtype and subtype.upper(), level, trim)
+
+    def check(self, output: Path) -> None:
+        """Raise InputError if a file of this name cannot hold the samples as `subtype`."""
+        suffix = output.suffix.lower()
+        if self.subtype and suffix in FORMATS and self.subtype not in SUBTYPES[suffix]:
+            fits = ", ".join(SUBTYPES[suffix])
+            raise InputError(f"{output}: a {suffix} file cannot hold {self.subtype}, only {fits}; --subtype says which")
+
+    def describe(self) -> dict[str, Any]:
+        """Return the options given, for a record: {} without any."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: str(value) if isinstance(value, Level) else value for name, value in given.items() if value}
+
+
+AS_IT_IS = Delivery()
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A sound as it goes into a file. samples: [n] or [n, 2] at `rate` Hz. gain: the factor of its level; trimmed:
+    seconds cut off before and after."""
+
+    samples: np.ndarray
+    rate: int
+    gain: float = 1.0
+    trimmed: tuple[float, float] = (0.0, 0.0)
+
+    def write(self, path: Path, subtype: str | None, tags: dict[str, str]) -> None:
+        """Write the file, as `write_audio` does."""
+        write_audio(path, self.samples, self.rate, tags, subtype)
+
+    def facts(self, delivery: Delivery) -> dict[str, Any]:
+        """Describe the file for its sidecar: length, rate, channels, levels, and what was asked for.
+
+        duration: seconds. loudness: LUFS (ITU-R BS.1770), None below its gate at -70. gain_db: by how much the level
+        was changed. trimmed: seconds cut off before and after.
+        """
+        written = np.clip(self.samples, -1, 1)
+        each = [measure(channel) for channel in written.reshape(len(written), -1).T]
+        lufs = loudness(written, self.rate)
+        whole = AudioStats(
+            max(stats.peak for stats in each),
+            math.sqrt(sum(stats.rms**2 for stats in each) / len(each)),
+            sum(stats.clipped_samples for stats in each),
+            all(stats.near_silent for stats in each),
+        )
+        return {
+            "duration": len(written) / self.rate,
+            "sample_rate": self.rate,
+            "channels": len(each),
+            **vars(whole),
+            "loudness": lufs if math.isfinite(lufs) else None,
+            "gain_db": 20 * math.log10(self.gain),
+            "normalized": delivery.normalize is not None,
+            "trimmed": [*self.trimmed],
+            "delivery": delivery.describe(),
+        }
+
+
+def deliver(wav: np.ndarray, sample_rate: int, delivery: Delivery = AS_IT_IS) -> Delivered:
+    """Trim, resample, spread to channels and level a sound, in this order.
+
+    wav: [n] or [n, C] at `sample_rate` Hz. Two channels of a mono sound are equal, and a meter reads them as 3 LU
+    louder than one: `normalize` brings what it reads to the level. A loudness raises no peak above HIGHEST_PEAK;
+    near-silence stays as it is. Raises InputError for `channels` 2 of more than two.
+    """
+    begin, end = _kept(wav, sample_rate) if delivery.trim else (0, len(wav))
+    cut = (begin / sample_rate, (len(wav) - end) / sample_rate)
+    if any(cut):
+        wav = _fade_ends(wav[begin:end], round(FADE * sample_rate) * (begin > 0), round(FADE * sample_rate) * (end > 0))
+    rate = delivery.rate or sample_rate
+    wav = _spread(resample(wav, sample_rate, rate), delivery.channels)
+    gain = _gain(wav, rate, delivery.normalize) if delivery.normalize else 1.0
+    return Delivered(wav if gain == 1 else wav * np.float32(gain), rate, gain, cut)
+
+
+def resample(wav: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
+    """Resample [n] or [n, C] by soxr (VHQ, linear phase) to round(n · new_rate / rate) samples, float32."""
+    if rate == new_rate:
+        return wav
+    import soxr
+
+    n = round(len(wav) * new_rate / rate)
+    resampled = soxr.resample(np.ascontiguousarray(wav, np.float32), rate, new_rate, quality="VHQ")[:n]
+    return np.pad(resampled, [(0, n - len(resampled)), *[(0, 0)] * (wav.ndim - 1)])
+
+
+def _kept(wav: np.ndarray, sample_rate: int) -> tuple[int, int]:
+    """Return the beginning and the end of what trimming keeps: the sound and FADE around it."""
+    loudest = np.abs(wav.reshape(len(wav), -1)).max(1)
+    begin, end = find_sound(loudest, sample_rate)
+    if begin == end or measure(loudest).near_silent:
+        return 0, len(wav)
+    margin = round(FADE * sample_rate)
+    return max(0, begin - margin), min(len(wav), end + margin)
+
+
+def _fade_ends(wav: np.ndarray, n_in: int, n_out: int) -> np.ndarray:
+    """Fade in over the first n_in samples and out over the last n_out."""
+    envelope = np.ones(len(wav), np.float32)
+    n_in, n_out = min(n_in, len(wav)), min(n_out, len(wav))
+    envelope[:n_in] *= np.linspace(0, 1, n_in, dtype=np.float32)
+    envelope[len(wav) - n_out :] *= np.linspace(1, 0, n_out, dtype=np.float32)
+    return (wav.T * envelope).T
+
+
+def _spread(wav: np.ndarray, channels: int | None) -> np.ndarray:
+    """Bring [n] or [n, C] to so many channels: the mean of C, or two copies of one."""
+    n_channels = 1 if wav.ndim == 1 else wav.shape[1]
+    if channels is None or channels == n_channels:
+        return wav
+    if channels == 1:
+        return np.asarray(wav.mean(1), np.float32)
+    if n_channels > 2:
+        raise InputError(f"--channels 2 takes one or two channels, not {n_channels}; --channels 1 mixes them")
+    return np.stack([wav.reshape(-1)] * 2, 1)
+
+
+def _gain(wav: np.ndarray, rate: int, level: Level) -> float:
+    peak = float(np.abs(wav).max(initial=0.0))
+    if measure(wav if wav.ndim == 1 else np.abs(wav).max(1)).near_silent:
+        return 1.0
+    if level.is_peak:
+        return 10 ** (level.value / 20) / peak
+    found = loudness(wav, rate)
+    wanted = 10 ** ((level.value - found) / 20) if math.isfinite(found) else 1.0
+    return min(wanted, HIGHEST_PEAK / peak)

@@ -1,0 +1,126 @@
+"""Delivery: rate, channels, sample format, level and silence of finished sounds, new and existing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from audiogen_cli.data.audio import probe, read_tags, write_audio
+from audiogen_cli.data.loudness import loudness
+from audiogen_cli.errors import InputError
+from audiogen_cli.lm.generation.delivery import HIGHEST_PEAK, Delivery, Level, deliver
+
+RATE = 16_000
+
+
+def _tone(height: float, seconds: float = 1.0, hertz: float = 997, rate: int = RATE) -> np.ndarray:
+    return (height * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+def _between_silence(sound: np.ndarray, before: float, after: float) -> np.ndarray:
+    return np.concatenate([np.zeros(round(before * RATE)), sound, np.zeros(round(after * RATE))]).astype(np.float32)
+
+
+@pytest.mark.parametrize("channels", [None, 2])
+@pytest.mark.parametrize("height", [0.02, 0.5])
+def test_a_loudness_is_what_a_meter_reads_in_the_file(height: float, channels: int | None) -> None:
+    sound = deliver(_tone(height), RATE, Delivery(normalize=Level(-23), channels=channels, rate=48_000))
+    assert loudness(sound.samples, 48_000) == pytest.approx(-23, abs=0.01)
+    assert sound.facts(Delivery())["loudness"] == pytest.approx(-23, abs=0.01)
+
+
+def test_levels_stop_at_the_peak_and_leave_near_silence() -> None:
+    click = np.zeros(RATE, np.float32)
+    click[RATE // 2] = 0.5
+    sound = deliver(click, RATE, Delivery(normalize=Level(-23))).samples
+    assert np.abs(sound).max() == pytest.approx(HIGHEST_PEAK) and loudness(sound, RATE) < -23
+    peak = deliver(_tone(0.1), RATE, Delivery(normalize=Level(-6, is_peak=True))).samples
+    assert np.abs(peak).max() == pytest.approx(10 ** (-6 / 20), rel=1e-3)
+    for quiet in (np.zeros(RATE, np.float32), _tone(5e-4)):
+        sound = deliver(quiet, RATE, Delivery(normalize=Level(-23)))
+        assert sound.gain == 1 and np.array_equal(sound.samples, quiet)
+
+
+@pytest.mark.parametrize("rate", [44_100, 48_000, 8_000])
+def test_a_tone_keeps_its_height_and_place_at_another_rate(rate: int) -> None:
+    sound = deliver(_tone(0.5, 0.5), RATE, Delivery(rate=rate))
+    assert (len(sound.samples), sound.rate) == (rate // 2, rate)
+    inside = slice(rate // 50, -rate // 50)
+    np.testing.assert_allclose(sound.samples[inside], _tone(0.5, 0.5, rate=rate)[inside], atol=2e-3)
+
+
+def test_trimming_keeps_the_sound_and_says_how_much_went() -> None:
+    wav = _between_silence(_tone(0.5, 0.3), 0.2, 0.5)
+    sound = deliver(wav, RATE, Delivery(trim=True))
+    assert sound.trimmed == pytest.approx((0.19, 0.49), abs=0.011)
+    assert len(sound.samples) / RATE + sum(sound.trimmed) == pytest.approx(1.0)
+    assert sound.samples[0] == 0 and np.abs(sound.samples).max() == pytest.approx(0.5, rel=1e-3)
+    assert np.array_equal(deliver(np.zeros(99, np.float32), RATE, Delivery(trim=True)).samples, np.zeros(99))
+
+
+def test_without_options_a_sound_stays_as_it_is() -> None:
+    wav = _tone(0.5)
+    assert deliver(wav, RATE).samples is wav
+
+
+@pytest.mark.parametrize("text", ["loud", "-23 dogs", "peak", "-80", "3", "nan", ""])
+def test_no_level_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="--normalize"):
+        Level.parse(text)
+
+
+@pytest.mark.parametrize("text", ["-23", "-23LUFS", "-23.0 lufs"])
+def test_levels_are_read(text: str) -> None:
+    assert Level.parse(text) == Level(-23.0)
+    assert str(Level.parse("peak:-1.5dB")) == "peak -1.5 dBFS"
+
+
+def test_formats_hold_what_they_are_said_to(tmp_path: Path) -> None:
+    wav = np.linspace(-1, 1 - 2**-23, 999).astype(np.float32)
+    for name, subtype in (("a.wav", "PCM_24"), ("a.flac", "PCM_24"), ("b.wav", "FLOAT")):
+        write_audio(tmp_path / name, wav, RATE, subtype=subtype)
+        assert soundfile.info(tmp_path / name).subtype == subtype
+        np.testing.assert_allclose(soundfile.read(tmp_path / name)[0], wav, atol=2**-24)
+    with pytest.raises(InputError, match="cannot hold FLOAT"):
+        Delivery(subtype="FLOAT").check(tmp_path / "a.flac")
+
+
+def test_convert_delivers_existing_files_with_tags_and_sidecar(audiogen, tiny_lm: Path, tmp_path: Path) -> None:
+    made = audiogen("generate", "rain", "--model", tiny_lm, "--seed", "1", "--duration", "0.5", "--out-dir", "out")
+    (source,) = map(Path, made.stdout.split())
+    options = ["--rate", "44100", "--channels", "2", "--subtype", "pcm_24", "--normalize", "peak:-3"]
+    done = audiogen("convert", source, *options, "--out-dir", "delivered", "--json")
+    assert done.returncode == 0, done.stderr
+    output = tmp_path / "delivered" / source.name
+    info, record = probe(output), json.loads(done.stdout)
+    assert (info.sample_rate, info.channels, info.n_samples) == (44_100, 2, 22_050)
+    assert read_tags(output)["title"] == "rain" and read_tags(output) == read_tags(source)
+    assert record == json.loads(output.with_suffix(".json").read_text())
+    assert (record["prompt"], record["seed"], record["sample_rate"]) == ("rain", 1, 44_100)
+    assert 20 * np.log10(record["peak"]) == pytest.approx(-3, abs=0.01)
+    again = audiogen("convert", source, *options, "--out-dir", "delivered")
+    assert again.returncode == 2 and "--overwrite" in again.stderr
+
+
+def test_convert_keeps_bits_and_channels_and_one_bad_file_fails_alone(audiogen, tmp_path: Path) -> None:
+    stereo = np.stack([_tone(0.3), _tone(0.1)], 1)
+    write_audio(tmp_path / "a.wav", stereo, RATE, subtype="PCM_24")
+    (tmp_path / "b.wav").write_text("words")
+    done = audiogen("convert", "b.wav", "a.wav", "--rate", "48000", "--out-dir", "out")
+    assert done.returncode == 1 and "b.wav" in done.stderr and Path(done.stdout.strip()).name == "a.wav"
+    info = soundfile.info(tmp_path / "out" / "a.wav")
+    assert (info.subtype, info.channels, info.samplerate) == ("PCM_24", 2, 48_000)
+    assert audiogen("convert", "a.wav", "--trim", "-o", "a.wav").returncode == 2
+
+
+def test_delivered_sounds_are_found_again(audiogen, tiny_lm: Path) -> None:
+    call = ["generate", "rain", "--model", tiny_lm, "--seed", "1", "--duration", "0.5", "--out-dir", "out"]
+    options = ["--rate", "48000", "--trim", "--normalize", "-23"]
+    first = audiogen(*call, *options)
+    assert "already there" in audiogen(*call, *options).stderr
+    other = audiogen(*call)
+    assert other.stdout != first.stdout and "beside" in other.stderr
