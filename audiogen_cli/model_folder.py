@@ -38,6 +38,10 @@ MODEL_VARIABLE = "AUDIOGEN_MODEL"
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?", re.ASCII)  # no path of ./ or ../
 CODEC_FOLDER = "codec"  # in a language model's folder, and beside token shards
 PROBE_FILE = "probe.safetensors"  # in a language model's folder, where it has one; see `lm.probe`
+# Words of a license that forbids selling.
+NO_SELLING = re.compile(
+    r"\bnc\b|non-?commercial|(?:research|academic|educational) (?:use |purposes )?only", re.IGNORECASE
+)
 UNLICENSED = "No licence has been set for these weights: ask whoever trained them before using them."
 
 
@@ -314,6 +318,25 @@ def read_license(folder: Path) -> str:
 def license_line(license: str) -> str:
     """Return the first line of a license text that is not blank."""
     return next((printable(line.strip()) for line in license.splitlines() if line.strip()), "no license is stated")
+
+
+def explain_rights(license: str, model: str) -> str:
+    """Say in three sentences whether what a model makes may be sold, and what to copy as attribution.
+
+    license: the first line of that of its weights.
+    """
+    name = license.partition(":")[0]
+    if license in (license_line(UNLICENSED), license_line("")):
+        return (
+            f"No license is stated for the weights of {model}. Ask whoever trained them before you sell or publish its "
+            f'sounds. Attribution to copy: "Sound: audiogen, model {model}".'
+        )
+    selling = "forbids selling" if NO_SELLING.search(license) else "does not forbid selling"
+    more = "" if NO_SELLING.search(license) else "; the recordings that it was trained on may"
+    return (
+        f"The weights of {model} are under {name}. That license {selling} what they make{more}. "
+        f'Attribution to copy: "Sound: audiogen, model {model} ({name})".'
+    )
 
 
 def copy_model(source: Path, target: Path) -> None:
