@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from audiogen_cli.commands.listening import LISTENING, prepare_listening, score_listening, show_report
 from audiogen_cli.commands.terminal.announce import announce, describe_identity, plan_evaluation
+from audiogen_cli.commands.terminal.comparison import compare
 from audiogen_cli.commands.terminal.options import (
     MAX_COUNT,
     MAX_SEED,
@@ -27,6 +30,9 @@ from audiogen_cli.commands.terminal.progress import progress_bar
 from audiogen_cli.commands.terminal.tables import print_table, shorten
 from audiogen_cli.errors import InputError, printable, read_seconds
 
+if TYPE_CHECKING:
+    from audiogen_cli.evaluation.config import EvalConfig
+
 MANIFESTS = Path("data/manifests")
 
 
@@ -34,7 +40,11 @@ MANIFESTS = Path("data/manifests")
 def eval_(
     split: Annotated[
         str | None,
-        typer.Option("--split", metavar="DATASET-SPLIT", help="Clips to compare with, such as audiocaps-test."),
+        typer.Option(
+            "--split",
+            metavar="DATASET-SPLIT",
+            help="Clips to compare with, such as audiocaps-test; with --before several, A,B.",
+        ),
     ] = None,
     manifests: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Manifests, as audiogen prep writes them.")
@@ -49,6 +59,13 @@ def eval_(
     ] = "generation",
     model: ModelOption = None,
     adapter: AdapterOption = None,
+    before: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Also score this model, which a training began with, and print one table: before, after, change.",
+        ),
+    ] = None,
     generated: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Score these files, named like the clips, instead of a model's sounds."),
@@ -145,11 +162,14 @@ def eval_(
     audiogen eval --split audiocaps-test --classifier passt --embedding vggish-google --download
     audiogen eval --reference 'audio/1-*' --generated 'audio/2-*' --unpaired --model embedded
     audiogen eval --split audiocaps-test --task continuation --model runs/lm-base
+    audiogen eval --split mine-val,esc50-val --before embedded --model embedded --adapter runs/mine
     accelerate launch -m audiogen_cli eval --split audiocaps-test --model runs/lm-base
     """
     from audiogen_cli.evaluation.config import EvalConfig
     from audiogen_cli.evaluation.run import evaluate
 
+    if before and task == LISTENING:
+        raise InputError("--before is for generation and continuation; a listening test takes --system NAME=FOLDER")
     if system and task != LISTENING:
         raise InputError("--system is for --task listening; to score a folder of sounds: --generated FOLDER")
     if score:
@@ -157,10 +177,11 @@ def eval_(
     if report and out is not None and split is None and reference is None:
         return show_report(out)
     folder = out or Path("runs") / f"{'eval' if task == 'generation' else task}-{split or 'folders'}"
+    splits = split_names(split or "") if before else [split]
     config = EvalConfig(
         out=folder,
         task="generation" if task == LISTENING else task,
-        split=split,
+        split=next(iter(splits), None),
         manifests=manifests,
         model=Path(model) if model else None,
         adapters=tuple(adapter or ()),
@@ -182,8 +203,14 @@ def eval_(
     )
     if task == LISTENING:
         return prepare_listening(config, system or [], json_, report)
-    with progress_bar("scoring") as progress:
-        results = evaluate(config, progress, begin=lambda n: announce(plan_evaluation, config, n))
+
+    def run(config: EvalConfig) -> dict[str, Any] | None:
+        with progress_bar("scoring") as progress:
+            return evaluate(config, progress, begin=lambda n: announce(plan_evaluation, config, n))
+
+    if before:
+        return compare(folder, _pairs(config, before, splits), run, json_)
+    results = run(config)
     if results is None:  # a helping process of an accelerate launch
         return 0
     if json_:
@@ -195,6 +222,23 @@ def eval_(
     if report:
         show_report(folder)
     return 1 if results["skipped"] else 0
+
+
+def _pairs(config: EvalConfig, before: str, splits: Sequence[str | None]) -> dict[str, tuple[EvalConfig, EvalConfig]]:
+    """Return split → the evaluations of the model before and of the model after. Raises InputError if it has none."""
+    if config.generated is not None or config.task not in ("generation", "continuation") or None in splits:
+        raise InputError("--before compares two models on the clips of --split")
+    from audiogen_cli.model_folder import find_model
+
+    model = find_model(before)
+    return {
+        split: (
+            replace(config, split=split, out=config.out / f"{split}-before", model=model, adapters=()),
+            replace(config, split=split, out=config.out / f"{split}-after"),
+        )
+        for split in splits
+        if split
+    }
 
 
 def _print_tables(results: dict[str, Any]) -> None:

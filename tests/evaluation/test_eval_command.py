@@ -195,6 +195,24 @@ class TestModel:
         assert "codec reconstruction" in results["baselines"]
         assert len(list((options["out"] / "generated").glob("*.wav"))) == 12
 
+    def test_a_model_is_compared_with_the_one_it_was_trained_from(
+        self, capsys: pytest.CaptureFixture[str], generator: FakeGenerator, options: dict[str, Any]
+    ) -> None:
+        options["split"] = "esc50-val,esc50-test"
+        assert eval_(before=options["model"], **options) == 0
+        rows = json.loads((options["out"] / "comparison.json").read_text())
+        names = ["fad_fake", "kl_fake", "near_silent"]
+        assert [(row["split"], row["metric"]) for row in rows] == [
+            *(("esc50-val", name) for name in names),
+            *(("esc50-test", name) for name in names),
+        ]
+        assert [row["n"] for row in rows] == [4] * 3 + [12] * 3 and {row["change"] for row in rows} == {0}
+        table = capsys.readouterr().out.splitlines()
+        assert table[0].split() == ["split", "clips", "metric", "before", "after", "change"] and len(table) == 7
+        assert (options["out"] / "esc50-test-before" / "results.json").is_file()
+        with pytest.raises(InputError, match="--before compares"):
+            eval_(before=options["model"], generated=options["out"], **options)
+
     def test_a_second_run_makes_only_what_is_missing(
         self, capsys: pytest.CaptureFixture[str], generator: FakeGenerator, options: dict[str, Any]
     ) -> None:
