@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from audiogen_cli.data.totals import Totals
     from audiogen_cli.evaluation.config import EvalConfig
     from audiogen_cli.lm.config import LMConfig, TrainConfig
+    from audiogen_cli.lm.generation.generator import Generator
 
 PUBLIC_MODEL = "facebook/audiogen-medium"
 PAPER_FRAME_RATES = (500, 250, 125)  # Table 2: a codec's frames a second
@@ -98,7 +99,12 @@ def plan_tokenizing(folder: Path, config: CodecConfig, data: Totals, mix: int, c
 
 
 def plan_lm_training(
-    recipe: TrainConfig, folder: Path, codec: CodecConfig, data: Totals, on_the_fly: bool, start_from: Path | None
+    recipe: TrainConfig,
+    folder: Path,
+    codec: CodecConfig,
+    data: Totals,
+    on_the_fly: bool,
+    start_from: Path | None = None,
 ) -> Announcement:
     """Say what `train-lm` trains, and on what. on_the_fly: on recordings, mixed while it trains."""
     from audiogen_cli.commands.terminal import estimates
@@ -143,6 +149,18 @@ def plan_generation(folder: Path, config: LMConfig, n_sounds: int, seconds: floa
     return Announcement(
         [f"model {model_name(folder)}: {model}; codec {describe_codec(codec)}; {sounds}; {license}"],
         license_warnings("these weights", license),
+    )
+
+
+def plan_computing(generator: Generator) -> Announcement:
+    """Say in which number format the weights are, where they are rounded: `--dtype auto` chooses by size and processor.
+
+    The folder's own precision needs no word.
+    """
+    if generator.dtype == "float32":
+        return Announcement()
+    return Announcement(
+        [f"computing on {generator.device} with weights in {generator.dtype} (--dtype chooses another)"]
     )
 
 
