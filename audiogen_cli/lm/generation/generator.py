@@ -23,6 +23,7 @@ from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.lm.adapters import Adapter, adapted_fingerprint, add_adapters
 from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.decoding.engine import CPU_BATCH, GPU_BATCH, Engine
+from audiogen_cli.lm.decoding.packed_files import load_for_decoding
 from audiogen_cli.lm.decoding.requests import DecodingRequest, count_frames
 from audiogen_cli.lm.generation.requests import GenerationRequest
 from audiogen_cli.lm.generation.tracks import (
@@ -109,7 +110,7 @@ class Generator:
     ) -> Generator:
         """Load a model folder, checkpoint or run; None: see `find_model`. adapters: see `find_adapters`.
 
-        device: auto, cpu, cuda, cuda:N or mps. dtype: auto, float32, bfloat16, float16 or int8 (`choose_dtype`); the
+        device: auto, cpu, cuda, cuda:N or mps. dtype: auto or another of `choose_dtype`'s names; the
         codec always runs in float32. Raises InputError if something is missing or does not belong together.
         """
         folder = model_folder.find_model(model)
@@ -129,8 +130,12 @@ class Generator:
                 f"{config.text_fingerprint or config.text_width}, not {encoder.fingerprint or encoder.width}; "
                 "put the one it was trained with in its place"
             )
-        lm = AudioLanguageModel.load(folder, where).requires_grad_(False)
-        add_adapters(lm, adapters)
+        if adapters:  # they change the weights, so packed ones are of no use
+            lm = AudioLanguageModel.load(folder, where)
+            add_adapters(lm, adapters)
+        else:
+            lm, dtype = load_for_decoding(folder, where, dtype)
+        lm.requires_grad_(False)
         return cls(lm, codec, encoder, dtype, folder, adapters)
 
     def knows(self, prompt: str) -> bool:

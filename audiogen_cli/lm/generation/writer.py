@@ -25,7 +25,7 @@ from audiogen_cli.files import read_json, temporary_name, write_text
 from audiogen_cli.lm.generation.delivery import AS_IT_IS, Delivered, Delivery, deliver
 from audiogen_cli.lm.generation.requests import STDOUT, GenerationRequest
 from audiogen_cli.lm.sampling_config import Sampling
-from audiogen_cli.model_folder import known_sounds, license_line, model_name
+from audiogen_cli.model_folder import explain_rights, known_sounds, license_line, model_name
 
 if TYPE_CHECKING:
     from audiogen_cli.lm.adapters import Adapter
@@ -38,6 +38,7 @@ ENTRIES = {*Sampling.__dataclass_fields__, *AudioStats.__dataclass_fields__}
 ENTRIES |= {"path", "prompt", "text", "seed", "duration", "sample_rate", "model", "model_fingerprint", "licence"}
 ENTRIES |= {"device", "dtype", "audiogen_version", "loudness", "gain_db", "normalized", "first_sound", "columns"}
 ENTRIES |= {
+    "rights",
     "scores",
     "kept_candidates",
     "unknown_words",
@@ -345,7 +346,7 @@ def _drop_sidecar(output: Path) -> None:
 
 def _tags(generator: Generator, request: GenerationRequest) -> dict[str, str]:
     """Say what made a sound, for its file. copyright: the license again, for which RIFF INFO has no place."""
-    model = f"{model_name(generator.folder)} {generator.fingerprint[:12]}" if generator.folder else "in training"
+    model = f"{_model_name(generator)} {generator.fingerprint[:12]}".rstrip()
     license = f"weights: {license_line(generator.license)}"
     comment = f"generated; seed {request.seed}; model {model}"
     software = f"audiogen {version('audiogen-cli')}"
@@ -356,6 +357,10 @@ def _tags(generator: Generator, request: GenerationRequest) -> dict[str, str]:
         "license": license,
         "copyright": license,
     }
+
+
+def _model_name(generator: Generator) -> str:
+    return model_name(generator.folder) if generator.folder else "in training"
 
 
 def _record(generator: Generator, prepared: Prepared, sound: Delivered, delivery: Delivery) -> dict[str, Any]:
@@ -377,6 +382,7 @@ def _record(generator: Generator, prepared: Prepared, sound: Delivered, delivery
         "model_fingerprint": generator.fingerprint,
         **({"adapters": [str(each) for each in generator.adapters]} if generator.adapters else {}),
         "licence": license_line(generator.license),
+        "rights": explain_rights(license_line(generator.license), _model_name(generator)),
         "device": str(generator.device),
         "dtype": generator.dtype,
         "audiogen_version": version("audiogen-cli"),
