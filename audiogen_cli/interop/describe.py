@@ -86,7 +86,9 @@ def _describe_folder(folder: Path) -> dict[str, Any]:
     if (folder / RUN_FILE).is_file() or list_checkpoints(folder):
         return {"type": "run", **_run_facts(folder)}
     if not manifests:
-        raise InputError(f"{folder} holds no manifests, token shards, model or training run")
+        if sounds := describe_sounds(folder):
+            return sounds
+        raise InputError(f"{folder} holds no manifests, token shards, model, training run or sounds")
     found = [describe(path) for path in manifests]
     return {
         "type": "manifests",
@@ -310,6 +312,35 @@ def _run_facts(folder: Path) -> dict[str, Any]:
 
 
 # --- audio ----------------------------------------------------------------------------------------------------------
+
+
+def describe_sounds(folder: Path) -> dict[str, Any]:
+    """Count the sounds of a folder, their seconds, and prompts, models and licenses in their sidecars; {} if none."""
+    from audiogen_cli.data.audio import SOUND_SUFFIXES, probe
+    from audiogen_cli.lm.generation.writer import read_sidecar
+
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SOUND_SUFFIXES and path.is_file())
+    seconds, unreadable = 0.0, 0
+    for path in paths:
+        try:
+            seconds += probe(path).duration
+        except InputError:
+            unreadable += 1
+    made = [record for path in paths if (record := read_sidecar(path))]
+
+    def count(name: str) -> dict[str, int]:
+        return dict(Counter(str(record.get(name)) for record in made).most_common(N_WORDS))
+
+    facts = {
+        "type": "sounds",
+        "sounds": len(paths),
+        "seconds": seconds,
+        "unreadable": unreadable,
+        "made_here": len(made),
+    }
+    return (
+        {**facts, "prompts": count("prompt"), "models": count("model"), "licences": count("licence")} if paths else {}
+    )
 
 
 def describe_audio(path: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.model import CodeModel
 from audiogen_cli.model_folder import PROBE_FILE, compare_shapes, load_tensors, save_tensors
@@ -65,6 +66,8 @@ class Probe:
             width, n_features = config.text_width, 2 * len(read_blocks(config.n_layers)) * config.dim
         wanted = {"weight": (width, n_features), "bias": (width,), "centre": (width,)}
         compare_shapes(wanted, found, str(folder / PROBE_FILE))
+        if not all(tensor.is_floating_point() for tensor in tensors.values()):
+            raise InputError(f"{folder / PROBE_FILE}: holds whole numbers in place of weights; copy the model again")
         return cls(tensors["weight"], tensors["bias"], tensors["centre"])
 
 
