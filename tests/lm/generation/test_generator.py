@@ -275,7 +275,8 @@ def test_seam_is_continuous_and_the_rest_is_the_decoder_s() -> None:
     regions = [(0, 500), (1000, 1100), (1300, 2500)]  # the second nearer to the third than a fade is long
     mended = splice(whole, decoded, regions, 320)
     seams = [place for region in regions for place in region if place]
-    assert all(np.abs(np.diff(mended[place - 10 : place + 10])).max() < 0.18 for place in seams)
+    assert all(np.abs(np.diff(mended[place - 10 : place + 10])).max() < 0.2 for place in seams)
+    assert all(np.abs(decoded[place] - whole[place - 1]) > 0.2 for place in seams)  # unmended
     assert all(np.array_equal(mended[a:b], whole[a:b]) for a, b in ((500, 1000), (1100, 1300), (2500, 4000)))
 
 
