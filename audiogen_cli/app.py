@@ -233,7 +233,7 @@ def _one_line(error: Exception) -> str:
         said = (
             getattr(error, "message", "") if hasattr(error, "option_name") else error.format_message()
         )  # without its own guess
-        text = f"{said.rstrip('.')}; {_meant(error)}see {command} --help"
+        text = f"{said.rstrip('.').replace('Value error, ', '')}; {_meant(error)}see {command} --help"
     elif isinstance(error, OSError) and error.filename is not None:
         text = f"{os.fsdecode(error.filename)}: {error.strerror}"
     elif is_out_of_memory(error):
