@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
-from audiogen_cli.errors import InputError, printable
+from audiogen_cli.errors import AudiogenError, InputError, printable
 from audiogen_cli.files import RESOURCES, hash_file, read_json, read_text, replacing, write_text
 from audiogen_cli.training.recipe import validate
 
@@ -35,9 +35,15 @@ FORMAT_VERSION = 1
 EMBEDDED_MODEL = RESOURCES / "embedded"
 EMBEDDED_NAME = "embedded"
 MODEL_VARIABLE = "AUDIOGEN_MODEL"
+WEIGHTS_FILE = "model.safetensors"
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?", re.ASCII)  # no path of ./ or ../
 CODEC_FOLDER = "codec"  # in a language model's folder, and beside token shards
 PROBE_FILE = "probe.safetensors"  # in a language model's folder, where it has one; see `lm.probe`
+# Words of a license that forbids selling.
+NO_SELLING = re.compile(
+    r"\bnc\b|non-?commercial|(?:research|academic|educational) (?:use |purposes )?only", re.IGNORECASE
+)
+_FINGERPRINTS: dict[tuple[str, str], str] = {}  # folder and stamp → fingerprint, where it is known from elsewhere
 UNLICENSED = "No licence has been set for these weights: ask whoever trained them before using them."
 
 
@@ -102,7 +108,7 @@ def find_codec(name: str | Path | None = None) -> Path:
         is_codec = read_document(folder).kind == "codec"
     except InputError:
         is_codec = False
-    if not is_codec or not (folder / "model.safetensors").is_file():
+    if not is_codec or not (folder / WEIGHTS_FILE).is_file():
         raise InputError(f"{name or folder} holds no codec: give a codec's model folder, run or checkpoint")
     return folder
 
@@ -113,7 +119,7 @@ def save_model(folder: Path, kind: Kind, config: Any, weights: Mapping[str, Tens
     config: a dataclass instance. weights: name → tensor. license: the text of the weights' license.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    save_tensors(folder / "model.safetensors", weights)
+    save_tensors(folder / WEIGHTS_FILE, weights)
     save_document(folder, kind, dataclasses.asdict(config), license)
 
 
@@ -130,13 +136,17 @@ def save_document(folder: Path, kind: Kind, config: Mapping[str, Any], license: 
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file of a model folder, whole or not at all."""
+    """Write a safetensors file of a model folder, whole or not at all. Raises AudiogenError if the disk refuses."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     # Cloned: safetensors refuses tensors that share memory, which tied or sliced weights do.
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
-        save_file(plain, temporary)
+        try:
+            save_file(plain, temporary)
+        except SafetensorError as error:
+            raise AudiogenError(f"{path}: cannot be written: {error}; make room, or choose another folder") from None
         temporary.chmod(0o644)  # safetensors makes files private; a model folder is there to be shared
 
 
@@ -174,7 +184,16 @@ def load_config(folder: Path, kind: Kind, config_class: type[Config]) -> Config:
 
 def load_weights(folder: Path, mapped: bool = True) -> dict[str, Tensor]:
     """Read `model.safetensors` as `load_tensors` does."""
-    return load_tensors(folder / "model.safetensors", mapped)
+    return load_tensors(folder / WEIGHTS_FILE, mapped)
+
+
+def load_stored(path: Path) -> dict[str, Tensor]:
+    """Map a file of a model folder in its own number formats. Raises InputError if it is absent or damaged."""
+    from safetensors.torch import load_file
+
+    with _safetensors(path):
+        weights: dict[str, Tensor] = load_file(path)
+    return weights
 
 
 def load_tensors(path: Path, mapped: bool = True) -> dict[str, Tensor]:
@@ -183,10 +202,8 @@ def load_tensors(path: Path, mapped: bool = True) -> dict[str, Tensor]:
     mapped: float32 tensors may be the file itself. Else they are copies, aligned: products then have the same bits.
     """
     import torch
-    from safetensors.torch import load_file
 
-    with _safetensors(path):
-        weights = load_file(path).items()
+    weights = load_stored(path).items()
     return {name: x.to(torch.float32 if x.is_floating_point() else x.dtype, copy=not mapped) for name, x in weights}
 
 
@@ -197,6 +214,17 @@ def read_header(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     with _safetensors(path), safe_open(path, framework="numpy") as file:
         parts = ((name, file.get_slice(name)) for name in file.keys())  # noqa: SIM118 - not a dict
         return {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in parts}
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Read what a safetensors file says of itself; {} if it cannot be read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError, ValueError):
+        return {}
 
 
 @contextmanager
@@ -240,7 +268,7 @@ def build(make: Callable[[], Module], folder: Path) -> Module:
     """
     with outline():
         module = make()
-    _compare(module, folder)
+    check_fit(module, folder)
     module.load_state_dict(load_weights(folder, mapped=False), assign=True)
     return module
 
@@ -269,12 +297,13 @@ def load_into(module: nn.Module, folder: Path) -> None:
 
 def load_fitting(module: nn.Module, folder: Path) -> dict[str, Tensor]:
     """Read a folder's weights for `module`. Raises InputError if names or shapes are not those of the module."""
-    _compare(module, folder)
+    check_fit(module, folder)
     return load_weights(folder)
 
 
-def _compare(module: nn.Module, folder: Path) -> None:
-    header = read_header(folder / "model.safetensors")
+def check_fit(module: nn.Module, folder: Path) -> None:
+    """Raise InputError unless a folder's weights have the names and shapes of the module's."""
+    header = read_header(folder / WEIGHTS_FILE)
     found = {name: shape for name, (shape, _) in header.items()}
     compare_shapes(shapes_of(module), found, f"{folder}: model.safetensors")
 
@@ -297,12 +326,25 @@ def fingerprint(folder: Path) -> str:
 
     Raises InputError if the weights are absent.
     """
-    path = folder / "model.safetensors"
+    path = folder / WEIGHTS_FILE
     if not path.is_file():
-        raise InputError(f"{folder}: model.safetensors is missing; copy the model folder again")
+        raise InputError(f"{folder}: {WEIGHTS_FILE} is missing; copy the model folder again")
+    if known := _FINGERPRINTS.get((str(folder.resolve()), stamp(folder))):
+        return known
     if (folder / PROBE_FILE).is_file():
         return hashlib.sha256((hash_file(path) + hash_file(folder / PROBE_FILE)).encode()).hexdigest()
     return hash_file(path)
+
+
+def stamp(folder: Path) -> str:
+    """Say when a folder's weights and its probe were last written, and their sizes."""
+    files = [each.stat() for name in (WEIGHTS_FILE, PROBE_FILE) if (each := folder / name).is_file()]
+    return " ".join(f"{file.st_size}@{file.st_mtime_ns}" for file in files)
+
+
+def remember_fingerprint(folder: Path, value: str) -> None:
+    """Spare this process the reading of a folder's weights: their fingerprint is known from elsewhere."""
+    _FINGERPRINTS[str(folder.resolve()), stamp(folder)] = value
 
 
 def read_license(folder: Path) -> str:
@@ -316,10 +358,29 @@ def license_line(license: str) -> str:
     return next((printable(line.strip()) for line in license.splitlines() if line.strip()), "no license is stated")
 
 
+def explain_rights(license: str, model: str) -> str:
+    """Say in three sentences whether what a model makes may be sold, and what to copy as attribution.
+
+    license: the first line of that of its weights.
+    """
+    name = license.partition(":")[0]
+    if license in (license_line(UNLICENSED), license_line("")):
+        return (
+            f"No license is stated for the weights of {model}. Ask whoever trained them before you sell or publish its "
+            f'sounds. Attribution to copy: "Sound: audiogen, model {model}".'
+        )
+    selling = "forbids selling" if NO_SELLING.search(license) else "does not forbid selling"
+    more = "" if NO_SELLING.search(license) else "; the recordings that it was trained on may"
+    return (
+        f"The weights of {model} are under {name}. That license {selling} what they make{more}. "
+        f'Attribution to copy: "Sound: audiogen, model {model} ({name})".'
+    )
+
+
 def copy_model(source: Path, target: Path) -> None:
     """Copy a model folder's own files (not a checkpoint's training state) to `target`."""
     target.mkdir(parents=True, exist_ok=True)
-    for name in ("model.safetensors", "LICENSE", "config.json"):
+    for name in (WEIGHTS_FILE, "LICENSE", "config.json"):
         copy_file(source, target, name)
 
 

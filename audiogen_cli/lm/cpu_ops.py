@@ -28,8 +28,9 @@ reorder_weight = _find("mkldnn._reorder_linear_weight")
 linear = _find("mkldnn._linear_pointwise.default")
 # (x, added, weight, bias, "add") → product + added
 linear_add = _find("mkldnn._linear_pointwise.binary")
-prepack_int8 = _find("onednn.qlinear_prepack")  # (weight int8 [out, in], shape of x) → packed weight
-linear_int8 = _find("onednn.qlinear_pointwise")
+# (codes [out, in] int32 of 0 … 15, 1) → packed; (x bfloat16, packed, inputs a group, scales and zeros) → product
+pack_int4 = _find("aten._convert_weight_to_int4pack_for_cpu.default")
+linear_int4 = _find("aten._weight_int4pack_mm_for_cpu.default")
 _embedding_bag = getattr(torch, "_embedding_bag_forward_only", None)
 _softmax_backward = _find("aten._softmax_backward_data")
 

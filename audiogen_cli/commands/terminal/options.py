@@ -38,6 +38,7 @@ class Dtype(str, Enum):
     bfloat16 = "bfloat16"
     float16 = "float16"
     int8 = "int8"
+    int4 = "int4"
 
 
 ModelOption = Annotated[
@@ -92,7 +93,7 @@ DeviceOption = Annotated[
     ),
 ]
 DtypeOption = Annotated[
-    Dtype, typer.Option("--dtype", metavar="NAME", help="auto, float32, bfloat16, float16; int8 on a CPU.")
+    Dtype, typer.Option("--dtype", metavar="NAME", help="auto, float32, bfloat16, float16; int8 or int4 on a CPU.")
 ]
 SamplesOption = Annotated[
     int,

@@ -39,12 +39,14 @@ class ModelChoice:
 
     def load(self, requests: Sequence[GenerationRequest]) -> Generator:
         """Say which model generates the requests, and load it."""
-        from audiogen_cli.commands.terminal.announce import announce, plan_generation
+        from audiogen_cli.commands.terminal.announce import announce, plan_computing, plan_generation
         from audiogen_cli.lm.generation.writer import load_generator
 
         seconds = sum(request.duration for request in requests)
         announce(plan_generation, self.folder, self.config, len(requests), seconds)
-        return load_generator(self.folder, self.device, self.dtype, self.adapters)
+        generator = load_generator(self.folder, self.device, self.dtype, self.adapters)
+        announce(plan_computing, generator)
+        return generator
 
 
 def render_with(
@@ -62,7 +64,10 @@ def render_with(
     out_dir: the folder that gets them, if there is one; what earlier runs finished there is kept unless `overwrite`.
     """
     from audiogen_cli.lm.adapters import adapted_fingerprint
+    from audiogen_cli.lm.decoder import check_streaming
 
+    if stream:
+        check_streaming(model.config)
     if out_dir is not None:
         from audiogen_cli.lock import hold_folder
 

@@ -199,7 +199,7 @@ class CpuBackend(Backend):
 def choose_cache_dtype(dtype: str) -> torch.dtype:
     """Return the dtype of keys and values beside weights of this dtype.
 
-    # ours: float16 beside bfloat16 and int8. It takes as many bytes as bfloat16 and rounds an eighth as much.
+    # ours: float16 beside fewer bits. It takes as many bytes as bfloat16 and rounds an eighth as much.
     """
     return torch.float32 if dtype == "float32" else torch.float16
 

@@ -1,12 +1,13 @@
 """Linear layers packed for decoding: their weights are laid out as a CPU reads them fastest.
 
 A decoding step multiplies few rows by every weight, so it takes as long as reading the weights. oneDNN's own
-layouts are read 2 to 3 times as fast as `F.linear` reads [out, in]; bfloat16 halves the bytes, int8 quarters them.
+layouts are read 2 to 3 times as fast as `F.linear` reads [out, in]; bfloat16 halves the bytes, int8 and int4
+(`grouped_weights`) do so again.
 Activations outside the products stay float32: they are few, and a CPU's attention is slower in anything else.
 
 A row's result must not depend on the rows beside it (seeds promise that). oneDNN's kernels for two rows and more
 round a row alike; a trial at packing finds out whether that holds here, and otherwise few rows are always filled up
-to FILLED_ROWS. int8 products are integers, so they are exact.
+to FILLED_ROWS.
 """
 
 from __future__ import annotations
@@ -19,16 +20,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiogen_cli.errors import InputError
 from audiogen_cli.lm import cpu_ops
-from audiogen_cli.lm.model import AudioLanguageModel
+from audiogen_cli.lm.decoding.grouped_weights import GROUPS, GroupedWeight
+from audiogen_cli.lm.model import CodeModel
 
 FILLED_ROWS = 8  # rows of every product where the trial failed
 MAX_ROWS = 32  # the most rows of a decoding step, and of the trial
 LAYOUT_ROWS = {torch.float32: 2, torch.bfloat16: 8}  # rows that oneDNN optimizes for: measured, best for 2 to 16
-INT8_LEVELS = 127  # the largest int8 weight …
-SAFE_LEVELS = 63  # … and where a processor adds products of two pairs in 16 bits: 2 · 255 · 63 still fits
-UNSIGNED_ZERO = 128  # int8 activations are kept as uint8 around it, as every oneDNN kernel accepts them
+SENSITIVE = ("key_value", "linear")  # ours: int8 beside int4: what reads the text once, and the heads
 
 
 class PackedWeight(Protocol):
@@ -50,15 +49,14 @@ Product = Callable[[Tensor, str, Tensor | None], Tensor]  # as PackedWeight's ca
 class PackedLinear(nn.Module):
     """Replaces an `nn.Linear`, and the exact GELU after it, for decoding: no gradients, no saving."""
 
-    def __init__(self, layer: nn.Linear, dtype: str, activation: str = "none") -> None:
-        """dtype: of the weights: float32, bfloat16, float16 or int8. activation: "none", or "gelu" for both in one.
-
-        Raises InputError if this torch has no int8 kernels.
-        """
+    def __init__(
+        self, layer: nn.Linear, dtype: str, activation: str = "none", packed: PackedWeight | None = None
+    ) -> None:
+        """dtype: of the weights: float32, bfloat16, float16, int8 or int4. activation: "none", or "gelu" for both.
+        packed: the layer's weight, if it has been packed before."""
         super().__init__()
         self.in_features, self.out_features, self.activation = layer.in_features, layer.out_features, activation
-        weight, bias = layer.weight.detach().float(), None if layer.bias is None else layer.bias.detach().float()
-        self.packed = Int8Weight(weight, bias) if dtype == "int8" else _pack_float(weight, bias, getattr(torch, dtype))
+        self.packed = packed or _pack(layer, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [..., in]. Returns [..., out]: float32, or with GELU the dtype of the product, for the next layer."""
@@ -113,54 +111,33 @@ class PlainWeight:
         return y if added is None else added + y
 
 
-class Int8Weight:
-    """int8 weights with one scale per output; every row of activations is rounded to 8 bits with its own scale."""
+def pack_model(model: CodeModel, dtype: str, kept: Callable[[str, nn.Linear], PackedWeight] | None = None) -> None:
+    """Replace the linear layers of blocks and heads by packed ones, once; the original weights are freed.
 
-    least_rows = 1
-
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self.scale = weight.abs().amax(1).clamp_(min=1e-12)
-        self.zero = torch.zeros(len(weight), dtype=torch.int32)
-        self.bias, self.n_bytes = bias, weight.numel()
-        refusal = InputError("--dtype int8: this torch has no int8 kernels for this CPU; use bfloat16")
-        if not (cpu_ops.prepack_int8 and cpu_ops.linear_int8):
-            raise refusal
-        try:
-            self.scale /= INT8_LEVELS if _sums_exactly() else SAFE_LEVELS
-            rounded = (weight / self.scale[:, None]).round_().to(torch.int8)
-            self.weight = cpu_ops.prepack_int8(rounded, [FILLED_ROWS, weight.shape[1]])
-            self(weight.new_ones(1, weight.shape[1]), "none", None)
-        except (RuntimeError, NotImplementedError):
-            raise refusal from None
-
-    def __call__(self, x: Tensor, activation: str, added: Tensor | None) -> Tensor:
-        x = x.float()
-        scale = torch.linalg.vector_norm(x, torch.inf, dim=-1, keepdim=True).clamp_(min=1e-12).div_(127)  # [..., 1]
-        rounded = (x / scale).add_(UNSIGNED_ZERO + 0.5).to(torch.uint8)  # cut off: rounded, as all are positive
-        arguments = (rounded, 1.0, UNSIGNED_ZERO, self.weight, self.scale, self.zero, None, 1.0, 0, torch.float32)
-        y: Tensor = cpu_ops.linear_int8(*arguments, "none", [], "").mul_(scale)
-        if self.bias is not None:
-            y += self.bias
-        if added is not None:
-            y += added
-        return F.gelu(y) if activation == "gelu" else y
-
-
-def pack_model(model: AudioLanguageModel, dtype: str) -> None:
-    """Replace the linear layers of blocks and heads by packed ones, once; the original weights are freed."""
-    for block in model.blocks:
-        if isinstance(block.up, nn.Linear):
-            block.up, block.gelu = PackedLinear(block.up, dtype, "gelu"), nn.Identity()
-    for module in (*model.blocks.modules(), model.heads):
+    kept: returns the weight of a layer (by its name in the model) that has been packed before.
+    """
+    for path, module in list(model.named_modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, nn.Linear):
-                setattr(module, name, PackedLinear(child, dtype))
+            if not isinstance(child, nn.Linear) or name == "text_projection":
+                continue
+            own = "int8" if dtype == "int4" and name in SENSITIVE else dtype
+            packed = kept(f"{path}.{name}", child) if kept else None
+            setattr(module, name, PackedLinear(child, own, "gelu" if name == "up" else "none", packed))
+            if name == "up":
+                module.gelu = nn.Identity()
 
 
-def count_rows(model: AudioLanguageModel) -> int:
+def count_rows(model: CodeModel) -> int:
     """Return the most rows of a step for which this packed model's rows round alike."""
     layers = [module for module in model.modules() if isinstance(module, PackedLinear)]
     return FILLED_ROWS if any(layer.packed.least_rows == FILLED_ROWS for layer in layers) else MAX_ROWS
+
+
+def _pack(layer: nn.Linear, dtype: str) -> PackedWeight:
+    weight, bias = layer.weight.detach().float(), None if layer.bias is None else layer.bias.detach().float()
+    if dtype in GROUPS:
+        return GroupedWeight.quantize(weight, bias, dtype)
+    return _pack_float(weight, bias, getattr(torch, dtype))
 
 
 def _pack_float(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> PackedWeight:
@@ -172,17 +149,6 @@ def _pack_float(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Pack
         except (RuntimeError, NotImplementedError):  # this CPU has no such kernel
             pass
     return PlainWeight(weight, bias, dtype)
-
-
-@cache
-def _sums_exactly() -> bool:
-    """Return whether this processor's int8 products never saturate: those without VNNI add pairs in 16 bits."""
-    weight = torch.full((16, 64), INT8_LEVELS, dtype=torch.int8)
-    ones, nothing = torch.ones(16), torch.zeros(16, dtype=torch.int32)
-    packed = cpu_ops.prepack_int8(weight, [FILLED_ROWS, 64])
-    x = torch.full((FILLED_ROWS, 64), 255, dtype=torch.uint8)
-    y = cpu_ops.linear_int8(x, 1.0, 0, packed, ones, nothing, None, 1.0, 0, torch.float32, "none", [], "")
-    return bool((y == 64 * 255 * INT8_LEVELS).all())
 
 
 @cache

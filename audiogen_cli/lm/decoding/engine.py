@@ -7,11 +7,12 @@ products (`cpu_kernels`) and attention (`cpu_backend`) round every row alike, an
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import LMConfig
@@ -19,12 +20,16 @@ from audiogen_cli.lm.cpu_ops import has_native_bfloat16
 from audiogen_cli.lm.decoding.backend import Backend, TorchBackend
 from audiogen_cli.lm.decoding.continuous_batch import ContinuousBatch
 from audiogen_cli.lm.decoding.cpu_backend import CpuBackend, choose_cache_dtype
-from audiogen_cli.lm.decoding.requests import DecodingRequest, count_text_columns, window_steps
+from audiogen_cli.lm.decoding.grouped_weights import GROUPS, has_grouped_kernel
+from audiogen_cli.lm.decoding.requests import DecodingRequest, count_frames, count_text_columns, window_steps
 from audiogen_cli.lm.model import AudioLanguageModel
 
 GPU_BATCH = 16  # sequences decoded side by side there by default
 CPU_BATCH = 8  # the same on a CPU; with more, attention to each sequence's past takes most of the time
 CACHED_WEIGHTS = 1 << 26  # bytes of float32 weights that a processor's caches may hold in part
+MANY_WEIGHTS = 1 << 29  # of which int8 halves the memory and, for few rows, the time of bfloat16
+
+logger = logging.getLogger(__name__)  # without a handler, Python prints its warnings on stderr
 
 
 class Engine:
@@ -35,7 +40,7 @@ class Engine:
     """
 
     def __init__(self, model: AudioLanguageModel, dtype: str = "auto", backend: type[Backend] | None = None) -> None:
-        self.dtype = choose_dtype(dtype, model)
+        self.dtype = choose_dtype(dtype, model.config, model.null_text.device.type)
         self.exact = model.null_text.device.type == "cpu"
         self.backend = backend or (CpuBackend if self.exact else TorchBackend)
         self.most_rows = self.backend.load(model.eval(), self.dtype)
@@ -75,6 +80,10 @@ class Engine:
                 yield batch.read_codes(sent, end)
                 sent = end
 
+    def count_frames(self, n_prompt: int, n_frames: int) -> tuple[int, int]:
+        """Call `requests.count_frames` for this model."""
+        return count_frames(self.config, n_prompt, n_frames)
+
     def open_batch(self, requests: Sequence[DecodingRequest], batch_size: int | None = None) -> ContinuousBatch:
         """Begin to decode requests, all guided or none."""
         default = CPU_BATCH if self.exact else GPU_BATCH
@@ -92,21 +101,34 @@ class Engine:
         return max(1, min(most, len(requests), rows // n_copies))
 
 
-def choose_dtype(name: str, model: AudioLanguageModel) -> str:
-    """Choose the number format to decode in: float32, bfloat16, float16 or, on a CPU, int8.
+def count_weights(config: LMConfig) -> int:
+    """Count the weights of the linear layers in blocks and heads."""
+    per_block = 4 + 4 * config.cross_attention + 2 * config.ff_scale
+    return (config.n_layers * per_block * config.dim + config.n_q * config.codebook_size) * config.dim
 
-    auto: bfloat16 on CUDA (float16 before Ampere), and on CPUs that multiply it natively if the weights exceed what
-    their caches hold; else float32. Raises InputError for int8 elsewhere than on a CPU.
+
+def choose_dtype(name: str, config: LMConfig, device: str) -> str:
+    """Choose the number format to decode in: float32, bfloat16, float16 or, on a CPU, int8 or int4.
+
+    auto: bfloat16 on CUDA (float16 before Ampere). On a CPU by the weights that a step reads: float32 if its caches
+    hold them; int8 if there are many or it does not multiply bfloat16 natively; else bfloat16.
+    Raises InputError for int8 and int4 elsewhere than on a CPU.
     """
-    device = model.null_text.device.type
-    if name == "int8" and device != "cpu":
-        raise InputError(f"--dtype int8 is for CPUs; use bfloat16 on {device}")
+    if name in GROUPS and device != "cpu":
+        raise InputError(f"--dtype {name} is for CPUs; use bfloat16 on {device}")
+    if name in GROUPS and not has_grouped_kernel():
+        instead = "bfloat16" if has_native_bfloat16() else "float32"
+        logger.warning("no fast %s kernel in this torch for this processor: computing in %s", name, instead)
+        return instead
     if name != "auto":
         return name
     if device == "cpu":
-        layers = (layer for layer in (*model.blocks.modules(), *model.heads.modules()) if isinstance(layer, nn.Linear))
-        large = 4 * sum(layer.weight.numel() for layer in layers) > CACHED_WEIGHTS
-        return "bfloat16" if large and has_native_bfloat16() else "float32"
+        n_weights = count_weights(config)
+        if 4 * n_weights <= CACHED_WEIGHTS:
+            return "float32"
+        if has_grouped_kernel() and (n_weights > MANY_WEIGHTS or not has_native_bfloat16()):
+            return "int8"
+        return "bfloat16" if has_native_bfloat16() else "float32"
     if device == "cuda":
         return "bfloat16" if torch.cuda.get_device_capability() >= (8, 0) else "float16"
     return "float32"

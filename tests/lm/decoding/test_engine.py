@@ -102,7 +102,7 @@ def record_logits(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     return seen
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8", "int4"])
 def test_logits_do_not_depend_on_company(monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
     """Codes could agree by luck: compare the numbers behind them bit for bit, at positions far apart."""
     engine, seen = Engine(make_model(max_frames=150), dtype), record_logits(monkeypatch)
@@ -226,18 +226,22 @@ def test_batches_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_number_format_is_chosen_by_device_and_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = make_model()
     monkeypatch.setattr("audiogen_cli.lm.decoding.engine.has_native_bfloat16", lambda: True)
-    assert choose_dtype("auto", model) == "float32" and choose_dtype("int8", model) == "int8"
+    assert choose_dtype("auto", CONFIG, "cpu") == "float32" and choose_dtype("int8", CONFIG, "cpu") == "int8"
     monkeypatch.setattr("audiogen_cli.lm.decoding.engine.CACHED_WEIGHTS", 1000)
-    assert choose_dtype("auto", model) == "bfloat16"
+    assert choose_dtype("auto", CONFIG, "cpu") == "bfloat16"
+    monkeypatch.setattr("audiogen_cli.lm.decoding.engine.MANY_WEIGHTS", 1000)
+    assert choose_dtype("auto", CONFIG, "cpu") == "int8"
     monkeypatch.setattr("audiogen_cli.lm.decoding.engine.has_native_bfloat16", lambda: False)
-    assert choose_dtype("auto", model) == "float32"
+    assert choose_dtype("auto", CONFIG, "cpu") == "int8"
+    monkeypatch.setattr("audiogen_cli.lm.decoding.engine.has_grouped_kernel", lambda: False)
+    assert choose_dtype("auto", CONFIG, "cpu") == "float32"
+    assert choose_dtype("int4", CONFIG, "cpu") == "float32"  # and says so
     with pytest.raises(InputError, match="int8"):
-        choose_dtype("int8", make_model().to("meta"))
+        choose_dtype("int8", CONFIG, "mps")
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8", "int4"])
 def test_in_small_formats_sixteen_together_are_sixteen_alone(dtype: str) -> None:
     engine = Engine(make_model(), dtype)
     requests = [DecodingRequest(make_text(1 + i % 3, i), 4, seed=i, sampling=Sampling(top_p=0.9)) for i in range(16)]
