@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,9 @@ from audiogen_cli.commands.terminal.tables import print_table
 
 if TYPE_CHECKING:
     from audiogen_cli.data.preparation.prep import PrepReport
+
+
+FEW_HOURS = 1.0  # of training clips, below which the embedded codec and the tiny model are named first
 
 
 class EngineName(str, Enum):
@@ -124,14 +128,33 @@ def prep(
     _print_tables(reports)
     if failures := [report.failure for report in reports if report.failure]:
         raise AudiogenError("; ".join(failures))
+    for line in _outlook(reports, out, folder is not None, val):
+        typer.echo(line, err=True)
+
+
+def _outlook(reports: list[PrepReport], out: Path, is_folder: bool, val: float) -> Iterator[str]:
+    """Say what is in which split, and what follows: for few sounds first what takes minutes."""
+    from audiogen_cli.errors import format_seconds
+
     for report in reports:
-        counts = (f"{split} {n} clip{'s' * (n != 1)}" for split, n in report.clips.items() if n)
-        typer.echo(f"splits of {report.dataset}: {', '.join(counts)}", err=True)
+        counts = (
+            f"{split} {n} clip{'s' * (n != 1)} ({format_seconds(3600 * report.hours[split])})"
+            for split, n in report.clips.items()
+            if n
+        )
+        by = ", chosen by file name, the same in every run" if val and report.clips["val"] else ""
+        yield f"splits of {report.dataset}: {', '.join(counts)}{by}"
     if not any(report.clips["val"] for report in reports):
-        hint = "; --val 0.1 moves a tenth of the files there" if folder else ""
-        typer.echo(f"note: no clip is in val, so training cannot be validated{hint}", err=True)
-    typer.echo(f"next: audiogen train-codec --manifests {out} --out runs/codec", err=True)
-    typer.echo(f"then: audiogen tokenize --manifests {out} --codec runs/codec (or --codec embedded)", err=True)
+        hint = "; --val 0.1 moves a tenth of the files there" if is_folder else ""
+        yield f"note: no clip is in val, so training cannot be validated{hint}"
+    codec = f"audiogen train-codec --manifests {out} --out runs/codec"
+    tokens = f"audiogen tokenize --manifests {out} --codec"
+    if sum(report.hours["train"] for report in reports) < FEW_HOURS:
+        yield f"next: {tokens} embedded, for a first model in minutes"
+        yield f"or a codec of your own: {codec}, then {tokens} runs/codec"
+    else:
+        yield f"next: {codec}"
+        yield f"then: {tokens} runs/codec (or --codec embedded)"
 
 
 def _print_tables(reports: list[PrepReport]) -> None:

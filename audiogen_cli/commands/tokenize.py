@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from audiogen_cli.commands.prep import FEW_HOURS
 from audiogen_cli.commands.terminal.options import (
     MAX_COUNT,
     MAX_SEED,
@@ -130,4 +131,5 @@ def tokenize(
         typer.echo(f"… and {len(result.failed) - FAILURES_SHOWN} more", err=True)
     if result.failed:
         raise AudiogenError(f"{len(result.failed)} rows could not be read and are left out")
-    typer.echo(f"next: audiogen train-lm --tokens {out}", err=True)
+    size = "" if data.hours["train"] >= FEW_HOURS else " --size tiny"
+    typer.echo(f"next: audiogen train-lm --tokens {out}{size}", err=True)

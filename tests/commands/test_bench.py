@@ -86,3 +86,12 @@ def test_starts_are_multiples_of_torchs_import(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(start, "time_in_turn", lambda runs, repeats: Timings({name: [seconds[name]] for name in runs}))
     result = start.measure_start(None, 1)
     assert (result["load_torch_ratio"], result["generate_torch_ratio"], result["torch_s"]) == (1.5, 2.5, 2.0)
+
+
+def test_lm_measures_the_other_decoder_too(audiogen, tiny_diffusion: Path) -> None:
+    options = ("--steps", "2", "--repeats", "1", "--device", "cpu", "--json")
+    result = audiogen("bench", "lm", "--model", tiny_diffusion, *options)
+    assert result.returncode == 0, result.stderr
+    speeds = json.loads(result.stdout)
+    assert speeds["steps"] == 2 and speeds["tokens_per_s"] > 0 and speeds["peer_ratio"] is None
+    assert abs(speeds["tokens_per_s"] * speeds["real_time_factor"] - 2 * 25) < 1e-6  # tokens of a second

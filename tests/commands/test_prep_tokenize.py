@@ -122,9 +122,10 @@ def test_the_splits_of_a_folder_and_what_follows_are_said(audiogen, tmp_path: Pa
     assert "note: no clip is in val" in without.stderr and "--val 0.1" in without.stderr
     result = audiogen("prep", "--folder", "sounds", "--val", "0.25", "--workers", "1")
     assert result.returncode == 0 and "note:" not in result.stderr
-    assert "splits of sounds: train 3 clips, val 1 clip" in result.stderr
-    steps = [line for line in result.stderr.splitlines() if line.startswith(("next: ", "then: "))]
-    assert "audiogen train-codec --manifests data/manifests --out runs/codec" in steps[0]
+    assert "splits of sounds: train 3 clips (0.15 s), val 1 clip (0.05 s), chosen by file name" in result.stderr
+    steps = [line for line in result.stderr.splitlines() if line.startswith(("next: ", "or a codec"))]
+    assert "audiogen tokenize --manifests data/manifests --codec embedded" in steps[0]
+    assert "audiogen train-codec --manifests data/manifests --out runs/codec" in steps[1]
     assert "audiogen tokenize --manifests data/manifests --codec runs/codec" in steps[1]
     refused = audiogen("prep", "--folder", "sounds", "--val", "1.5")
     assert refused.returncode == 2 and "--val" in refused.stderr

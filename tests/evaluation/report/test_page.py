@@ -284,7 +284,7 @@ def test_in_a_browser(folder: Path, tmp_path: Path) -> None:
     with Browser(find_chromium(), tmp_path / "browser") as browser:
         browser.open((folder / "report.html").as_uri())
         browser.wait("[...document.querySelectorAll('audio')].every((sound) => sound.duration > 0.4)")
-        assert browser.run("[...document.images].every((image) => image.naturalWidth > 100)")
+        assert browser.run("[...document.images].every((image) => image.naturalWidth > 10)")
         assert browser.run("document.documentElement.scrollWidth <= innerWidth")
         browser.media(380, 800, "dark", mobile=True)
         assert browser.run("document.documentElement.scrollWidth") <= 380
