@@ -42,7 +42,7 @@ OPEN = {
     "modules imported by generate": 43,
     # freeze, lora.rank, lora.alpha: fine-tuning; decoder, diffusion.schedule, diffusion.steps, passes: diffusion
     "settings of the language model": 59,
-    "package lines": 29_000,  # with adapters, packed weights, delivery and the baseline
+    "package lines": 29_200,  # with adapters, packed weights, delivery and the baseline
 }
 
 
