@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
-from audiogen_cli.errors import InputError, printable
+from audiogen_cli.errors import AudiogenError, InputError, printable
 from audiogen_cli.files import RESOURCES, hash_file, read_json, read_text, replacing, write_text
 from audiogen_cli.training.recipe import validate
 
@@ -39,6 +39,10 @@ WEIGHTS_FILE = "model.safetensors"
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?", re.ASCII)  # no path of ./ or ../
 CODEC_FOLDER = "codec"  # in a language model's folder, and beside token shards
 PROBE_FILE = "probe.safetensors"  # in a language model's folder, where it has one; see `lm.probe`
+# Words of a license that forbids selling.
+NO_SELLING = re.compile(
+    r"\bnc\b|non-?commercial|(?:research|academic|educational) (?:use |purposes )?only", re.IGNORECASE
+)
 _FINGERPRINTS: dict[tuple[str, str], str] = {}  # folder and stamp → fingerprint, where it is known from elsewhere
 UNLICENSED = "No licence has been set for these weights: ask whoever trained them before using them."
 
@@ -132,13 +136,17 @@ def save_document(folder: Path, kind: Kind, config: Mapping[str, Any], license: 
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file of a model folder, whole or not at all."""
+    """Write a safetensors file of a model folder, whole or not at all. Raises AudiogenError if the disk refuses."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     # Cloned: safetensors refuses tensors that share memory, which tied or sliced weights do.
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
-        save_file(plain, temporary)
+        try:
+            save_file(plain, temporary)
+        except SafetensorError as error:
+            raise AudiogenError(f"{path}: cannot be written: {error}; make room, or choose another folder") from None
         temporary.chmod(0o644)  # safetensors makes files private; a model folder is there to be shared
 
 
@@ -348,6 +356,25 @@ def read_license(folder: Path) -> str:
 def license_line(license: str) -> str:
     """Return the first line of a license text that is not blank."""
     return next((printable(line.strip()) for line in license.splitlines() if line.strip()), "no license is stated")
+
+
+def explain_rights(license: str, model: str) -> str:
+    """Say in three sentences whether what a model makes may be sold, and what to copy as attribution.
+
+    license: the first line of that of its weights.
+    """
+    name = license.partition(":")[0]
+    if license in (license_line(UNLICENSED), license_line("")):
+        return (
+            f"No license is stated for the weights of {model}. Ask whoever trained them before you sell or publish its "
+            f'sounds. Attribution to copy: "Sound: audiogen, model {model}".'
+        )
+    selling = "forbids selling" if NO_SELLING.search(license) else "does not forbid selling"
+    more = "" if NO_SELLING.search(license) else "; the recordings that it was trained on may"
+    return (
+        f"The weights of {model} are under {name}. That license {selling} what they make{more}. "
+        f'Attribution to copy: "Sound: audiogen, model {model} ({name})".'
+    )
 
 
 def copy_model(source: Path, target: Path) -> None:

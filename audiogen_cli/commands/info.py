@@ -10,26 +10,77 @@ import typer
 
 from audiogen_cli.commands.terminal.options import JsonOption
 from audiogen_cli.commands.terminal.tables import print_table
+from audiogen_cli.errors import printable
 
 
 def info(
     path: Annotated[
-        Path, typer.Argument(help="A file or folder that audiogen reads or writes; `embedded` is the package's model.")
-    ],
+        Path | None,
+        typer.Argument(
+            help="A file or folder that audiogen reads or writes; `embedded` is the package's model. Without it, the"
+            " models that can be used are listed."
+        ),
+    ] = None,
+    reproduce: Annotated[
+        bool, typer.Option("--reproduce", help="Print the command that made a sound instead.")
+    ] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Write a page to listen to a folder of sounds, and print its path instead.")
+    ] = False,
     json_: JsonOption = False,
 ) -> None:
     """Example: audiogen info data/manifests/esc50.parquet
 
-    Tells what PATH is: a manifest or a folder of them, token shards, a model, a checkpoint, a training run, or audio.
+    Tells what PATH is: a manifest or a folder of them, token shards, a model, a checkpoint, a training run, a sound or
+    a folder of sounds.
+
+    \b
+    audiogen info out/rain.wav --reproduce
+    audiogen info out --report
+    audiogen info
     """
     from audiogen_cli.commands.terminal.rendering import to_json
+    from audiogen_cli.errors import InputError
     from audiogen_cli.interop.describe import describe
 
+    if path is None:
+        if reproduce or report:
+            raise InputError("say which: audiogen info FILE --reproduce, or audiogen info FOLDER --report")
+        _print_models(json_)
+        return
+    if reproduce:
+        from audiogen_cli.interop.reproduce import find_command
+
+        command, doubts = find_command(path)
+        typer.echo(to_json({"command": command, "doubts": doubts}) if json_ else printable(command))
+        for doubt in doubts:
+            typer.echo(printable(f"note: {doubt}"), err=True)
+        return
+    if report:
+        from audiogen_cli.evaluation.report.audition import write_audition
+
+        typer.echo(write_audition(path))
+        return
     facts = describe(path)
     if json_:
         typer.echo(to_json(facts, indent=2))
     else:
         print_table(_rows(facts))
+
+
+def _print_models(as_json: bool) -> None:
+    from audiogen_cli.commands.terminal.rendering import to_json
+    from audiogen_cli.interop.models import list_models
+
+    models = list_models(Path())
+    if as_json:
+        typer.echo(to_json({"type": "models", "models": models}, indent=2))
+        return
+    head = ("model", "parameters", "size", "memory", "speed", "license")
+    print_table(([model[name] for name in head] for model in models), head)
+    typer.echo(
+        "audiogen generate … --model MODEL; your own: runs and models here, any folder, owner/name on the hub", err=True
+    )
 
 
 def _rows(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -36,9 +36,9 @@ class Recording:
     start: float = 0.0
     duration: float | None = None
 
-    def read(self, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
-        """Read mono float32 [N], at most MAX_DURATION long. Raises InputError if the file cannot be read."""
-        duration = MAX_DURATION if self.duration is None else min(self.duration, MAX_DURATION)
+    def read(self, sample_rate: int = SAMPLE_RATE, most: float = MAX_DURATION) -> np.ndarray:
+        """Read mono float32 [N], at most `most` seconds. Raises InputError if the file cannot be read."""
+        duration = most if self.duration is None else min(self.duration, most)
         return read_audio(self.path, sample_rate, self.start, duration)
 
     @property

@@ -4,4 +4,6 @@ audiocraft         reads public checkpoints in audiocraft's format and renames t
 import_audiocraft  builds a model folder from them (`audiogen import`)
 merge_adapters     adds adapters to a model folder's weights
 describe           tells what a manifest, shard folder, model, run or audio file is (`audiogen info`)
+models             the models that can be used
+reproduce          the command that made a sound
 """

@@ -16,6 +16,7 @@ from audiogen_cli.errors import InputError
 from audiogen_cli.files import RESOURCES, hash_file, read_json
 from audiogen_cli.lm.adapters import ADAPTER_FILE, AdapterBase, load_settings
 from audiogen_cli.lm.config import LMConfig, TextConfig
+from audiogen_cli.lm.text.hub import HUB_NAMES
 from audiogen_cli.model_folder import (
     CODEC_FOLDER,
     EMBEDDED_NAME,
@@ -41,6 +42,7 @@ N_SAMPLES = 3
 AUDIO_WINDOW = 60.0  # seconds measured at a time, so that hours of sound need no memory
 # Encoders by hub name: d_model, d_ff, layers, heads (the models' own config.json).
 T5_SHAPES = {"t5-small": (512, 2048, 6, 8), "t5-base": (768, 3072, 12, 12), "t5-large": (1024, 4096, 24, 16)}
+CLIP_WIDTH, CLIP_PARAMETERS = 512, 63_165_952  # of the text transformer of ViT-B/32
 T5_VOCABULARY, T5_BUCKETS, T5_HEAD_DIM = 32_128, 32, 64
 
 
@@ -84,7 +86,9 @@ def _describe_folder(folder: Path) -> dict[str, Any]:
     if (folder / RUN_FILE).is_file() or list_checkpoints(folder):
         return {"type": "run", **_run_facts(folder)}
     if not manifests:
-        raise InputError(f"{folder} holds no manifests, token shards, model or training run")
+        if sounds := describe_sounds(folder):
+            return sounds
+        raise InputError(f"{folder} holds no manifests, token shards, model, training run or sounds")
     found = [describe(path) for path in manifests]
     return {
         "type": "manifests",
@@ -245,7 +249,9 @@ def text_encoder_parameters(text: TextConfig) -> int | None:
         folder = Path(text.name) if text.name else RESOURCES / "word_vectors"
         file = folder / "model.safetensors"
         return int(weight_facts(file)["parameters"]) if file.is_file() else None
-    name = text.name or "t5-base"
+    name = text.name or HUB_NAMES[text.kind]
+    if text.kind == "clip":
+        return CLIP_PARAMETERS if name == HUB_NAMES["clip"] else None
     if name in T5_SHAPES:
         return _t5_parameters(*T5_SHAPES[name])
     file = Path(name) / "config.json"
@@ -263,6 +269,8 @@ def text_width(text: TextConfig) -> int | None:
         file = Path(name) / "config.json"
         known = T5_SHAPES[name][0] if name in T5_SHAPES else None
         return validate(T5Config, read_json(file), str(file)).d_model if file.is_file() else known
+    if text.kind == "clip":
+        return CLIP_WIDTH if text.name in (None, HUB_NAMES["clip"]) else None
     if text.kind == "lookup":
         return 1
     file = (Path(text.name) if text.name else RESOURCES / "word_vectors") / "model.safetensors"
@@ -304,6 +312,35 @@ def _run_facts(folder: Path) -> dict[str, Any]:
 
 
 # --- audio ----------------------------------------------------------------------------------------------------------
+
+
+def describe_sounds(folder: Path) -> dict[str, Any]:
+    """Count the sounds of a folder, their seconds, and prompts, models and licenses in their sidecars; {} if none."""
+    from audiogen_cli.data.audio import SOUND_SUFFIXES, probe
+    from audiogen_cli.lm.generation.writer import read_sidecar
+
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SOUND_SUFFIXES and path.is_file())
+    seconds, unreadable = 0.0, 0
+    for path in paths:
+        try:
+            seconds += probe(path).duration
+        except InputError:
+            unreadable += 1
+    made = [record for path in paths if (record := read_sidecar(path))]
+
+    def count(name: str) -> dict[str, int]:
+        return dict(Counter(str(record.get(name)) for record in made).most_common(N_WORDS))
+
+    facts = {
+        "type": "sounds",
+        "sounds": len(paths),
+        "seconds": seconds,
+        "unreadable": unreadable,
+        "made_here": len(made),
+    }
+    return (
+        {**facts, "prompts": count("prompt"), "models": count("model"), "licences": count("licence")} if paths else {}
+    )
 
 
 def describe_audio(path: Path) -> dict[str, Any]:

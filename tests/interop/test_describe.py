@@ -132,7 +132,7 @@ def test_audio_is_measured_in_windows_as_in_one(tmp_path: Path, monkeypatch: pyt
     soundfile.write(tmp_path / "a.wav", wav, 22_050, subtype="FLOAT")
     facts = describe(tmp_path / "a.wav")
     assert (facts["type"], facts["sample_rate"], facts["channels"], facts["duration"]) == ("audio", 22_050, 2, 1.0)
-    assert facts["loudness"] == loudness(wav.mean(1), 22_050) and "tags" not in facts
+    assert facts["loudness"] == loudness(wav, 22_050) and "tags" not in facts
     assert (facts["peak"], facts["clipped_samples"], facts["near_silent"]) == (1.0, 1, False)
     assert facts["rms"] == pytest.approx(float(np.sqrt(np.mean(wav.mean(1) ** 2))), rel=1e-5)
     monkeypatch.setattr(module, "AUDIO_WINDOW", 0.3)

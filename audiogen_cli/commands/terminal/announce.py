@@ -5,7 +5,6 @@ One `Announcement` a stage, of the same few sentences: codec, model, data, proce
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from audiogen_cli.errors import format_seconds, printable
+from audiogen_cli.model_folder import NO_SELLING
 
 if TYPE_CHECKING:
     from audiogen_cli.codec.config import CodecConfig, CodecTrainConfig
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 PUBLIC_MODEL = "facebook/audiogen-medium"
 PAPER_FRAME_RATES = (500, 250, 125)  # Table 2: a codec's frames a second
 PAPER_SHAPES = ((768, 24, 16), (1280, 36, 20))  # sec. 4.1: dim, layers, heads of base and large
-_NO_SELLING = re.compile(
-    r"\bnc\b|non-?commercial|(?:research|academic|educational) (?:use |purposes )?only", re.IGNORECASE
-)
 
 
 @dataclass
@@ -211,13 +208,18 @@ def model_name(folder: Path) -> str:
 
 def text_encoder_name(text: Any) -> str:
     """Name a text encoder of a configuration."""
-    default = {"t5": "t5-base", "static": "the package's word vectors", "lookup": "a table of words, learned with it"}
+    default = {
+        "t5": "t5-base",
+        "clip": "CLIP ViT-B/32",
+        "static": "the package's word vectors",
+        "lookup": "a table of words, learned with it",
+    }
     return text.name or default[text.kind]
 
 
 def license_warnings(what: str, *licenses: str) -> list[str]:
     """Warn if a license forbids selling what comes of it."""
-    forbidding = [license.partition(":")[0] for license in licenses if _NO_SELLING.search(license)]
+    forbidding = [license.partition(":")[0] for license in licenses if NO_SELLING.search(license)]
     return [f"the license of {what} forbids selling: {', '.join(forbidding)}"] if forbidding else []
 
 
@@ -238,7 +240,7 @@ def _load_codec(folder: Path) -> CodecConfig:
 
 
 def _data_warnings(data: Totals) -> list[str]:
-    forbidding = {license: n for license, n in data.licenses.items() if _NO_SELLING.search(license)}
+    forbidding = {license: n for license, n in data.licenses.items() if NO_SELLING.search(license)}
     if not forbidding:
         return []
     named = ", ".join(sorted(forbidding)[:3]) + (", …" if len(forbidding) > 3 else "")

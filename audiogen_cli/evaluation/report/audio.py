@@ -13,7 +13,7 @@ import numpy as np
 
 from audiogen_cli.data.audio import SAMPLE_RATE
 from audiogen_cli.errors import InputError
-from audiogen_cli.evaluation.audio_sources import Recording
+from audiogen_cli.evaluation.audio_sources import MAX_DURATION, Recording
 from audiogen_cli.evaluation.references import Reference, find_audio, load_references
 from audiogen_cli.evaluation.report.parts import Player
 from audiogen_cli.evaluation.report.plots import strip
@@ -31,12 +31,14 @@ class Budget:
     omitted: int = 0
     unreadable: int = 0
 
-    def player(self, label: str, recording: Recording | None, picture: bool = True) -> Player:
-        """Make a player of a recording, with its picture; one without a sound says why."""
+    def player(
+        self, label: str, recording: Recording | None, picture: bool = True, most: float = MAX_DURATION
+    ) -> Player:
+        """Make a player of a recording, with its picture, of `most` seconds; one without a sound says why."""
         if recording is None:
             return Player(label, None, "no file")
         try:
-            wav = recording.read()
+            wav = recording.read(most=most)
             content = encode(wav)
         except InputError as error:
             self.unreadable += 1

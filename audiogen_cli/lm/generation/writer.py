@@ -10,7 +10,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -21,11 +21,11 @@ import numpy as np
 from audiogen_cli.data.loudness import AudioStats
 from audiogen_cli.devices import agree, count_processes, is_out_of_memory, join_processes
 from audiogen_cli.errors import AudiogenError, InputError, format_seconds
-from audiogen_cli.files import read_json, write_text
+from audiogen_cli.files import read_json, temporary_name, write_text
 from audiogen_cli.lm.generation.delivery import AS_IT_IS, Delivered, Delivery, deliver
 from audiogen_cli.lm.generation.requests import STDOUT, GenerationRequest
 from audiogen_cli.lm.sampling_config import Sampling
-from audiogen_cli.model_folder import known_sounds, license_line, model_name
+from audiogen_cli.model_folder import explain_rights, known_sounds, license_line, model_name
 
 if TYPE_CHECKING:
     from audiogen_cli.lm.adapters import Adapter
@@ -38,6 +38,7 @@ ENTRIES = {*Sampling.__dataclass_fields__, *AudioStats.__dataclass_fields__}
 ENTRIES |= {"path", "prompt", "text", "seed", "duration", "sample_rate", "model", "model_fingerprint", "licence"}
 ENTRIES |= {"device", "dtype", "audiogen_version", "loudness", "gain_db", "normalized", "first_sound", "columns"}
 ENTRIES |= {
+    "rights",
     "scores",
     "kept_candidates",
     "unknown_words",
@@ -314,12 +315,27 @@ def _write_one(
     """Write a sound and, if asked for, its sidecar; return its record. more: entries of it."""
     output, delivery = prepared.request.output, options.delivery
     sound = deliver(wav, generator.sample_rate, delivery)
-    _drop_sidecar(output)
-    sound.write(output, delivery.subtype, _tags(generator, prepared.request))
+    with _sidecar_aside(output):
+        sound.write(output, delivery.subtype, _tags(generator, prepared.request))
     record = {**_record(generator, prepared, sound, delivery), **more}
     if options.sidecars:
         write_sidecar(output, record)
     return record
+
+
+@contextmanager
+def _sidecar_aside(output: Path) -> Iterator[None]:
+    """Remove the sidecar of an output file that is replaced in the meantime; put it back if that fails."""
+    sidecar = output.with_suffix(".json")
+    aside = sidecar.replace(temporary_name(sidecar.parent)) if read_sidecar(output) else None
+    try:
+        yield
+    except BaseException:
+        if aside:
+            aside.replace(sidecar)
+        raise
+    if aside:
+        aside.unlink()
 
 
 def _drop_sidecar(output: Path) -> None:
@@ -330,7 +346,7 @@ def _drop_sidecar(output: Path) -> None:
 
 def _tags(generator: Generator, request: GenerationRequest) -> dict[str, str]:
     """Say what made a sound, for its file. copyright: the license again, for which RIFF INFO has no place."""
-    model = f"{model_name(generator.folder)} {generator.fingerprint[:12]}" if generator.folder else "in training"
+    model = f"{_model_name(generator)} {generator.fingerprint[:12]}".rstrip()
     license = f"weights: {license_line(generator.license)}"
     comment = f"generated; seed {request.seed}; model {model}"
     software = f"audiogen {version('audiogen-cli')}"
@@ -341,6 +357,10 @@ def _tags(generator: Generator, request: GenerationRequest) -> dict[str, str]:
         "license": license,
         "copyright": license,
     }
+
+
+def _model_name(generator: Generator) -> str:
+    return model_name(generator.folder) if generator.folder else "in training"
 
 
 def _record(generator: Generator, prepared: Prepared, sound: Delivered, delivery: Delivery) -> dict[str, Any]:
@@ -362,6 +382,7 @@ def _record(generator: Generator, prepared: Prepared, sound: Delivered, delivery
         "model_fingerprint": generator.fingerprint,
         **({"adapters": [str(each) for each in generator.adapters]} if generator.adapters else {}),
         "licence": license_line(generator.license),
+        "rights": explain_rights(license_line(generator.license), _model_name(generator)),
         "device": str(generator.device),
         "dtype": generator.dtype,
         "audiogen_version": version("audiogen-cli"),

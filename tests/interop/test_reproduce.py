@@ -1,0 +1,64 @@
+"""`audiogen info --reproduce`: the command it prints makes the same sound again."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from audiogen_cli.data.audio import read_audio, write_audio
+from audiogen_cli.interop.reproduce import find_command
+
+CALLS = [
+    ["generate", 'rain\'s "end"', "--top-p", "0.7", "--negative", "a dog", "--candidates", "2"],
+    ["generate", "--unconditional", "--duration", "0.3"],
+    [
+        "generate",
+        "a dog",
+        "--rate",
+        "44100",
+        "--channels",
+        "2",
+        "--normalize",
+        "peak:-3",
+        "--trim",
+        "--subtype",
+        "PCM_24",
+    ],
+    ["continue", "start.wav", "rain", "--prompt-seconds", "0.25", "--normalize", "-30"],
+]
+
+
+@pytest.mark.parametrize("call", CALLS, ids=["settings", "no text", "delivery", "continue"])
+def test_the_printed_command_makes_the_same_sound(audiogen, tiny_lm: Path, call: list[str]) -> None:
+    write_audio("start.wav", np.random.default_rng(0).uniform(-0.2, 0.2, 8_000).astype(np.float32))
+    length = [] if "--duration" in call else ["--duration", "0.5"]
+    made = audiogen(*call, *length, "--model", tiny_lm, "--seed", "5", "--out-dir", "out")
+    sound = Path(made.stdout.strip())
+    printed = audiogen("info", sound, "--reproduce")
+    assert printed.returncode == 0 and printed.stderr == ""
+    before = sound.read_bytes()
+    sound.unlink()
+    program, *words = shlex.split(printed.stdout)
+    assert program == "audiogen" and audiogen(*words).returncode == 0
+    assert sound.read_bytes() == before
+
+
+def test_without_a_sidecar_the_file_itself_is_asked(audiogen, tmp_path: Path) -> None:
+    tags = {"title": "rain", "comment": "generated; seed 7; model tiny ffffffffffff"}
+    write_audio(tmp_path / "a.wav", np.ones(8_000, np.float32) / 9, tags=tags)
+    command, doubts = find_command(tmp_path / "a.wav")
+    assert command.startswith("audiogen generate rain --seed 7 --duration 0.5 --model tiny") and len(doubts) == 2
+    write_audio(tmp_path / "b.wav", read_audio(tmp_path / "a.wav"))
+    refused = audiogen("info", "b.wav", "--reproduce")
+    assert refused.returncode == 2 and "does not say" in refused.stderr
+
+
+def test_models_are_listed(audiogen, tiny_lm: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mine").symlink_to(tiny_lm)
+    lines = audiogen("info").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["model", "embedded", "facebook/audiogen-medium", "runs/mine"]
+    assert "CC BY-NC 4.0" in lines[1] and lines[3].endswith("CC0")
