@@ -57,8 +57,9 @@ def run_in_session(*arguments: object) -> None:
     except SystemExit as ended:
         code = ended.code
     # The end of an interpreter, parts of which a process that was forked leaves out or does in another order.
-    threading._shutdown()  # type: ignore[attr-defined]
-    atexit._run_exitfuncs()
+    with suppress(KeyboardInterrupt):
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
     os._exit(code if isinstance(code, int) else 1)
 
 
