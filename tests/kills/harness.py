@@ -38,6 +38,7 @@ class Chain:
     that met a process."""
 
     sent: int = 0
+    processes: list[int] = field(default_factory=list)
     kills: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
@@ -152,6 +153,8 @@ def run_chain(arguments: list[str], folder: Path, calm: dict[str, bytes], work: 
         chain.faults.append(f"the last run ends with {code}: {last}")
     _check_gone(command, chain)
     chain.faults += [f"leaves {path}" for path in leftovers(folder)]
+    shared = (path for process in chain.processes for path in Path("/dev/shm").glob(f"*[_-]{process}[_-]*"))
+    chain.faults += [f"leaves {path}" for path in shared]
     found = results(folder / "out")
     for name in sorted(calm.keys() | found.keys()):
         if calm.get(name) != found.get(name):
@@ -165,6 +168,7 @@ def _kill_once(arguments: list[str], folder: Path, work: float, random: Random, 
     number, group = random.choice(SIGNALS), random.random() < 0.5
     moment = random.uniform(0, work + IMPORTS * fresh)
     command = Command(arguments, folder, folder.parent / "killed", fresh)
+    chain.processes.append(command.pid)
     code = command.wait_for(moment)
     time.sleep(random.uniform(0, 0.01))  # the clock of its work ticks that slowly
     early = code is not None
