@@ -26,6 +26,7 @@ from audiogen_cli.commands.eval import eval_
 from audiogen_cli.commands.generate import generate
 from audiogen_cli.commands.import_ import import_
 from audiogen_cli.commands.info import info
+from audiogen_cli.commands.inpaint import inpaint
 from audiogen_cli.commands.prep import prep
 from audiogen_cli.commands.tokenize import tokenize
 from audiogen_cli.commands.train_codec import train_codec
@@ -80,7 +81,7 @@ def root(
 ) -> None:
     """Example: audiogen generate "a dog barks" -o dog.wav
 
-    Sound from text: prepare data, train a codec and a language model, generate, continue, score.
+    Sound from text: prepare data, train a codec and a language model, generate, continue, mend, score.
     """
 
 
@@ -98,6 +99,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "train-lm": train_lm,
     "generate": generate,
     "continue": continue_,
+    "inpaint": inpaint,
     "convert": convert,
     "eval": eval_,
     "info": info,

@@ -22,10 +22,11 @@ class Kind(str, Enum):
     data = "data"
     codec = "codec"
     lm = "lm"
+    start = "start"
 
 
 def bench(
-    kind: Annotated[Kind, typer.Argument(metavar="KIND", help="data: prep and tokenize; codec; lm: decoding.")],
+    kind: Annotated[Kind, typer.Argument(metavar="KIND", help="data: prep and tokenize; codec; lm: decoding; start.")],
     folder: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="data: sounds to measure with. [default: generated noise]")
     ] = None,
@@ -38,7 +39,9 @@ def bench(
     ] = None,
     size: Annotated[str, typer.Option(metavar="NAME", help="lm: tiny, base or large.")] = "base",
     streams: Annotated[int, typer.Option(metavar="K", help="lm: streams of codes, 1, 2 or 4.")] = 1,
-    steps: Annotated[int, typer.Option(metavar="N", min=1, max=MAX_COUNT, help="lm: steps per round.")] = 40,
+    steps: Annotated[
+        int, typer.Option(metavar="N", min=1, max=MAX_COUNT, help="lm: steps per round; of diffusion: passes.")
+    ] = 40,
     cached: Annotated[
         int, typer.Option(metavar="N", min=0, max=MAX_COUNT, help="lm: frames before the first step.")
     ] = 0,
@@ -69,9 +72,10 @@ def bench(
     Measures speed on this machine. data: hours of audio per minute through prep's probe, its conversion to 16 kHz and
     tokenize (with the codec of --model), beside plain soundfile and soxr on the same files. lm: the engine with random
     weights (of --size and --streams, or in the shape of --model) and guidance, beside the bytes that a step must read
-    and beside transformers' MusicGen of the same size; with --train a training step beside a plain GPT-2 of
-    transformers. codec: seconds of sound per second through the codec of --model (default: the paper's x32 with random
-    weights), beside transformers' EncodecModel with the same weights.
+    and beside transformers' MusicGen of the same size (a diffusion model: whole windows of sound in --steps passes);
+    with --train a training step beside a plain GPT-2 of transformers. codec: seconds of sound per second through the
+    codec of --model (default: the paper's x32 with random weights), beside transformers' EncodecModel with the same
+    weights. start: a whole generate and the loading of its model, as multiples of the import of torch.
     """
     import json
 
@@ -82,17 +86,23 @@ def bench(
         results = _measure_data(folder, model, batch_size or 16, workers, repeats, device)
     elif kind is Kind.codec:
         results = _measure_codec(model, batch_size, repeats, device)
+    elif kind is Kind.start:
+        from audiogen_cli.bench.start import measure_start
+
+        results = measure_start(model, repeats)
     elif train:
         results = _measure_training(size, streams, batch_size, frames, repeats)
     else:
         from audiogen_cli.bench.decode import Setup, measure_lm
+        from audiogen_cli.bench.passes import measure_passes
         from audiogen_cli.devices import choose_device
         from audiogen_cli.lm.config import LMConfig
         from audiogen_cli.model_folder import find_model, load_config
 
         shape = load_config(find_model(model), "lm", LMConfig) if model else None
         setup = Setup(size, streams, batch_size or 1, steps, dtype.value, repeats, cached, peer, shape)
-        results = measure_lm(setup, choose_device(device))
+        measure = {"autoregressive": measure_lm, "diffusion": measure_passes}[setup.config.decoder]
+        results = measure(setup, choose_device(device))
     results = {"kind": kind.value, **results}
     if json_:
         typer.echo(json.dumps(results))
@@ -172,6 +182,7 @@ def _tokenizer(
 
 def _rows(results: dict[str, Any]) -> list[tuple[str, str]]:
     values = {name: value for name, value in results.items() if not isinstance(value, dict)}
-    for size, speeds in results.get("batches", {}).items():
-        values |= {f"{name} (batch {size})": value for name, value in speeds.items()}
+    for part, word in (("batches", "batch "), ("formats", "")):
+        for key, speeds in results.get(part, {}).items():
+            values |= {f"{name} ({word}{key})": value for name, value in speeds.items()}
     return [(name, f"{value:.3g}" if isinstance(value, float) else str(value)) for name, value in values.items()]

@@ -22,9 +22,9 @@ from audiogen_cli.devices import choose_device, is_out_of_memory
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.lm.adapters import Adapter, adapted_fingerprint, add_adapters
 from audiogen_cli.lm.config import LMConfig
-from audiogen_cli.lm.decoding.engine import CPU_BATCH, GPU_BATCH, Engine
-from audiogen_cli.lm.decoding.packed_files import load_for_decoding
-from audiogen_cli.lm.decoding.requests import DecodingRequest, count_frames
+from audiogen_cli.lm.decoder import find_decoder
+from audiogen_cli.lm.decoding.engine import CPU_BATCH, GPU_BATCH
+from audiogen_cli.lm.decoding.requests import UNKNOWN, DecodingRequest
 from audiogen_cli.lm.generation.requests import GenerationRequest
 from audiogen_cli.lm.generation.tracks import (
     Candidate,
@@ -34,12 +34,13 @@ from audiogen_cli.lm.generation.tracks import (
     generate_mixed,
     has_no_holes,
     place_tracks,
+    splice,
 )
-from audiogen_cli.lm.model import AudioLanguageModel
+from audiogen_cli.lm.model import CodeModel
 from audiogen_cli.lm.probe import Probe
 from audiogen_cli.lm.text.encoders import TextEncoder, load_text_encoder
 
-FADE_SECONDS = 0.02  # after the end of prompt audio, see `join`
+FADE_SECONDS = 0.02  # after the end of prompt audio, see `splice`
 FIRST_BLOCK = 0.25  # seconds of sound decoded first, so that a stream begins soon
 BLOCK_RATIO = 4  # later blocks are so many times as long: fewer passes through the codec
 TIMED_FRAMES = 24  # decoded, and read, to estimate the time of longer sounds
@@ -81,7 +82,7 @@ class Generator:
 
     def __init__(
         self,
-        lm: AudioLanguageModel,
+        lm: CodeModel,
         codec: AudioCodec,
         encoder: TextEncoder,
         dtype: str = "auto",
@@ -91,7 +92,7 @@ class Generator:
         """lm: changed here for decoding; use it for nothing else afterwards. folder: has probe, license, weights.
         adapters: those that the weights of the folder were changed by."""
         self.folder, self.config, self.adapters = folder, lm.config, tuple(adapters)
-        self.codec, self.encoder, self.engine = codec, encoder, Engine(lm, dtype)
+        self.codec, self.encoder, self.engine = codec, encoder, find_decoder(lm.config).build_engine(lm, dtype)
         self.device, self.dtype = lm.null_text.device, self.engine.dtype
         self.sample_rate, self.sampling = lm.config.sample_rate, lm.config.sampling
         self._default_batch = CPU_BATCH if self.engine.exact else GPU_BATCH
@@ -130,11 +131,12 @@ class Generator:
                 f"{config.text_fingerprint or config.text_width}, not {encoder.fingerprint or encoder.width}; "
                 "put the one it was trained with in its place"
             )
+        decoder = find_decoder(config)
         if adapters:  # they change the weights, so packed ones are of no use
-            lm = AudioLanguageModel.load(folder, where)
+            lm = decoder.model_class().load(folder, where)
             add_adapters(lm, adapters)
         else:
-            lm, dtype = load_for_decoding(folder, where, dtype)
+            lm, dtype = decoder.load(folder, where, dtype)
         lm.requires_grad_(False)
         return cls(lm, codec, encoder, dtype, folder, adapters)
 
@@ -145,9 +147,10 @@ class Generator:
     def prepare(self, request: GenerationRequest) -> Prepared:
         """Read a request's text and encode its prompt audio. Raises InputError if the request cannot be met."""
         n_samples, n_prompt = self._count_samples(request)
-        if n_samples == n_prompt:
+        if n_samples == n_prompt and not request.regions:
             return Prepared(request, n_samples)
-        codes, n_skipped = self._encode_prompt(request.prompt_audio)
+        encode = self._encode_around if request.regions else self._encode_prompt
+        codes, n_skipped = encode(request)
         texts, vectors = self._read_text(request)
         negative = self._read_negative(request.sampling.negative)
         places = place_tracks(len(vectors), n_samples - n_skipped, self.sample_rate)
@@ -156,7 +159,7 @@ class Generator:
             seed = derive_seed(request.seed, f"layer {number}") if number else request.seed
             n_frames = math.ceil(length / self.codec.hop_length)
             decoding = DecodingRequest(each, n_frames, seed, request.sampling, codes, negative)
-            tracks.append(Track(decoding, begin, length, n_prompt - n_skipped))
+            tracks.append(Track(decoding, begin, length, 0 if request.regions else n_prompt - n_skipped))
         words = {word: known for text in texts for word, known in self.encoder.find_words(text).items()}
         return Prepared(request, n_samples, texts, tuple(tracks), n_skipped, words)
 
@@ -193,13 +196,13 @@ class Generator:
 
         seconds = 0.0
         for index, wav in generate_mixed([each.tracks for each in prepared], generate_tracks, self.sample_rate):
-            seconds += (prepared[index].n_samples - len(prepared[index].prompt)) / self.sample_rate
+            seconds += prepared[index].request.new_seconds(self.sample_rate)
             progress(seconds)
-            yield index, self._after_prompt(prepared[index], wav)
+            yield index, self._splice(prepared[index], wav)
 
     def decode_candidate(self, prepared: Prepared, track: int, candidate: Candidate) -> np.ndarray:
         """Decode a candidate of a track as if it were the whole result: samples [n] float32."""
-        return self._after_prompt(prepared, self.decode(candidate.codes)[: prepared.tracks[track].n_samples])
+        return self._splice(prepared, self.decode(candidate.codes)[: prepared.tracks[track].n_samples])
 
     def generate_codes(
         self, requests: Sequence[DecodingRequest], batch_size: int | None, progress: Progress
@@ -253,7 +256,7 @@ class Generator:
                 seam = np.concatenate([seam, wav])[:n_whole]
                 if len(seam) < min(n_known + n_fade, n_whole):
                     continue
-                wav, seam = join(prompt[n_skipped:], seam, n_fade)[n_known:], None
+                wav, seam = splice(prompt[n_skipped:], seam, [(n_known, len(seam))], n_fade)[n_known:], None
             yield wav[:left]
             left -= len(wav[:left])
 
@@ -266,7 +269,7 @@ class Generator:
         if self.engine.exact:
             together = min(together, self.engine.most_rows // 2)
         vectors = torch.zeros(1, self.config.text_width)  # any: they make the sound a guided one
-        counts = [count_frames(self.config, 0, math.ceil(each * self.config.frame_rate)) for each in durations]
+        counts = [self.engine.count_frames(0, math.ceil(each * self.config.frame_rate)) for each in durations]
         per_step = self._time(DecodingRequest(vectors, TIMED_FRAMES, 0, self.sampling), together) / TIMED_FRAMES
         per_read = 0.0
         if any(n_read for _, n_read in counts):
@@ -304,11 +307,12 @@ class Generator:
             progress(max(0, n_frames) / self.config.frame_rate)
         yield 0, torch.cat(blocks, dim=1)
 
-    def _after_prompt(self, prepared: Prepared, wav: np.ndarray) -> np.ndarray:
-        """Join the prompt audio and what was decoded [n] from `n_skipped` of its samples on."""
+    def _splice(self, prepared: Prepared, wav: np.ndarray) -> np.ndarray:
+        """Put what was decoded [n] behind the prompt audio, from `n_skipped` of its samples on, or into its regions."""
         prompt, n_skipped = prepared.prompt, prepared.n_skipped
-        joined = join(prompt[n_skipped:], wav, round(FADE_SECONDS * self.sample_rate))
-        return np.concatenate([prompt[:n_skipped], joined])
+        regions = prepared.request.regions or ((len(prompt) - n_skipped, len(wav)),)
+        spliced = splice(prompt[n_skipped:], wav, regions, round(FADE_SECONDS * self.sample_rate))
+        return np.concatenate([prompt[:n_skipped], spliced])
 
     def _is_fine(self, track: Track, sound: np.ndarray) -> bool:
         """Return whether a track fits into the trained window, or has no holes, which may come with its sliding."""
@@ -332,12 +336,12 @@ class Generator:
         return n_samples, n_prompt
 
     @torch.inference_mode()
-    def _encode_prompt(self, audio: np.ndarray | None) -> tuple[Tensor | None, int]:
+    def _encode_prompt(self, request: GenerationRequest) -> tuple[Tensor | None, int]:
         """Encode the whole frames of prompt audio: codes [K, P], and how many samples before them are left out.
 
         What remains after the last whole frame overlaps the first new one.
         """
-        hop = self.codec.hop_length
+        audio, hop = request.prompt_audio, self.codec.hop_length
         n_frames, n_skipped = 0 if audio is None else len(audio) // hop, 0
         if audio is None or not n_frames:
             return None, 0
@@ -345,6 +349,15 @@ class Generator:
             n_skipped = (n_frames - max(1, self.config.max_frames // 2)) * hop
         wav = torch.from_numpy(audio.astype(np.float32)[n_skipped:])[None, None].to(self.device)
         return self.codec.encode(wav)[0, :, : n_frames - n_skipped // hop].cpu(), n_skipped
+
+    @torch.inference_mode()
+    def _encode_around(self, request: GenerationRequest) -> tuple[Tensor, int]:
+        """Encode audio, with regions: codes [K, T], UNKNOWN in these; and 0 samples left out, see `_encode_prompt`."""
+        from audiogen_cli.lm.generation.inpainting import bridge_regions, hide_regions
+
+        assert request.prompt_audio is not None
+        wav = torch.from_numpy(bridge_regions(request.prompt_audio, request.regions))[None, None].to(self.device)
+        return hide_regions(self.codec.encode(wav)[0].cpu(), request.regions, self.codec.hop_length, UNKNOWN), 0
 
     def _read_text(self, request: GenerationRequest) -> tuple[tuple[str, ...], list[Tensor | None]]:
         """Process and encode the prompt, in up to `layers` parts: the texts and their vectors [L, D].
@@ -374,20 +387,6 @@ class Generator:
         """Return the texts that the model reads in place of a prompt (sec. 4.1), at most `most`, and their vectors."""
         texts = tuple(read_prompt(prompt, most, self.config.text_processing == "paper"))
         return texts, self.encoder.encode(texts)
-
-
-def join(prompt: np.ndarray, decoded: np.ndarray, n_fade: int) -> np.ndarray:
-    """Join the prompt [p], exactly, and what was decoded [n] from sample p on, without a click between them.
-
-    The codec does not return the prompt exactly. So its error just before the seam is added after it, too, mirrored in
-    time (so it is continuous) and faded out over n_fade samples.
-    """
-    n_prompt = len(prompt)
-    n_fade = min(n_fade, n_prompt, len(decoded) - n_prompt)
-    result = np.concatenate([prompt, decoded[n_prompt:]])
-    error = (prompt - decoded[:n_prompt])[n_prompt - n_fade :][::-1]
-    result[n_prompt : n_prompt + n_fade] += error * np.cos(np.linspace(0, np.pi / 2, n_fade, dtype=np.float32)) ** 2
-    return result
 
 
 def _regroup(blocks: Iterable[Tensor]) -> Iterator[Tensor]:

@@ -114,6 +114,27 @@ class Candidate:
     codes: Tensor
 
 
+def splice(audio: np.ndarray, decoded: np.ndarray, regions: Sequence[tuple[int, int]], n_fade: int) -> np.ndarray:
+    """Put regions of what was decoded [N] into audio [n], which stays exactly as it is elsewhere, without clicks.
+
+    regions: [begin, end) in samples, in order; audio may end where the last one begins.
+    The codec does not return the audio exactly. So its error just outside of a seam is added inside, too, mirrored in
+    time (so it is continuous) and faded out over n_fade samples.
+    """
+    result, n_samples = np.concatenate([audio, decoded[len(audio) :]]), len(decoded)
+    bounds = [0, *(place for region in regions for place in region), n_samples]
+    for number, (begin, end) in enumerate(regions):
+        result[begin:end] = decoded[begin:end]
+        # Of the audio between regions each seam takes what is next to it.
+        n_left = min(n_fade, begin - bounds[2 * number], end - begin)
+        n_right = min(n_fade, bounds[2 * number + 3] - end, end - begin)
+        fades = [np.cos(np.linspace(0, np.pi / 2, n, dtype=np.float32)) ** 2 for n in (n_left, n_right)]
+        before, after = slice(begin - n_left, begin), slice(end, end + n_right)
+        result[begin : begin + n_left] += (audio[before] - decoded[before])[::-1] * fades[0]
+        result[end - n_right : end] += (audio[after] - decoded[after])[::-1] * fades[1][::-1]
+    return result
+
+
 def generate_best(
     tracks: Sequence[Track],
     generate: Generate,
