@@ -45,6 +45,13 @@ class Sampling:
         "Generate up to N sounds of a prompt (a dog barks while it rains) apart and mix them; 1 = all in one.",
     )
 
+    # ours: see `generation.tracks`
+    timing: str = _setting(
+        "", "TIMES", "Where each sound of a prompt lies, in seconds: 0-2,1-5; as in the prompt 'a dog@0-2, rain@1-5'."
+    )
+    # ours: see `generation.tracks.close_loop`
+    loop: bool = _setting(False, "", "Let the end of the sound meet its beginning, to be played again and again.")
+
     # ours: its logits in place of those without text in eq. 4; "" = no text, as in the paper
     negative: str = _setting("", "TEXT", "What to keep out of the sound; acts through guidance.")
 

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -22,29 +21,34 @@ from audiogen_cli.devices import choose_device, is_out_of_memory
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.lm.adapters import Adapter, adapted_fingerprint, add_adapters
 from audiogen_cli.lm.config import LMConfig
-from audiogen_cli.lm.decoding.engine import CPU_BATCH, GPU_BATCH, Engine
+from audiogen_cli.lm.decoding.engine import CPU_BATCH, GPU_BATCH, Engine, regroup
 from audiogen_cli.lm.decoding.packed_files import load_for_decoding
 from audiogen_cli.lm.decoding.requests import DecodingRequest, count_frames
 from audiogen_cli.lm.generation.requests import GenerationRequest
 from audiogen_cli.lm.generation.tracks import (
+    JOIN_SECONDS,
     Candidate,
     Track,
+    close_loop,
+    count_overlap,
     derive_seed,
     generate_best,
     generate_mixed,
     has_no_holes,
+    join,
+    place_timed,
     place_tracks,
+    read_timing,
 )
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.probe import Probe
 from audiogen_cli.lm.text.encoders import TextEncoder, load_text_encoder
 
-FADE_SECONDS = 0.02  # after the end of prompt audio, see `join`
 FIRST_BLOCK = 0.25  # seconds of sound decoded first, so that a stream begins soon
-BLOCK_RATIO = 4  # later blocks are so many times as long: fewer passes through the codec
 TIMED_FRAMES = 24  # decoded, and read, to estimate the time of longer sounds
 
 Progress = Callable[[float], object]
+Span = tuple[float, float | None]  # seconds; the end None: that of the whole
 OnCandidates = Callable[[int, int, Sequence[Candidate]], object]  # (sound, its track, candidates, the best first)
 
 logger = logging.getLogger(__name__)  # without a handler, Python prints its warnings on stderr
@@ -56,7 +60,8 @@ class Prepared:
 
     texts: what the model reads in place of the prompt (sec. 4.1), one a track; () without text. tracks: what there is
     to generate; () if the prompt audio is the whole result. n_skipped: samples of the prompt audio that the model does
-    not read. words: those of the texts → whether the text encoder knows them; {} if it can spell any.
+    not read. n_overlap: samples generated beyond n_samples, for `close_loop`. words: those of the texts → whether the
+    text encoder knows them; {} if it can spell any.
     """
 
     request: GenerationRequest
@@ -64,6 +69,7 @@ class Prepared:
     texts: tuple[str, ...] = ()
     tracks: tuple[Track, ...] = ()
     n_skipped: int = 0
+    n_overlap: int = 0
     words: Mapping[str, bool] = field(default_factory=dict)
 
     @property
@@ -148,9 +154,13 @@ class Generator:
         if n_samples == n_prompt:
             return Prepared(request, n_samples)
         codes, n_skipped = self._encode_prompt(request.prompt_audio)
-        texts, vectors = self._read_text(request)
+        texts, vectors, spans = self._read_text(request)
+        n_overlap = count_overlap(n_samples, self.sample_rate) if request.sampling.loop else 0
+        n_whole = n_samples - n_skipped + n_overlap
         negative = self._read_negative(request.sampling.negative)
-        places = place_tracks(len(vectors), n_samples - n_skipped, self.sample_rate)
+        places = place_tracks(len(vectors), n_whole, self.sample_rate)
+        if spans:
+            places = place_timed(spans, n_whole, self.sample_rate)
         tracks = []
         for number, (each, (begin, length)) in enumerate(zip(vectors, places, strict=True)):
             seed = derive_seed(request.seed, f"layer {number}") if number else request.seed
@@ -158,7 +168,7 @@ class Generator:
             decoding = DecodingRequest(each, n_frames, seed, request.sampling, codes, negative)
             tracks.append(Track(decoding, begin, length, n_prompt - n_skipped))
         words = {word: known for text in texts for word, known in self.encoder.find_words(text).items()}
-        return Prepared(request, n_samples, texts, tuple(tracks), n_skipped, words)
+        return Prepared(request, n_samples, texts, tuple(tracks), n_skipped, n_overlap, words)
 
     def generate(
         self,
@@ -192,14 +202,16 @@ class Generator:
                 yield number, wav
 
         seconds = 0.0
-        for index, wav in generate_mixed([each.tracks for each in prepared], generate_tracks, self.sample_rate):
+        lengths = [each.n_samples - each.n_skipped + each.n_overlap for each in prepared]
+        all_tracks = [each.tracks for each in prepared]
+        for index, wav in generate_mixed(all_tracks, generate_tracks, self.sample_rate, lengths):
             seconds += (prepared[index].n_samples - len(prepared[index].prompt)) / self.sample_rate
             progress(seconds)
-            yield index, self._after_prompt(prepared[index], wav)
+            yield index, self._finish(prepared[index], wav)
 
     def decode_candidate(self, prepared: Prepared, track: int, candidate: Candidate) -> np.ndarray:
         """Decode a candidate of a track as if it were the whole result: samples [n] float32."""
-        return self._after_prompt(prepared, self.decode(candidate.codes)[: prepared.tracks[track].n_samples])
+        return self._finish(prepared, self.decode(candidate.codes)[: prepared.tracks[track].n_samples])
 
     def generate_codes(
         self, requests: Sequence[DecodingRequest], batch_size: int | None, progress: Progress
@@ -238,15 +250,16 @@ class Generator:
         """Generate one sound; yield its samples [n] float32 block by block, as soon as they are decided.
 
         Together they are what `generate` yields for it with one candidate: on a CPU bit for bit. Prompt audio comes
-        first. Raises ValueError if it has several tracks, which cannot be mixed before they are known whole.
+        first. Raises InputError if it is mixed of several tracks, or loops: both need the whole sound.
         """
-        if len(prepared.tracks) != 1:
-            raise ValueError("a stream takes one track")
+        places = [(track.begin, track.n_samples) for track in prepared.tracks]
+        if places != [(0, prepared.n_samples - prepared.n_skipped)]:
+            raise InputError("--stream cannot mix sounds or close a loop, which must be complete first: leave it out")
         prompt, n_skipped = prepared.prompt, prepared.n_skipped
         if len(prompt):
             yield prompt
-        n_fade, n_known = round(FADE_SECONDS * self.sample_rate), len(prompt) - n_skipped
-        n_whole, left = prepared.n_samples - n_skipped, prepared.n_samples - len(prompt)
+        n_fade, n_known, n_whole = round(JOIN_SECONDS * self.sample_rate), len(prompt) - n_skipped, places[0][1]
+        left = n_whole - n_known
         seam: np.ndarray | None = np.zeros(0, np.float32) if n_known else None  # what is decoded up to there
         for wav in self._decode_blocks(self.engine.stream(prepared.tracks[0].decoding, self._first_block)):
             if seam is not None:
@@ -286,7 +299,7 @@ class Generator:
     @torch.inference_mode()
     def _decode_blocks(self, blocks: Iterable[Tensor]) -> Iterator[np.ndarray]:
         """Decode codes [K, t] to samples [n] float32 block by block, in the memory of a block."""
-        batches = (block[None].to(self.device) for block in _regroup(blocks))
+        batches = (block[None].to(self.device) for block in regroup(blocks))
         for wav in self.codec.decode_chunks(batches):
             yield wav[0, 0].float().cpu().numpy()
 
@@ -304,10 +317,12 @@ class Generator:
             progress(max(0, n_frames) / self.config.frame_rate)
         yield 0, torch.cat(blocks, dim=1)
 
-    def _after_prompt(self, prepared: Prepared, wav: np.ndarray) -> np.ndarray:
-        """Join the prompt audio and what was decoded [n] from `n_skipped` of its samples on."""
+    def _finish(self, prepared: Prepared, wav: np.ndarray) -> np.ndarray:
+        """Join the prompt audio and what was decoded [n] from `n_skipped` of its samples on; close a loop."""
+        if prepared.n_overlap:
+            return close_loop(wav, prepared.n_overlap)
         prompt, n_skipped = prepared.prompt, prepared.n_skipped
-        joined = join(prompt[n_skipped:], wav, round(FADE_SECONDS * self.sample_rate))
+        joined = join(prompt[n_skipped:], wav, round(JOIN_SECONDS * self.sample_rate))
         return np.concatenate([prompt[:n_skipped], joined])
 
     def _is_fine(self, track: Track, sound: np.ndarray) -> bool:
@@ -346,20 +361,30 @@ class Generator:
         wav = torch.from_numpy(audio.astype(np.float32)[n_skipped:])[None, None].to(self.device)
         return self.codec.encode(wav)[0, :, : n_frames - n_skipped // hop].cpu(), n_skipped
 
-    def _read_text(self, request: GenerationRequest) -> tuple[tuple[str, ...], list[Tensor | None]]:
-        """Process and encode the prompt, in up to `layers` parts: the texts and their vectors [L, D].
+    def _read_text(self, request: GenerationRequest) -> tuple[tuple[str, ...], list[Tensor | None], list[Span]]:
+        """Process and encode the prompt, in up to `layers` parts: the texts, their vectors [L, D], and times if given.
 
         A prompt of which a part would hold no word that the model knows is read as a whole, and so is one that
         continues a sound. Without a prompt: no text, and None as vectors.
         """
         if request.text is None:
-            return (), [None]
+            return (), [None], []
+        parts, spans = read_timing(request)
+        if parts:
+            read = [self._encode(part) for part in parts]
+            if unknown := [part for part, (_, vectors) in zip(parts, read, strict=True) if not len(vectors[0])]:
+                raise InputError(f"prompt '{unknown[0]}' holds no word that the model knows; name a sound")
+            return (
+                tuple(text for texts, _ in read for text in texts),
+                [each for _, vectors in read for each in vectors],
+                spans,
+            )
         texts, vectors = self._encode(request.text, request.sampling.layers if request.prompt_audio is None else 1)
         if len(texts) > 1 and not all(map(len, vectors)):
             texts, vectors = self._encode(request.text)
         if not len(vectors[0]):
             raise InputError(f"prompt '{request.text}' holds no word that the model knows; name a sound")
-        return texts, [*vectors]
+        return texts, [*vectors], []
 
     def _read_negative(self, text: str) -> Tensor | None:
         """Encode the text that guidance steers away from; None if there is none."""
@@ -374,25 +399,3 @@ class Generator:
         """Return the texts that the model reads in place of a prompt (sec. 4.1), at most `most`, and their vectors."""
         texts = tuple(read_prompt(prompt, most, self.config.text_processing == "paper"))
         return texts, self.encoder.encode(texts)
-
-
-def join(prompt: np.ndarray, decoded: np.ndarray, n_fade: int) -> np.ndarray:
-    """Join the prompt [p], exactly, and what was decoded [n] from sample p on, without a click between them.
-
-    The codec does not return the prompt exactly. So its error just before the seam is added after it, too, mirrored in
-    time (so it is continuous) and faded out over n_fade samples.
-    """
-    n_prompt = len(prompt)
-    n_fade = min(n_fade, n_prompt, len(decoded) - n_prompt)
-    result = np.concatenate([prompt, decoded[n_prompt:]])
-    error = (prompt - decoded[:n_prompt])[n_prompt - n_fade :][::-1]
-    result[n_prompt : n_prompt + n_fade] += error * np.cos(np.linspace(0, np.pi / 2, n_fade, dtype=np.float32)) ** 2
-    return result
-
-
-def _regroup(blocks: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Yield the first block [K, t], then BLOCK_RATIO of them at a time as one."""
-    blocks = iter(blocks)
-    yield from islice(blocks, 1)
-    while group := list(islice(blocks, BLOCK_RATIO)):
-        yield torch.cat(group, dim=1)

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.decoding.engine import Engine
-from audiogen_cli.lm.generation.generator import Generator, join
+from audiogen_cli.lm.generation.generator import Generator
 from audiogen_cli.lm.generation.requests import GenerationRequest
+from audiogen_cli.lm.generation.tracks import join
 from audiogen_cli.lm.sampling_config import MAX_GUIDANCE, MAX_TEMPERATURE, MAX_TOP_K
 from audiogen_cli.model_folder import copy_model, fingerprint
 
