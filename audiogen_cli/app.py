@@ -26,6 +26,7 @@ from audiogen_cli.commands.eval import eval_
 from audiogen_cli.commands.generate import generate
 from audiogen_cli.commands.import_ import import_
 from audiogen_cli.commands.info import info
+from audiogen_cli.commands.inpaint import inpaint
 from audiogen_cli.commands.prep import prep
 from audiogen_cli.commands.tokenize import tokenize
 from audiogen_cli.commands.train_codec import train_codec
@@ -35,6 +36,7 @@ from audiogen_cli.errors import AudiogenError, AudiogenWarning, Interrupted, pri
 from audiogen_cli.processes import end_with_parent, handle_signals, interrupt
 
 PYTHONS_WARNING = warnings.formatwarning
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 DEBUG_OPTION, QUIET_OPTION = "--debug", "--quiet"
 KEPT = ("warning:", "error:", "failed:", "interrupted", "stopped")  # beginnings of the lines that --quiet leaves
 # Words of other tools for options of ours.
@@ -79,7 +81,7 @@ def root(
 ) -> None:
     """Example: audiogen generate "a dog barks" -o dog.wav
 
-    Sound from text: prepare data, train a codec and a language model, generate, continue, score.
+    Sound from text: prepare data, train a codec and a language model, generate, continue, mend, score.
     """
 
 
@@ -97,6 +99,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "train-lm": train_lm,
     "generate": generate,
     "continue": continue_,
+    "inpaint": inpaint,
     "convert": convert,
     "eval": eval_,
     "info": info,
@@ -234,8 +237,9 @@ def _one_line(error: Exception) -> str:
             getattr(error, "message", "") if hasattr(error, "option_name") else error.format_message()
         )  # without its own guess
         text = f"{said.rstrip('.')}; {_meant(error)}see {command} --help"
-    elif isinstance(error, OSError) and error.filename is not None:
-        text = f"{os.fsdecode(error.filename)}: {error.strerror}"
+    elif isinstance(error, OSError) and (error.filename is not None or error.errno in FULL):
+        where = "the disk" if error.filename is None else os.fsdecode(error.filename)
+        text = f"{where}: {error.strerror}{'; make room, or choose another folder' if error.errno in FULL else ''}"
     elif is_out_of_memory(error):
         text = f"not enough memory ({error or 'for what was asked'}): ask for less at once, or use a larger machine"
     else:

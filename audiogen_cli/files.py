@@ -33,12 +33,16 @@ _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.(\d{1,10})\.tmp")
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path` for a file or a folder; rename it to `path` at the end, delete it on errors.
 
-    Raises OSError if there is a folder `path` with something in it.
+    Raises OSError, which names `path`, if the disk refuses, or there is a folder `path` with something in it.
     """
     temporary = temporary_name(path.parent)
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:  # of a full disk, which often names no file, or the source of a copy
+        if error.errno and (error.filename is None or str(temporary) in (str(error.filename), str(error.filename2))):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
         delete(temporary)
 

@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
-from audiogen_cli.errors import InputError, printable
+from audiogen_cli.errors import AudiogenError, InputError, printable
 from audiogen_cli.files import RESOURCES, hash_file, read_json, read_text, replacing, write_text
 from audiogen_cli.training.recipe import validate
 
@@ -136,13 +136,17 @@ def save_document(folder: Path, kind: Kind, config: Mapping[str, Any], license: 
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file of a model folder, whole or not at all."""
+    """Write a safetensors file of a model folder, whole or not at all. Raises AudiogenError if the disk refuses."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     # Cloned: safetensors refuses tensors that share memory, which tied or sliced weights do.
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
-        save_file(plain, temporary)
+        try:
+            save_file(plain, temporary)
+        except SafetensorError as error:
+            raise AudiogenError(f"{path}: cannot be written: {error}; make room, or choose another folder") from None
         temporary.chmod(0o644)  # safetensors makes files private; a model folder is there to be shared
 
 

@@ -137,6 +137,18 @@ def tiny_t5(zoo: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_diffusion(zoo: Path, light_codec: Path) -> Path:
+    """Return an untrained diffusion model, otherwise as `tiny_lm`: 10 steps."""
+    from helpers.zoo import make_lm
+
+    from audiogen_cli.lm.config import DiffusionConfig, Sampling, TextConfig
+
+    shape = {"decoder": "diffusion", "text_prefix": False, "diffusion": DiffusionConfig(steps=10)}
+    sampling = Sampling(guidance=2.0, top_p=0.9)
+    return make_lm(zoo / "diffusion", light_codec, TextConfig("static"), "CC0\n", sampling=sampling, **shape)
+
+
+@pytest.fixture(scope="session")
 def tiny_lm(zoo: Path, light_codec: Path) -> Path:
     """Return an untrained language model: parallel streams, `light_codec`, the package's word vectors, 5 s window."""
     from helpers.zoo import make_lm

@@ -51,6 +51,7 @@ def flags(call: list[str]) -> dict[str, str]:
         ("mixing.sh", ["man", "codec", "out"]),
         ("datasets.sh", ["man", "codec", "out"]),
         ("audio-prior.sh", ["man", "tokens", "out"]),
+        ("diffsound.sh", ["man", "codec", "out"]),
     ],
 )
 def test_every_flag_and_recipe_exists(name: str, arguments: list[str], tmp_path: Path) -> None:

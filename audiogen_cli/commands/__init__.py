@@ -3,8 +3,9 @@
 prep                        recordings to manifests
 train_codec, train_lm       manifests or token shards to models
 tokenize                    manifests to token shards
-generate, continue_         text and audio to audio; `convert`: delivers existing audio
-eval, listening             scores and reports; `listening`: a task of eval
+generate, continue_,
+inpaint                     text and audio to audio; `convert`: delivers existing audio
+eval                        scores and reports
 info                        describes a file or folder
 import_                     a public checkpoint to a model folder
 bench                       speed on this machine

@@ -38,7 +38,9 @@ def bench(
     ] = None,
     size: Annotated[str, typer.Option(metavar="NAME", help="lm: tiny, base or large.")] = "base",
     streams: Annotated[int, typer.Option(metavar="K", help="lm: streams of codes, 1, 2 or 4.")] = 1,
-    steps: Annotated[int, typer.Option(metavar="N", min=1, max=MAX_COUNT, help="lm: steps per round.")] = 40,
+    steps: Annotated[
+        int, typer.Option(metavar="N", min=1, max=MAX_COUNT, help="lm: steps per round; of diffusion: passes.")
+    ] = 40,
     cached: Annotated[
         int, typer.Option(metavar="N", min=0, max=MAX_COUNT, help="lm: frames before the first step.")
     ] = 0,
@@ -69,9 +71,10 @@ def bench(
     Measures speed on this machine. data: hours of audio per minute through prep's probe, its conversion to 16 kHz and
     tokenize (with the codec of --model), beside plain soundfile and soxr on the same files. lm: the engine with random
     weights (of --size and --streams, or in the shape of --model) and guidance, beside the bytes that a step must read
-    and beside transformers' MusicGen of the same size; with --train a training step beside a plain GPT-2 of
-    transformers. codec: seconds of sound per second through the codec of --model (default: the paper's x32 with random
-    weights), beside transformers' EncodecModel with the same weights.
+    and beside transformers' MusicGen of the same size (a diffusion model: whole windows of sound in --steps passes);
+    with --train a training step beside a plain GPT-2 of transformers. codec: seconds of sound per second through the
+    codec of --model (default: the paper's x32 with random weights), beside transformers' EncodecModel with the same
+    weights.
     """
     import json
 
@@ -86,13 +89,15 @@ def bench(
         results = _measure_training(size, streams, batch_size, frames, repeats)
     else:
         from audiogen_cli.bench.decode import Setup, measure_lm
+        from audiogen_cli.bench.passes import measure_passes
         from audiogen_cli.devices import choose_device
         from audiogen_cli.lm.config import LMConfig
         from audiogen_cli.model_folder import find_model, load_config
 
         shape = load_config(find_model(model), "lm", LMConfig) if model else None
         setup = Setup(size, streams, batch_size or 1, steps, dtype.value, repeats, cached, peer, shape)
-        results = measure_lm(setup, choose_device(device))
+        measure = {"autoregressive": measure_lm, "diffusion": measure_passes}[setup.config.decoder]
+        results = measure(setup, choose_device(device))
     results = {"kind": kind.value, **results}
     if json_:
         typer.echo(json.dumps(results))

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from audiogen_cli.commands.listening import LISTENING, prepare_listening, score_listening, show_report
 from audiogen_cli.commands.terminal.announce import announce, describe_identity, plan_evaluation
 from audiogen_cli.commands.terminal.comparison import compare
+from audiogen_cli.commands.terminal.listening import LISTENING, prepare_listening, score_listening, show_report
 from audiogen_cli.commands.terminal.options import (
     MAX_COUNT,
     MAX_SEED,

@@ -104,7 +104,7 @@ def train_lm(
     from audiogen_cli.errors import InputError
     from audiogen_cli.lm.config import TrainConfig
     from audiogen_cli.lm.generation.requests import find_language_model
-    from audiogen_cli.lm.text.hub import find_on_hub
+    from audiogen_cli.lm.text.hub import HUB_NAMES, find_on_hub
     from audiogen_cli.lm.training.preflight import check_data, inherited_settings
     from audiogen_cli.lock import hold_folder
     from audiogen_cli.training.launch import check_trackers, relaunch
@@ -126,8 +126,8 @@ def train_lm(
     folder, codec_config = check_data(tokens, manifests, codec)
     if streams not in (None, codec_config.n_q):
         raise InputError(f"the codec in {folder} makes {codec_config.n_q} streams, not {streams}: use another codec")
-    if recipe.text.kind == "t5":
-        find_on_hub(recipe.text.name or "t5-base")
+    if recipe.text.kind in HUB_NAMES:
+        find_on_hub(recipe.text.name or HUB_NAMES[recipe.text.kind])
     if processes > 1:
         return relaunch(processes)
     from audiogen_cli.commands.terminal.announce import announce, plan_lm_training

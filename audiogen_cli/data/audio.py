@@ -10,7 +10,7 @@ import math
 import shutil
 import subprocess
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
@@ -43,6 +43,7 @@ _MP3_LEAD_IN = 16 * 1152
 OVER_SCALE = 2.0  # peak, of full scale, from which on samples are no louder sound but another unit
 CANCELED = 1e-3  # peak of the channels' mean, of theirs, below which one is the other's inverse
 _END_SECONDS = 0.05  # of a finished file, read to see that it is whole
+_MIN_RATE = 1000  # Hz; a small file of 1 Hz would become days of sound
 _MOST_WARNED = 5  # recordings, in a process
 # Containers that hold sound themselves: a playlist would have ffmpeg read other files.
 _CONTAINERS = (
@@ -157,13 +158,22 @@ def write_audio(
     tags: some of TAGS → text, for RIFF INFO (which has no license) or Vorbis comments.
     Raises InputError for another suffix, AudiogenError if the disk refuses or samples are not finite.
     """
+    write_blocks(Path(path), [wav], sample_rate, tags, subtype, 1 if wav.ndim == 1 else wav.shape[1])
+
+
+def write_blocks(
+    path: Path,
+    blocks: Iterable[np.ndarray],
+    sample_rate: int = SAMPLE_RATE,
+    tags: Mapping[str, str] | None = None,
+    subtype: str | None = None,
+    channels: int = 1,
+) -> int:
+    """Write a sound as `write_audio` does, block after block, however long it is; return its number of samples."""
     import soundfile
 
-    path, channels = Path(path), 1 if wav.ndim == 1 else wav.shape[1]
     file_format, usual = format_of(path)
-    subtype = subtype or usual
-    if not np.isfinite(wav).all():
-        raise AudiogenError(f"{path}: not written: samples are not finite numbers")
+    subtype, n_samples = subtype or usual, 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with (
@@ -172,13 +182,18 @@ def write_audio(
         ):
             for name, text in clean_tags(tags or {}).items():
                 setattr(file, name, text)
-            for begin in range(0, len(wav), _WRITE_BLOCK):
-                file.write(_to_subtype(wav[begin : begin + _WRITE_BLOCK], subtype))
+            for block in blocks:
+                if not np.isfinite(block).all():
+                    raise AudiogenError(f"{path}: not written: samples are not finite numbers")
+                for begin in range(0, len(block), _WRITE_BLOCK):
+                    file.write(_to_subtype(block[begin : begin + _WRITE_BLOCK], subtype))
+                n_samples += len(block)
     except (OSError, RuntimeError) as error:  # soundfile's errors are RuntimeErrors
         reason = getattr(error, "strerror", None) or str(getattr(error, "error_string", error))
         if reason == "System error.":  # libsndfile's only word for whatever the system refuses
             reason = "the disk is full, or refuses to be written to"
         raise AudiogenError(f"{path}: cannot be written: {reason}") from None
+    return n_samples
 
 
 def _to_subtype(wav: np.ndarray, subtype: str) -> np.ndarray:
@@ -324,6 +339,8 @@ def _with_length(file: Any, path: Path) -> Any:
 def _checked(file: Any, path: Path) -> Any:
     if not 0 < file.frames < 1 << 62:  # libsndfile's 'unknown' is 2^63 - 1
         raise InputError(f"{path} holds no audio samples")
+    if file.samplerate < _MIN_RATE:
+        raise InputError(f"{path}: {file.samplerate} samples a second are no sound")
     return file
 
 

@@ -16,6 +16,7 @@ from audiogen_cli.errors import InputError
 from audiogen_cli.files import RESOURCES, hash_file, read_json
 from audiogen_cli.lm.adapters import ADAPTER_FILE, AdapterBase, load_settings
 from audiogen_cli.lm.config import LMConfig, TextConfig
+from audiogen_cli.lm.text.hub import HUB_NAMES
 from audiogen_cli.model_folder import (
     CODEC_FOLDER,
     EMBEDDED_NAME,
@@ -41,6 +42,7 @@ N_SAMPLES = 3
 AUDIO_WINDOW = 60.0  # seconds measured at a time, so that hours of sound need no memory
 # Encoders by hub name: d_model, d_ff, layers, heads (the models' own config.json).
 T5_SHAPES = {"t5-small": (512, 2048, 6, 8), "t5-base": (768, 3072, 12, 12), "t5-large": (1024, 4096, 24, 16)}
+CLIP_WIDTH, CLIP_PARAMETERS = 512, 63_165_952  # of the text transformer of ViT-B/32
 T5_VOCABULARY, T5_BUCKETS, T5_HEAD_DIM = 32_128, 32, 64
 
 
@@ -247,7 +249,9 @@ def text_encoder_parameters(text: TextConfig) -> int | None:
         folder = Path(text.name) if text.name else RESOURCES / "word_vectors"
         file = folder / "model.safetensors"
         return int(weight_facts(file)["parameters"]) if file.is_file() else None
-    name = text.name or "t5-base"
+    name = text.name or HUB_NAMES[text.kind]
+    if text.kind == "clip":
+        return CLIP_PARAMETERS if name == HUB_NAMES["clip"] else None
     if name in T5_SHAPES:
         return _t5_parameters(*T5_SHAPES[name])
     file = Path(name) / "config.json"
@@ -265,6 +269,8 @@ def text_width(text: TextConfig) -> int | None:
         file = Path(name) / "config.json"
         known = T5_SHAPES[name][0] if name in T5_SHAPES else None
         return validate(T5Config, read_json(file), str(file)).d_model if file.is_file() else known
+    if text.kind == "clip":
+        return CLIP_WIDTH if text.name in (None, HUB_NAMES["clip"]) else None
     if text.kind == "lookup":
         return 1
     file = (Path(text.name) if text.name else RESOURCES / "word_vectors") / "model.safetensors"

@@ -26,9 +26,9 @@ def merge_adapters(model: Path, given: Sequence[str], out: Path) -> None:
     """
     check_new(out)
     adapters = find_adapters(given, model)
-    from audiogen_cli.lm.model import AudioLanguageModel
+    from audiogen_cli.lm.decoder import find_decoder
 
-    lm = AudioLanguageModel.load(model)
+    lm = find_decoder(load_config(model, "lm", LMConfig)).model_class().load(model)
     add_adapters(lm, adapters)
     with new_folder(out) as temporary:
         save_model(temporary, "lm", load_config(model, "lm", LMConfig), lm.state_dict(), read_license(model))

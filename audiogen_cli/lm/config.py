@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
@@ -25,6 +25,7 @@ from audiogen_cli.training.recipe import (
 )
 
 Pattern = Literal["parallel", "delay"]
+DecoderName = Literal["autoregressive", "diffusion"]  # see `lm.decoder`
 LOOKUP_ROWS = 1 << 15  # of a learned text table (text.kind: lookup), one a word piece
 SIZES = ("tiny", "base", "large")  # of `train-lm --size`: recipes/lm-SIZE.yaml
 Delays = tuple[Annotated[int, Field(ge=0, le=1000)], ...]  # frames
@@ -39,13 +40,24 @@ class TextConfig:
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
-    kind: Literal["t5", "static", "lookup"] = "t5"  # lookup: vectors of word pieces are learned with the model
-    name: str | None = None  # hub name or path; None: t5-base, or the word vectors (for lookup: their words) we ship
+    kind: Literal["t5", "clip", "static", "lookup"] = "t5"  # lookup: vectors of word pieces, learned with the model
+    # hub name or path; None: t5-base, CLIP ViT-B/32, or the word vectors (for lookup: their words) we ship
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """Settings of the diffusion decoder (`lm.diffusion`): how a clip's codes are lost step by step."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    schedule: Literal["mask_uniform", "mask", "uniform"] = "mask_uniform"  # what a lost code becomes
+    steps: Annotated[int, Field(ge=1, le=10_000)] = 100  # T, from a clip to nothing of it
 
 
 @dataclass(frozen=True)
 class LMConfig:
-    """Everything that `AudioLanguageModel` and generating with it depend on; a model folder's `config.json`."""
+    """Everything that a model of codes and generating with it depend on; a model folder's `config.json`."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
@@ -72,6 +84,8 @@ class LMConfig:
     # zeros: cross-attention sees padding, and a missing text, as vectors of zeros (the public checkpoints)
     text_padding: Literal["masked", "zeros"] = "masked"
     text_processing: Literal["paper", "none"] = "paper"  # what becomes of a prompt before the encoder (sec. 4.1)
+    decoder: DecoderName = "autoregressive"
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)  # of decoder: diffusion
     sampling: Sampling = field(default_factory=Sampling)
 
     def __post_init__(self) -> None:
@@ -85,10 +99,12 @@ class LMConfig:
             raise ValueError("delays belong to pattern: delay")
         if self.delays and (len(self.delays) != self.n_q or min(self.delays) != 0):
             raise ValueError(f"delays must be {self.n_q} numbers (one a stream), the smallest 0, got {self.delays}")
+        _check_decoder(self)
 
     @property
     def special_token(self) -> int:
-        """Return the token for positions where a stream has no frame: before its start and after its end."""
+        """Return the token for positions where a stream has no frame, before its start and after its end, and for codes
+        that diffusion has masked."""
         return self.codebook_size
 
     @property
@@ -115,11 +131,16 @@ class ModelShape:
     text_prefix: bool = True
     cross_attention: bool = True
     text_processing: Literal["paper", "none"] = "paper"
+    decoder: DecoderName = "autoregressive"
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+
+    def __post_init__(self) -> None:
+        _check_decoder(self)
 
     def settings(self) -> dict[str, Any]:
         """Return the fields of `LMConfig` that these choices are."""
         delays = () if isinstance(self.pattern, str) else self.pattern
-        return {**asdict(self), "pattern": "delay" if delays else self.pattern, "delays": delays}
+        return {**vars(self), "pattern": "delay" if delays else self.pattern, "delays": delays}
 
     @classmethod
     def of(cls, config: LMConfig) -> ModelShape:
@@ -212,3 +233,13 @@ class TrainConfig:
             raise ValueError("lora trains nothing but its own matrices: with distributed: ddp, no freeze, no codebooks")
         if self.text.kind == "lookup" and self.text_noise:
             raise ValueError("text_noise is for vectors; with text.kind: lookup the model reads numbers of words")
+
+
+def _check_decoder(shape: LMConfig | ModelShape) -> None:
+    """Raise ValueError unless the diffusion decoder, if it is wanted, can have this shape."""
+    fits = shape.cross_attention and not shape.text_prefix and shape.pattern == "parallel"
+    if shape.decoder == "diffusion" and not fits:
+        raise ValueError(
+            "decoder: diffusion attends to its text and predicts all streams at once: "
+            "set text_prefix: false, cross_attention: true and pattern: parallel"
+        )

@@ -1,4 +1,5 @@
-"""The audio language model (sec. 3.2): a causal decoder over Z = [text; audio] with cross-attention to the text.
+"""The audio language model (sec. 3.2): a causal decoder over Z = [text; audio] with cross-attention to the text; and
+what it shares with the diffusion model (`lm.diffusion`).
 
 Codes go in and come out in K streams, all at once or with the delay pattern.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,9 @@ from torch.utils.checkpoint import checkpoint
 from audiogen_cli.lm.config import LOOKUP_ROWS, LMConfig
 from audiogen_cli.lm.transformer import Block, CrossAttentionKV, ProjectedText, additive_mask, sinusoidal_positions
 from audiogen_cli.model_folder import build, load_config
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 def delay(codes: Tensor, delays: Sequence[int], special_token: int) -> Tensor:
@@ -85,10 +89,14 @@ class WordTable(nn.Embedding):
         return super().forward(text[..., 0].long())
 
 
-class AudioLanguageModel(nn.Module):
-    """p(codes | text). `null_text` is the learned vector for "no text" (sec. 3.2, guidance)."""
+class CodeModel(nn.Module):
+    """What the models of both decoders share: K streams of codes in, K heads, and a text to attend to.
 
-    def __init__(self, config: LMConfig) -> None:
+    `null_text` is the learned vector for "no text" (sec. 3.2, guidance).
+    """
+
+    def __init__(self, config: LMConfig, block: type[nn.Module]) -> None:
+        """block: of the network; there are `n_layers` of them."""
         super().__init__()
         self.config = config
         self.checkpointing = False  # in training: compute each block twice instead of keeping its activations
@@ -98,12 +106,80 @@ class AudioLanguageModel(nn.Module):
             WordTable(LOOKUP_ROWS, config.dim) if is_lookup else nn.Linear(config.text_width, config.dim)
         )
         self.null_text = nn.Parameter(torch.zeros(config.dim))
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.blocks = nn.ModuleList(block(config) for _ in range(config.n_layers))
         self.norm = nn.LayerNorm(config.dim)
         self.heads = StreamHeads(config)
         self.dropout = nn.Dropout(config.dropout)
         self.apply(_initialize)
         self._initialize_scaled()
+
+    def hidden_states(
+        self, codes: Tensor, blocks: Collection[int], frames_mask: Tensor | None = None
+    ) -> tuple[list[Tensor], Tensor]:
+        """Return the outputs of some blocks for sounds that are read without a text.
+
+        codes: [B, K, T] int64; frames_mask: [B, T] bool, False on padding at the end; None: no padding. blocks: their
+        numbers, from 0. Returns, in the order of the blocks, [B, S, d] each, and [B, S] bool: whether a position
+        holds a code at all.
+        """
+        raise NotImplementedError
+
+    def project_text(self, text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Project the encoder's vectors to the model's width and put the null vector where there is no text.
+
+        text: [B, L, D], mask: [B, L] bool. Returns [B, L, d] and the mask, in which every row now has a True.
+        With `text_padding: zeros` the null vector and padding are zeros.
+        """
+        if self.config.text.kind != "lookup":  # whose numbers of words are exact in float32 only
+            text = text.to(self.null_text.dtype)
+        vectors = self.text_projection(text)
+        empty = ~mask.any(1, keepdim=True)  # [B, 1]
+        if self.config.text_padding == "zeros":
+            vectors = vectors * mask[..., None]
+        else:
+            first = torch.where(empty, self.null_text.to(vectors.dtype), vectors[:, 0])
+            vectors = torch.cat([first[:, None], vectors[:, 1:]], dim=1)
+        return vectors, torch.cat([mask[:, :1] | empty, mask[:, 1:]], dim=1)
+
+    def precompute_cross_kv(self, text: Tensor, mask: Tensor) -> list[CrossAttentionKV | None]:
+        """Compute every layer's cross-attention keys and values (None without one) from `project_text`'s result."""
+        projected = ProjectedText(text, key_mask(mask, text.dtype))
+        layers = (block.cross_attention for block in cast("list[Block]", self.blocks))
+        return [layer.precompute_kv(projected) if layer else None for layer in layers]
+
+    def project_nothing(self, n_rows: int) -> tuple[Tensor, Tensor]:
+        """Return what `project_text` does for rows without a text: [B, 1, d] and [B, 1] bool."""
+        nothing = self.null_text.new_zeros(n_rows, 1, self.config.text_width)
+        return self.project_text(nothing, torch.zeros_like(nothing[..., 0], dtype=torch.bool))
+
+    def run_block(self, block: nn.Module, *inputs: object) -> Tensor:
+        """Run a block; with `checkpointing` its activations are computed again for the backward pass."""
+        if self.checkpointing and self.training:
+            return checkpoint(block, *inputs, use_reentrant=False)
+        return block(*inputs)
+
+    def _initialize_scaled(self) -> None:
+        """Initialize embeddings as large as position vectors (# ours), and residual branches as GPT-2 does."""
+        tables = self.config.n_q**0.5 if self.config.embedding == "mean" else self.config.n_q**-0.5
+        nn.init.normal_(self.embedding.table.weight, std=0.5 * tables)
+        nn.init.normal_(self.null_text, std=0.5)
+        nn.init.normal_(self.text_projection.weight, std=0.5 * self.config.text_width**-0.5)
+        for name, parameter in self.named_parameters():
+            if name.endswith(("out.weight", "down.weight")):
+                nn.init.normal_(parameter, std=0.02 * (3 * self.config.n_layers) ** -0.5)
+
+    @classmethod
+    def load(cls, folder: Path, device: str | torch.device = "cpu") -> Self:
+        """Read a model folder or checkpoint; float32, evaluation mode. Raises InputError if it is not one."""
+        config = load_config(folder, "lm", LMConfig)
+        return build(lambda: cls(config), folder).to(device).eval()  # type: ignore[call-arg]  # as those below
+
+
+class AudioLanguageModel(CodeModel):
+    """p(codes | text), a frame after the other."""
+
+    def __init__(self, config: LMConfig) -> None:
+        super().__init__(config, Block)
 
     def forward(self, codes: Tensor, text: Tensor, text_mask: Tensor, frames_mask: Tensor | None = None) -> LMOutput:
         """Predict every frame from those before it (teacher forcing, sec. 3.2 eq. 3).
@@ -126,16 +202,10 @@ class AudioLanguageModel(nn.Module):
     def hidden_states(
         self, codes: Tensor, blocks: Collection[int], frames_mask: Tensor | None = None
     ) -> tuple[list[Tensor], Tensor]:
-        """Return the outputs of some blocks for sounds that are read without a text.
-
-        codes: [B, K, T], frames_mask: [B, T], as in `forward`; blocks: their numbers, from 0. Returns, in the order of
-        the blocks, [B, S, d] each, and [B, S] bool: whether a step holds a code at all.
-        """
         if frames_mask is None:
             frames_mask = torch.ones_like(codes[:, 0], dtype=torch.bool)
         steps = self._steps(codes, frames_mask)
-        nothing = self.null_text.new_zeros(len(codes), 1, self.config.text_width)
-        text, mask = self.project_text(nothing, torch.zeros_like(nothing[..., 0], dtype=torch.bool))
+        text, mask = self.project_nothing(len(codes))
         states = [x for number, x in enumerate(self._states(self.embedding(steps), text, mask)) if number in blocks]
         held = (steps != self.config.special_token).any(1)
         return [self._at_audio(state, mask, steps.shape[2]) for state in states], held
@@ -145,29 +215,6 @@ class AudioLanguageModel(nn.Module):
         padded = torch.where(frames_mask[:, None], codes, self.config.special_token)
         return delay(padded, self.config.stream_delays, self.config.special_token)
 
-    def project_text(self, text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Project the encoder's vectors to the model's width and put the null vector where there is no text.
-
-        text: [B, L, D], mask: [B, L] bool. Returns [B, L, d] and the mask, in which every row now has a True.
-        With `text_padding: zeros` the null vector and padding are zeros.
-        """
-        if self.config.text.kind != "lookup":  # whose numbers of words are exact in float32 only
-            text = text.to(self.null_text.dtype)
-        vectors = self.text_projection(text)
-        empty = ~mask.any(1, keepdim=True)  # [B, 1]
-        if self.config.text_padding == "zeros":
-            vectors = vectors * mask[..., None]
-        else:
-            first = torch.where(empty, self.null_text.to(vectors.dtype), vectors[:, 0])
-            vectors = torch.cat([first[:, None], vectors[:, 1:]], dim=1)
-        return vectors, torch.cat([mask[:, :1] | empty, mask[:, 1:]], dim=1)
-
-    def precompute_cross_kv(self, text: Tensor, mask: Tensor) -> list[CrossAttentionKV | None]:
-        """Compute every layer's cross-attention keys and values (None without one) from `project_text`'s result."""
-        projected = ProjectedText(text, _key_mask(mask, text.dtype))
-        layers = (block.cross_attention for block in cast("list[Block]", self.blocks))
-        return [layer.precompute_kv(projected) if layer else None for layer in layers]
-
     def _decode(self, audio: Tensor, text: Tensor, text_mask: Tensor) -> Tensor:
         """Run the blocks on audio embeddings [B, S, d]; return the last output at the audio positions [B, S, d]."""
         for state in self._states(audio, text, text_mask):
@@ -176,13 +223,12 @@ class AudioLanguageModel(nn.Module):
 
     def _states(self, audio: Tensor, text: Tensor, text_mask: Tensor) -> Iterator[Tensor]:
         """Yield every block's output at all positions."""
-        projected = ProjectedText(text, _key_mask(text_mask, text.dtype)) if self.config.cross_attention else None
+        projected = ProjectedText(text, key_mask(text_mask, text.dtype)) if self.config.cross_attention else None
         x = _join(text, self._prefix(text_mask), audio) if self.config.text_prefix else audio  # Z
         positions = torch.arange(x.shape[1], device=x.device)
         x = self.dropout(x + sinusoidal_positions(positions, self.config.dim).to(x.dtype))
-        recompute = self.checkpointing and self.training
         for block in self.blocks:
-            x = checkpoint(block, x, projected, use_reentrant=False) if recompute else block(x, projected)
+            x = self.run_block(block, x, projected)
             yield x
 
     def _at_audio(self, x: Tensor, text_mask: Tensor, n_steps: int) -> Tensor:
@@ -195,24 +241,8 @@ class AudioLanguageModel(nn.Module):
         """Count the positions of each row's text before the audio: [B]."""
         return text_mask.sum(1)
 
-    def _initialize_scaled(self) -> None:
-        """Initialize embeddings as large as position vectors (# ours), and residual branches as GPT-2 does."""
-        tables = self.config.n_q**0.5 if self.config.embedding == "mean" else self.config.n_q**-0.5
-        nn.init.normal_(self.embedding.table.weight, std=0.5 * tables)
-        nn.init.normal_(self.null_text, std=0.5)
-        nn.init.normal_(self.text_projection.weight, std=0.5 * self.config.text_width**-0.5)
-        for name, parameter in self.named_parameters():
-            if name.endswith(("out.weight", "down.weight")):
-                nn.init.normal_(parameter, std=0.02 * (3 * self.config.n_layers) ** -0.5)
 
-    @classmethod
-    def load(cls, folder: Path, device: str | torch.device = "cpu") -> AudioLanguageModel:
-        """Read a model folder or checkpoint; float32, evaluation mode. Raises InputError if it is not one."""
-        config = load_config(folder, "lm", LMConfig)
-        return build(lambda: cls(config), folder).to(device).eval()
-
-
-def _key_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
+def key_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
     """Turn a mask [B, L] bool into the one that cross-attention adds to its scores, [B, 1, 1, L]."""
     return additive_mask(mask, dtype)[:, None, None]
 

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import LMConfig
-from audiogen_cli.lm.model import AudioLanguageModel
+from audiogen_cli.lm.model import CodeModel
 from audiogen_cli.model_folder import PROBE_FILE, compare_shapes, load_tensors, save_tensors
 
 DEPTHS = 3  # blocks that are read, evenly spread; the last is one of them
@@ -31,7 +32,7 @@ class Probe:
     center: Tensor  # [D], the mean of the training texts' vectors
 
     @torch.inference_mode()
-    def score(self, model: AudioLanguageModel, codes: Tensor, text: Tensor) -> float:
+    def score(self, model: CodeModel, codes: Tensor, text: Tensor) -> float:
         """Score how well a sound fits a text: the cosine of their vectors, in [-1, 1].
 
         codes: [K, T] int64; text: [L, D], the encoder's vectors. Beyond the trained window, the mean over consecutive
@@ -65,10 +66,12 @@ class Probe:
             width, n_features = config.text_width, 2 * len(read_blocks(config.n_layers)) * config.dim
         wanted = {"weight": (width, n_features), "bias": (width,), "centre": (width,)}
         compare_shapes(wanted, found, str(folder / PROBE_FILE))
+        if not all(tensor.is_floating_point() for tensor in tensors.values()):
+            raise InputError(f"{folder / PROBE_FILE}: holds whole numbers in place of weights; copy the model again")
         return cls(tensors["weight"], tensors["bias"], tensors["centre"])
 
 
-def features(model: AudioLanguageModel, codes: Tensor, frames_mask: Tensor | None = None) -> Tensor:
+def features(model: CodeModel, codes: Tensor, frames_mask: Tensor | None = None) -> Tensor:
     """Compute features [B, F] of codes [B, K, T]: mean and maximum over time of some blocks' states, without text."""
     states, mask = model.hidden_states(codes, read_blocks(model.config.n_layers), frames_mask)
     mask = mask[..., None]

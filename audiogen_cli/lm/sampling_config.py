@@ -16,6 +16,7 @@ MAX_TOP_K = 2**31 - 1
 MAX_TEMPERATURE = 1e6
 MAX_CANDIDATES = 64
 MAX_LAYERS = 8
+MAX_PASSES = 10_000
 
 
 def _setting(default: Any, metavar: str, text: str) -> Any:
@@ -51,6 +52,10 @@ class Sampling:
     )
     # ours: see `generation.tracks.close_loop`
     loop: bool = _setting(False, "", "Let the end of the sound meet its beginning, to be played again and again.")
+    # of decoder: diffusion
+    passes: int = _setting(
+        0, "N", "Passes through a diffusion model; fewer are faster; 0 = as many as it learned. Others take no notice."
+    )
 
     # ours: its logits in place of those without text in eq. 4; "" = no text, as in the paper
     negative: str = _setting("", "TEXT", "What to keep out of the sound; acts through guidance.")
@@ -72,6 +77,8 @@ class Sampling:
             raise ValueError(f"candidates must lie in [1, {MAX_CANDIDATES}], got {self.candidates}")
         if not 1 <= self.layers <= MAX_LAYERS:
             raise ValueError(f"layers must lie in [1, {MAX_LAYERS}], got {self.layers}")
+        if not 0 <= self.passes <= MAX_PASSES:
+            raise ValueError(f"passes must lie in [0, {MAX_PASSES}] (0 = all), got {self.passes}")
 
     def override(self, given: Mapping[str, Any]) -> Sampling:
         """Return these settings with the given ones in their place; None leaves one as it is.

@@ -53,7 +53,7 @@ def _delete_old(run: Path, keep: int) -> None:
 def list_checkpoints(run: Path) -> list[Path]:
     """List the finished checkpoints of a run, oldest first."""
     found = (run / "checkpoints").glob("step-*")
-    return sorted((path for path in found if path.name[5:].isdigit()), key=lambda path: int(path.name[5:]))
+    return sorted((path for path in found if path.name[5:].isdecimal()), key=lambda path: int(path.name[5:]))
 
 
 def load_state(checkpoint: Path, device: str | Any = "cpu", mapped: bool = False) -> dict[str, Any]:

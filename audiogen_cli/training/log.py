@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 import time
@@ -203,6 +204,6 @@ def _differences(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, A
 
 
 def _keep_lines_before(run: Path, step: int) -> None:
-    if (run / METRICS_FILE).is_file():
+    if os.path.lexists(run / METRICS_FILE):  # a link becomes a file: what it leads to is not ours
         kept = [metrics for metrics in read_metrics(run) if metrics["step"] <= step]
         write_text(run / METRICS_FILE, "".join(json.dumps(metrics) + "\n" for metrics in kept))

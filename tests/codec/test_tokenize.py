@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.manifests import write_manifest
+from helpers.zoo import chirp
 from torch import Tensor, nn
 
 from audiogen_cli.codec.batch_encoder import encode_in_groups
@@ -195,6 +197,17 @@ def test_what_cannot_be_read_is_left_out_reported_and_remembered(clips: list[Cli
         assert [failure["id"] for failure in result.failed] == ["x/b"]
         assert "cannot be read as audio" in result.failed[0]["reason"]
     assert load_shards(tmp_path / "tokens")["id"][:] == ["x/c", "x/a", "x/d"]
+    write_audio(clips[1].audio_path, np.zeros(2 * SAMPLE_RATE), SAMPLE_RATE)
+    assert not tokenize(clips, codec, tmp_path / "tokens").failed  # looked at again, for it has changed
+
+
+def test_a_copy_that_was_cut_is_left_out_by_name(clips: list[Clip], tmp_path: Path) -> None:
+    copy = clips[1].audio_path.with_suffix(".flac")
+    write_audio(copy, chirp(1, 2.0))
+    copy.write_bytes(copy.read_bytes()[:9_000])
+    codec: Any = LevelCodec()
+    result = tokenize([clips[0], replace(clips[1], path=copy.name)], codec, tmp_path / "tokens")
+    assert [failure["id"] for failure in result.failed] == ["x/b"] and str(copy) in result.failed[0]["reason"]
 
 
 def test_processes_share_the_shards_and_the_main_one_finishes(

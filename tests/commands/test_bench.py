@@ -74,3 +74,12 @@ def test_decoding_speeds_are_one_json_object(audiogen) -> None:
     assert speeds["tokens_per_s"] > 0 and 0 < speeds["floor_ratio"] <= 1 and speeds["bytes_per_step"] > 0
     assert (speeds["kind"], speeds["size"], speeds["peer_ratio"], speeds["repeats"]) == ("lm", "tiny", None, 1)
     assert audiogen("bench", "lm", "--streams", "3").returncode == 2
+
+
+def test_lm_measures_the_other_decoder_too(audiogen, tiny_diffusion: Path) -> None:
+    options = ("--steps", "2", "--repeats", "1", "--device", "cpu", "--json")
+    result = audiogen("bench", "lm", "--model", tiny_diffusion, *options)
+    assert result.returncode == 0, result.stderr
+    speeds = json.loads(result.stdout)
+    assert speeds["steps"] == 2 and speeds["tokens_per_s"] > 0 and speeds["peer_ratio"] is None
+    assert abs(speeds["tokens_per_s"] * speeds["real_time_factor"] - 2 * 25) < 1e-6  # tokens of a second

@@ -252,6 +252,12 @@ def test_what_the_system_refuses_is_said(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_rate_at_which_nothing_is_heard_is_refused(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(1_000_000, np.int16), 1)  # 11 days
+    with pytest.raises(InputError, match="1 samples a second are no sound"):
+        probe(tmp_path / "a.wav")
+
+
 def test_a_cut_flac_is_refused(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.flac", noise(16_000), 16_000)
     content = (tmp_path / "a.flac").read_bytes()

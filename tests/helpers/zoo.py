@@ -18,6 +18,7 @@ from audiogen_cli.data.audio import write_audio
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.data.shards import ShardMeta, ShardWriter, TokenRow
 from audiogen_cli.lm.config import LMConfig, TextConfig
+from audiogen_cli.lm.decoder import find_decoder
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.probe import Probe, read_blocks
 from audiogen_cli.lm.text.encoders import load_text_encoder
@@ -87,6 +88,27 @@ def make_t5(folder: Path, width: int = 8) -> Path:
     return folder
 
 
+def make_clip(folder: Path) -> Path:
+    """Save an untrained CLIP text transformer of 9 positions, width 8, and its tokenizer, which knows dog and rain."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from tokenizers.processors import TemplateProcessing
+    from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(WordLevel({"<s>": 0, "</s>": 1, "<unk>": 2, "dog": 3, "rain": 4}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)])
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="</s>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    ids = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    CLIPTextModel(CLIPTextConfig(vocab_size=5, max_position_embeddings=9, **sizes, **ids)).save_pretrained(folder)
+    return folder
+
+
 def make_codec(folder: Path, seed: int = 0) -> Path:
     """Save an untrained SEANet codec: 16 kHz, 25 frames per second, 2 codebooks of 16 entries."""
     torch.manual_seed(seed)
@@ -152,7 +174,7 @@ def make_lm(folder: Path, codec: Path, text: TextConfig, license: str, **changes
         }
     )
     torch.manual_seed(0)
-    save_model(folder, "lm", config, AudioLanguageModel(config).state_dict(), license)
+    save_model(folder, "lm", config, find_decoder(config).build(config).state_dict(), license)
     copy_model(codec, folder / "codec")
     return folder
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from helpers.processes import run_audiogen, start
 from kills.stages import environment
@@ -24,15 +26,18 @@ from kills.stages import environment
 TIDY = 60.0  # seconds until a command that was told to stop must have ended; a machine may be busy with others
 GONE = 10.0  # seconds after its end until nothing that it started may be left
 LONGEST = 240.0  # seconds of a whole run
+IMPORTS = 5.0  # seconds of computing, about, that a new interpreter needs to begin
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-TIMES = re.compile(r".*(_seconds|_per_second|waiting|utilization|memory).*")  # of metrics.jsonl
+TIMES = {"step_seconds", "tokens_per_s", "data_wait", "memory_gb", "mfu"}  # of metrics.jsonl
 LEFT = re.compile(r".*(\.tmp|\.incomplete|-journal)|\.audiogen\.lock")
 
 
 @dataclass
 class Chain:
-    """What happened from the first start of a command to its undisturbed end. kills: in words. faults: in words."""
+    """What happened from the first start of a command to its undisturbed end. kills, faults: in words. sent: signals
+    that met a process."""
 
+    sent: int = 0
     kills: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
@@ -41,6 +46,11 @@ def run_in_session(*arguments: object) -> None:
     """Run `audiogen ARGUMENTS` in a session of its own, with the signals of a terminal."""
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    multiprocessing.set_start_method("fork", force=True)  # the usual one, not that of this process itself
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    import audiogen_cli.app  # noqa: F401 - not killed at what `fresh` interpreters do
+
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     code: object = 0
     try:
         run_audiogen(*arguments)
@@ -85,6 +95,20 @@ class Command:
         self.process.join(seconds)
         return self.process.exitcode
 
+    def wait_for(self, work: float) -> int | None:
+        """Wait until it has computed for some seconds; return its exit code if it ends before, else None."""
+        while (code := self.wait(0.005)) is None and self.work() < work:
+            pass
+        return code
+
+    def work(self) -> float:
+        """Return for how many seconds it has computed: its own work, whatever else the machine has to do."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def send(self, number: signal.Signals, group: bool) -> None:
         """Send a signal to the process, or to all in its group."""
         with suppress(ProcessLookupError):  # it has ended
@@ -104,11 +128,22 @@ class Command:
             os.kill(process, signal.SIGKILL)
 
 
-def run_chain(arguments: list[str], folder: Path, calm: dict[str, bytes], seconds: float, random: Random) -> Chain:
-    """Kill a command one to three times, then let it end; `seconds` is what it takes undisturbed, `calm` its files."""
+def run_calmly(arguments: list[str], folder: Path) -> tuple[dict[str, bytes], float]:
+    """Run a command undisturbed; return its files, and for how many seconds it computes."""
+    command = Command(arguments, folder, folder.parent / "calm", fresh=False)
+    work = 0.0
+    while (code := command.wait(0.02)) is None:
+        work = max(work, command.work())
+    assert code == 0, command.said()
+    assert not list(leftovers(folder))
+    return results(folder / "out"), work
+
+
+def run_chain(arguments: list[str], folder: Path, calm: dict[str, bytes], work: float, random: Random) -> Chain:
+    """Kill a command one to three times, then let it end; `work` is what it takes undisturbed, `calm` its files."""
     chain = Chain()
     for _ in range(random.randint(1, 3)):
-        _kill_once(arguments, folder, seconds, random, chain)
+        _kill_once(arguments, folder, work, random, chain)
     command = Command(arguments, folder, folder.parent / "last", fresh=False)
     code = command.wait(LONGEST)
     if code != 0:
@@ -124,18 +159,20 @@ def run_chain(arguments: list[str], folder: Path, calm: dict[str, bytes], second
     return chain
 
 
-def _kill_once(arguments: list[str], folder: Path, seconds: float, random: Random, chain: Chain) -> None:
+def _kill_once(arguments: list[str], folder: Path, work: float, random: Random, chain: Chain) -> None:
     fresh = random.random() < 0.1
     number, group = random.choice(SIGNALS), random.random() < 0.5
-    moment = random.uniform(0, 1.1 * seconds) + (random.uniform(0, 4) if fresh else 0)
+    moment = random.uniform(0, work + IMPORTS * fresh)
     command = Command(arguments, folder, folder.parent / "killed", fresh)
-    code = command.wait(moment)
+    code = command.wait_for(moment)
+    time.sleep(random.uniform(0, 0.01))  # the clock of its work ticks that slowly
     early = code is not None
     command.send(number, group)
     if not early:
         code = command.wait(TIDY)
     words = f"{'fresh ' if fresh else ''}{number.name} {'group' if group else 'parent'} at {moment:.2f} s"
     chain.kills.append(f"{words} → {code}{' (had ended)' if early else ''}")
+    chain.sent += not early
     if code is None:
         chain.faults.append(f"{words}: has not ended after {TIDY:.0f} s")
     elif number == signal.SIGKILL and code not in (0, -signal.SIGKILL):
@@ -174,12 +211,25 @@ def results(out: Path) -> dict[str, bytes]:
 def _timeless(path: Path) -> bytes:
     if path.name == "metrics.jsonl":
         lines = [json.loads(line) for line in path.read_text().splitlines()]
-        kept = [{name: value for name, value in line.items() if not TIMES.fullmatch(name)} for line in lines]
+        kept = [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
         return json.dumps(kept).encode()
     if path.name == "results.json":
         document = json.loads(path.read_text())
         return json.dumps({name: value for name, value in document.items() if name != "run"}).encode()
+    if path.suffix == ".pt":
+        import torch
+
+        return repr(_plain(torch.load(path, weights_only=True))).encode()
     return path.read_bytes()
+
+
+def _plain(value: Any) -> Any:
+    """Take the bytes of tensors out of a training's state, of which two equal ones may be files that differ."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return (value.dtype, value.shape, value.numpy().tobytes()) if hasattr(value, "numpy") else value
 
 
 def renew(world: Path, folder: Path) -> None:

@@ -46,6 +46,7 @@ def make_world(folder: Path, zoo: dict[str, Path], esc50: Path | None) -> None:
     write_manifest(folder / "manifests" / "mine.parquet", clips, metadata)
     for name, source in zoo.items():
         shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns(".cache"))
+    shutil.copytree(zoo["codec"], folder / "tokens" / "codec")
     rows = [f"{text},{seed},0.6,part-{seed}" for seed, text in enumerate(("a dog barks", "rain", "dog rain") * 4)]
     (folder / "prompts.csv").write_text("\n".join(["prompt,seed,duration,name", *rows]) + "\n")
     for name, recipe in (("codec.yaml", CODEC_RECIPE), ("lm.yaml", LM_RECIPE)):

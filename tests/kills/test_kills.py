@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
-from kills.harness import Command, leftovers, renew, results, run_chain
+from kills.harness import renew, run_calmly, run_chain
 from kills.stages import STAGES, make_world
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
@@ -45,16 +44,12 @@ def kill(world: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kills]:
     def kill(stage: str, signals: int, seed: int) -> None:
         arguments = STAGES[stage].split()
         renew(world, folder)
-        begun = time.monotonic()
-        command = Command(arguments, folder, folder.parent / "calm", fresh=False)
-        assert command.wait(240) == 0, command.said()
-        seconds, calm = time.monotonic() - begun, results(folder / "out")
-        assert calm and not list(leftovers(folder))
+        calm, work = run_calmly(arguments, folder)
         sent, faults = 0, []
         while sent < signals:
             renew(world, folder)
-            chain = run_chain(arguments, folder, calm, seconds, Random(f"{stage} {seed}"))
-            sent += len(chain.kills)
+            chain = run_chain(arguments, folder, calm, work, Random(f"{stage} {seed}"))
+            sent += chain.sent
             faults += [f"seed {seed}: {'; '.join(chain.kills)}: {fault}" for fault in chain.faults]
             if log := os.environ.get("AUDIOGEN_KILL_LOG"):
                 with Path(log).open("a") as file:

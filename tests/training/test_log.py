@@ -28,6 +28,16 @@ def test_lines_after_the_resumed_step_are_cut(tmp_path):
     assert [(line["step"], line["loss"]) for line in lines] == [(1, 1.0), (2, 2.0), (3, 3.0), (4, 40.0)]
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_in_the_place_of_metrics_is_not_followed(tmp_path, there):
+    if there:
+        (tmp_path / "victim").write_text("mine")
+    (tmp_path / "metrics.jsonl").symlink_to(tmp_path / "victim")
+    RunLog(tmp_path, 0, 10).write(1, {"loss": 3.0})
+    assert (tmp_path / "victim").exists() == there
+    assert not there or (tmp_path / "victim").read_text() == "mine"
+
+
 def test_the_first_step_is_due_at_once_and_slow_ones_by_the_minute(tmp_path, monkeypatch):
     with RunLog(tmp_path, 20, 99) as log:
         assert [step for step in range(21, 41) if log.due(step, 10)] == [21, 30, 40]

@@ -208,7 +208,12 @@ def model_name(folder: Path) -> str:
 
 def text_encoder_name(text: Any) -> str:
     """Name a text encoder of a configuration."""
-    default = {"t5": "t5-base", "static": "the package's word vectors", "lookup": "a table of words, learned with it"}
+    default = {
+        "t5": "t5-base",
+        "clip": "CLIP ViT-B/32",
+        "static": "the package's word vectors",
+        "lookup": "a table of words, learned with it",
+    }
     return text.name or default[text.kind]
 
 

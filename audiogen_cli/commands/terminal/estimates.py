@@ -32,13 +32,13 @@ def lm_training(recipe: TrainConfig, codec: CodecConfig, base: LMConfig | None =
 
     from audiogen_cli.devices import count_processes
     from audiogen_cli.interop.describe import text_encoder_parameters, text_width
-    from audiogen_cli.lm.model import AudioLanguageModel
+    from audiogen_cli.lm.decoder import find_decoder
     from audiogen_cli.lm.training.preflight import build_config
     from audiogen_cli.model_folder import outline
 
     config = build_config(recipe, codec, text_width(recipe.text) or recipe.model.dim, base=base)
     with outline():
-        model = AudioLanguageModel(config)
+        model = find_decoder(config).build(config)
     size = count_parameters(model)
     widths = sum(sum(each.weight.shape) for each in model.blocks.modules() if isinstance(each, nn.Linear))
     encoder, processes = text_encoder_parameters(recipe.text), count_processes()

@@ -64,7 +64,10 @@ def render_with(
     out_dir: the folder that gets them, if there is one; what earlier runs finished there is kept unless `overwrite`.
     """
     from audiogen_cli.lm.adapters import adapted_fingerprint
+    from audiogen_cli.lm.decoder import check_streaming
 
+    if stream:
+        check_streaming(model.config)
     if out_dir is not None:
         from audiogen_cli.lock import hold_folder
 

@@ -15,10 +15,14 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from audiogen_cli.data.audio import SAMPLE_RATE, is_whole, probe, read_audio, write_audio
+from audiogen_cli.data.audio import SAMPLE_RATE, is_whole, probe, read_audio, write_blocks
 from audiogen_cli.data.preparation.file_metadata import read_file_metadata
 from audiogen_cli.errors import AudiogenError, AudiogenWarning, InputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FORMAT_VERSION = 2  # 1: lengths of MP3 files without a Xing frame were guesses
 COMMIT_EVERY = 1.0  # seconds of work that a kill may cost
@@ -79,16 +83,14 @@ def index_file(path: Path, known: IndexedFile | None, embedded: bool, copy: Path
 
 def convert(path: Path, copy: Path, duration: float) -> int:
     """Write `path` (lasting `duration` seconds) as mono FLAC at 16 kHz, whole or not at all; returns its samples."""
-    import numpy as np
 
-    parts, start = [], 0.0
-    while start == 0 or start < duration - 1 / SAMPLE_RATE:
-        whole = duration <= LONGEST_READ
-        parts.append(read_audio(path, SAMPLE_RATE, start, None if whole else LONGEST_READ))
-        start += LONGEST_READ
-    wav = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    write_audio(copy, wav, SAMPLE_RATE)
-    return len(wav)
+    def parts() -> Iterator[np.ndarray]:
+        start = 0.0
+        while start == 0 or start < duration - 1 / SAMPLE_RATE:
+            yield read_audio(path, SAMPLE_RATE, start, None if duration <= LONGEST_READ else LONGEST_READ)
+            start += LONGEST_READ
+
+    return write_blocks(copy, parts())
 
 
 class FileIndex:

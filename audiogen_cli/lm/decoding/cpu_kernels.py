@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from audiogen_cli.lm import cpu_ops
 from audiogen_cli.lm.decoding.grouped_weights import GROUPS, GroupedWeight
-from audiogen_cli.lm.model import AudioLanguageModel
+from audiogen_cli.lm.model import CodeModel
 
 FILLED_ROWS = 8  # rows of every product where the trial failed
 MAX_ROWS = 32  # the most rows of a decoding step, and of the trial
@@ -111,9 +111,7 @@ class PlainWeight:
         return y if added is None else added + y
 
 
-def pack_model(
-    model: AudioLanguageModel, dtype: str, kept: Callable[[str, nn.Linear], PackedWeight] | None = None
-) -> None:
+def pack_model(model: CodeModel, dtype: str, kept: Callable[[str, nn.Linear], PackedWeight] | None = None) -> None:
     """Replace the linear layers of blocks and heads by packed ones, once; the original weights are freed.
 
     kept: returns the weight of a layer (by its name in the model) that has been packed before.
@@ -129,7 +127,7 @@ def pack_model(
                 module.gelu = nn.Identity()
 
 
-def count_rows(model: AudioLanguageModel) -> int:
+def count_rows(model: CodeModel) -> int:
     """Return the most rows of a step for which this packed model's rows round alike."""
     layers = [module for module in model.modules() if isinstance(module, PackedLinear)]
     return FILLED_ROWS if any(layer.packed.least_rows == FILLED_ROWS for layer in layers) else MAX_ROWS

@@ -22,7 +22,7 @@ from audiogen_cli.lm.decoding.backend import Backend, TorchBackend
 from audiogen_cli.lm.decoding.continuous_batch import ContinuousBatch
 from audiogen_cli.lm.decoding.cpu_backend import CpuBackend, choose_cache_dtype
 from audiogen_cli.lm.decoding.grouped_weights import GROUPS, has_grouped_kernel
-from audiogen_cli.lm.decoding.requests import DecodingRequest, count_text_columns, window_steps
+from audiogen_cli.lm.decoding.requests import DecodingRequest, count_frames, count_text_columns, window_steps
 from audiogen_cli.lm.model import AudioLanguageModel
 
 GPU_BATCH = 16  # sequences decoded side by side there by default
@@ -81,6 +81,10 @@ class Engine:
                 end = min(sent + block_frames, decided)
                 yield batch.read_codes(sent, end)
                 sent = end
+
+    def count_frames(self, n_prompt: int, n_frames: int) -> tuple[int, int]:
+        """Call `requests.count_frames` for this model."""
+        return count_frames(self.config, n_prompt, n_frames)
 
     def open_batch(self, requests: Sequence[DecodingRequest], batch_size: int | None = None) -> ContinuousBatch:
         """Begin to decode requests, all guided or none."""

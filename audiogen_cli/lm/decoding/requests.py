@@ -27,7 +27,8 @@ class DecodingRequest:
     n_frames: int  # T, with the prompt's
     seed: int
     sampling: Sampling = field(default_factory=Sampling)
-    prompt: Tensor | None = None  # [K, P] codes to continue, P < T
+    # [K, P] codes to continue, P < T. For diffusion P may be T, and some codes UNKNOWN: to be filled in.
+    prompt: Tensor | None = None
     negative: Tensor | None = None  # [L, D], the vectors that guidance steers away from; None: no text
 
     @property

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +20,14 @@ from audiogen_cli.devices import choose_device, is_out_of_memory
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.lm.adapters import Adapter, adapted_fingerprint, add_adapters
 from audiogen_cli.lm.config import LMConfig
-from audiogen_cli.lm.decoding.engine import CPU_BATCH, GPU_BATCH, Engine, regroup
-from audiogen_cli.lm.decoding.packed_files import load_for_decoding
-from audiogen_cli.lm.decoding.requests import DecodingRequest, count_frames
+from audiogen_cli.lm.decoder import find_decoder
+from audiogen_cli.lm.decoding.engine import CPU_BATCH, GPU_BATCH, regroup
+from audiogen_cli.lm.decoding.requests import UNKNOWN, DecodingRequest
 from audiogen_cli.lm.generation.requests import GenerationRequest
 from audiogen_cli.lm.generation.tracks import (
     JOIN_SECONDS,
     Candidate,
+    Prepared,
     Track,
     close_loop,
     count_overlap,
@@ -35,12 +35,12 @@ from audiogen_cli.lm.generation.tracks import (
     generate_best,
     generate_mixed,
     has_no_holes,
-    join,
     place_timed,
     place_tracks,
     read_timing,
+    splice,
 )
-from audiogen_cli.lm.model import AudioLanguageModel
+from audiogen_cli.lm.model import CodeModel
 from audiogen_cli.lm.probe import Probe
 from audiogen_cli.lm.text.encoders import TextEncoder, load_text_encoder
 
@@ -54,31 +54,6 @@ OnCandidates = Callable[[int, int, Sequence[Candidate]], object]  # (sound, its 
 logger = logging.getLogger(__name__)  # without a handler, Python prints its warnings on stderr
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A request whose text has been read and whose prompt audio has been encoded.
-
-    texts: what the model reads in place of the prompt (sec. 4.1), one a track; () without text. tracks: what there is
-    to generate; () if the prompt audio is the whole result. n_skipped: samples of the prompt audio that the model does
-    not read. n_overlap: samples generated beyond n_samples, for `close_loop`. words: those of the texts → whether the
-    text encoder knows them; {} if it can spell any.
-    """
-
-    request: GenerationRequest
-    n_samples: int
-    texts: tuple[str, ...] = ()
-    tracks: tuple[Track, ...] = ()
-    n_skipped: int = 0
-    n_overlap: int = 0
-    words: Mapping[str, bool] = field(default_factory=dict)
-
-    @property
-    def prompt(self) -> np.ndarray:
-        """Return the prompt audio: [n] float32, n = 0 without any."""
-        audio = self.request.prompt_audio
-        return np.zeros(0, np.float32) if audio is None else audio.astype(np.float32, copy=False)
-
-
 class Generator:
     """Generates sounds with a model folder.
 
@@ -87,7 +62,7 @@ class Generator:
 
     def __init__(
         self,
-        lm: AudioLanguageModel,
+        lm: CodeModel,
         codec: AudioCodec,
         encoder: TextEncoder,
         dtype: str = "auto",
@@ -97,7 +72,7 @@ class Generator:
         """lm: changed here for decoding; use it for nothing else afterwards. folder: has probe, license, weights.
         adapters: those that the weights of the folder were changed by."""
         self.folder, self.config, self.adapters = folder, lm.config, tuple(adapters)
-        self.codec, self.encoder, self.engine = codec, encoder, Engine(lm, dtype)
+        self.codec, self.encoder, self.engine = codec, encoder, find_decoder(lm.config).build_engine(lm, dtype)
         self.device, self.dtype = lm.null_text.device, self.engine.dtype
         self.sample_rate, self.sampling = lm.config.sample_rate, lm.config.sampling
         self._default_batch = CPU_BATCH if self.engine.exact else GPU_BATCH
@@ -136,11 +111,12 @@ class Generator:
                 f"{config.text_fingerprint or config.text_width}, not {encoder.fingerprint or encoder.width}; "
                 "put the one it was trained with in its place"
             )
+        decoder = find_decoder(config)
         if adapters:  # they change the weights, so packed ones are of no use
-            lm = AudioLanguageModel.load(folder, where)
+            lm = decoder.model_class().load(folder, where)
             add_adapters(lm, adapters)
         else:
-            lm, dtype = load_for_decoding(folder, where, dtype)
+            lm, dtype = decoder.load(folder, where, dtype)
         lm.requires_grad_(False)
         return cls(lm, codec, encoder, dtype, folder, adapters)
 
@@ -151,9 +127,10 @@ class Generator:
     def prepare(self, request: GenerationRequest) -> Prepared:
         """Read a request's text and encode its prompt audio. Raises InputError if the request cannot be met."""
         n_samples, n_prompt = self._count_samples(request)
-        if n_samples == n_prompt:
+        if n_samples == n_prompt and not request.regions:
             return Prepared(request, n_samples)
-        codes, n_skipped = self._encode_prompt(request.prompt_audio)
+        encode = self._encode_around if request.regions else self._encode_prompt
+        codes, n_skipped = encode(request)
         texts, vectors, spans = self._read_text(request)
         n_overlap = count_overlap(n_samples, self.sample_rate) if request.sampling.loop else 0
         n_whole = n_samples - n_skipped + n_overlap
@@ -166,7 +143,7 @@ class Generator:
             seed = derive_seed(request.seed, f"layer {number}") if number else request.seed
             n_frames = math.ceil(length / self.codec.hop_length)
             decoding = DecodingRequest(each, n_frames, seed, request.sampling, codes, negative)
-            tracks.append(Track(decoding, begin, length, n_prompt - n_skipped))
+            tracks.append(Track(decoding, begin, length, 0 if request.regions else n_prompt - n_skipped))
         words = {word: known for text in texts for word, known in self.encoder.find_words(text).items()}
         return Prepared(request, n_samples, texts, tuple(tracks), n_skipped, n_overlap, words)
 
@@ -205,7 +182,7 @@ class Generator:
         lengths = [each.n_samples - each.n_skipped + each.n_overlap for each in prepared]
         all_tracks = [each.tracks for each in prepared]
         for index, wav in generate_mixed(all_tracks, generate_tracks, self.sample_rate, lengths):
-            seconds += (prepared[index].n_samples - len(prepared[index].prompt)) / self.sample_rate
+            seconds += prepared[index].request.new_seconds(self.sample_rate)
             progress(seconds)
             yield index, self._finish(prepared[index], wav)
 
@@ -266,7 +243,7 @@ class Generator:
                 seam = np.concatenate([seam, wav])[:n_whole]
                 if len(seam) < min(n_known + n_fade, n_whole):
                     continue
-                wav, seam = join(prompt[n_skipped:], seam, n_fade)[n_known:], None
+                wav, seam = splice(prompt[n_skipped:], seam, [(n_known, len(seam))], n_fade)[n_known:], None
             yield wav[:left]
             left -= len(wav[:left])
 
@@ -279,7 +256,7 @@ class Generator:
         if self.engine.exact:
             together = min(together, self.engine.most_rows // 2)
         vectors = torch.zeros(1, self.config.text_width)  # any: they make the sound a guided one
-        counts = [count_frames(self.config, 0, math.ceil(each * self.config.frame_rate)) for each in durations]
+        counts = [self.engine.count_frames(0, math.ceil(each * self.config.frame_rate)) for each in durations]
         per_step = self._time(DecodingRequest(vectors, TIMED_FRAMES, 0, self.sampling), together) / TIMED_FRAMES
         per_read = 0.0
         if any(n_read for _, n_read in counts):
@@ -318,12 +295,16 @@ class Generator:
         yield 0, torch.cat(blocks, dim=1)
 
     def _finish(self, prepared: Prepared, wav: np.ndarray) -> np.ndarray:
-        """Join the prompt audio and what was decoded [n] from `n_skipped` of its samples on; close a loop."""
+        """Put what was decoded [n] behind the prompt audio, from `n_skipped` of its samples on, or into its regions.
+
+        A loop is closed instead.
+        """
         if prepared.n_overlap:
             return close_loop(wav, prepared.n_overlap)
         prompt, n_skipped = prepared.prompt, prepared.n_skipped
-        joined = join(prompt[n_skipped:], wav, round(JOIN_SECONDS * self.sample_rate))
-        return np.concatenate([prompt[:n_skipped], joined])
+        regions = prepared.request.regions or ((len(prompt) - n_skipped, len(wav)),)
+        spliced = splice(prompt[n_skipped:], wav, regions, round(JOIN_SECONDS * self.sample_rate))
+        return np.concatenate([prompt[:n_skipped], spliced])
 
     def _is_fine(self, track: Track, sound: np.ndarray) -> bool:
         """Return whether a track fits into the trained window, or has no holes, which may come with its sliding."""
@@ -347,12 +328,12 @@ class Generator:
         return n_samples, n_prompt
 
     @torch.inference_mode()
-    def _encode_prompt(self, audio: np.ndarray | None) -> tuple[Tensor | None, int]:
+    def _encode_prompt(self, request: GenerationRequest) -> tuple[Tensor | None, int]:
         """Encode the whole frames of prompt audio: codes [K, P], and how many samples before them are left out.
 
         What remains after the last whole frame overlaps the first new one.
         """
-        hop = self.codec.hop_length
+        audio, hop = request.prompt_audio, self.codec.hop_length
         n_frames, n_skipped = 0 if audio is None else len(audio) // hop, 0
         if audio is None or not n_frames:
             return None, 0
@@ -360,6 +341,15 @@ class Generator:
             n_skipped = (n_frames - max(1, self.config.max_frames // 2)) * hop
         wav = torch.from_numpy(audio.astype(np.float32)[n_skipped:])[None, None].to(self.device)
         return self.codec.encode(wav)[0, :, : n_frames - n_skipped // hop].cpu(), n_skipped
+
+    @torch.inference_mode()
+    def _encode_around(self, request: GenerationRequest) -> tuple[Tensor, int]:
+        """Encode audio, with regions: codes [K, T], UNKNOWN in these; and 0 samples left out, see `_encode_prompt`."""
+        from audiogen_cli.lm.generation.inpainting import bridge_regions, hide_regions
+
+        assert request.prompt_audio is not None
+        wav = torch.from_numpy(bridge_regions(request.prompt_audio, request.regions))[None, None].to(self.device)
+        return hide_regions(self.codec.encode(wav)[0].cpu(), request.regions, self.codec.hop_length, UNKNOWN), 0
 
     def _read_text(self, request: GenerationRequest) -> tuple[tuple[str, ...], list[Tensor | None], list[Span]]:
         """Process and encode the prompt, in up to `layers` parts: the texts, their vectors [L, D], and times if given.

@@ -54,7 +54,8 @@ class GenerationRequest:
     """One sound to generate.
 
     text: the prompt as written; None: without text. duration: seconds of the whole result. prompt_audio: [n] samples
-    at the model's rate, which the result begins with. output: the file to write. extra: more entries of its sidecar.
+    at the model's rate, which the result begins with. regions: parts of it, [begin, end) in samples, that are generated
+    anew; the rest is then the whole result. output: the file to write. extra: more entries of its sidecar.
     seed_drawn: the seed was drawn at random, so a finished sound with another one counts, too.
     """
 
@@ -66,9 +67,12 @@ class GenerationRequest:
     output: Path = Path()
     extra: Mapping[str, Any] = field(default_factory=dict)
     seed_drawn: bool = False
+    regions: tuple[tuple[int, int], ...] = ()
 
     def new_seconds(self, sample_rate: int) -> float:
         """Return the seconds that are generated."""
+        if self.regions:
+            return sum(end - begin for begin, end in self.regions) / sample_rate
         return self.duration - (0.0 if self.prompt_audio is None else len(self.prompt_audio) / sample_rate)
 
 
@@ -116,7 +120,7 @@ def continue_from(
         raise InputError(f"--prompt-seconds must be a number of seconds above 0, got {kept:g}")
     if kept > available:
         raise InputError(f"--prompt-seconds {kept:g}: {audio} lasts only {available:g} s")
-    wav = _read_long(audio, sample_rate, kept)
+    wav = read_long(audio, sample_rate, kept)
     facts = {
         "prompt_audio": str(audio),
         "prompt_seconds": len(wav) / sample_rate,
@@ -191,10 +195,11 @@ def _request(prompt: Prompt, defaults: GenerationRequest, seed: int, output: Pat
         output,
         {**defaults.extra, **prompt.extra},
         seed_drawn=defaults.seed_drawn and prompt.seed is None,
+        regions=defaults.regions,
     )
 
 
-def _read_long(audio: Path, sample_rate: int, duration: float) -> np.ndarray:
+def read_long(audio: Path, sample_rate: int, duration: float) -> np.ndarray:
     """Read audio from the start, READ_SECONDS at a time."""
     import numpy as np
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch import Tensor
@@ -35,7 +35,7 @@ MAX_LEAD = 0.4  # … or this share of the whole, if that is less
 OVERLAP = 1.0  # seconds, of the end of a loop with its beginning
 _TIMES = re.compile(r"(\d+(?:\.\d+)?)\s*-\s*(\d+(?:\.\d+)?)?")
 _TIMED = re.compile(rf"(.*[^@\s])\s*@\s*{_TIMES.pattern}")
-JOIN_SECONDS = 0.02  # after the end of prompt audio, see `join`
+JOIN_SECONDS = 0.02  # after the end of prompt audio, see `splice`
 FADE = 0.25  # seconds, where a track begins or ends inside the whole
 TRIED = 4  # candidates, after which holes in all of them belong to the sound
 CEILING = 0.99  # of full scale; a sample at full scale would count as clipped
@@ -52,6 +52,31 @@ class Track:
     begin: int
     n_samples: int
     n_known: int = 0
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request whose text has been read and whose prompt audio has been encoded.
+
+    texts: what the model reads in place of the prompt (sec. 4.1), one a track; () without text. tracks: what there is
+    to generate; () if the prompt audio is the whole result. n_skipped: samples of the prompt audio that the model does
+    not read. n_overlap: samples generated beyond n_samples, for `close_loop`. words: those of the texts → whether the
+    text encoder knows them; {} if it can spell any.
+    """
+
+    request: GenerationRequest
+    n_samples: int
+    texts: tuple[str, ...] = ()
+    tracks: tuple[Track, ...] = ()
+    n_skipped: int = 0
+    n_overlap: int = 0
+    words: Mapping[str, bool] = field(default_factory=dict)
+
+    @property
+    def prompt(self) -> np.ndarray:
+        """Return the prompt audio: [n] float32, n = 0 without any."""
+        audio = self.request.prompt_audio
+        return np.zeros(0, np.float32) if audio is None else audio.astype(np.float32, copy=False)
 
 
 def read_timing(request: GenerationRequest) -> tuple[list[str], list[tuple[float, float | None]]]:
@@ -198,6 +223,27 @@ class Candidate:
     codes: Tensor
 
 
+def splice(audio: np.ndarray, decoded: np.ndarray, regions: Sequence[tuple[int, int]], n_fade: int) -> np.ndarray:
+    """Put regions of what was decoded [N] into audio [n], which stays exactly as it is elsewhere, without clicks.
+
+    regions: [begin, end) in samples, in order; audio may end where the last one begins.
+    The codec does not return the audio exactly. So its error just outside of a seam is added inside, too, mirrored in
+    time (so it is continuous) and faded out over n_fade samples.
+    """
+    result, n_samples = np.concatenate([audio, decoded[len(audio) :]]), len(decoded)
+    bounds = [0, *(place for region in regions for place in region), n_samples]
+    for number, (begin, end) in enumerate(regions):
+        result[begin:end] = decoded[begin:end]
+        # Of the audio between regions each seam takes what is next to it.
+        n_left = min(n_fade, begin - bounds[2 * number], end - begin)
+        n_right = min(n_fade, bounds[2 * number + 3] - end, end - begin)
+        fades = [np.cos(np.linspace(0, np.pi / 2, n, dtype=np.float32)) ** 2 for n in (n_left, n_right)]
+        before, after = slice(begin - n_left, begin), slice(end, end + n_right)
+        result[begin : begin + n_left] += (audio[before] - decoded[before])[::-1] * fades[0]
+        result[end - n_right : end] += (audio[after] - decoded[after])[::-1] * fades[1][::-1]
+    return result
+
+
 def generate_best(
     tracks: Sequence[Track],
     generate: Generate,
@@ -268,17 +314,3 @@ def _choose(
             break
     assert first is not None
     return audible[0] if audible else (first, 0)
-
-
-def join(prompt: np.ndarray, decoded: np.ndarray, n_fade: int) -> np.ndarray:
-    """Join the prompt [p], exactly, and what was decoded [n] from sample p on, without a click between them.
-
-    The codec does not return the prompt exactly. So its error just before the seam is added after it, too, mirrored in
-    time (so it is continuous) and faded out over n_fade samples.
-    """
-    n_prompt = len(prompt)
-    n_fade = min(n_fade, n_prompt, len(decoded) - n_prompt)
-    result = np.concatenate([prompt, decoded[n_prompt:]])
-    error = (prompt - decoded[:n_prompt])[n_prompt - n_fade :][::-1]
-    result[n_prompt : n_prompt + n_fade] += error * np.cos(np.linspace(0, np.pi / 2, n_fade, dtype=np.float32)) ** 2
-    return result

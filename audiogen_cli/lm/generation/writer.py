@@ -10,7 +10,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +21,7 @@ import numpy as np
 from audiogen_cli.data.loudness import AudioStats
 from audiogen_cli.devices import agree, count_processes, is_out_of_memory, join_processes
 from audiogen_cli.errors import AudiogenError, InputError, format_seconds
-from audiogen_cli.files import read_json, write_text
+from audiogen_cli.files import read_json, temporary_name, write_text
 from audiogen_cli.lm.generation.delivery import AS_IT_IS, Delivered, Delivery, deliver
 from audiogen_cli.lm.generation.requests import STDOUT, GenerationRequest
 from audiogen_cli.lm.sampling_config import Sampling
@@ -315,12 +315,27 @@ def _write_one(
     """Write a sound and, if asked for, its sidecar; return its record. more: entries of it."""
     output, delivery = prepared.request.output, options.delivery
     sound = deliver(wav, generator.sample_rate, delivery, prepared.request.sampling.loop)
-    _drop_sidecar(output)
-    sound.write(output, delivery.subtype, _tags(generator, prepared.request))
+    with _sidecar_aside(output):
+        sound.write(output, delivery.subtype, _tags(generator, prepared.request))
     record = {**_record(generator, prepared, sound, delivery), **more}
     if options.sidecars:
         write_sidecar(output, record)
     return record
+
+
+@contextmanager
+def _sidecar_aside(output: Path) -> Iterator[None]:
+    """Remove the sidecar of an output file that is replaced in the meantime; put it back if that fails."""
+    sidecar = output.with_suffix(".json")
+    aside = sidecar.replace(temporary_name(sidecar.parent)) if read_sidecar(output) else None
+    try:
+        yield
+    except BaseException:
+        if aside:
+            aside.replace(sidecar)
+        raise
+    if aside:
+        aside.unlink()
 
 
 def _drop_sidecar(output: Path) -> None:

@@ -25,7 +25,6 @@ from audiogen_cli.model_folder import fingerprint
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-DEFAULT_T5 = "t5-base"  # sec. 4.1
 WORD_VECTORS = RESOURCES / "word_vectors"
 CACHE_BYTES = 1 << 30
 GPU_BATCH = 64  # texts of one length that T5 reads at once on a GPU
@@ -145,28 +144,28 @@ class WordNumbers(TextEncoder):
         return _find_words(self._tokenizer, text)
 
 
-class T5(TextEncoder):
-    """T5's encoder (sec. 3.2), by hub name or local path."""
+class Transformer(TextEncoder):
+    """A text encoder of transformers, by hub name or local path."""
 
-    def __init__(self, name: str, device: str | torch.device = "cpu") -> None:
+    def __init__(self, kind: str, name: str, device: str | torch.device = "cpu") -> None:
+        """kind: the name of its class in transformers."""
         super().__init__()
-        from transformers import AutoTokenizer, T5EncoderModel, logging
+        import transformers
 
         from audiogen_cli.lm.text.hub import find_on_hub
 
-        logging.set_verbosity_error()
+        transformers.logging.set_verbosity_error()
         here = find_on_hub(name)
         name = str(Path(name).expanduser()) if Path(name).expanduser().exists() else name
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=here)
-            model = T5EncoderModel.from_pretrained(name, local_files_only=here)
+            self._tokenizer = transformers.AutoTokenizer.from_pretrained(name, local_files_only=here)
+            model = getattr(transformers, kind).from_pretrained(name, local_files_only=here)
         except Exception as error:  # transformers raises many kinds: no network, no such name, a broken file
             raise InputError(
                 f"the text encoder '{name}' cannot be loaded: {first_line(error)}; "
                 "give a hub name that this machine can reach, or a local folder"
             ) from None
         self._model = model.float().to(device).eval().requires_grad_(False)
-        self.width = model.config.d_model
 
     def identity(self) -> str:
         """Return the SHA-256 of weights and vocabulary, computed here because a hub's model is no single file."""
@@ -183,13 +182,46 @@ class T5(TextEncoder):
         """
         device = self._model.device
         limit = 1 if device.type == "cpu" else GPU_BATCH
-        tokens = [torch.tensor(ids) for ids in self._tokenizer(list(texts), verbose=False)["input_ids"]]
+        tokens = [torch.tensor(ids) for ids in self._tokenize(list(texts))]
         result: dict[int, Tensor] = {}
         for batch in _equal_lengths(tokens, limit):
             ids = torch.stack([tokens[i] for i in batch]).to(device)
             hidden = self._model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
             result |= zip(batch, hidden.float().cpu().clone().unbind(), strict=True)
         return [result[i] for i in range(len(texts))]
+
+    def _tokenize(self, texts: list[str]) -> list[list[int]]:
+        ids: list[list[int]] = self._tokenizer(texts, verbose=False)["input_ids"]
+        return ids
+
+
+class T5(Transformer):
+    """T5's encoder (sec. 3.2)."""
+
+    def __init__(self, name: str, device: str | torch.device = "cpu") -> None:
+        super().__init__("T5EncoderModel", name, device)
+        self.width = self._model.config.d_model
+
+
+class CLIP(Transformer):
+    """CLIP's text transformer (DiffSound): all its positions, those after the text too."""
+
+    def __init__(self, name: str, device: str | torch.device = "cpu") -> None:
+        super().__init__("CLIPTextModel", name, device)
+        config = self._model.config
+        self.width, self._n_positions = config.hidden_size, config.max_position_embeddings
+
+    def compute(self, texts: Sequence[str]) -> list[Tensor]:
+        """Compute the last hidden states [77, D], each set to variance 1 (published: to length 1)."""
+        scale = self.width**0.5
+        return [torch.nn.functional.normalize(each, dim=1) * scale for each in super().compute(texts)]
+
+    def _tokenize(self, texts: list[str]) -> list[list[int]]:
+        found = self._tokenizer(
+            texts, verbose=False, padding="max_length", truncation=True, max_length=self._n_positions
+        )
+        ids: list[list[int]] = found["input_ids"]
+        return ids
 
 
 def _read_tokenizer(file: Path) -> tuple[Tokenizer, int | None]:
@@ -209,7 +241,10 @@ def load_text_encoder(config: TextConfig, device: str | torch.device = "cpu") ->
         return StaticVectors(Path(config.name).expanduser() if config.name else WORD_VECTORS)
     if config.kind == "lookup":
         return WordNumbers(Path(config.name).expanduser() if config.name else WORD_VECTORS)
-    return T5(config.name or DEFAULT_T5, device)
+    from audiogen_cli.lm.text.hub import HUB_NAMES
+
+    kind = CLIP if config.kind == "clip" else T5
+    return kind(config.name or HUB_NAMES[config.kind], device)
 
 
 def pad(vectors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from audiogen_cli.errors import InputError
 from audiogen_cli.hub import ask
 
+HUB_NAMES = {"t5": "t5-base", "clip": "openai/clip-vit-base-patch32"}  # sec. 4.1; DiffSound
 INSTEAD = "fetch it on another machine and name its folder: --set text.name=FOLDER (import: --text-encoder FOLDER)"
 
 

@@ -18,12 +18,12 @@ from torch.nn.utils import parametrize
 
 if TYPE_CHECKING:
     from audiogen_cli.codec.model import AudioCodec
-    from audiogen_cli.lm.model import AudioLanguageModel
+    from audiogen_cli.lm.model import CodeModel
 
 # Of each dimension's standard deviation, the power that it is divided by: with 0 the loudest dimensions dominate, with
 # 1 all are equally loud.
 FLATTENING = 0.5
-# Standard deviations that `AudioLanguageModel` begins with: of an input, and of a head's weights.
+# Standard deviations that `CodeModel` begins with: of an input, and of a head's weights.
 INPUT_STD, HEAD_STD = 0.5, 0.02
 TINY = 1e-12  # instead of a spread of zero
 RESIDUAL, MAPS = "parametrizations.weight.original", "parametrizations.weight.0.maps"  # a tied layer's parameters
@@ -45,7 +45,7 @@ class CodebookTiedEmbedding(nn.Module):
 
 
 @torch.no_grad()
-def tie_to_codebooks(model: AudioLanguageModel, codec: AudioCodec) -> None:
+def tie_to_codebooks(model: CodeModel, codec: AudioCodec) -> None:
     """Tie the code embeddings and heads of a fresh `model` to the codebooks of `codec`, which made its codes."""
     config = model.config
     vectors = torch.stack([stream.codebook.detach().float() for stream in codec.quantizer]).to(model.null_text.device)

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from audiogen_cli.lm import transformer
 from audiogen_cli.lm.cpu_ops import softmax_backward
+from audiogen_cli.lm.diffusion.network import BidirectionalAttention
 
 BLOCK_STEPS = 128  # at most; fewer leave too little to a product, more compute too much that is hidden
 MAX_STEPS = 1024  # the longest sequence whose attention weights are worth keeping in memory
@@ -31,7 +32,7 @@ def use_cpu_kernels(model: nn.Module) -> None:
     for module in model.modules() if next(model.parameters()).device.type == "cpu" else ():
         if isinstance(module, transformer.SelfAttention):
             module.attend_causally = attend_causally
-        if isinstance(module, transformer.CrossAttention):
+        if isinstance(module, transformer.CrossAttention | BidirectionalAttention):
             module.attend = attend
         for name, child in list(module.named_children()):
             if type(child) is nn.Dropout:

@@ -10,7 +10,7 @@ from torch import Tensor
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.adapters import AdapterBase, load_adapter, save_adapter
 from audiogen_cli.lm.config import LoRAConfig
-from audiogen_cli.lm.model import AudioLanguageModel
+from audiogen_cli.lm.model import CodeModel
 
 # ours: all matrices of the blocks, as Dettmers et al. (2023, QLoRA) find best; embeddings and heads stay.
 TARGETS = ["qkv", "out", "query", "key_value", "up", "down"]
@@ -23,21 +23,21 @@ def check_peft() -> None:
         raise InputError("adapters are trained with peft, which is not installed: pip install 'audiogen-cli[lora]'")
 
 
-def add_lora(model: AudioLanguageModel, config: LoRAConfig) -> None:
+def add_lora(model: CodeModel, config: LoRAConfig) -> None:
     """Put trainable low-rank matrices, which change nothing yet, beside those of the blocks; freeze all others."""
     from peft import LoraConfig, inject_adapter_in_model
 
     inject_adapter_in_model(LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=TARGETS), model)
 
 
-def lora_weights(model: AudioLanguageModel) -> dict[str, Tensor]:
+def lora_weights(model: CodeModel) -> dict[str, Tensor]:
     """Return the matrices of the adapter in training, by the names of `lm.adapters`; {} without one."""
     ending = f".{_NAME}.weight"
     named = model.named_parameters()
     return {f"{name.removesuffix(ending)}.weight": weight for name, weight in named if name.endswith(ending)}
 
 
-def load_lora(model: AudioLanguageModel, folder: Path) -> dict[str, Tensor]:
+def load_lora(model: CodeModel, folder: Path) -> dict[str, Tensor]:
     """Read an adapter for the one in training. Raises InputError if it is of another shape."""
     found = load_adapter(folder)
     if {name: x.shape for name, x in found.items()} != {name: x.shape for name, x in lora_weights(model).items()}:
@@ -45,7 +45,7 @@ def load_lora(model: AudioLanguageModel, folder: Path) -> dict[str, Tensor]:
     return found
 
 
-def merged_weights(model: AudioLanguageModel) -> dict[str, Tensor]:
+def merged_weights(model: CodeModel) -> dict[str, Tensor]:
     """Return the weights of the plain model that a model with an adapter in training is."""
     plain = {
         name.replace(".base_layer.", "."): weight for name, weight in model.state_dict().items() if ".lora_" not in name

@@ -11,10 +11,10 @@ from accelerate import Accelerator
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.errors import AudiogenError
 from audiogen_cli.lm.config import PreviewConfig
+from audiogen_cli.lm.decoder import find_decoder
 from audiogen_cli.lm.generation.generator import Generator
 from audiogen_cli.lm.generation.requests import GenerationRequest, slug
 from audiogen_cli.lm.generation.writer import write_sounds
-from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.text.encoders import TextEncoder
 from audiogen_cli.lm.training.lora import merged_weights
 from audiogen_cli.lm.training.state import State, best_weights
@@ -32,7 +32,7 @@ def write_previews(
         weights = merged_weights(state.model) if state.base else best_weights(state, accelerator.is_main_process)
     if not accelerator.is_main_process:
         return
-    lm = AudioLanguageModel(state.model.config)
+    lm = find_decoder(state.model.config).build(state.model.config)
     lm.load_state_dict(weights)
     decoder = AudioCodec.load(codec, accelerator.device)
     generator = Generator(lm.to(accelerator.device), decoder, encoder)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from audiogen_cli.lm.model import AudioLanguageModel
+from audiogen_cli.lm.model import CodeModel
 from audiogen_cli.lm.probe import Probe, features, text_vector
 from audiogen_cli.lm.text.encoders import TextEncoder
 from audiogen_cli.lm.training.datasets import Batch, ExampleSource
@@ -17,7 +17,7 @@ RIDGE = 0.05  # of the number of samples: what is added to the variances, which 
 
 @torch.inference_mode()
 def train_probe(
-    model: AudioLanguageModel, source: ExampleSource, encoder: TextEncoder, n_samples: int, micro_batch: int
+    model: CodeModel, source: ExampleSource, encoder: TextEncoder, n_samples: int, micro_batch: int
 ) -> Probe | None:
     """Fit a probe, in closed form, to the first `n_samples` samples; None if fewer than two have a text."""
     sounds, vectors = [], []

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from audiogen_cli import model_folder
 from audiogen_cli.lm.adapters import AdapterBase
 from audiogen_cli.lm.config import LMConfig, TrainConfig
-from audiogen_cli.lm.model import AudioLanguageModel
+from audiogen_cli.lm.decoder import Objective, find_decoder
+from audiogen_cli.lm.model import CodeModel
 from audiogen_cli.lm.training.lora import load_lora, lora_weights, write_lora
 from audiogen_cli.model_card import write_card
 from audiogen_cli.training.checkpoint import check_optimizer, load_state, save_checkpoint
@@ -26,9 +27,10 @@ from audiogen_cli.training.sharding import copy_into, gather_full, is_sharded, r
 class State:
     """Everything that a step changes, in one process or shared among several (DDP or FSDP)."""
 
-    model: AudioLanguageModel  # its parameters; under FSDP each process holds a part of each
+    model: CodeModel  # its parameters; under FSDP each process holds a part of each
     network: nn.Module  # what a training step calls: the model itself, or DDP around it
     optimizer: torch.optim.Optimizer
+    objective: Objective
     average: dict[str, Tensor] | None  # running mean of `weights`, if wanted
     step: int = 0
     base: AdapterBase | None = None  # the model that an adapter is trained for; None: the model itself is trained
@@ -44,7 +46,7 @@ class State:
         return lora_weights(self.model) if self.base else self.model.state_dict()
 
     @contextmanager
-    def best(self) -> Iterator[AudioLanguageModel]:
+    def best(self) -> Iterator[CodeModel]:
         """Load the weights to validate and to save into the model for a while: the running mean, else the latest."""
         latest = [parameter.detach().clone() for parameter in self.parameters] if self.average else []
         if self.average:
@@ -64,7 +66,7 @@ class State:
 
 
 def build_state(
-    model: AudioLanguageModel, config: TrainConfig, accelerator: Accelerator, base: AdapterBase | None = None
+    model: CodeModel, config: TrainConfig, accelerator: Accelerator, base: AdapterBase | None = None
 ) -> State:
     """Prepare a model, the same in every process, for training. Weight decay, if wanted, is on matrices only.
 
@@ -86,7 +88,8 @@ def build_state(
     groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
     fused = device.type in ("cpu", "cuda")
     optimizer = torch.optim.AdamW(groups, optim.lr, optim.betas, weight_decay=optim.weight_decay, fused=fused)
-    state = State(model, network, optimizer, None, base=base)
+    objective = find_decoder(model.config).build_objective(model.config, config, device)
+    state = State(model, network, optimizer, objective, None, base=base)
     if config.ema_decay:
         state.average = {name: weight.detach().clone() for name, weight in state.weights.items()}
     return state
@@ -122,6 +125,8 @@ def save(state: State, config: TrainConfig, codec: Path, out: Path, accelerator:
     parameters = _trained(state)
     if state.average is not None or not parameters.keys() <= best.keys():  # the model folder does not hold them
         document["model"] = gather_full(parameters, keep)
+    if objective := state.objective.state_dict():
+        document["objective"] = objective
 
     def write(folder: Path) -> None:
         write_result(state, best, config, codec, folder)
@@ -146,6 +151,8 @@ def resume(state: State, checkpoint: Path) -> None:
         _write(weights, state.average)
     _write(document.get("model", weights), _trained(state))
     _load_optimizer(state.optimizer, document["optimizer"])
+    if objective := document.get("objective"):
+        state.objective.load_state_dict(objective)
     state.step = document["step"]
 
 

@@ -1,4 +1,5 @@
-"""One step of the language model's training and its validation (sec. 3.2 eq. 3): cross-entropy on codes, given text."""
+"""One step of a training and its validation, whatever the decoder; and the language model's objective (sec. 3.2 eq. 3):
+cross-entropy on codes, given text."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiogen_cli.lm.config import TrainConfig
+from audiogen_cli.lm.decoder import CodeBatch, Objective
 from audiogen_cli.lm.model import LMOutput
 from audiogen_cli.lm.text.encoders import TextEncoder
 from audiogen_cli.lm.training.datasets import Batch, ExampleSource, collate
@@ -60,7 +62,7 @@ def train_step(
             return None
         last = number == len(micro_batches) - 1
         with nullcontext() if last else accelerator.no_sync(state.network):
-            losses = _losses(state.network, batch, encoder, accelerator, config.code_dropout, config.text_noise)
+            losses = _losses(state, state.network, batch, encoder, accelerator, state.step, config.text_noise)
             # The mean over streams and frames; DDP and FSDP divide by the processes; the factor undoes that.
             accelerator.backward(losses.mean() * (accelerator.num_processes / n_frames))
         sums += losses.detach()
@@ -70,6 +72,7 @@ def train_step(
             group["lr"] = rate
         state.optimizer.step()
         update_average(state, config.ema_decay)
+    state.objective.end_step(accelerator)
     state.optimizer.zero_grad(set_to_none=True)
     return {**_means(accelerator.reduce(sums, "sum") / n_frames), "grad_norm": float(norm), "lr": rate}
 
@@ -82,7 +85,8 @@ def try_step(state: State, encoder: TextEncoder, config: TrainConfig, accelerato
         codes = torch.zeros(n, shape.n_q, shape.max_frames, dtype=torch.int64)
         mask = torch.ones(n, shape.max_frames, dtype=torch.bool)
         state.model.train()
-        losses = _losses(state.network, Batch([], codes, mask, [TRIED_TEXT] * n), encoder, accelerator)
+        batch = Batch([""] * n, codes, mask, [TRIED_TEXT] * n)
+        losses = _losses(state, state.network, batch, encoder, accelerator)
         accelerator.backward(losses.mean())
         state.optimizer.zero_grad(set_to_none=True)
 
@@ -109,7 +113,7 @@ def validate(
         for start in range(0, math.ceil(total / accelerator.num_processes), size):
             rows = own[start : start + size]
             batch = collate([source.validation_example(row) for row in rows or chosen[:1]])
-            sums[:-1] += _losses(model, batch, encoder, accelerator) * bool(rows)
+            sums[:-1] += _losses(state, model, batch, encoder, accelerator) * bool(rows)
             sums[-1] += int(batch.frames_mask.sum()) * bool(rows)
     sums = accelerator.reduce(sums, "sum")
     return _means(sums[:-1] / sums[-1])
@@ -141,23 +145,39 @@ def add_text_noise(text: Tensor, most: float) -> Tensor:
     return (text + strength * noise) / (1 + strength**2).sqrt()
 
 
+class NextCodes(Objective):
+    """Predict every code from those before it (eq. 3), some of which are `code_dropout`'s in a training."""
+
+    def __init__(self, code_dropout: float = 0.0) -> None:
+        self.code_dropout = code_dropout
+
+    def losses(self, network: Callable[..., LMOutput], batch: CodeBatch, step: int | None) -> Tensor:
+        """Return `lm_loss`."""
+        read = corrupt_codes(batch.codes, 0.0 if step is None else self.code_dropout)
+        return lm_loss(network(read, batch.text, batch.text_mask, batch.frames_mask), batch.codes)
+
+
 def _losses(
+    state: State,
     network: nn.Module,
     batch: Batch,
     encoder: TextEncoder,
     accelerator: Accelerator,
-    code_dropout: float = 0.0,
+    step: int | None = None,
     text_noise: float = 0.0,
 ) -> Tensor:
-    """Return the loss sums [K] of a micro-batch."""
+    """Return the loss sums [K] of a micro-batch; step: None to validate."""
     device = accelerator.device
     codes, mask = batch.codes.to(device), batch.frames_mask.to(device)
     text, text_mask = (each.to(device) for each in encoder.batch(batch.texts))
     text = add_text_noise(text, text_noise)
-    read = corrupt_codes(codes, code_dropout)
-    with accelerator.autocast():
-        output = network(read, text, text_mask, mask)
-    return lm_loss(output, codes)
+
+    def forward(*inputs: Tensor) -> LMOutput:
+        with accelerator.autocast():
+            output: LMOutput = network(*inputs)
+        return output
+
+    return state.objective.losses(forward, CodeBatch(batch.ids, codes, mask, text, text_mask), step)
 
 
 def _means(streams: Tensor) -> dict[str, float]:

@@ -21,8 +21,9 @@ from audiogen_cli.errors import InputError, Interrupted
 from audiogen_cli.files import note
 from audiogen_cli.lm.adapters import AdapterBase
 from audiogen_cli.lm.config import LMConfig, TrainConfig
+from audiogen_cli.lm.decoder import find_decoder
 from audiogen_cli.lm.flops import training_flops
-from audiogen_cli.lm.model import AudioLanguageModel
+from audiogen_cli.lm.model import CodeModel
 from audiogen_cli.lm.probe import Probe
 from audiogen_cli.lm.text.cache import CachedTexts
 from audiogen_cli.lm.text.encoders import TextEncoder, load_text_encoder
@@ -159,21 +160,23 @@ def train(
 
 def build_model(
     config: TrainConfig, lm_config: LMConfig, codec: Path, start_from: Path | None, device: torch.device
-) -> AudioLanguageModel:
+) -> CodeModel:
     """Return a fresh model, with the weights in `start_from` if given. Raises InputError if they do not fit."""
-    model = AudioLanguageModel(lm_config).to(device)
+    model = find_decoder(lm_config).build(lm_config).to(device)
     use_cpu_kernels(model)
     if config.codebooks:
         tie_to_codebooks(model, AudioCodec.load(codec, device))
     if start_from:
         model_folder.load_into(model, start_from)
     freeze(model, config.freeze)
+    if lm_config.text_padding == "zeros":
+        model.null_text.requires_grad_(False)  # not in use: the processes of a launch would wait for its gradient
     if config.lora.rank:
         add_lora(model, config.lora)
     return model
 
 
-def freeze(model: AudioLanguageModel, parts: Sequence[str]) -> None:
+def freeze(model: CodeModel, parts: Sequence[str]) -> None:
     """Keep parts of a model as they are: those whose names begin so. Raises InputError if there is none of a name."""
     for part in parts:
         found = [weight for name, weight in model.named_parameters() if f"{name}.".startswith(f"{part}.")]
@@ -205,7 +208,7 @@ def write_probe(
     if not config.probe_samples or config.text.kind == "lookup":  # a probe predicts vectors, not numbers of words
         return
     say(f"making the probe from {min(config.probe_samples, len(source))} samples")
-    model = AudioLanguageModel.load(out, device)
+    model = find_decoder(model_folder.load_config(out, "lm", LMConfig)).model_class().load(out, device)
     probe = train_probe(model, source, encoder, config.probe_samples, config.optim.micro_batch)
     if probe:
         probe.save(out)

@@ -21,7 +21,7 @@ from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.decoding.engine import Engine
 from audiogen_cli.lm.generation.generator import Generator
 from audiogen_cli.lm.generation.requests import GenerationRequest
-from audiogen_cli.lm.generation.tracks import join
+from audiogen_cli.lm.generation.tracks import splice
 from audiogen_cli.lm.sampling_config import MAX_GUIDANCE, MAX_TEMPERATURE, MAX_TOP_K
 from audiogen_cli.model_folder import copy_model, fingerprint
 
@@ -267,10 +267,17 @@ def test_seam_is_continuous_and_the_rest_is_the_decoder_s() -> None:
     time = np.arange(4000) / 16_000
     prompt = np.sin(2 * np.pi * 440 * time[:2000]).astype(np.float32)
     decoded = (0.4 * np.sin(2 * np.pi * 440 * time + 0.7) + 0.2).astype(np.float32)
-    joined = join(prompt, decoded, 320)
+    joined = splice(prompt, decoded, [(2000, 4000)], 320)
     assert np.abs(np.diff(joined[1990:2010])).max() < 0.18  # a 440 Hz sine of height 1 steps by 0.17 at most
     assert np.abs(decoded[2000] - prompt[1999]) > 0.18  # unmended it would have clicked
     assert np.array_equal(joined[2320:], decoded[2320:])
+    whole = np.sin(2 * np.pi * 440 * time).astype(np.float32)
+    regions = [(0, 500), (1000, 1100), (1300, 2500)]  # the second nearer to the third than a fade is long
+    mended = splice(whole, decoded, regions, 320)
+    seams = [place for region in regions for place in region if place]
+    assert all(np.abs(np.diff(mended[place - 10 : place + 10])).max() < 0.2 for place in seams)
+    assert all(np.abs(decoded[place] - whole[place - 1]) > 0.2 for place in seams)  # unmended
+    assert all(np.array_equal(mended[a:b], whole[a:b]) for a, b in ((500, 1000), (1100, 1300), (2500, 4000)))
 
 
 @pytest.mark.parametrize(

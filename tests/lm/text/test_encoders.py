@@ -12,7 +12,7 @@ from urllib.request import Request
 import numpy as np
 import pytest
 import torch
-from helpers.zoo import WORDS, make_t5, make_word_vectors
+from helpers.zoo import WORDS, make_clip, make_t5, make_word_vectors
 from model2vec import StaticModel
 from safetensors.numpy import save_file
 
@@ -166,3 +166,18 @@ def test_lookup_numbers_the_words_that_it_knows(vectors_folder: Path) -> None:
 def test_pad_of_nothing_still_has_a_position() -> None:
     text, mask = pad([torch.zeros(0, 4), torch.zeros(0, 4)])
     assert text.shape == (2, 1, 4) and not mask.any()
+
+
+def test_clip_gives_all_positions_whatever_the_text(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer, CLIPTextModel
+
+    encoder = load_text_encoder(TextConfig("clip", str(make_clip(tmp_path / "clip"))))
+    dog, long, blank = encoder.encode(["dog rain", "dog " * 40, " "])
+    assert encoder.width == 8 and dog.shape == long.shape == (9, 8) and blank.shape == (0, 8)
+    tokens = AutoTokenizer.from_pretrained(tmp_path / "clip")("dog rain")["input_ids"]
+    model = CLIPTextModel.from_pretrained(tmp_path / "clip").eval()
+    with torch.no_grad():
+        states = model(torch.tensor([tokens])).last_hidden_state[0]
+    wanted = torch.nn.functional.normalize(states, dim=1) * 8**0.5
+    assert torch.allclose(dog[: len(tokens)], wanted, atol=1e-5)  # what follows has no influence
+    assert torch.allclose(dog.norm(dim=1), torch.full((9,), 8**0.5))
