@@ -80,7 +80,7 @@ class Prepared:
 
 
 def read_timing(request: GenerationRequest) -> tuple[list[str], list[tuple[float, float | None]]]:
-    """Read where the sounds of a request's text lie: their texts, and (begin, end) of each in seconds; end None: that
+    """Read where the sounds of a request's text are: their texts, and (begin, end) of each in seconds; end None: that
     of the whole. Empty lists if there are no times.
 
     Raises InputError for times that are none, and where a sound is continued or loops.
@@ -93,7 +93,7 @@ def read_timing(request: GenerationRequest) -> tuple[list[str], list[tuple[float
 
 
 def _read_timing(text: str, timing: str) -> tuple[list[str], list[tuple[float, float | None]]]:
-    """Read times in a text (`a dog@0-2, rain@1-5, wind`: the wind lies from the beginning to the end), or those of
+    """Read times in a text (`a dog@0-2, rain@1-5, wind`: the wind is there from the beginning to the end), or those of
     `timing` (`0-2, 1-5`) for a text of so many sounds."""
     if timing.strip():
         spans = [_TIMES.fullmatch(part.strip()) for part in timing.split(",")]
@@ -119,7 +119,7 @@ def _span(begin: str, end: str | None) -> tuple[float, float | None]:
 
 
 def place_timed(spans: Sequence[tuple[float, float | None]], n_samples: int, sample_rate: int) -> list[tuple[int, int]]:
-    """Return (begin, length) in samples of sounds that lie in spans of seconds. Raises InputError beyond the whole."""
+    """Return (begin, length) in samples of sounds in spans of seconds. Raises InputError beyond the whole."""
     places = []
     for first, last in spans:
         begin, end = round(first * sample_rate), n_samples if last is None else round(last * sample_rate)
