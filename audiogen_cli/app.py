@@ -236,7 +236,7 @@ def _one_line(error: Exception) -> str:
         said = (
             getattr(error, "message", "") if hasattr(error, "option_name") else error.format_message()
         )  # without its own guess
-        text = f"{said.rstrip('.')}; {_meant(error)}see {command} --help"
+        text = f"{said.rstrip('.').replace('Value error, ', '')}; {_meant(error)}see {command} --help"
     elif isinstance(error, OSError) and (error.filename is not None or error.errno in FULL):
         where = "the disk" if error.filename is None else os.fsdecode(error.filename)
         text = f"{where}: {error.strerror}{'; make room, or choose another folder' if error.errno in FULL else ''}"

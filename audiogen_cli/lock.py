@@ -87,6 +87,8 @@ def _write(path: Path, folder: Path) -> None:
     with _locked(path) as lock:
         text = os.read(lock, 1 << 16)
         other = _parse(text)
+        if other and (other.host, other.space) == (mine.host, mine.space) and not is_running(other.process):
+            _remove_semaphores(other.process)
         if other and other.process != mine.process and _is_alive(other, mine, os.fstat(lock).st_mtime):
             raise InputError(
                 f"{folder}: another command is writing there: process {other.process} on {other.host}, since "
@@ -112,6 +114,13 @@ def _locked(path: Path) -> Iterator[int]:
                 return
         finally:
             os.close(lock)
+
+
+def _remove_semaphores(process: int) -> None:
+    """Delete what joblib leaves in shared memory of a process that was killed together with all that it had started."""
+    for path in Path("/dev/shm").glob(f"sem.loky-{process}-*"):
+        with suppress(OSError):
+            path.unlink()
 
 
 def _is_alive(other: Holder, mine: Holder, last_sign: float) -> bool:

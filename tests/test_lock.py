@@ -85,6 +85,20 @@ def test_folders_made_for_nothing_go_again_and_locks_with_them(tmp_path: Path) -
     assert [path.name for path in (tmp_path / "c").iterdir()] == ["result"]
 
 
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="shared memory is elsewhere")
+def test_semaphores_of_a_killed_command_go_with_its_lock(other: subprocess.Popen[str], tmp_path: Path) -> None:
+    left, others = Path(f"/dev/shm/sem.loky-{other.pid}-test"), Path("/dev/shm/sem.loky-99999999-test")
+    left.touch()
+    others.touch()
+    other.kill()
+    other.wait()
+    hold_folder(tmp_path / "out")
+    try:
+        assert not left.exists() and others.exists()
+    finally:
+        others.unlink()
+
+
 def test_the_lock_of_a_number_that_another_process_has_now_is_stale(
     other: subprocess.Popen[str], tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ timing      runs several functions in turn and reports their seconds
 codec       encoding and decoding, beside transformers' EncodecModel
 decode      decoding steps, beside the memory's bandwidth and transformers' MusicGen
 passes      whole sounds through the diffusion decoder
+start       whole processes, beside `import torch`
 train_step  a training step, beside transformers' GPT-2
 data        prep and tokenize, beside plain soundfile and soxr
 

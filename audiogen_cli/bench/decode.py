@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,9 +17,11 @@ from torch import Tensor, nn
 from audiogen_cli.bench.timing import Timings, run_in_turn, step_seconds, time_in_turn
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import SIZES, LMConfig, TextConfig, TrainConfig
+from audiogen_cli.lm.cpu_ops import has_native_bfloat16
 from audiogen_cli.lm.decoding.continuous_batch import ContinuousBatch
 from audiogen_cli.lm.decoding.cpu_kernels import PackedLinear
-from audiogen_cli.lm.decoding.engine import Engine
+from audiogen_cli.lm.decoding.engine import Engine, choose_dtype
+from audiogen_cli.lm.decoding.grouped_weights import GROUPS, has_grouped_kernel
 from audiogen_cli.lm.decoding.requests import DecodingRequest
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.sampling import SamplingRows, guide, sample
@@ -102,41 +105,60 @@ def measure_lm(setup: Setup, device: torch.device) -> dict[str, Any]:
     tokens_per_s counts every stream and sample; real_time_factor: seconds of computing per second of sound, of all
     samples together; bytes_per_step: weights and cached keys and values, each read once; bandwidth_gb_s: the fastest
     reading in any round, hence floor_ratio is no flattery; peer_ratio: the peer's step time over ours, the peer in
-    float32 on a CPU and in bfloat16 elsewhere; None without a peer.
+    float32 on a CPU and in bfloat16 elsewhere; None without a peer. formats: the same by number format, of all that
+    took turns: with `auto` on a CPU those that its processor has.
     """
     config = setup.config
-    engine = Engine(_random_model(config, device), setup.dtype)
+    names = _list_formats(setup.dtype, config, device)
+    engines = {name: Engine(_random_model(config, device), name) for name in names}
     requests = [_request(setup, config, seed) for seed in range(setup.batch_size)]
     peer = _peer(setup, config, device) if setup.peer else None
     runs: dict[str, Callable[[], list[float]]] = {
-        "ours": lambda: _step_seconds(_open_batch(engine, requests).run_single(), setup, device),
-        "bandwidth": lambda: [read_bandwidth(device)],
+        name: partial(_engine_seconds, engine, requests, setup, device) for name, engine in engines.items()
     }
+    runs["bandwidth"] = lambda: [read_bandwidth(device)]
     if peer:
         runs["peer"] = lambda: _step_seconds(peer(), setup, device)
     numbers = run_in_turn(runs, setup.repeats)
     bandwidth, timings = max(numbers.pop("bandwidth")), Timings(numbers)
-    seconds = timings.median("ours")
-    n_bytes = step_bytes(engine, setup.batch_size, setup.cached + WARM_STEPS + setup.steps // 2)
+    n_frames = setup.cached + WARM_STEPS + setup.steps // 2
+
+    def describe(name: str) -> dict[str, Any]:
+        seconds, n_bytes = timings.median(name), step_bytes(engines[name], setup.batch_size, n_frames)
+        return {
+            "tokens_per_s": setup.batch_size * config.n_q / seconds,
+            "steps_per_s": 1 / seconds,
+            "real_time_factor": seconds * config.frame_rate / setup.batch_size,
+            "bytes_per_step": n_bytes,
+            "read_gb_s": n_bytes / seconds / 1e9,
+            "floor_ratio": min(1.0, n_bytes / bandwidth / seconds),
+            "peer_ratio": timings.ratio("peer", name),
+        }
+
     return {
         "size": "model" if setup.shape else setup.size,
         "streams": config.n_q,
         "batch_size": setup.batch_size,
         "steps": setup.steps,
         "cached": setup.cached,
-        "tokens_per_s": setup.batch_size * config.n_q / seconds,
-        "steps_per_s": 1 / seconds,
-        "real_time_factor": seconds * config.frame_rate / setup.batch_size,
-        "bytes_per_step": n_bytes,
+        **describe(names[0]),
         "bandwidth_gb_s": bandwidth / 1e9,
-        "floor_ratio": min(1.0, n_bytes / bandwidth / seconds),
-        "peer_ratio": timings.ratio("peer", "ours"),
         "peer_steps_per_s": 1 / timings.median("peer") if peer else None,
         "device": str(device),
         "threads": torch.get_num_threads(),
-        "dtype": engine.dtype,
+        "dtype": names[0],
         "repeats": setup.repeats,
+        "formats": {name: describe(name) for name in names},
     }
+
+
+def _list_formats(asked: str, config: LMConfig, device: torch.device) -> list[str]:
+    """List the number formats to measure, the chosen one first."""
+    chosen = choose_dtype(asked, config, device.type)
+    if asked != "auto" or device.type != "cpu":
+        return [chosen]
+    others = ["bfloat16"] * has_native_bfloat16() + [*GROUPS] * has_grouped_kernel()
+    return list(dict.fromkeys([chosen, *others]))
 
 
 def step_bytes(engine: Engine, n_samples: int, n_frames: int) -> int:
@@ -210,6 +232,12 @@ def _peer(setup: Setup, config: LMConfig, device: torch.device) -> Callable[[], 
             yield tokens
 
     return steps
+
+
+def _engine_seconds(
+    engine: Engine, requests: Sequence[DecodingRequest], setup: Setup, device: torch.device
+) -> list[float]:
+    return _step_seconds(_open_batch(engine, requests).run_single(), setup, device)
 
 
 @torch.inference_mode()

@@ -22,10 +22,11 @@ class Kind(str, Enum):
     data = "data"
     codec = "codec"
     lm = "lm"
+    start = "start"
 
 
 def bench(
-    kind: Annotated[Kind, typer.Argument(metavar="KIND", help="data: prep and tokenize; codec; lm: decoding.")],
+    kind: Annotated[Kind, typer.Argument(metavar="KIND", help="data: prep and tokenize; codec; lm: decoding; start.")],
     folder: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="data: sounds to measure with. [default: generated noise]")
     ] = None,
@@ -74,7 +75,7 @@ def bench(
     and beside transformers' MusicGen of the same size (a diffusion model: whole windows of sound in --steps passes);
     with --train a training step beside a plain GPT-2 of transformers. codec: seconds of sound per second through the
     codec of --model (default: the paper's x32 with random weights), beside transformers' EncodecModel with the same
-    weights.
+    weights. start: a whole generate and the loading of its model, as multiples of the import of torch.
     """
     import json
 
@@ -85,6 +86,10 @@ def bench(
         results = _measure_data(folder, model, batch_size or 16, workers, repeats, device)
     elif kind is Kind.codec:
         results = _measure_codec(model, batch_size, repeats, device)
+    elif kind is Kind.start:
+        from audiogen_cli.bench.start import measure_start
+
+        results = measure_start(model, repeats)
     elif train:
         results = _measure_training(size, streams, batch_size, frames, repeats)
     else:
@@ -177,6 +182,7 @@ def _tokenizer(
 
 def _rows(results: dict[str, Any]) -> list[tuple[str, str]]:
     values = {name: value for name, value in results.items() if not isinstance(value, dict)}
-    for size, speeds in results.get("batches", {}).items():
-        values |= {f"{name} (batch {size})": value for name, value in speeds.items()}
+    for part, word in (("batches", "batch "), ("formats", "")):
+        for key, speeds in results.get(part, {}).items():
+            values |= {f"{name} ({word}{key})": value for name, value in speeds.items()}
     return [(name, f"{value:.3g}" if isinstance(value, float) else str(value)) for name, value in values.items()]

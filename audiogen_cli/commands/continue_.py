@@ -32,7 +32,7 @@ from audiogen_cli.commands.terminal.options import (
 )
 
 
-@sampling_flags(without=("layers",))
+@sampling_flags(without=("layers", "timing", "loop"))
 def continue_(
     audio: Annotated[Path, typer.Argument(metavar="AUDIO", help="The sound to continue; any rate, any channels.")],
     text: Annotated[str | None, typer.Argument(metavar="PROMPT", help="A description of what follows.")] = None,

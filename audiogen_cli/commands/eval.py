@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 MANIFESTS = Path("data/manifests")
 
 
-@sampling_flags()
+@sampling_flags(without=("timing", "loop"))
 def eval_(
     split: Annotated[
         str | None,

@@ -78,6 +78,8 @@ def generate(
     \b
     audiogen generate "a dog barks" "rain on a roof" -n 4 --out-dir out
     audiogen generate --prompts prompts.csv --out-dir out --json | jq -r .path
+    audiogen generate "a dog barks@0-2, rain@1-5" -o walk.wav
+    audiogen generate "wind" --loop --duration 20 -o ambience.wav
     audiogen generate "rain" --duration 60 --stream -o - | aplay -f S16_LE -r 16000
     accelerate launch -m audiogen_cli generate --prompts prompts.csv --out-dir out
     """

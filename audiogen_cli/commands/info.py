@@ -93,12 +93,14 @@ def _rows(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
             for number, part in enumerate(value, 1):
                 yield from _rows({f"{key} {number}": part}, prefix)
         else:
-            yield label, _word(value)
+            yield label, _word(value, key)
 
 
-def _word(value: Any) -> str:
+def _word(value: Any, name: str = "") -> str:
+    if name == "seed":  # to be typed again, so without commas
+        return str(value)
     if isinstance(value, dict):
-        return ", ".join(f"{key}: {_word(part)}" for key, part in value.items()) or "none"
+        return ", ".join(f"{key}: {_word(part, key)}" for key, part in value.items()) or "none"
     if isinstance(value, list | tuple):
         return ", ".join(map(_word, value)) or "none"
     if isinstance(value, bool):

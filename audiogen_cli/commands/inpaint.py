@@ -9,13 +9,18 @@ import typer
 
 from audiogen_cli.commands.terminal.options import (
     AdapterOption,
+    ChannelsOption,
     DeviceOption,
     Dtype,
     DtypeOption,
     JsonOption,
     ModelOption,
+    NormalizeOption,
     OutputOption,
+    RateOption,
     SeedOption,
+    SubtypeOption,
+    TrimOption,
     sampling_flags,
 )
 
@@ -23,7 +28,7 @@ if TYPE_CHECKING:
     from audiogen_cli.lm.generation.inpainting import Region
 
 
-@sampling_flags(without=("layers",))
+@sampling_flags(without=("layers", "timing", "loop"))
 def inpaint(
     audio: Annotated[Path, typer.Argument(metavar="AUDIO", help="The sound; any rate, any channels.")],
     text: Annotated[str | None, typer.Argument(metavar="PROMPT", help="A description of what to put there.")] = None,
@@ -37,6 +42,11 @@ def inpaint(
     model: ModelOption = None,
     adapter: AdapterOption = None,
     seed: SeedOption = None,
+    rate: RateOption = None,
+    channels: ChannelsOption = None,
+    subtype: SubtypeOption = None,
+    normalize: NormalizeOption = None,
+    trim: TrimOption = False,
     device: DeviceOption = "auto",
     dtype: DtypeOption = Dtype.auto,
     json_: JsonOption = False,
@@ -46,7 +56,8 @@ def inpaint(
 
     Generates parts of a sound anew, with or without a text, from what is around them. Takes a diffusion model
     (train-lm --config diffsound). The result is mono at the model's rate; outside of the parts it is AUDIO at that
-    rate, sample for sample. Prints its path, or with --json all settings and measurements.
+    rate, sample for sample, unless --rate, --normalize or --trim change it. Prints its path, or with --json all
+    settings and measurements.
 
     \b
     audiogen inpaint take.wav --region 0-0.4 --region 2.1-2.6 --model runs/diffsound -o mended.wav
@@ -56,6 +67,7 @@ def inpaint(
     from audiogen_cli.errors import InputError
     from audiogen_cli.lm.adapters import find_adapters
     from audiogen_cli.lm.decoder import check_inpainting
+    from audiogen_cli.lm.generation.delivery import Delivery
     from audiogen_cli.lm.generation.inpainting import fill_regions
     from audiogen_cli.lm.generation.requests import (
         GenerationRequest,
@@ -70,6 +82,7 @@ def inpaint(
         raise InputError("say where to write: -o FILE")
     if text is not None and not text.strip():
         raise InputError("the prompt is empty; leave it out to fill in without text")
+    delivery = Delivery.parse(rate, channels, subtype, normalize, trim)
     regions = _regions(from_, to, region or [])
     check_device(device)
     folder, config = find_language_model(model)
@@ -81,7 +94,7 @@ def inpaint(
     defaults = fill_regions(defaults, audio, regions, config)
     requests = plan_requests([Prompt(text, where=str(audio))], defaults, 1, output, None)
     chosen = ModelChoice(folder, config, adapters, device, dtype.value)
-    options = RenderOptions(sidecars=json_)
+    options = RenderOptions(sidecars=json_, delivery=delivery)
     render_with(chosen, requests, options, None, as_json=json_, stream=False, overwrite=True)
 
 

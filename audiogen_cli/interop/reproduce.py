@@ -31,12 +31,17 @@ def find_command(sound: Path) -> tuple[str, list[str]]:
 
 def _from_record(record: dict[str, Any]) -> tuple[list[str], list[str]]:
     audio, prompt = record.get("prompt_audio"), record.get("prompt")
-    if audio:
+    regions = record.get("regions")
+    if regions:
+        words = ["inpaint", audio, *([prompt] if prompt else []), "--seed", str(record["seed"])]
+        words += [word for begin, end in regions for word in ("--region", f"{_plain(begin)}-{_plain(end)}")]
+    elif audio:
         words = ["continue", audio, *([prompt] if prompt else []), "--prompt-seconds", _plain(record["prompt_seconds"])]
     else:
         words = ["generate", prompt or "--unconditional"]
-    seconds = record.get("generated_seconds", record["duration"])
-    words += ["--seed", str(record["seed"]), "--duration", _plain(seconds)]
+    if not regions:
+        seconds = record.get("generated_seconds", record["duration"])
+        words += ["--seed", str(record["seed"]), "--duration", _plain(seconds)]
     folder = Path(record["model"])
     if folder.resolve() != EMBEDDED_MODEL.resolve():
         words += ["--model", str(folder)]
@@ -57,7 +62,9 @@ def _flags(record: dict[str, Any], own: Sampling | None, continued: bool) -> lis
     words = []
     for setting in SETTINGS:
         value = record.get(setting.name, setting.default)
-        if (continued and setting.name == "layers") or value == (getattr(own, setting.name) if own else None):
+        if (continued and setting.name in {"layers", "timing", "loop"}) or value == (
+            getattr(own, setting.name) if own else None
+        ):
             continue
         if value is not False and value != "":
             flag = f"--{setting.name.replace('_', '-')}"

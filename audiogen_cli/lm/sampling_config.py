@@ -46,6 +46,12 @@ class Sampling:
         "Generate up to N sounds of a prompt (a dog barks while it rains) apart and mix them; 1 = all in one.",
     )
 
+    # ours: see `generation.tracks`
+    timing: str = _setting(
+        "", "TIMES", "Where each sound of a prompt lies, in seconds: 0-2,1-5; as in the prompt 'a dog@0-2, rain@1-5'."
+    )
+    # ours: see `generation.tracks.close_loop`
+    loop: bool = _setting(False, "", "Let the end of the sound meet its beginning, to be played again and again.")
     # of decoder: diffusion
     passes: int = _setting(
         0, "N", "Passes through a diffusion model; fewer are faster; 0 = as many as it learned. Others take no notice."

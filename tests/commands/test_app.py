@@ -25,6 +25,7 @@ BAD_CALLS = [
     (["generate", "--guidence", "3", "dog"], "did you mean --guidance? see audiogen generate --help"),
     (["generate", "dog", "--cfg-coef", "3"], "did you mean --guidance?"),
     (["generate", "dog", "--output-dir", "x"], "did you mean --out-dir?"),
+    (["train-lm", "--size", "tinny"], "'--size': 'tinny' is not one of 'tiny'"),
     (["train-lm", "--epochs", "3"], "did you mean --max-steps?"),
     (["generate", "dog", "-o", "."], "-o . is a folder; give a file, such as sound.wav, or --out-dir ."),
     (["generate", "dog", "-o", "out/"], "-o out: end the file's name in .wav"),

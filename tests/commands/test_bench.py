@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from audiogen_cli.bench import start
+from audiogen_cli.bench.timing import Timings
 from audiogen_cli.data.audio import write_audio
 
 SPEEDS = {"headers", "probe", "prep", "decode", "resample", "read", "convert", "convert_workers"}
@@ -73,7 +76,16 @@ def test_decoding_speeds_are_one_json_object(audiogen) -> None:
     speeds = json.loads(result.stdout)
     assert speeds["tokens_per_s"] > 0 and 0 < speeds["floor_ratio"] <= 1 and speeds["bytes_per_step"] > 0
     assert (speeds["kind"], speeds["size"], speeds["peer_ratio"], speeds["repeats"]) == ("lm", "tiny", None, 1)
+    assert speeds["formats"][speeds["dtype"]]["floor_ratio"] == speeds["floor_ratio"]
+    assert all(each["steps_per_s"] > 0 and each["read_gb_s"] > 0 for each in speeds["formats"].values())
     assert audiogen("bench", "lm", "--streams", "3").returncode == 2
+
+
+def test_starts_are_multiples_of_torchs_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = {"torch": 2.0, "load": 3.0, "generate": 5.0}
+    monkeypatch.setattr(start, "time_in_turn", lambda runs, repeats: Timings({name: [seconds[name]] for name in runs}))
+    result = start.measure_start(None, 1)
+    assert (result["load_torch_ratio"], result["generate_torch_ratio"], result["torch_s"]) == (1.5, 2.5, 2.0)
 
 
 def test_lm_measures_the_other_decoder_too(audiogen, tiny_diffusion: Path) -> None:

@@ -41,7 +41,6 @@ FLAGS = {
         "--captions",
     ),
     "train-lm --config lm.yaml --tokens tokens --out new --max-steps 1": (
-        "--max-steps",
         "--streams",
         "--set",
         "--config",

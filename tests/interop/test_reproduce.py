@@ -62,3 +62,9 @@ def test_models_are_listed(audiogen, tiny_lm: Path, tmp_path: Path) -> None:
     lines = audiogen("info").stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["model", "embedded", "facebook/audiogen-medium", "runs/mine"]
     assert "CC BY-NC 4.0" in lines[1] and lines[3].endswith("CC0")
+
+
+def test_a_seed_is_shown_as_it_is_typed(audiogen, tiny_lm: Path) -> None:
+    audiogen("generate", "rain", "--model", tiny_lm, "--seed", "1234567", "--duration", "0.2", "--json", "-o", "a.wav")
+    lines = audiogen("info", "a.wav").stdout.splitlines()
+    assert [line.split()[-1] for line in lines if line.startswith("made: seed")] == ["1234567"]

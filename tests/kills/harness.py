@@ -38,6 +38,7 @@ class Chain:
     that met a process."""
 
     sent: int = 0
+    processes: list[int] = field(default_factory=list)
     kills: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
@@ -57,8 +58,9 @@ def run_in_session(*arguments: object) -> None:
     except SystemExit as ended:
         code = ended.code
     # The end of an interpreter, parts of which a process that was forked leaves out or does in another order.
-    threading._shutdown()  # type: ignore[attr-defined]
-    atexit._run_exitfuncs()
+    with suppress(KeyboardInterrupt):
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
     os._exit(code if isinstance(code, int) else 1)
 
 
@@ -151,6 +153,8 @@ def run_chain(arguments: list[str], folder: Path, calm: dict[str, bytes], work: 
         chain.faults.append(f"the last run ends with {code}: {last}")
     _check_gone(command, chain)
     chain.faults += [f"leaves {path}" for path in leftovers(folder)]
+    shared = (path for process in chain.processes for path in Path("/dev/shm").glob(f"*[_-]{process}[_-]*"))
+    chain.faults += [f"leaves {path}" for path in shared]
     found = results(folder / "out")
     for name in sorted(calm.keys() | found.keys()):
         if calm.get(name) != found.get(name):
@@ -164,6 +168,7 @@ def _kill_once(arguments: list[str], folder: Path, work: float, random: Random, 
     number, group = random.choice(SIGNALS), random.random() < 0.5
     moment = random.uniform(0, work + IMPORTS * fresh)
     command = Command(arguments, folder, folder.parent / "killed", fresh)
+    chain.processes.append(command.pid)
     code = command.wait_for(moment)
     time.sleep(random.uniform(0, 0.01))  # the clock of its work ticks that slowly
     early = code is not None

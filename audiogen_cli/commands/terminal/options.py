@@ -189,7 +189,7 @@ def sampling_flags(without: tuple[str, ...] = ()) -> Callable[[Command], Command
                 default=None,
                 annotation=Annotated[
                     type(setting.default) | None,
-                    typer.Option(metavar=setting.metadata["metavar"], help=_with_default(setting)),
+                    typer.Option(metavar=setting.metadata["metavar"] or None, help=_with_default(setting)),
                 ],
             )
             for setting in SETTINGS
@@ -205,6 +205,8 @@ def sampling_flags(without: tuple[str, ...] = ()) -> Callable[[Command], Command
 
 
 def _with_default(setting: Any) -> str:
+    if setting.default is False:
+        return f"{setting.metadata['help']} [default: the model's own; no in the paper]"
     paper = setting.default if setting.default != "" else "none"
     return f"{setting.metadata['help']} [default: the model's own; {paper} in the paper]"
 

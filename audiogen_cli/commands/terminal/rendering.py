@@ -102,6 +102,8 @@ def render(
     say = _say if is_main_process() else lambda line: None
     for request in requests:
         options.delivery.check(request.output)
+        if options.delivery.trim and request.sampling.loop:
+            raise InputError(f"{request.output}: --trim would cut the loop of --loop; leave one of them out")
     if long := next((each.output for each in requests if each.duration > WHOLE_SECONDS), None):
         raise InputError(f"{long}: a sound of more than a day does not fit into memory: use --stream")
     asked, kept = requests, dict[int, dict[str, Any]]()

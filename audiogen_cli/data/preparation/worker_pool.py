@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -59,7 +60,9 @@ def start_workers(engine: Engine = "processes", count: int | None = None) -> Ite
         count = count or os.cpu_count() or 1
         # Ray's backend gives results only round by round.
         return_as = "list" if engine == "ray" else "generator"
-        yield Workers(stack.enter_context(Parallel(n_jobs=count, return_as=return_as)), count)
+        # Without the folder for large arrays in shared memory, of which there are none: it would outlive a kill.
+        memory: dict[str, Any] = {"max_nbytes": None, "temp_folder": tempfile.gettempdir()}
+        yield Workers(stack.enter_context(Parallel(n_jobs=count, return_as=return_as, **memory)), count)
 
 
 def _connect_to_ray() -> int:

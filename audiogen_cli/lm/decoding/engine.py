@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ from audiogen_cli.lm.model import AudioLanguageModel
 
 GPU_BATCH = 16  # sequences decoded side by side there by default
 CPU_BATCH = 8  # the same on a CPU; with more, attention to each sequence's past takes most of the time
+BLOCK_RATIO = 4  # later blocks are so many times as long: fewer passes through the codec
 CACHED_WEIGHTS = 1 << 26  # bytes of float32 weights that a processor's caches may hold in part
 MANY_WEIGHTS = 1 << 29  # of which int8 halves the memory and, for few rows, the time of bfloat16
 
@@ -140,3 +142,11 @@ def physical_memory() -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
         return 8 << 30
+
+
+def regroup(blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Yield the first block [K, t], then BLOCK_RATIO of them at a time as one."""
+    blocks = iter(blocks)
+    yield from islice(blocks, 1)
+    while group := list(islice(blocks, BLOCK_RATIO)):
+        yield torch.cat(group, dim=1)

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from audiogen_cli.devices import give_back_memory
 from audiogen_cli.files import cache_folder, note, replacing
 from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.decoding.cpu_kernels import PackedLinear, pack_model
@@ -61,6 +62,7 @@ def _pack(model: AudioLanguageModel, folder: Path, dtype: str) -> None:
     pack_model(model, dtype)
     for parameter in model.parameters():
         parameter.data = parameter.to(torch.float32, copy=True)
+    give_back_memory()  # what rounding has left between the packed weights is larger than these
 
 
 def _fill(model: AudioLanguageModel, tensors: dict[str, Tensor], dtype: str) -> None:

@@ -134,29 +134,36 @@ class Delivered:
         }
 
 
-def deliver(wav: np.ndarray, sample_rate: int, delivery: Delivery = AS_IT_IS) -> Delivered:
+def deliver(wav: np.ndarray, sample_rate: int, delivery: Delivery = AS_IT_IS, loop: bool = False) -> Delivered:
     """Trim, resample, spread to channels and level a sound, in this order.
 
     wav: [n] or [n, C] at `sample_rate` Hz. Two channels of a mono sound are equal, and a meter reads them as 3 LU
     louder than one: `normalize` brings what it reads to the level. A loudness raises no peak above HIGHEST_PEAK;
-    near-silence stays as it is. Raises InputError for `channels` 2 of more than two.
+    near-silence stays as it is. loop: the end is followed by the beginning.
+    Raises InputError for `channels` 2 of more than two.
     """
     begin, end = _kept(wav, sample_rate) if delivery.trim else (0, len(wav))
     cut = (begin / sample_rate, (len(wav) - end) / sample_rate)
     if any(cut):
         wav = _fade_ends(wav[begin:end], round(FADE * sample_rate) * (begin > 0), round(FADE * sample_rate) * (end > 0))
     rate = delivery.rate or sample_rate
-    wav = _spread(resample(wav, sample_rate, rate), delivery.channels)
+    wav = _spread(resample(wav, sample_rate, rate, loop), delivery.channels)
     gain = _gain(wav, rate, delivery.normalize) if delivery.normalize else 1.0
     return Delivered(wav if gain == 1 else wav * np.float32(gain), rate, gain, cut)
 
 
-def resample(wav: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
-    """Resample [n] or [n, C] by soxr (VHQ, linear phase) to round(n · new_rate / rate) samples, float32."""
+def resample(wav: np.ndarray, rate: int, new_rate: int, loop: bool = False) -> np.ndarray:
+    """Resample [n] or [n, C] by soxr (VHQ, linear phase) to round(n · new_rate / rate) samples, float32.
+
+    loop: the filter sees the end before the beginning and the beginning after the end.
+    """
     if rate == new_rate:
         return wav
     import soxr
 
+    if loop and len(wav) > rate:  # a second more on either side is a whole number of samples at both rates
+        longer = resample(np.concatenate([wav[-rate:], wav, wav[:rate]]), rate, new_rate)
+        return longer[new_rate : new_rate + round(len(wav) * new_rate / rate)]
     n = round(len(wav) * new_rate / rate)
     resampled = soxr.resample(np.ascontiguousarray(wav, np.float32), rate, new_rate, quality="VHQ")[:n]
     return np.pad(resampled, [(0, n - len(resampled)), *[(0, 0)] * (wav.ndim - 1)])

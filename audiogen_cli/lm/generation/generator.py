@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,55 +21,37 @@ from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.lm.adapters import Adapter, adapted_fingerprint, add_adapters
 from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.decoder import find_decoder
-from audiogen_cli.lm.decoding.engine import CPU_BATCH, GPU_BATCH
+from audiogen_cli.lm.decoding.engine import CPU_BATCH, GPU_BATCH, regroup
 from audiogen_cli.lm.decoding.requests import UNKNOWN, DecodingRequest
 from audiogen_cli.lm.generation.requests import GenerationRequest
 from audiogen_cli.lm.generation.tracks import (
+    JOIN_SECONDS,
     Candidate,
+    Prepared,
     Track,
+    close_loop,
+    count_overlap,
     derive_seed,
     generate_best,
     generate_mixed,
     has_no_holes,
+    place_timed,
     place_tracks,
+    read_timing,
     splice,
 )
 from audiogen_cli.lm.model import CodeModel
 from audiogen_cli.lm.probe import Probe
 from audiogen_cli.lm.text.encoders import TextEncoder, load_text_encoder
 
-FADE_SECONDS = 0.02  # after the end of prompt audio, see `splice`
 FIRST_BLOCK = 0.25  # seconds of sound decoded first, so that a stream begins soon
-BLOCK_RATIO = 4  # later blocks are so many times as long: fewer passes through the codec
 TIMED_FRAMES = 24  # decoded, and read, to estimate the time of longer sounds
 
 Progress = Callable[[float], object]
+Span = tuple[float, float | None]  # seconds; the end None: that of the whole
 OnCandidates = Callable[[int, int, Sequence[Candidate]], object]  # (sound, its track, candidates, the best first)
 
 logger = logging.getLogger(__name__)  # without a handler, Python prints its warnings on stderr
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A request whose text has been read and whose prompt audio has been encoded.
-
-    texts: what the model reads in place of the prompt (sec. 4.1), one a track; () without text. tracks: what there is
-    to generate; () if the prompt audio is the whole result. n_skipped: samples of the prompt audio that the model does
-    not read. words: those of the texts → whether the text encoder knows them; {} if it can spell any.
-    """
-
-    request: GenerationRequest
-    n_samples: int
-    texts: tuple[str, ...] = ()
-    tracks: tuple[Track, ...] = ()
-    n_skipped: int = 0
-    words: Mapping[str, bool] = field(default_factory=dict)
-
-    @property
-    def prompt(self) -> np.ndarray:
-        """Return the prompt audio: [n] float32, n = 0 without any."""
-        audio = self.request.prompt_audio
-        return np.zeros(0, np.float32) if audio is None else audio.astype(np.float32, copy=False)
 
 
 class Generator:
@@ -151,9 +131,13 @@ class Generator:
             return Prepared(request, n_samples)
         encode = self._encode_around if request.regions else self._encode_prompt
         codes, n_skipped = encode(request)
-        texts, vectors = self._read_text(request)
+        texts, vectors, spans = self._read_text(request)
+        n_overlap = count_overlap(n_samples, self.sample_rate) if request.sampling.loop else 0
+        n_whole = n_samples - n_skipped + n_overlap
         negative = self._read_negative(request.sampling.negative)
-        places = place_tracks(len(vectors), n_samples - n_skipped, self.sample_rate)
+        places = place_tracks(len(vectors), n_whole, self.sample_rate)
+        if spans:
+            places = place_timed(spans, n_whole, self.sample_rate)
         tracks = []
         for number, (each, (begin, length)) in enumerate(zip(vectors, places, strict=True)):
             seed = derive_seed(request.seed, f"layer {number}") if number else request.seed
@@ -161,7 +145,7 @@ class Generator:
             decoding = DecodingRequest(each, n_frames, seed, request.sampling, codes, negative)
             tracks.append(Track(decoding, begin, length, 0 if request.regions else n_prompt - n_skipped))
         words = {word: known for text in texts for word, known in self.encoder.find_words(text).items()}
-        return Prepared(request, n_samples, texts, tuple(tracks), n_skipped, words)
+        return Prepared(request, n_samples, texts, tuple(tracks), n_skipped, n_overlap, words)
 
     def generate(
         self,
@@ -195,14 +179,16 @@ class Generator:
                 yield number, wav
 
         seconds = 0.0
-        for index, wav in generate_mixed([each.tracks for each in prepared], generate_tracks, self.sample_rate):
+        lengths = [each.n_samples - each.n_skipped + each.n_overlap for each in prepared]
+        all_tracks = [each.tracks for each in prepared]
+        for index, wav in generate_mixed(all_tracks, generate_tracks, self.sample_rate, lengths):
             seconds += prepared[index].request.new_seconds(self.sample_rate)
             progress(seconds)
-            yield index, self._splice(prepared[index], wav)
+            yield index, self._finish(prepared[index], wav)
 
     def decode_candidate(self, prepared: Prepared, track: int, candidate: Candidate) -> np.ndarray:
         """Decode a candidate of a track as if it were the whole result: samples [n] float32."""
-        return self._splice(prepared, self.decode(candidate.codes)[: prepared.tracks[track].n_samples])
+        return self._finish(prepared, self.decode(candidate.codes)[: prepared.tracks[track].n_samples])
 
     def generate_codes(
         self, requests: Sequence[DecodingRequest], batch_size: int | None, progress: Progress
@@ -241,15 +227,16 @@ class Generator:
         """Generate one sound; yield its samples [n] float32 block by block, as soon as they are decided.
 
         Together they are what `generate` yields for it with one candidate: on a CPU bit for bit. Prompt audio comes
-        first. Raises ValueError if it has several tracks, which cannot be mixed before they are known whole.
+        first. Raises InputError if it is mixed of several tracks, or loops: both need the whole sound.
         """
-        if len(prepared.tracks) != 1:
-            raise ValueError("a stream takes one track")
+        places = [(track.begin, track.n_samples) for track in prepared.tracks]
+        if places != [(0, prepared.n_samples - prepared.n_skipped)]:
+            raise InputError("--stream cannot mix sounds or close a loop, which must be complete first: leave it out")
         prompt, n_skipped = prepared.prompt, prepared.n_skipped
         if len(prompt):
             yield prompt
-        n_fade, n_known = round(FADE_SECONDS * self.sample_rate), len(prompt) - n_skipped
-        n_whole, left = prepared.n_samples - n_skipped, prepared.n_samples - len(prompt)
+        n_fade, n_known, n_whole = round(JOIN_SECONDS * self.sample_rate), len(prompt) - n_skipped, places[0][1]
+        left = n_whole - n_known
         seam: np.ndarray | None = np.zeros(0, np.float32) if n_known else None  # what is decoded up to there
         for wav in self._decode_blocks(self.engine.stream(prepared.tracks[0].decoding, self._first_block)):
             if seam is not None:
@@ -289,7 +276,7 @@ class Generator:
     @torch.inference_mode()
     def _decode_blocks(self, blocks: Iterable[Tensor]) -> Iterator[np.ndarray]:
         """Decode codes [K, t] to samples [n] float32 block by block, in the memory of a block."""
-        batches = (block[None].to(self.device) for block in _regroup(blocks))
+        batches = (block[None].to(self.device) for block in regroup(blocks))
         for wav in self.codec.decode_chunks(batches):
             yield wav[0, 0].float().cpu().numpy()
 
@@ -307,11 +294,16 @@ class Generator:
             progress(max(0, n_frames) / self.config.frame_rate)
         yield 0, torch.cat(blocks, dim=1)
 
-    def _splice(self, prepared: Prepared, wav: np.ndarray) -> np.ndarray:
-        """Put what was decoded [n] behind the prompt audio, from `n_skipped` of its samples on, or into its regions."""
+    def _finish(self, prepared: Prepared, wav: np.ndarray) -> np.ndarray:
+        """Put what was decoded [n] behind the prompt audio, from `n_skipped` of its samples on, or into its regions.
+
+        A loop is closed instead.
+        """
+        if prepared.n_overlap:
+            return close_loop(wav, prepared.n_overlap)
         prompt, n_skipped = prepared.prompt, prepared.n_skipped
         regions = prepared.request.regions or ((len(prompt) - n_skipped, len(wav)),)
-        spliced = splice(prompt[n_skipped:], wav, regions, round(FADE_SECONDS * self.sample_rate))
+        spliced = splice(prompt[n_skipped:], wav, regions, round(JOIN_SECONDS * self.sample_rate))
         return np.concatenate([prompt[:n_skipped], spliced])
 
     def _is_fine(self, track: Track, sound: np.ndarray) -> bool:
@@ -359,20 +351,30 @@ class Generator:
         wav = torch.from_numpy(bridge_regions(request.prompt_audio, request.regions))[None, None].to(self.device)
         return hide_regions(self.codec.encode(wav)[0].cpu(), request.regions, self.codec.hop_length, UNKNOWN), 0
 
-    def _read_text(self, request: GenerationRequest) -> tuple[tuple[str, ...], list[Tensor | None]]:
-        """Process and encode the prompt, in up to `layers` parts: the texts and their vectors [L, D].
+    def _read_text(self, request: GenerationRequest) -> tuple[tuple[str, ...], list[Tensor | None], list[Span]]:
+        """Process and encode the prompt, in up to `layers` parts: the texts, their vectors [L, D], and times if given.
 
         A prompt of which a part would hold no word that the model knows is read as a whole, and so is one that
         continues a sound. Without a prompt: no text, and None as vectors.
         """
         if request.text is None:
-            return (), [None]
+            return (), [None], []
+        parts, spans = read_timing(request)
+        if parts:
+            read = [self._encode(part) for part in parts]
+            if unknown := [part for part, (_, vectors) in zip(parts, read, strict=True) if not len(vectors[0])]:
+                raise InputError(f"prompt '{unknown[0]}' holds no word that the model knows; name a sound")
+            return (
+                tuple(text for texts, _ in read for text in texts),
+                [each for _, vectors in read for each in vectors],
+                spans,
+            )
         texts, vectors = self._encode(request.text, request.sampling.layers if request.prompt_audio is None else 1)
         if len(texts) > 1 and not all(map(len, vectors)):
             texts, vectors = self._encode(request.text)
         if not len(vectors[0]):
             raise InputError(f"prompt '{request.text}' holds no word that the model knows; name a sound")
-        return texts, [*vectors]
+        return texts, [*vectors], []
 
     def _read_negative(self, text: str) -> Tensor | None:
         """Encode the text that guidance steers away from; None if there is none."""
@@ -387,11 +389,3 @@ class Generator:
         """Return the texts that the model reads in place of a prompt (sec. 4.1), at most `most`, and their vectors."""
         texts = tuple(read_prompt(prompt, most, self.config.text_processing == "paper"))
         return texts, self.encoder.encode(texts)
-
-
-def _regroup(blocks: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Yield the first block [K, t], then BLOCK_RATIO of them at a time as one."""
-    blocks = iter(blocks)
-    yield from islice(blocks, 1)
-    while group := list(islice(blocks, BLOCK_RATIO)):
-        yield torch.cat(group, dim=1)

@@ -17,6 +17,7 @@ from audiogen_cli.lm.sampling_config import SETTINGS
 
 OVERRIDES = {setting.name: type(setting.default) for setting in SETTINGS}  # column → type
 COLUMNS = {"seed": int, "duration": float, **OVERRIDES}
+TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 TABLES, JSON = (".csv", ".tsv"), (".json", ".jsonl", ".ndjson")
 
 Rows = Iterator[tuple[str, dict[str, Any]]]  # the place of each prompt (`line 3`), and what it holds
@@ -133,6 +134,10 @@ def _convert(name: str, value: Any, where: str) -> Any:
         if not isinstance(value, str):
             raise InputError(f"{where}: {name} must be a text, not {value!r}")
         return value.strip()
+    if COLUMNS[name] is bool:
+        if str(value).strip().lower() not in TRUTHS:
+            raise InputError(f"{where}: {name} must be true or false, not {value!r}")
+        return TRUTHS[str(value).strip().lower()]
     try:
         if name == "duration" and isinstance(value, str):
             value = read_seconds(value)

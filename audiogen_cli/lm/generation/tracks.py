@@ -12,21 +12,30 @@ have room for several rows, a few candidates cost little more than one.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch import Tensor
 
+from audiogen_cli.data.captions import split_caption
 from audiogen_cli.data.loudness import UNMIXABLE_RMS, find_holes, measure
+from audiogen_cli.errors import InputError
 from audiogen_cli.lm.decoding.requests import DecodingRequest
+from audiogen_cli.lm.generation.requests import GenerationRequest
+from audiogen_cli.lm.sampling_config import MAX_LAYERS
 
 Generate = Callable[[Sequence[DecodingRequest]], Iterator[tuple[int, Tensor]]]
 Score = Callable[[Tensor, Tensor], float]
 
 LEAD = 2.0  # seconds from the beginning of the first track to that of the last, and from end to end …
 MAX_LEAD = 0.4  # … or this share of the whole, if that is less
+OVERLAP = 1.0  # seconds, of the end of a loop with its beginning
+_TIMES = re.compile(r"(\d+(?:\.\d+)?)\s*-\s*(\d+(?:\.\d+)?)?")
+_TIMED = re.compile(rf"(.*[^@\s])\s*@\s*{_TIMES.pattern}")
+JOIN_SECONDS = 0.02  # after the end of prompt audio, see `splice`
 FADE = 0.25  # seconds, where a track begins or ends inside the whole
 TRIED = 4  # candidates, after which holes in all of them belong to the sound
 CEILING = 0.99  # of full scale; a sample at full scale would count as clipped
@@ -45,14 +54,110 @@ class Track:
     n_known: int = 0
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A request whose text has been read and whose prompt audio has been encoded.
+
+    texts: what the model reads in place of the prompt (sec. 4.1), one a track; () without text. tracks: what there is
+    to generate; () if the prompt audio is the whole result. n_skipped: samples of the prompt audio that the model does
+    not read. n_overlap: samples generated beyond n_samples, for `close_loop`. words: those of the texts → whether the
+    text encoder knows them; {} if it can spell any.
+    """
+
+    request: GenerationRequest
+    n_samples: int
+    texts: tuple[str, ...] = ()
+    tracks: tuple[Track, ...] = ()
+    n_skipped: int = 0
+    n_overlap: int = 0
+    words: Mapping[str, bool] = field(default_factory=dict)
+
+    @property
+    def prompt(self) -> np.ndarray:
+        """Return the prompt audio: [n] float32, n = 0 without any."""
+        audio = self.request.prompt_audio
+        return np.zeros(0, np.float32) if audio is None else audio.astype(np.float32, copy=False)
+
+
+def read_timing(request: GenerationRequest) -> tuple[list[str], list[tuple[float, float | None]]]:
+    """Read where the sounds of a request's text are: their texts, and (begin, end) of each in seconds; end None: that
+    of the whole. Empty lists if there are no times.
+
+    Raises InputError for times that are none, and where a sound is continued or loops.
+    """
+    texts, spans = _read_timing(request.text or "", request.sampling.timing)
+    if len(texts) > MAX_LAYERS or (texts and (request.prompt_audio is not None or request.sampling.loop)):
+        most = f"at most {MAX_LAYERS} sounds can have times"
+        raise InputError(f"prompt '{request.text}': {most}, and none where a sound is continued or loops")
+    return texts, spans
+
+
+def _read_timing(text: str, timing: str) -> tuple[list[str], list[tuple[float, float | None]]]:
+    """Read times in a text (`a dog@0-2, rain@1-5, wind`: the wind is there from the beginning to the end), or those of
+    `timing` (`0-2, 1-5`) for a text of so many sounds."""
+    if timing.strip():
+        spans = [_TIMES.fullmatch(part.strip()) for part in timing.split(",")]
+        if not all(spans):
+            raise InputError(f"timing '{timing}': write seconds, as in 0-2,1-5, a pair for each sound of the prompt")
+        texts = split_caption(text, len(spans)) if "@" not in text else []
+        if len(texts) != len(spans):
+            raise InputError(f"timing '{timing}' is for {len(spans)} sounds, but '{text}' names another number of them")
+        return texts, [_span(*match.groups()) for match in spans if match]
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    found = [_TIMED.fullmatch(part) for part in parts]
+    if not any(found):
+        return [], []
+    texts = [match[1].strip() if match else part for part, match in zip(parts, found, strict=True)]
+    return texts, [_span(match[2], match[3]) if match else (0.0, None) for match in found]
+
+
+def _span(begin: str, end: str | None) -> tuple[float, float | None]:
+    found = float(begin), float(end) if end else None
+    if found[1] is not None and found[1] <= found[0]:
+        raise InputError(f"times {begin}-{end}: a sound must end after it begins")
+    return found
+
+
+def place_timed(spans: Sequence[tuple[float, float | None]], n_samples: int, sample_rate: int) -> list[tuple[int, int]]:
+    """Return (begin, length) in samples of sounds in spans of seconds. Raises InputError beyond the whole."""
+    places = []
+    for first, last in spans:
+        begin, end = round(first * sample_rate), n_samples if last is None else round(last * sample_rate)
+        if not begin < end <= n_samples:
+            raise InputError(
+                f"times {first:g}-{last or ''}: the whole lasts {n_samples / sample_rate:g} s; see --duration"
+            )
+        places.append((begin, end - begin))
+    return places
+
+
+def count_overlap(n_samples: int, sample_rate: int) -> int:
+    """Return how many samples more are generated of a loop, for `close_loop`."""
+    return min(round(OVERLAP * sample_rate), n_samples // 2)
+
+
+def close_loop(wav: np.ndarray, n_overlap: int) -> np.ndarray:
+    """Let the end of a sound meet its beginning: [N + n_overlap] float32 → [N].
+
+    # ours: what follows the end is faded out over the beginning, which fades in; with equal power, for the two are
+    different noise. So the last sample is followed by what came after it, and the level stays.
+    """
+    n_samples = len(wav) - n_overlap
+    angle = np.linspace(0, np.pi / 2, n_overlap, endpoint=False, dtype=np.float32)
+    looped = wav[:n_samples].copy()
+    looped[:n_overlap] = wav[:n_overlap] * np.sin(angle) + wav[n_samples:] * np.cos(angle)
+    return looped * np.float32(CEILING / max(CEILING, float(np.abs(looped).max())))
+
+
 def generate_mixed(
     requests: Sequence[Sequence[Track]],
     generate: Callable[[Sequence[Track]], Iterator[tuple[int, np.ndarray]]],
     sample_rate: int,
+    lengths: Sequence[int],
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Generate the tracks of all requests together; yield (index, samples [N]) of each mix, when ready.
 
-    requests: the tracks of each. generate: yields (index, samples [track.n_samples]) of tracks.
+    requests: the tracks of each; lengths: N of each. generate: yields (index, samples [track.n_samples]) of tracks.
     """
     owners = [index for index, tracks in enumerate(requests) for _ in tracks]
     sounds: dict[int, dict[int, np.ndarray]] = defaultdict(dict)
@@ -61,7 +166,7 @@ def generate_mixed(
         sounds[index][number] = sound
         if len(sounds[index]) == len(requests[index]):
             in_order = [sound for _, sound in sorted(sounds.pop(index).items())]
-            yield index, mix_tracks(in_order, [track.begin for track in requests[index]], sample_rate)
+            yield index, mix_tracks(in_order, [track.begin for track in requests[index]], sample_rate, lengths[index])
 
 
 def place_tracks(n: int, n_samples: int, sample_rate: int) -> list[tuple[int, int]]:
@@ -74,15 +179,19 @@ def place_tracks(n: int, n_samples: int, sample_rate: int) -> list[tuple[int, in
     return [(lead * i // max(1, n - 1), n_samples - lead) for i in range(n)]
 
 
-def mix_tracks(sounds: Sequence[np.ndarray], begins: Sequence[int], sample_rate: int) -> np.ndarray:
-    """Sum sounds [n] float32, each from its sample of `begins` on → [N] float32; a single one stays as it is.
+def mix_tracks(
+    sounds: Sequence[np.ndarray], begins: Sequence[int], sample_rate: int, n_samples: int | None = None
+) -> np.ndarray:
+    """Sum sounds [n] float32, each from its sample of `begins` on → [n_samples] float32, by default to the last end.
+
+    A single one that is the whole stays as it is.
 
     All but silence get the power of the most powerful one; they fade where they begin and end inside the whole. A sum
     that passes CEILING is scaled down as a whole.
     """
-    if len(sounds) == 1:
+    n_samples = n_samples or max(begin + len(sound) for begin, sound in zip(begins, sounds, strict=True))
+    if len(sounds) == 1 and len(sounds[0]) == n_samples:
         return sounds[0]
-    n_samples = max(begin + len(sound) for begin, sound in zip(begins, sounds, strict=True))
     levels = [measure(sound).rms for sound in sounds]
     whole = np.zeros(n_samples, np.float32)
     for sound, begin, level in zip(sounds, begins, levels, strict=True):

@@ -314,7 +314,7 @@ def _write_one(
 ) -> dict[str, Any]:
     """Write a sound and, if asked for, its sidecar; return its record. more: entries of it."""
     output, delivery = prepared.request.output, options.delivery
-    sound = deliver(wav, generator.sample_rate, delivery)
+    sound = deliver(wav, generator.sample_rate, delivery, prepared.request.sampling.loop)
     with _sidecar_aside(output):
         sound.write(output, delivery.subtype, _tags(generator, prepared.request))
     record = {**_record(generator, prepared, sound, delivery), **more}

@@ -169,6 +169,8 @@ def build_model(
     if start_from:
         model_folder.load_into(model, start_from)
     freeze(model, config.freeze)
+    if lm_config.text_padding == "zeros":
+        model.null_text.requires_grad_(False)  # not in use: the processes of a launch would wait for its gradient
     if config.lora.rank:
         add_lora(model, config.lora)
     return model

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audiogen_cli.data.loudness import measure
+from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.generation.generator import Generator
 from audiogen_cli.lm.generation.requests import GenerationRequest
@@ -105,7 +106,7 @@ def test_a_continuation_has_no_layers_and_a_stream_takes_none(generator: Generat
     layered = GenerationRequest("a dog barks while it rains", 7, 0.7, replace(FREE, layers=2))
     plain = replace(layered, sampling=FREE)
     assert not np.array_equal(_one(generator, layered), _one(generator, plain))
-    with pytest.raises(ValueError, match="one track"):
+    with pytest.raises(InputError, match="--stream cannot mix"):
         next(generator.stream(generator.prepare(layered)))
     continued, as_well = (_one(generator, replace(each, prompt_audio=noise)) for each in (layered, plain))
     assert np.array_equal(continued, as_well)
