@@ -101,7 +101,7 @@ def train(
         accelerator.num_processes,
     )
     validation = validation[:: max(1, len(validation) // config.validate_clips)][: config.validate_clips]
-    log = RunLog(out, trainer.step, config.max_steps, accelerator.is_main_process)
+    log = RunLog(out, trainer.step, config.max_steps, config.log_every, accelerator.is_main_process)
     guard = GradientGuard(out)
     if trainer.step < config.max_steps:
         log.say_trial(trainer.fit(share))
@@ -121,7 +121,7 @@ def train(
             log.leave_out(batch.unreadable)
             trainer.step += 1
             log.advance(trainer.step)
-            if log.due(trainer.step, config.log_every):
+            if log.due(trainer.step):
                 seconds = (time.perf_counter() - began) / (trainer.step - logged)
                 began, logged = time.perf_counter(), trainer.step
                 log.write(trainer.step, {**metrics, **guard.metrics(), "step_seconds": seconds})

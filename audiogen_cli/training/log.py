@@ -44,14 +44,21 @@ class RunLog:
     """Progress and metrics of one run; silent in every process but the main one.
 
     run: the run folder. start_step: lines of later steps (from a run that died after its last checkpoint)
-    are cut, so that the file reads as one undisturbed run. track: takes every line's numbers and its step, too.
+    are cut, so that the file reads as one undisturbed run. every: steps between two of its lines. track: takes all
+    numbers that are shown, and their step, too.
     """
 
     def __init__(
-        self, run: Path, start_step: int, max_steps: int, enabled: bool = True, track: Track | None = None
+        self,
+        run: Path,
+        start_step: int,
+        max_steps: int,
+        every: int = 1,
+        enabled: bool = True,
+        track: Track | None = None,
     ) -> None:
         self.path = run / METRICS_FILE
-        self.enabled, self.track = enabled, track
+        self.every, self.enabled, self.track = every, enabled, track
         self.left_out: set[str] = set()
         self.start_step, self._logged = start_step, time.monotonic()
         self.console = Console(stderr=True)
@@ -79,17 +86,19 @@ class RunLog:
         """Move the bar to `step` finished steps."""
         self.progress.update(self.task, completed=step)
 
-    def due(self, step: int, every: int) -> bool:
-        """Return whether step `step` is to be logged: the first, each `every`-th, and one a minute if they are slow."""
-        return step == self.start_step + 1 or step % every == 0 or time.monotonic() - self._logged >= LONGEST_SILENCE
+    def due(self, step: int) -> bool:
+        """Return whether to show step `step`: the first of this start, one a minute if they are slow, and each kept."""
+        late = time.monotonic() - self._logged >= LONGEST_SILENCE
+        return step == self.start_step + 1 or late or self._is_kept(step)
 
     def write(self, step: int, metrics: Mapping[str, float | None], kind: str = "train") -> None:
-        """Append one line to `metrics.jsonl` and show its numbers; None is what cannot be known here."""
+        """Show numbers; None is what cannot be known here. Those of each `every`-th step go into `metrics.jsonl`."""
         self._logged = time.monotonic()
         if not self.enabled:
             return
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, "kind": kind, **metrics}) + "\n")
+        if kind != "train" or self._is_kept(step):
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, "kind": kind, **metrics}) + "\n")
         numbers = {name: value for name, value in metrics.items() if value is not None}
         if self.track:
             self.track({f"{kind}/{name}": value for name, value in numbers.items()}, step)
@@ -98,6 +107,10 @@ class RunLog:
             self.say(f"{kind} step {step}: {note}")
         else:
             self.progress.update(self.task, note=note)
+
+    def _is_kept(self, step: int) -> bool:
+        """Return what no interruption and no clock changes."""
+        return step == 1 or step % self.every == 0
 
     def say(self, message: str, everywhere: bool = False) -> None:
         """Print one line for the person watching; everywhere: in every process, not the main one alone."""

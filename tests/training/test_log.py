@@ -38,11 +38,24 @@ def test_a_link_in_the_place_of_metrics_is_not_followed(tmp_path, there):
     assert not there or (tmp_path / "victim").read_text() == "mine"
 
 
-def test_the_first_step_is_due_at_once_and_slow_ones_by_the_minute(tmp_path, monkeypatch):
-    with RunLog(tmp_path, 20, 99) as log:
-        assert [step for step in range(21, 41) if log.due(step, 10)] == [21, 30, 40]
+def test_the_first_step_is_shown_at_once_and_slow_ones_by_the_minute(tmp_path, monkeypatch):
+    with RunLog(tmp_path, 20, 99, every=10) as log:
+        assert [step for step in range(21, 41) if log.due(step)] == [21, 30, 40]
         monkeypatch.setattr(log_module.time, "monotonic", lambda: log._logged + 61)
-        assert log.due(33, 10)
+        assert log.due(33)
+
+
+def test_only_lines_that_no_interruption_changes_are_kept(tmp_path, capsys):
+    def run(start, end):
+        with RunLog(tmp_path, start, 25, every=10) as log:
+            for step in range(start + 1, end + 1):
+                log.write(step, {"loss": 1.0})
+
+    run(0, 13)
+    run(13, 25)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 10, 20]
+    assert "train step 14:" in capsys.readouterr().err
 
 
 def test_only_the_main_process_writes(tmp_path, capsys):

@@ -99,7 +99,7 @@ def train(
     state = build_state(model, config, accelerator, adapted)
     resume_newest(out, partial(resume, state), note if main else str)
 
-    log = RunLog(out, state.step, config.max_steps, main, _tracker(trackers, accelerator))
+    log = RunLog(out, state.step, config.max_steps, config.log_every, main, _tracker(trackers, accelerator))
     if state.step < config.max_steps:
         trial = try_step(state, encoder, config, accelerator)
         log.say_trial(trial)
@@ -132,7 +132,7 @@ def train(
             throughput.add(n_frames * lm_config.n_q)
             log.advance(state.step)
             log.leave_out({failure: failure for batch in micro_batches for failure in batch.failures})
-            if log.due(state.step, config.log_every):
+            if log.due(state.step):
                 log.write(state.step, {**metrics, **guard.metrics(), **throughput.read()})
             last = state.step == config.max_steps
             with throughput.paused():
