@@ -55,7 +55,7 @@ def test_the_main_job(command_environment, tmp_path):
     assert 0.01 < np.abs(wav).max() <= 1.0
     assert not record["near_silent"]
     assert "CC BY-NC 4.0" in record["licence"]
-    assert "audiogen import facebook/audiogen-medium" in done.stderr
+    assert "--model facebook/audiogen-medium" in done.stderr
     said = [line for line in done.stderr.splitlines() if not line.startswith("generating (")]  # on a slow machine
     assert "CC BY-NC 4.0" in done.stderr and len(said) <= 4
     assert "forbids selling: CC BY-NC 4.0" in done.stderr

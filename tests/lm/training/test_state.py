@@ -9,6 +9,7 @@ from torch._dynamo.testing import CompileCounter
 
 from audiogen_cli.lm.config import TrainConfig
 from audiogen_cli.lm.training.state import State, build_state, clip_gradients
+from audiogen_cli.lm.training.step import NextCodes
 
 
 @pytest.mark.parametrize("fused", [True, False])
@@ -18,7 +19,7 @@ def test_clipped_steps_are_those_of_torch(fused: bool, limit: float) -> None:
     model = nn.Linear(5, 7)
     theirs = copy.deepcopy(model)
     optimizer, reference = (torch.optim.AdamW(each.parameters(), 0.1, eps=0.1, fused=fused) for each in (model, theirs))
-    state = State(model, model, optimizer, None)  # type: ignore[arg-type]
+    state = State(model, model, optimizer, NextCodes(), None)  # type: ignore[arg-type]
     for x in torch.randn(3, 4, 5):
         for network in (model, theirs):
             network.zero_grad()
