@@ -322,7 +322,10 @@ def test_writing_clamps_and_leaves_no_temporary_file(tmp_path: Path) -> None:
 def test_outputs_are_checked_beforehand(tmp_path: Path) -> None:
     check_output(tmp_path / "new" / "folder" / "a.FLAC")
     assert not (tmp_path / "new").exists()
-    for name, reason in (("a.xyz", "cannot write '.xyz' audio"), ("a", "cannot write '' audio")):
+    for name, reason in (
+        ("a.xyz", "cannot write '.xyz' audio"),
+        ("a", "end the file's name in .wav, .*; for a folder: --out-dir"),
+    ):
         with pytest.raises(InputError, match=reason):
             check_output(tmp_path / name)
     (tmp_path / "folder.wav").mkdir()

@@ -191,6 +191,8 @@ class TestModel:
             "temperature": 1.0,
             "candidates": 1,
             "layers": 1,
+            "passes": 0,
+            "loop": False,
         }
         assert "codec reconstruction" in results["baselines"]
         assert len(list((options["out"] / "generated").glob("*.wav"))) == 12

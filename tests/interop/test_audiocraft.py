@@ -120,6 +120,9 @@ def test_configuration_and_weights_say_where_they_come_from(model: Path) -> None
         "candidates": 1,
         "layers": 1,
         "negative": "",
+        "passes": 0,
+        "timing": "",
+        "loop": False,
     }
 
 

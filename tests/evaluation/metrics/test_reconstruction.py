@@ -110,6 +110,7 @@ def test_visqol_without_its_package_says_how_to_get_it(monkeypatch: pytest.Monke
 
 def test_a_folder_that_uninstalling_left_is_not_visqol(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "visqol" / "__pycache__").mkdir(parents=True)
+    monkeypatch.delitem(sys.modules, "visqol", raising=False)
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     with pytest.raises(InputError, match="ViSQOL is not installed"):
         Visqol().check()

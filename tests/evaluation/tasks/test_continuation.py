@@ -115,7 +115,7 @@ def test_clips_too_short_for_the_longest_prompt(options: dict[str, Any]) -> None
     [
         ({"generated": Path("x")}, "give --split and --model"),
         ({"prompt_seconds": "0,1"}, "numbers of seconds above 0"),
-        ({"prompt_seconds": "half"}, "give numbers of seconds"),
+        ({"prompt_seconds": "half"}, "--prompt-seconds half: 'half' is no duration"),
         ({"metrics": "clap"}, "unknown metric 'clap' for the task continuation"),
     ],
 )
