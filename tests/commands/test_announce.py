@@ -82,6 +82,13 @@ def test_licenses_that_forbid_selling(license: str, forbids: bool) -> None:
     assert bool(announce.license_warnings("these weights", license)) == forbids
 
 
+def test_the_part_of_a_license_that_forbids_is_named():
+    license = "MIT: do as you like; the codec in codec/ is under CC BY-NC 4.0: not to be sold"
+    assert announce.license_warnings("these weights", license) == [
+        "the license of these weights forbids selling: the codec in codec/ is under CC BY-NC 4.0"
+    ]
+
+
 def test_totals_are_those_of_the_rows(clip_manifests: Path, token_shards: Path, tmp_path: Path) -> None:
     found = manifest_totals(clip_manifests, splits=["train", "val"])
     assert found.rows == {"train": 8, "val": 4, "test": 0} and found.hours["train"] == pytest.approx(8 * 0.5 / 3600)

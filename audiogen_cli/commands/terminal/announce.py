@@ -219,7 +219,8 @@ def text_encoder_name(text: Any) -> str:
 
 def license_warnings(what: str, *licenses: str) -> list[str]:
     """Warn if a license forbids selling what comes of it."""
-    forbidding = [license.partition(":")[0] for license in licenses if NO_SELLING.search(license)]
+    parts = [part.strip() for license in licenses for part in license.split(";")]
+    forbidding = [part.partition(":")[0] for part in parts if NO_SELLING.search(part)]
     return [f"the license of {what} forbids selling: {', '.join(forbidding)}"] if forbidding else []
 
 
