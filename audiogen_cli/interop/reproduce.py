@@ -18,7 +18,7 @@ _COMMENT = re.compile(r"generated; seed (\d+); model (.+) ([0-9a-f]{12})")  # of
 
 
 def find_command(sound: Path) -> tuple[str, list[str]]:
-    """Return the shell command that made a sound, and what keeps it from giving the same samples.
+    """Return the shell command that makes a sound again, beside it, and what keeps it from giving the same samples.
 
     Raises InputError if neither a sidecar nor the file itself says what made it.
     """
@@ -26,7 +26,8 @@ def find_command(sound: Path) -> tuple[str, list[str]]:
         words, doubts = _from_record(record)
     else:
         words, doubts = _from_tags(sound)
-    return shlex.join(["audiogen", *words, "-o", str(sound)]), doubts
+    again = sound.with_name(f"{sound.stem}-again{sound.suffix}")  # in its place, it would cost the sound or its sidecar
+    return shlex.join(["audiogen", *words, "-o", str(again)]), doubts
 
 
 def _from_record(record: dict[str, Any]) -> tuple[list[str], list[str]]:
@@ -103,7 +104,10 @@ def _from_tags(sound: Path) -> tuple[list[str], list[str]]:
     seed, model, started = match.groups()
     info = probe(sound)
     words = ["generate", tags.get("title", "--unconditional"), "--seed", seed, "--duration", _plain(info.duration)]
-    doubts = ["without its sidecar its sampling settings are not known: the model's own are taken"]
+    doubts = [
+        "without its sidecar (--json or --out-dir writes one) its sampling settings are not known, nor whether it "
+        "continues a sound, was trimmed or converted: the model's own settings are taken"
+    ]
     if not fingerprint(EMBEDDED_MODEL).startswith(started):
         words += ["--model", model]
         doubts.append(f"--model must be the folder of the model {model}, {started}…")

@@ -39,11 +39,11 @@ def test_the_printed_command_makes_the_same_sound(audiogen, tiny_lm: Path, call:
     sound = Path(made.stdout.strip())
     printed = audiogen("info", sound, "--reproduce")
     assert printed.returncode == 0 and printed.stderr == ""
-    before = sound.read_bytes()
-    sound.unlink()
     program, *words = shlex.split(printed.stdout)
+    before = {path: path.read_bytes() for path in Path("out").iterdir()}
     assert program == "audiogen" and audiogen(*words).returncode == 0
-    assert sound.read_bytes() == before
+    assert {path: path.read_bytes() for path in before} == before  # neither the sound nor its sidecar is touched
+    assert sound.with_name(f"{sound.stem}-again.wav").read_bytes() == before[sound]
 
 
 def test_without_a_sidecar_the_file_itself_is_asked(audiogen, tmp_path: Path) -> None:
