@@ -6,7 +6,7 @@ rounds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -68,22 +68,28 @@ class Setup:
     @property
     def config(self) -> LMConfig:
         """Return the configuration of the model to measure."""
-        return self.shape or _config(self.size, self.streams)
+        if self.shape:
+            return self.shape
+        shape = load_recipe(TrainConfig, f"lm-{self.size}").model
+        settings = {name: getattr(shape, name) for name in ("dim", "n_layers", "n_heads", "bias")}
+        room = round(SECONDS * FRAME_RATE / self.streams)
+        return configure(settings, self.streams, room, TextConfig("static"), TEXT_WIDTHS[self.size])
 
 
-def _config(size: str, streams: int) -> LMConfig:
-    shape = load_recipe(TrainConfig, f"lm-{size}").model
-    frame_rate = FRAME_RATE / streams
+def configure(
+    settings: Mapping[str, Any], streams: int, max_frames: int, text: TextConfig, text_width: int
+) -> LMConfig:
+    """Return the configuration of a model on the paper's codes. settings: its shape, by names of `LMConfig`."""
     return LMConfig(
-        **{name: getattr(shape, name) for name in ("dim", "n_layers", "n_heads", "bias")},
+        **settings,
         n_q=streams,
         codebook_size=CODES // streams,
-        frame_rate=frame_rate,
+        frame_rate=FRAME_RATE / streams,
         sample_rate=16_000,
         codec_fingerprint="",
-        max_frames=round(SECONDS * frame_rate),
-        text=TextConfig("static"),
-        text_width=TEXT_WIDTHS[size],
+        max_frames=max_frames,
+        text=text,
+        text_width=text_width,
     )
 
 

@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from audiogen_cli.bench.decode import configure
 from audiogen_cli.bench.timing import time_in_turn
 from audiogen_cli.devices import reuse_memory
 from audiogen_cli.lm.config import LMConfig, TrainConfig
@@ -27,8 +28,6 @@ from audiogen_cli.training.launch import start_accelerator
 from audiogen_cli.training.recipe import load_recipe
 from audiogen_cli.training.throughput import peak_flops, peak_memory
 
-FRAME_RATE = 500.0  # of one stream (sec. 3.1: DSF 32 at 16 kHz); K streams have a K-th of it
-CODES = 2048  # in all streams together (sec. 3.1)
 TEXT_WIDTH, TEXT_LENGTH = 768, 8
 # (samples, frames) of a step by default: on a GPU 5 s of sound, on a CPU what it computes in seconds
 GPU_BATCH, CPU_BATCHES = (8, 2500), {"tiny": (16, 250), "base": (8, 250), "large": (1, 125)}
@@ -60,8 +59,7 @@ def measure_training(
         reuse_memory()  # as a training does; for both
     samples, frames = GPU_BATCH if device.type == "cuda" else CPU_BATCHES[size]
     samples, frames = batch_size or samples, n_frames or frames
-    frame_rate = FRAME_RATE / streams
-    lm_config = _lm_config(config, streams, frames, frame_rate)
+    lm_config = configure(config.model.settings(), streams, frames, config.text, TEXT_WIDTH)
     steps = {"ours": _our_step(config, lm_config, samples, frames, accelerator)}
     steps["ours"]()
     memory = peak_memory(device) / 1e9 if device.type == "cuda" else None
@@ -85,7 +83,10 @@ def measure_training(
         "tflops": flops / seconds / 1e12,
         "mfu": flops / seconds / peak if peak else None,
         "peak_memory_gb": memory,
-        **{f"days_on_{gpus}_gpus": projected_days(config, rate * gpus, frame_rate) if peak else None for gpus in GPUS},
+        **{
+            f"days_on_{gpus}_gpus": projected_days(config, rate * gpus, lm_config.frame_rate) if peak else None
+            for gpus in GPUS
+        },
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
         "dtype": {"bf16": "bfloat16", "no": "float32"}[config.precision],
@@ -100,20 +101,6 @@ def projected_days(config: TrainConfig, frames_per_s: float, frame_rate: float) 
     """
     frames = config.max_steps * config.optim.batch_size * config.crop_seconds * frame_rate
     return frames / frames_per_s / 86_400
-
-
-def _lm_config(config: TrainConfig, streams: int, n_frames: int, frame_rate: float) -> LMConfig:
-    return LMConfig(
-        **config.model.settings(),
-        n_q=streams,
-        codebook_size=CODES // streams,
-        frame_rate=frame_rate,
-        sample_rate=16_000,
-        codec_fingerprint="",
-        max_frames=n_frames,
-        text=config.text,
-        text_width=TEXT_WIDTH,
-    )
 
 
 def _our_step(

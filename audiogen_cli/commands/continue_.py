@@ -10,29 +10,27 @@ import typer
 from audiogen_cli.commands.terminal.options import (
     AdapterOption,
     BatchSizeOption,
-    ChannelsOption,
     DeviceOption,
     Dtype,
     DtypeOption,
     JsonOption,
     KeepCandidatesOption,
     ModelOption,
-    NormalizeOption,
     OutDirOption,
     OutputOption,
     OverwriteOption,
-    RateOption,
     SamplesOption,
     SeedOption,
     StreamOption,
-    SubtypeOption,
-    TrimOption,
+    check_place,
+    delivery_flags,
     parse_seconds,
     sampling_flags,
 )
 
 
 @sampling_flags(without=("layers", "timing", "loop"))
+@delivery_flags
 def continue_(
     audio: Annotated[Path, typer.Argument(metavar="AUDIO", help="The sound to continue; any rate, any channels.")],
     text: Annotated[str | None, typer.Argument(metavar="PROMPT", help="A description of what follows.")] = None,
@@ -62,11 +60,7 @@ def continue_(
     seed: SeedOption = None,
     batch_size: BatchSizeOption = None,
     stream: StreamOption = False,
-    rate: RateOption = None,
-    channels: ChannelsOption = None,
-    subtype: SubtypeOption = None,
-    normalize: NormalizeOption = None,
-    trim: TrimOption = False,
+    delivery: Any = None,
     keep_candidates: KeepCandidatesOption = False,
     overwrite: OverwriteOption = False,
     device: DeviceOption = "auto",
@@ -85,37 +79,20 @@ def continue_(
     audiogen continue dog.wav "a dog barks" -n 4 --out-dir out
     """
     from audiogen_cli.commands.terminal.rendering import ModelChoice, check_stream, render_with
-    from audiogen_cli.devices import check_device
     from audiogen_cli.errors import InputError
-    from audiogen_cli.lm.adapters import find_adapters
-    from audiogen_cli.lm.generation.delivery import Delivery
-    from audiogen_cli.lm.generation.requests import (
-        GenerationRequest,
-        Prompt,
-        continue_from,
-        find_language_model,
-        override,
-        plan_requests,
-    )
-    from audiogen_cli.lm.generation.writer import RenderOptions, choose_seed
+    from audiogen_cli.lm.generation.requests import Prompt, continue_from, plan_requests
+    from audiogen_cli.lm.generation.writer import RenderOptions
 
-    if (output is None) == (out_dir is None):
-        raise InputError("say where to write: either -o FILE or --out-dir FOLDER")
-    delivery = Delivery.parse(rate, channels, subtype, normalize, trim)
+    check_place(output, out_dir)
     check_stream(stream, output, delivery, keep_candidates, json_, sampling)
     if text is not None and not text.strip():
         raise InputError("the prompt is empty; leave it out to continue without text")
-    check_device(device)
-    folder, config = find_language_model(model)
-    adapters = find_adapters(adapter or [], folder)
-    settings = override(config.sampling, {**sampling, "layers": 1})  # a single sound is continued
-    seed_drawn = seed is None
-    defaults = GenerationRequest(None, choose_seed() if seed is None else seed, 0.0, settings, seed_drawn=seed_drawn)
-    defaults = continue_from(defaults, audio, prompt_seconds, config.sample_rate)
+    chosen = ModelChoice.find(model, adapter, device, dtype.value)
+    defaults = chosen.defaults(seed, 0.0, {**sampling, "layers": 1})  # a single sound is continued
+    defaults = continue_from(defaults, audio, prompt_seconds, chosen.config.sample_rate)
     prompt = Prompt(text, duration=duration, name=f"{audio.stem}-continued", where=str(audio))
     requests = plan_requests([prompt], defaults, samples, output, out_dir)
     options = RenderOptions(
         batch_size, sidecars=json_ or out_dir is not None, delivery=delivery, keep_candidates=keep_candidates
     )
-    chosen = ModelChoice(folder, config, adapters, device, dtype.value)
     render_with(chosen, requests, options, out_dir, as_json=json_, stream=stream, overwrite=overwrite)

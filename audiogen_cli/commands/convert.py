@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from audiogen_cli.commands.terminal.options import (
-    ChannelsOption,
     JsonOption,
-    NormalizeOption,
     OutputOption,
-    RateOption,
-    SubtypeOption,
-    TrimOption,
+    check_place,
+    delivery_flags,
 )
 
 
+@delivery_flags
 def convert(
     sounds: Annotated[list[Path], typer.Argument(metavar="AUDIO…", help="The sounds; any format, rate and channels.")],
     output: OutputOption = None,
@@ -25,11 +23,7 @@ def convert(
         Path | None,
         typer.Option(metavar="FOLDER", help="Write each sound there under its own name. [default: none]"),
     ] = None,
-    rate: RateOption = None,
-    channels: ChannelsOption = None,
-    subtype: SubtypeOption = None,
-    normalize: NormalizeOption = None,
-    trim: TrimOption = False,
+    delivery: Any = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="With --out-dir: replace files.")] = False,
     json_: JsonOption = False,
 ) -> None:
@@ -46,11 +40,8 @@ def convert(
     from audiogen_cli.errors import AudiogenError, InputError, printable
     from audiogen_cli.lm.generation.convert import convert as convert_file
     from audiogen_cli.lm.generation.convert import plan_outputs
-    from audiogen_cli.lm.generation.delivery import Delivery
 
-    if (output is None) == (out_dir is None):
-        raise InputError("say where to write: either -o FILE or --out-dir FOLDER")
-    delivery = Delivery.parse(rate, channels, subtype, normalize, trim)
+    check_place(output, out_dir)
     outputs = plan_outputs(sounds, output, out_dir, delivery)
     if out_dir and not overwrite and (taken := [path for path in outputs if path.exists()]):
         raise InputError(f"{taken[0]} exists{f' and {len(taken) - 1} more' * (len(taken) > 1)}; --overwrite replaces")

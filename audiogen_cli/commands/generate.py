@@ -10,23 +10,20 @@ import typer
 from audiogen_cli.commands.terminal.options import (
     AdapterOption,
     BatchSizeOption,
-    ChannelsOption,
     DeviceOption,
     Dtype,
     DtypeOption,
     JsonOption,
     KeepCandidatesOption,
     ModelOption,
-    NormalizeOption,
     OutDirOption,
     OutputOption,
     OverwriteOption,
-    RateOption,
     SamplesOption,
     SeedOption,
     StreamOption,
-    SubtypeOption,
-    TrimOption,
+    check_place,
+    delivery_flags,
     parse_seconds,
     sampling_flags,
 )
@@ -36,6 +33,7 @@ if TYPE_CHECKING:
 
 
 @sampling_flags()
+@delivery_flags
 def generate(
     texts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT", help="A description of the sound.")] = None,
     output: OutputOption = None,
@@ -57,11 +55,7 @@ def generate(
     seed: SeedOption = None,
     batch_size: BatchSizeOption = None,
     stream: StreamOption = False,
-    rate: RateOption = None,
-    channels: ChannelsOption = None,
-    subtype: SubtypeOption = None,
-    normalize: NormalizeOption = None,
-    trim: TrimOption = False,
+    delivery: Any = None,
     keep_candidates: KeepCandidatesOption = False,
     overwrite: OverwriteOption = False,
     unconditional: Annotated[bool, typer.Option("--unconditional", help="Generate without a prompt.")] = False,
@@ -84,34 +78,19 @@ def generate(
     accelerate launch -m audiogen_cli generate --prompts prompts.csv --out-dir out
     """
     from audiogen_cli.commands.terminal.rendering import ModelChoice, check_stream, render_with
-    from audiogen_cli.devices import check_device
-    from audiogen_cli.errors import InputError
-    from audiogen_cli.lm.adapters import find_adapters
-    from audiogen_cli.lm.generation.delivery import Delivery
-    from audiogen_cli.lm.generation.requests import GenerationRequest, find_language_model, override, plan_requests
-    from audiogen_cli.lm.generation.writer import RenderOptions, choose_seed
+    from audiogen_cli.lm.generation.requests import plan_requests
+    from audiogen_cli.lm.generation.writer import RenderOptions
 
-    if (output is None) == (out_dir is None):
-        raise InputError("say where to write: either -o FILE or --out-dir FOLDER")
-    delivery = Delivery.parse(rate, channels, subtype, normalize, trim)
+    check_place(output, out_dir)
     chosen = _prompts(texts or [], prompts, unconditional)
     check_stream(stream, output, delivery, keep_candidates, json_, {**sampling, **chosen[0].overrides})
-    check_device(device)
-    folder, config = find_language_model(model)
-    adapters = find_adapters(adapter or [], folder)
-    defaults = GenerationRequest(
-        None,
-        choose_seed() if seed is None else seed,
-        duration,
-        override(config.sampling, sampling),
-        seed_drawn=seed is None,
-    )
+    chosen_model = ModelChoice.find(model, adapter, device, dtype.value)
+    defaults = chosen_model.defaults(seed, duration, sampling)
     requests = plan_requests(chosen, defaults, samples, output, out_dir)
     options = RenderOptions(
         batch_size, sidecars=json_ or out_dir is not None, delivery=delivery, keep_candidates=keep_candidates
     )
-    model_choice = ModelChoice(folder, config, adapters, device, dtype.value)
-    render_with(model_choice, requests, options, out_dir, as_json=json_, stream=stream, overwrite=overwrite)
+    render_with(chosen_model, requests, options, out_dir, as_json=json_, stream=stream, overwrite=overwrite)
 
 
 def _prompts(texts: list[str], source: Path | None, unconditional: bool) -> list[Prompt]:

@@ -9,18 +9,14 @@ import typer
 
 from audiogen_cli.commands.terminal.options import (
     AdapterOption,
-    ChannelsOption,
     DeviceOption,
     Dtype,
     DtypeOption,
     JsonOption,
     ModelOption,
-    NormalizeOption,
     OutputOption,
-    RateOption,
     SeedOption,
-    SubtypeOption,
-    TrimOption,
+    delivery_flags,
     sampling_flags,
 )
 
@@ -29,6 +25,7 @@ if TYPE_CHECKING:
 
 
 @sampling_flags(without=("layers", "timing", "loop"))
+@delivery_flags
 def inpaint(
     audio: Annotated[Path, typer.Argument(metavar="AUDIO", help="The sound; any rate, any channels.")],
     text: Annotated[str | None, typer.Argument(metavar="PROMPT", help="A description of what to put there.")] = None,
@@ -42,11 +39,7 @@ def inpaint(
     model: ModelOption = None,
     adapter: AdapterOption = None,
     seed: SeedOption = None,
-    rate: RateOption = None,
-    channels: ChannelsOption = None,
-    subtype: SubtypeOption = None,
-    normalize: NormalizeOption = None,
-    trim: TrimOption = False,
+    delivery: Any = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = Dtype.auto,
     json_: JsonOption = False,
@@ -63,37 +56,22 @@ def inpaint(
     audiogen inpaint take.wav --region 0-0.4 --region 2.1-2.6 --model runs/diffsound -o mended.wav
     """
     from audiogen_cli.commands.terminal.rendering import ModelChoice, render_with
-    from audiogen_cli.devices import check_device
     from audiogen_cli.errors import InputError
-    from audiogen_cli.lm.adapters import find_adapters
     from audiogen_cli.lm.decoder import check_inpainting
-    from audiogen_cli.lm.generation.delivery import Delivery
     from audiogen_cli.lm.generation.inpainting import fill_regions
-    from audiogen_cli.lm.generation.requests import (
-        GenerationRequest,
-        Prompt,
-        find_language_model,
-        override,
-        plan_requests,
-    )
-    from audiogen_cli.lm.generation.writer import RenderOptions, choose_seed
+    from audiogen_cli.lm.generation.requests import Prompt, plan_requests
+    from audiogen_cli.lm.generation.writer import RenderOptions
 
     if output is None:
         raise InputError("say where to write: -o FILE")
     if text is not None and not text.strip():
         raise InputError("the prompt is empty; leave it out to fill in without text")
-    delivery = Delivery.parse(rate, channels, subtype, normalize, trim)
     regions = _regions(from_, to, region or [])
-    check_device(device)
-    folder, config = find_language_model(model)
-    check_inpainting(config, folder.name)
-    adapters = find_adapters(adapter or [], folder)
-    settings = override(config.sampling, {**sampling, "layers": 1})  # one sound is mended
-    first_seed = choose_seed() if seed is None else seed
-    defaults = GenerationRequest(None, first_seed, 0.0, settings, seed_drawn=seed is None)
-    defaults = fill_regions(defaults, audio, regions, config)
+    chosen = ModelChoice.find(model, adapter, device, dtype.value)
+    check_inpainting(chosen.config, chosen.folder.name)
+    defaults = chosen.defaults(seed, 0.0, {**sampling, "layers": 1})  # one sound is mended
+    defaults = fill_regions(defaults, audio, regions, chosen.config)
     requests = plan_requests([Prompt(text, where=str(audio))], defaults, 1, output, None)
-    chosen = ModelChoice(folder, config, adapters, device, dtype.value)
     options = RenderOptions(sidecars=json_, delivery=delivery)
     render_with(chosen, requests, options, None, as_json=json_, stream=False, overwrite=True)
 

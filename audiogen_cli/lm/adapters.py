@@ -46,7 +46,7 @@ class AdapterBase:
 
 @dataclass(frozen=True)
 class LoRASettings:
-    """What an `adapter_config.json` must say for its matrices to mean B A · alpha / rank."""
+    """The settings of a plain LoRA, whose matrices mean B A · alpha / rank: what is read of `adapter_config.json`."""
 
     r: Width
     lora_alpha: Positive

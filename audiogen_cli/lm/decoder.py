@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CodeBatch:
-    """What a loss is computed from: examples, padded on the right, with their texts; on the model's device."""
+    """Examples to compute a loss from, padded on the right, with their texts; on the model's device."""
 
     ids: Sequence[str]
     codes: Tensor  # [B, K, T] int64
@@ -37,7 +37,7 @@ class CodeBatch:
 
 
 class Objective(ABC):
-    """What a training makes small. Stateless unless it says otherwise."""
+    """The loss that a training makes small. It has no state unless it says otherwise."""
 
     @abstractmethod
     def losses(self, network: Callable[..., LMOutput], batch: CodeBatch, step: int | None) -> Tensor:
@@ -51,7 +51,7 @@ class Objective(ABC):
         return
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what a checkpoint must hold of it."""
+        """Return its state, for a checkpoint."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -95,7 +95,7 @@ class CodeDecoder(ABC):
 
     @abstractmethod
     def build_objective(self, model: LMConfig, training: TrainConfig, device: torch.device) -> Objective:
-        """Return what a training minimizes."""
+        """Return the loss of a training."""
 
     @abstractmethod
     def build_engine(self, model: Any, dtype: str) -> CodeEngine:

@@ -6,6 +6,7 @@ Codes go in and come out in K streams, all at once or with the delay pattern.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,8 +90,8 @@ class WordTable(nn.Embedding):
         return super().forward(text[..., 0].long())
 
 
-class CodeModel(nn.Module):
-    """What the models of both decoders share: K streams of codes in, K heads, and a text to attend to.
+class CodeModel(nn.Module, ABC):
+    """The base of both decoders' models: K streams of codes in, K heads, and a text to attend to.
 
     `null_text` is the learned vector for "no text" (sec. 3.2, guidance).
     """
@@ -113,6 +114,7 @@ class CodeModel(nn.Module):
         self.apply(_initialize)
         self._initialize_scaled()
 
+    @abstractmethod
     def hidden_states(
         self, codes: Tensor, blocks: Collection[int], frames_mask: Tensor | None = None
     ) -> tuple[list[Tensor], Tensor]:
@@ -122,7 +124,6 @@ class CodeModel(nn.Module):
         numbers, from 0. Returns, in the order of the blocks, [B, S, d] each, and [B, S] bool: whether a position
         holds a code at all.
         """
-        raise NotImplementedError
 
     def project_text(self, text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Project the encoder's vectors to the model's width and put the null vector where there is no text.

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from helpers.pcm import read_samples, write_noise
 
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.commands.continue_ import continue_
@@ -20,13 +21,7 @@ RATE = 16_000
 @pytest.fixture
 def noise(tmp_path: Path) -> Path:
     """0.53 s (no whole number of frames) of 16-bit noise at the model's rate, its loudest samples included."""
-    samples = np.random.default_rng(0).integers(-32768, 32768, 8_480).astype(np.int16)
-    soundfile.write(tmp_path / "noise.wav", samples, RATE)
-    return tmp_path / "noise.wav"
-
-
-def _samples(path: Path) -> np.ndarray:
-    return soundfile.read(path, dtype="int16")[0]
+    return write_noise(tmp_path / "noise.wav", 8_480)
 
 
 def test_the_beginning_is_the_file_itself_bit_for_bit(
@@ -36,14 +31,14 @@ def test_the_beginning_is_the_file_itself_bit_for_bit(
     continue_(noise, "rain", output, duration=1.0, model=str(tiny_lm), seed=1)
     assert capsys.readouterr().out == f"{output}\n"
     assert probe(output).n_samples == RATE
-    np.testing.assert_array_equal(_samples(output)[:8_480], _samples(noise))
+    np.testing.assert_array_equal(read_samples(output)[:8_480], read_samples(noise))
 
 
 def test_a_part_of_it_may_be_kept(tmp_path: Path, noise: Path, tiny_lm: Path) -> None:
     output = tmp_path / "longer.flac"
     continue_(noise, None, output, prompt_seconds=0.25, duration=0.5, model=str(tiny_lm), seed=1)
     assert probe(output).n_samples == 8_000
-    np.testing.assert_array_equal(_samples(output)[:4_000], _samples(noise)[:4_000])
+    np.testing.assert_array_equal(read_samples(output)[:4_000], read_samples(noise)[:4_000])
 
 
 def test_any_rate_and_channels_go_in_the_models_rate_comes_out(tmp_path: Path, tiny_lm: Path) -> None:
@@ -75,7 +70,7 @@ def test_of_a_long_sound_the_model_reads_only_the_end(
     monkeypatch.setattr(AudioCodec, "encode", lambda codec, wav: [read.append(wav.shape[2]), encode(codec, wav)][1])
     monkeypatch.setattr("audiogen_cli.lm.generation.requests.READ_SECONDS", 7)  # in pieces, as an hour would be
     continue_(tmp_path / "long.flac", None, tmp_path / "out.flac", model=str(tiny_lm), seed=1)
-    result = _samples(tmp_path / "out.flac")
+    result = read_samples(tmp_path / "out.flac")
     assert len(result) == len(samples) + 5 * RATE
     np.testing.assert_array_equal(result[: len(samples)], samples)
     assert sum(read) <= 5 * RATE  # the trained window
@@ -102,13 +97,13 @@ def test_a_continuation_takes_a_negative_prompt(tmp_path: Path, noise: Path, tin
     for name, negative in (("plain", None), ("steered", "a dog barks")):
         options = {"duration": 0.8, "model": str(tiny_lm), "seed": 1, "negative": negative}
         continue_(noise, "rain", tmp_path / f"{name}.wav", **options)
-    assert not np.array_equal(_samples(tmp_path / "plain.wav"), _samples(tmp_path / "steered.wav"))
+    assert not np.array_equal(read_samples(tmp_path / "plain.wav"), read_samples(tmp_path / "steered.wav"))
 
 
 def test_the_result_may_replace_its_own_beginning(tmp_path: Path, noise: Path, tiny_lm: Path) -> None:
-    before = _samples(noise)
+    before = read_samples(noise)
     continue_(noise, "rain", noise, duration=0.7, model=str(tiny_lm), seed=1)
-    np.testing.assert_array_equal(_samples(noise)[: len(before)], before)
+    np.testing.assert_array_equal(read_samples(noise)[: len(before)], before)
 
 
 @pytest.mark.parametrize(
@@ -148,9 +143,9 @@ def test_several_takes_go_into_a_folder_and_are_found_again(
         ("noise-continued-1.wav", 3),
         ("noise-continued-2.wav", 4),
     ]
-    assert all(np.array_equal(_samples(Path(each["path"]))[:8_480], _samples(noise)) for each in records)
+    assert all(np.array_equal(read_samples(Path(each["path"]))[:8_480], read_samples(noise)) for each in records)
     assert "2 of 2 sounds already there and kept" in audiogen(*call).stderr
-    soundfile.write(noise, _samples(noise)[::-1], RATE)  # another sound of the same name and length
+    soundfile.write(noise, read_samples(noise)[::-1], RATE)  # another sound of the same name and length
     assert "beside other takes" in audiogen(*call).stderr
 
 
@@ -162,4 +157,4 @@ def test_a_stream_is_the_whole_result(audiogen, noise: Path, delayed_lm: Path, d
     for more in (["-o", "whole.wav"], ["-o", "grown.wav", "--stream"]):
         done = audiogen(*call, *more)
         assert done.returncode == 0, done.stderr
-    assert np.array_equal(_samples(Path("whole.wav")), _samples(Path("grown.wav")))
+    assert np.array_equal(read_samples(Path("whole.wav")), read_samples(Path("grown.wav")))

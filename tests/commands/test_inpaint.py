@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from helpers.pcm import read_samples, write_noise
 
 from audiogen_cli.data.audio import probe, read_audio
 from audiogen_cli.lm.generation.inpainting import bridge_regions, hide_regions
@@ -18,13 +19,7 @@ RATE = 16_000
 @pytest.fixture
 def noise(tmp_path: Path) -> Path:
     """Write 1.03 s (no whole number of frames) of 16-bit noise at the model's rate."""
-    samples = np.random.default_rng(0).integers(-9000, 9000, 16_480).astype(np.int16)
-    soundfile.write(tmp_path / "noise.wav", samples, RATE)
-    return tmp_path / "noise.wav"
-
-
-def _samples(path: Path) -> np.ndarray:
-    return soundfile.read(path, dtype="int16")[0]
+    return write_noise(tmp_path / "noise.wav", 16_480, loudest=9000)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +39,7 @@ def test_all_but_the_regions_stays_bit_for_bit(
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     assert record["seed"] == 1 and record["prompt_audio"] == str(noise) and len(record["regions"]) >= len(regions)
-    before, after = _samples(noise), _samples(tmp_path / "out.wav")
+    before, after = read_samples(noise), read_samples(tmp_path / "out.wav")
     assert len(after) == len(before)
     inside = np.zeros(len(before), bool)
     for begin, end in regions:
@@ -52,19 +47,19 @@ def test_all_but_the_regions_stays_bit_for_bit(
         assert (before[begin:end] != after[begin:end]).mean() > 0.9
     assert np.array_equal(before[~inside], after[~inside])
     again = audiogen("inpaint", noise, *options, "--model", tiny_diffusion, "--seed", "1", "-o", "again.wav")
-    assert again.returncode == 0 and np.array_equal(_samples(tmp_path / "again.wav"), after)
+    assert again.returncode == 0 and np.array_equal(read_samples(tmp_path / "again.wav"), after)
 
 
 def test_the_old_sound_of_a_region_has_no_influence(
     audiogen, noise: Path, tmp_path: Path, tiny_diffusion: Path
 ) -> None:
-    other = _samples(noise).copy()
+    other = read_samples(noise).copy()
     other[4800:9600] = 0
     soundfile.write(tmp_path / "other.wav", other, RATE)
     for name in (noise, tmp_path / "other.wav"):
         options = ("--region", "0.3-0.6", "--model", tiny_diffusion, "--seed", "1", "-o", f"{name.stem}-out.wav")
         assert audiogen("inpaint", name, *options).returncode == 0
-    assert np.array_equal(_samples(tmp_path / "noise-out.wav"), _samples(tmp_path / "other-out.wav"))
+    assert np.array_equal(read_samples(tmp_path / "noise-out.wav"), read_samples(tmp_path / "other-out.wav"))
 
 
 def test_any_rate_and_channels_go_in_the_models_rate_comes_out(audiogen, tmp_path: Path, tiny_diffusion: Path) -> None:

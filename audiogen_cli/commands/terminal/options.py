@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 import typer
 
-from audiogen_cli.errors import read_seconds
+from audiogen_cli.errors import InputError, read_seconds
 from audiogen_cli.lm.sampling_config import SETTINGS
 
 # Bounds beyond any use, below what would fill a machine.
@@ -20,6 +21,12 @@ MAX_STEPS = 1_000_000_000
 MAX_PROCESSES = 4096
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def check_place(output: Path | None, out_dir: Path | None) -> None:
+    """Raise InputError unless one of both says where to write."""
+    if (output is None) == (out_dir is None):
+        raise InputError("say where to write: either -o FILE or --out-dir FOLDER")
 
 
 def parse_seconds(text: object) -> float:
@@ -171,6 +178,35 @@ ProcessesOption = Annotated[
     int,
     typer.Option("--processes", metavar="N", min=1, max=MAX_PROCESSES, help="Processes on this machine (one a GPU)."),
 ]
+
+
+def delivery_flags(command: Command) -> Command:
+    """Decorate a command that takes a `delivery` with the flags that say it; see `Delivery`."""
+    signature = inspect.signature(command, eval_str=True)
+    types = {
+        "rate": RateOption,
+        "channels": ChannelsOption,
+        "subtype": SubtypeOption,
+        "normalize": NormalizeOption,
+        "trim": TrimOption,
+    }
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    flags = [inspect.Parameter(name, kind, default=None, annotation=type_) for name, type_ in types.items()]
+    flags[-1] = flags[-1].replace(default=False)
+
+    @functools.wraps(command)
+    def run(*arguments: Any, **options: Any) -> Any:
+        from audiogen_cli.lm.generation.delivery import Delivery
+
+        given = [options.pop(flag.name, flag.default) for flag in flags]
+        return command(*arguments, delivery=Delivery.parse(*given), **options)
+
+    own = list(signature.parameters.values())
+    place = list(signature.parameters).index("delivery")
+    run.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*own[:place], *flags, *own[place + 1 :]]
+    )
+    return cast("Command", run)
 
 
 def sampling_flags(without: tuple[str, ...] = ()) -> Callable[[Command], Command]:

@@ -37,6 +37,26 @@ class ModelChoice:
     device: str
     dtype: str
 
+    @classmethod
+    def find(cls, model: str | None, adapters: Sequence[str] | None, device: str, dtype: str) -> ModelChoice:
+        """Find what the options of a command name. Raises InputError if it is not there or does not go."""
+        from audiogen_cli.devices import check_device
+        from audiogen_cli.lm.adapters import find_adapters
+        from audiogen_cli.lm.generation.requests import find_language_model
+
+        check_device(device)
+        folder, config = find_language_model(model)
+        return cls(folder, config, find_adapters(adapters or [], folder), device, dtype)
+
+    def defaults(self, seed: int | None, duration: float, sampling: Mapping[str, Any]) -> GenerationRequest:
+        """Return what holds for every prompt. seed: None draws one; sampling: None where a setting is the model's."""
+        from audiogen_cli.lm.generation.requests import GenerationRequest, override
+        from audiogen_cli.lm.generation.writer import choose_seed
+
+        settings = override(self.config.sampling, sampling)
+        first = choose_seed() if seed is None else seed
+        return GenerationRequest(None, first, duration, settings, seed_drawn=seed is None)
+
     def load(self, requests: Sequence[GenerationRequest]) -> Generator:
         """Say which model generates the requests, and load it."""
         from audiogen_cli.commands.terminal.announce import announce, plan_computing, plan_generation

@@ -20,8 +20,10 @@ FIRST_KEPT, LAST_KEPT, LAST_MASKED = 0.99999, 9e-6, 0.9
 
 
 class Transition(NamedTuple):
-    """What some steps together do to a code: it is kept, changed to each code (itself too) or masked, with these
-    probabilities; of shapes that broadcast with [B, K, T]."""
+    """Probabilities with which some steps together keep a code, change it to each code (itself too), or mask it.
+
+    Their shapes broadcast with [B, K, T].
+    """
 
     kept: Tensor
     changed: Tensor

@@ -47,7 +47,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Delivery:
-    """What a file is to be; what is left out stays as the sound is.
+    """The format and level that a file is to have; where nothing is said, the sound stays as it is.
 
     rate: Hz. channels: 1 or 2. subtype: one of SUBTYPES, by default 16 bits. trim: cut off silence before and after.
     Raises InputError for values that are none.
