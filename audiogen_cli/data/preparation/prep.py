@@ -96,11 +96,8 @@ def prepare(
     }
     if licenses:
         options["licenses"] = sorted(read_licenses(licenses))
-    warnings = []
     if folder is not None:
-        source = Folder(_valid_name(name or folder.resolve().name))
-        warnings = _check_replaced(out / f"{source.key}.parquet", folder.resolve())
-        sources.append((source, folder))
+        sources.append((Folder(_valid_name(name or folder.resolve().name)), folder))
     if not sources:
         raise InputError(f"nothing to prepare: give --datasets (of {', '.join(SOURCES)}) or --folder")
     if val_share and folder is None:
@@ -112,6 +109,8 @@ def prepare(
         if caption_file and not caption_file.used:
             keys = ", ".join(caption_file.unused[:MISSING_SHOWN])
             raise InputError(f"{captions}: names no clip of {', '.join(s.key for s, _ in sources)} ({keys}, ...)")
+        own_manifest = out / f"{sources[-1][0].key}.parquet"
+        warnings = _check_replaced(own_manifest, folder.resolve()) if folder is not None else []
         forget_mapped(out)
         total = sum(each.items.count for each in lists)
         begin(total)

@@ -262,6 +262,8 @@ def test_the_manifest_of_another_folder_with_the_same_name_is_not_replaced(tmp_p
         prepare([], tmp_path, tmp_path / "out", folder=tmp_path / "a" / "audio", workers=1, copies=copies)
         with pytest.raises(InputError, match=r"audio\.parquet .*a/audio.*--name"):
             prepare([], tmp_path, tmp_path / "out", folder=tmp_path / "b" / "audio", workers=1)
+        with pytest.raises(InputError, match="c/audio: no such folder"):
+            prepare([], tmp_path, tmp_path / "out", folder=tmp_path / "c" / "audio", workers=1)
     (tmp_path / "a").rename(tmp_path / "moved")
     (report,) = prepare([], tmp_path, tmp_path / "out", folder=tmp_path / "b" / "audio", workers=1)
     (warning,) = report.warnings
