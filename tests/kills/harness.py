@@ -51,12 +51,14 @@ def run_in_session(*arguments: object) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     import audiogen_cli.app  # noqa: F401 - not killed at what `fresh` interpreters do
 
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     code: object = 0
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         run_audiogen(*arguments)
     except SystemExit as ended:
         code = ended.code
+    except KeyboardInterrupt:  # sent while signals were blocked
+        code = 130
     # The end of an interpreter, parts of which a process that was forked leaves out or does in another order.
     with suppress(KeyboardInterrupt):
         threading._shutdown()  # type: ignore[attr-defined]
