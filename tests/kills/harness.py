@@ -24,7 +24,7 @@ from helpers.processes import run_audiogen, start
 from kills.stages import environment
 
 TIDY = 60.0  # seconds until a command that was told to stop must have ended; a machine may be busy with others
-GONE = 10.0  # seconds after its end until nothing that it started may be left
+GONE = 10.0  # seconds of a core after its end until nothing that it started may be left
 LONGEST = 240.0  # seconds of a whole run
 IMPORTS = 5.0  # seconds of computing, about, that a new interpreter needs to begin
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -192,7 +192,7 @@ def _kill_once(arguments: list[str], folder: Path, work: float, random: Random, 
 
 
 def _check_gone(command: Command, chain: Chain) -> None:
-    end = time.monotonic() + GONE
+    end = time.monotonic() + GONE * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
     while command.left() and time.monotonic() < end:
         time.sleep(0.05)
     if left := command.left():
