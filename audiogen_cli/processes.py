@@ -41,11 +41,30 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def end_with_parent() -> None:
-    """Send this process SIGTERM when its parent ends in any way; on Windows do nothing."""
+@contextmanager
+def block_interrupt() -> Iterator[None]:
+    """Keep SIGINT from this thread and from the processes it starts, which never get it; on Windows do nothing."""
+    if os.name != "posix":
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # which unblocks SIGINT when it starts: not after us, then
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_with_parent(parent: int | None = None) -> None:
+    """Send this process SIGTERM when its parent ends in any way; on Windows do nothing.
+
+    parent: its number, for a process whose parent may have ended before this call.
+    """
     if os.name != "posix":
         return
-    parent = os.getppid()
+    parent = parent or os.getppid()
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGTERM)

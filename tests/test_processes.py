@@ -69,6 +69,31 @@ with start_workers(count=2) as workers:
 """
 
 
+STARTING = """
+import os, signal, time
+from audiogen_cli.data.preparation import worker_pool
+from audiogen_cli.processes import end_with_parent
+
+def report(main):
+    print(os.getpid(), signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []), flush=True)
+    time.sleep(0.5)  # the main process is killed in the meantime
+    end_with_parent(main)
+
+worker_pool.end_with_parent = report
+with worker_pool.start_workers(count=2) as workers:
+    list(workers.map(os.getpid, [()] * 4))
+"""
+
+
+def test_workers_that_are_only_starting_end_with_prep_and_are_deaf_to_ctrl_c() -> None:
+    with subprocess.Popen([sys.executable, "-c", STARTING], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        lines = [parent.stdout.readline().split() for _ in range(2)]
+        assert [blocked for _, blocked in lines] == ["True", "True"]
+        parent.kill()
+    assert wait_for(lambda: all(is_gone(int(worker)) for worker, _ in lines))
+
+
 def test_workers_of_prep_end_with_it() -> None:
     with subprocess.Popen([sys.executable, "-c", POOL], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
