@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from audiogen_cli.bench.timing import Timings, run_in_turn, step_seconds, time_in_turn
+from audiogen_cli.devices import has_native_bfloat16
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import SIZES, LMConfig, TextConfig, TrainConfig
-from audiogen_cli.lm.cpu_ops import has_native_bfloat16
 from audiogen_cli.lm.decoding.continuous_batch import BatchShape, ContinuousBatch
 from audiogen_cli.lm.decoding.cpu_kernels import PackedLinear
 from audiogen_cli.lm.decoding.engine import Engine, choose_dtype

@@ -17,10 +17,9 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from audiogen_cli.devices import free_memory
+from audiogen_cli.devices import free_memory, has_native_bfloat16
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import LMConfig
-from audiogen_cli.lm.cpu_ops import has_native_bfloat16
 from audiogen_cli.lm.decoding.backend import Backend, TorchBackend
 from audiogen_cli.lm.decoding.continuous_batch import BatchShape, ContinuousBatch
 from audiogen_cli.lm.decoding.cpu_backend import CpuBackend
