@@ -178,8 +178,8 @@ def physical_memory() -> int:
 
 
 def regroup(blocks: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Yield the first block [K, t], then BLOCK_RATIO of them at a time as one."""
+    """Yield the first block [..., t], then BLOCK_RATIO of them at a time as one."""
     blocks = iter(blocks)
     yield from islice(blocks, 1)
     while group := list(islice(blocks, BLOCK_RATIO)):
-        yield torch.cat(group, dim=1)
+        yield torch.cat(group, dim=-1)

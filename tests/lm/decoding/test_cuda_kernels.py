@@ -48,14 +48,7 @@ def make_requests(n_prompts: list[int], n_new: int, n_q: int) -> list[DecodingRe
     ]
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"pattern": "parallel", "n_q": 1, "bias": False, "embedding": "sum"},
-        {"cross_attention": False, "n_heads": 1},
-    ],
-)
+@pytest.mark.parametrize("changes", [{}, {"pattern": "parallel", "n_q": 1, "bias": False, "embedding": "sum"}])
 def test_codes_are_those_of_the_plain_backend(changes: dict[str, object]) -> None:
     requests = make_requests([3, 14, 9], 2, int(changes.get("n_q", 3)))  # the third follows the first, in its slot
 
@@ -100,7 +93,7 @@ def test_logits_are_those_of_the_plain_backend_and_do_not_depend_on_company(dtyp
 def test_draws_without_a_sort_are_those_of_a_sort() -> None:
     from audiogen_cli.lm.decoding import cuda_kernels
 
-    n, size, generator = 60, 45, torch.Generator().manual_seed(0)
+    n, size, generator = 40, 45, torch.Generator().manual_seed(0)
     spread = torch.rand(n, 1, 1, generator=generator) * 8
     probabilities = (torch.randn(n, 1, size, generator=generator) * spread).softmax(-1)
     probabilities[: n // 3] = probabilities[: n // 3].bfloat16().float()  # many are equal
