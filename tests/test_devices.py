@@ -48,7 +48,8 @@ def test_out_of_memory_is_known_in_all_its_forms(error: Exception, expected: boo
 
 
 @pytest.mark.parametrize(
-    ("name", "rank", "expected"), [("cuda:1", None, 1), ("cuda", None, 2), ("auto", None, 2), ("auto", "3", 3)]
+    ("name", "rank", "expected"),
+    [("cuda:1", None, 1), ("cuda", None, 2), ("auto", None, 2), ("auto", "3", 3), ("auto", "5", 1)],
 )
 def test_a_chosen_gpu_becomes_the_current_one(
     name: str, rank: str | None, expected: int, monkeypatch: pytest.MonkeyPatch
@@ -57,6 +58,7 @@ def test_a_chosen_gpu_becomes_the_current_one(
     monkeypatch.setattr(torch, "empty", lambda *size, device: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr(torch._C, "_cuda_setDevice", current.append, raising=False)  # below what refuses "cuda"
     if rank:
         monkeypatch.setenv("LOCAL_RANK", rank)
