@@ -46,7 +46,7 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         if name == "cuda":  # each process of a launch has its own
             local = os.environ.get("LOCAL_RANK")
-            own = int(local) % torch.cuda.device_count() if local else torch.cuda.current_device()
+            own = int(local) % max(1, torch.cuda.device_count()) if local else torch.cuda.current_device()
             device = torch.device("cuda", own)
         torch.empty(1, device=device)
         if device.type == "cuda":

@@ -51,4 +51,4 @@ def test_processes_share_the_scoring_and_give_the_numbers_of_one(
         assert others == [one, one] and one["n"] == (4 if task == "continuation" else 12)
     for shares in work[1:]:
         # A content that several sources have, silence say, may be embedded by more than one.
-        assert 0 < min(shares) and max(shares) < work[0][0] / len(shares) + 6
+        assert min(shares) > 0 and max(shares) < work[0][0] / len(shares) + 6
