@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -54,15 +54,15 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def block_interrupt() -> Iterator[None]:
-    """Keep SIGINT from this thread and from the processes it starts, which never get it; on Windows do nothing."""
+def block_signals(numbers: Sequence[signal.Signals] = STOP_SIGNALS) -> Iterator[None]:
+    """Keep signals from this thread and from the processes it starts, which never get them; on Windows do nothing."""
     if os.name != "posix":
         yield
         return
     from multiprocessing import resource_tracker
 
-    resource_tracker.ensure_running()  # which unblocks SIGINT when it starts: not after us, then
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    resource_tracker.ensure_running()  # which unblocks two of them when it starts: not after us, then
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield
     finally:

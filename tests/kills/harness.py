@@ -184,7 +184,8 @@ def _kill_once(arguments: list[str], folder: Path, work: float, random: Random, 
         chain.faults.append(f"{words}: has not ended after {TIDY:.0f} s")
     elif number == signal.SIGKILL and code not in (0, -signal.SIGKILL):
         chain.faults.append(f"{words}: exit code {code}")
-    elif number != signal.SIGKILL and code not in (0, 130, -number, 128 + number):
+    # Python ends by SIGINT where a KeyboardInterrupt, though handled, has passed through an `exec` of text.
+    elif number != signal.SIGKILL and code not in (0, 130, -number, 128 + number, -signal.SIGINT):
         chain.faults.append(f"{words}: exit code {code}: {command.said()[-300:]}")
     if not fresh and "Traceback" in command.said():  # an interpreter that has not yet begun cannot help it
         chain.faults.append(f"{words}: {command.said()[-600:]}")

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -81,3 +82,21 @@ def test_memory_of_a_trial_is_what_it_takes_at_a_time():
 
 def test_free_memory_is_that_of_the_machine():
     assert sys.platform != "linux" or 0 < free_memory(torch.device("cpu")) < 1e14
+
+
+def test_a_gpu_is_warm_before_it_is_timed(monkeypatch):
+    run, timed = [], []
+
+    def measure(work, device):
+        before = run[-1]
+        work()
+        timed.append(run[-1])
+        assert before == run[-1], "its kernels have not been chosen before"
+        return MEGA, 0.5
+
+    monkeypatch.setattr(throughputs, "measure", measure)
+    monkeypatch.setattr(throughputs, "free_memory", lambda device: 1e9)
+    accelerator = SimpleNamespace(device=torch.device("cuda"))
+    trial = throughputs.try_micro_batches(run.append, 8, 8, 0, accelerator, first=(2, lambda n: run.append(n)))
+    assert timed == [1, 2, 8, 8] and run == [1, 1, 2, 2, 8, 8, 8, 8]
+    assert (trial.seconds, trial.first_seconds, trial.first_steps) == (0.5, 0.5, 2)
