@@ -176,7 +176,7 @@ class Generator:
         def generate_tracks(tracks: Sequence[Track]) -> Iterator[tuple[int, np.ndarray]]:
             score = self._score if self.probe else None
             most = 1 if self.engine.exact else DECODED_TOGETHER
-            found = generate_best(tracks, generate_codes, self.decode_all, score, self._is_fine, most)
+            found = generate_best(tracks, generate_codes, self.decode, score, self._is_fine, most)
             for number, wav, candidates in found:
                 on_candidates(*owners[number], candidates)
                 yield number, wav
@@ -191,7 +191,7 @@ class Generator:
 
     def decode_candidate(self, prepared: Prepared, track: int, candidate: Candidate) -> np.ndarray:
         """Decode a candidate of a track as if it were the whole result: samples [n] float32."""
-        return self._finish(prepared, self.decode(candidate.codes)[: prepared.tracks[track].n_samples])
+        return self._finish(prepared, self.decode([candidate.codes])[0][: prepared.tracks[track].n_samples])
 
     def generate_codes(
         self, requests: Sequence[DecodingRequest], batch_size: int | None, progress: Progress
@@ -220,11 +220,7 @@ class Generator:
         if failed:
             raise AudiogenError("out of memory: even alone this is too long; lower --duration")
 
-    def decode(self, codes: Tensor) -> np.ndarray:
-        """Decode codes [K, T] to samples [T · hop] float32."""
-        return self.decode_all([codes])[0]
-
-    def decode_all(self, sounds: Sequence[Tensor]) -> list[np.ndarray]:
+    def decode(self, sounds: Sequence[Tensor]) -> list[np.ndarray]:
         """Decode codes [K, T] of several sounds, those of one length together, to samples [T · hop] float32 of each."""
         # In the blocks of a stream, whose samples are to be the same.
         lengths = [codes.shape[1] for codes in sounds]
