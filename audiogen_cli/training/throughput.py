@@ -30,21 +30,20 @@ LONG_TRIAL = 5.0  # seconds: a micro-batch that takes less is tried as a whole, 
 
 
 class Throughput:
-    """Counts since the last reading.
+    """Counts since the last reading. processes: whose tokens and operations are counted together."""
 
-    flops_per_token: floating-point operations that a step spends for each token, backward pass included; None: not
-    to be compared with the peak (the precision is not bfloat16). processes: whose tokens are counted together.
-    """
-
-    def __init__(self, device: torch.device, flops_per_token: float | None, processes: int = 1) -> None:
-        self.device, self.processes = device, processes
-        peak = peak_flops(device)
-        self.flops_ratio = flops_per_token / peak if flops_per_token and peak else None  # MFU of a token/s on one GPU
+    def __init__(self, device: torch.device, processes: int = 1) -> None:
+        self.device, self.processes, self.peak = device, processes, peak_flops(device)
         self._reset()
 
-    def add(self, tokens: int) -> None:
-        """Count a finished step of so many tokens, in all processes."""
+    def add(self, tokens: int, flops: float = 0.0) -> None:
+        """Count a finished step of so many tokens, in all processes.
+
+        flops: floating-point operations that they need, backward pass included; 0: in another precision than bfloat16,
+        whose peak is known.
+        """
         self.tokens += tokens
+        self.flops += flops
         self.steps += 1
 
     @contextmanager
@@ -68,10 +67,9 @@ class Throughput:
         mfu: model FLOPs utilization, None without a GPU whose peak is known.
         """
         seconds = time.perf_counter() - self.started
-        rate = self.tokens / seconds
-        mfu = rate / self.processes * self.flops_ratio if self.flops_ratio else None
+        mfu = self.flops / seconds / self.processes / self.peak if self.peak and self.flops else None
         numbers = {
-            "tokens_per_s": rate,
+            "tokens_per_s": self.tokens / seconds,
             "step_seconds": seconds / max(1, self.steps),
             "data_wait": self.waited / seconds,
             "memory_gb": peak_memory(self.device) / 1e9,
@@ -81,7 +79,7 @@ class Throughput:
         return numbers
 
     def _reset(self) -> None:
-        self.tokens, self.steps, self.waited, self.started = 0, 0, 0.0, time.perf_counter()
+        self.tokens, self.steps, self.flops, self.waited, self.started = 0, 0, 0.0, 0.0, time.perf_counter()
 
 
 def peak_flops(device: torch.device) -> float | None:

@@ -22,7 +22,7 @@ MEGA = 1_000_000
 def test_pauses_do_not_count_and_waiting_does(monkeypatch):
     clock = iter([0.0, 1.0, 2.0, 3.0, 7.0, 8.0, 8.0])
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-    throughput = Throughput(CPU, 100.0)  # at 0
+    throughput = Throughput(CPU)  # at 0
     with throughput.waiting():  # 1 to 2
         pass
     with throughput.paused():  # 3 to 7
@@ -38,8 +38,9 @@ def test_utilisation_is_that_of_one_gpu(monkeypatch):
     monkeypatch.setattr(throughputs, "peak_flops", lambda device: 1e12)
     clock = iter([0.0, 2.0, 2.0])
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-    throughput = Throughput(CPU, 1e9, processes=4)
-    throughput.add(4000)  # 2000 tokens a second, 500 on each
+    throughput = Throughput(CPU, processes=4)
+    throughput.add(100, 3e12)
+    throughput.add(10, 1e12)  # a short step needs less: together 2e12 a second, 0.5e12 on each
     assert throughput.read()["mfu"] == pytest.approx(0.5)
 
 

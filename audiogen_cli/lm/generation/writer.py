@@ -332,6 +332,7 @@ def _beside(output: Path, record: Mapping[str, Any] | None) -> Iterator[None]:
     aside = sidecar.replace(temporary_name(sidecar.parent)) if read_sidecar(output) else None
     try:
         if record and is_new:
+            output.parent.mkdir(parents=True, exist_ok=True)
             write_sidecar(output, record)
         yield
     except BaseException:

@@ -109,7 +109,7 @@ def train(
     sampler = RankBatchSampler(buckets.step, steps, *share, config.optim.micro_batch)
     batches = prefetch(code_batches(step_batches(data.train, sampler, config.workers), encoder, lm_config, device))
 
-    throughput = Throughput(device, _flops_per_token(config, lm_config), accelerator.num_processes)
+    throughput = Throughput(device, accelerator.num_processes)
     guard, stopped = GradientGuard(out), False
     with log, StopSignal() as stop, closing(batches):
         if data.validation is None:
@@ -117,7 +117,8 @@ def train(
         while state.step < config.max_steps and not stopped:
             with throughput.waiting():
                 micro_batches = next(batches)
-            n_frames = buckets.n_frames(state.step)
+            lengths = buckets.lengths(state.step)
+            n_frames = sum(lengths)
             metrics = train_step(state, micro_batches, n_frames, config, accelerator, stop.asked)
             if metrics is None:
                 save(state, config, codec, out, accelerator)
@@ -127,7 +128,7 @@ def train(
             if skipped := guard.note(state.step, finite, [] if finite else _all_ids(micro_batches)):
                 log.say(f"warning: {skipped}")
             state.step += 1
-            throughput.add(n_frames * lm_config.n_q)
+            throughput.add(n_frames * lm_config.n_q, _flops(config, lm_config, lengths))
             log.advance(state.step)
             log.leave_out({failure: failure for batch in micro_batches for failure in batch.failures})
             if log.due(state.step):
@@ -257,10 +258,9 @@ def _inputs(
     return inputs
 
 
-def _flops_per_token(config: TrainConfig, lm_config: LMConfig) -> float | None:
-    if config.precision != "bf16":
-        return None
-    return training_flops(lm_config, lm_config.max_frames) / (lm_config.max_frames * lm_config.n_q)
+def _flops(config: TrainConfig, lm_config: LMConfig, lengths: Sequence[int]) -> float:
+    """Count the operations of a step of examples of so many frames, if it is in bfloat16, whose peak is known."""
+    return sum(training_flops(lm_config, n) for n in lengths) if config.precision == "bf16" else 0.0
 
 
 def _tracker(trackers: Sequence[str], accelerator: Accelerator) -> Callable[..., None] | None:

@@ -308,6 +308,9 @@ class TestTakes:
         assert self.place(_requests(tmp_path, 1)) == (["0.wav"], [])
         assert self.place(_requests(tmp_path, 1)) == (["0.wav"], [0])
 
+    def test_a_folder_that_is_not_there_is_made(self, tmp_path: Path) -> None:
+        assert self.place(_requests(tmp_path / "a" / "b", 1)) == (["0.wav"], [])
+
     def test_a_sound_that_cannot_be_written_leaves_no_sidecar(self, tmp_path: Path) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("audiogen_cli.lm.generation.delivery.Delivered.write", _full_disk)

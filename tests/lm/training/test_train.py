@@ -439,8 +439,8 @@ def test_a_run_compiles_a_block_at_most_four_times(
     for module in (batches, stepping):
         monkeypatch.setattr(module, "encode_texts", lambda *inputs: pad_shapes(encode_texts(*inputs), inputs[2]))
     optim = OptimConfig(lr=1e-2, batch_size=5, micro_batch=2, warmup_steps=0)
-    model = ModelShape(dim=16, n_layers=3, n_heads=2, dropout=0.1)
-    config = recipe(world, compile=True, model=model, optim=optim, crop_seconds=1.2, probe_samples=0, validate_every=2)
+    model = ModelShape(dim=16, n_layers=2, n_heads=2, dropout=0.1)
+    config = recipe(world, compile=True, model=model, optim=optim, crop_seconds=1.2, probe_samples=0, max_steps=4)
     train(config, world.tokens, world.codec, tmp_path / "run")
     assert 1 <= len(compiled) <= 4
     assert torch._dynamo.config.optimize_ddp is False  # else DDP's buckets would cut the graphs
