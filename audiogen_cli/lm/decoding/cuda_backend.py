@@ -26,6 +26,7 @@ PART = 256  # positions that one program attends to, 64 at once
 COLUMNS = 16  # outputs that one program computes …
 DEPTH = 512  # … from so many bytes of weights of each at once
 OWN = 8  # scores of a text that one program computes
+EXACT, ROUNDED = 1e-3, 5e-2  # by how much logits may differ from the modules', in float32 and in fewer bits
 
 logger = logging.getLogger(__name__)  # without a handler, Python prints its warnings on stderr
 
@@ -304,17 +305,37 @@ def launch(kernel: Any, grid: tuple[int, ...], arguments: tuple[Any, ...], **con
     kernel[grid](*arguments, **constants)
 
 
-def choose_backend(device: torch.device) -> type[Backend]:
-    """Return the fastest backend that a CUDA device has; say so if kernels cannot be compiled."""
-    try:
-        from audiogen_cli.lm.decoding import cuda_kernels
+def choose_backend(model: AudioLanguageModel, dtype: str) -> type[Backend]:
+    """Return the fastest backend of a model on a CUDA device: the kernels, if they compute what its modules do.
 
-        numbers = torch.zeros(2, 1, device=device)
-        launch(cuda_kernels.copy, (1,), (numbers[0], numbers[1]))
+    Otherwise says why not. The model is changed as `load` does.
+    """
+    try:
+        CudaBackend.load(model, dtype)
+        error = _compare(model, getattr(torch, dtype))
+        if not error < (EXACT if dtype == "float32" else ROUNDED):
+            raise ValueError(f"their logits differ by {error:.1%}")
     except Exception as error:  # no triton, no C compiler, a GPU that triton does not know: all said in their own ways
-        logger.warning("decoding without kernels of our own, which cannot be compiled here: %s", first_line(error))
+        logger.warning("decoding without kernels of our own, which do not work here: %s", first_line(error))
         return RecordedBackend
     return CudaBackend
+
+
+@torch.inference_mode()
+def _compare(model: AudioLanguageModel, dtype: torch.dtype) -> float:
+    """Compute a position of random inputs both ways; return the greatest difference, as a share of a logit."""
+    generator, device = torch.Generator().manual_seed(0), model.null_text.device
+    text = torch.randn(3, model.config.text_width, generator=generator).to(device)
+    x = torch.randn(1, 9, model.config.dim, generator=generator).to(device)
+    logits = []
+    for kind in (TorchBackend, CudaBackend):
+        backend = kind(model, 1, 16, 8, dtype)
+        with model.mixed_precision():
+            backend.prepare(0, text)
+            backend.prefill(0, x[:, :-1])
+            logits.append(backend.step(x[0, -1:], torch.tensor([8], device=device), 16).float())
+    plain, own = logits
+    return float((own - plain).abs().max() / plain.abs().max())
 
 
 def _power_of_2(n: int) -> int:

@@ -17,12 +17,6 @@ import triton.language as tl
 
 
 @triton.jit
-def copy(source, target):
-    """Copy a number: the smallest kernel, which tells whether any can be compiled."""
-    tl.store(target, tl.load(source))
-
-
-@triton.jit
 def embed(steps, at, start, delays, n_prefix, table, vectors, x, positions, n_slots, n_steps, DIM: tl.constexpr,
           STREAMS: tl.constexpr, SPECIAL: tl.constexpr, MEAN: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     """Write a row's input x [R, d] and position [R]: one program a row. steps: [n, K, n_steps]; table: [K (V + 1), d].

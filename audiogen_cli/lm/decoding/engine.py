@@ -47,7 +47,7 @@ class Engine:
     def __init__(self, model: AudioLanguageModel, dtype: str = "auto", backend: type[Backend] | None = None) -> None:
         self.dtype = choose_dtype(dtype, model.config, model.null_text.device.type)
         self.exact = model.null_text.device.type == "cpu"
-        self.backend = backend or choose_backend(model.null_text.device)
+        self.backend = backend or choose_backend(model.eval(), self.dtype)
         self.most_rows = self.backend.load(model.eval(), self.dtype)
         self.model = model
         self.config: LMConfig = model.config
@@ -127,12 +127,13 @@ class Engine:
         return 2 * n_columns * self.config.dim * self.cache_dtype.itemsize * self.config.n_layers
 
 
-def choose_backend(device: torch.device) -> type[Backend]:
-    """Return the fastest backend of a device."""
+def choose_backend(model: AudioLanguageModel, dtype: str) -> type[Backend]:
+    """Return the fastest backend of a model on its device."""
+    device = model.null_text.device
     if device.type == "cuda":
         from audiogen_cli.lm.decoding import cuda_backend
 
-        return cuda_backend.choose_backend(device)
+        return cuda_backend.choose_backend(model, dtype)
     return CpuBackend if device.type == "cpu" else TorchBackend
 
 

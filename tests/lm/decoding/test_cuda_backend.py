@@ -243,5 +243,5 @@ def test_batches_fit_into_a_gpus_memory(kept: type[KeptBackend], monkeypatch: py
 def test_without_kernels_a_step_is_recorded_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    assert choose_backend(torch.device("cuda")) is RecordedBackend
+    assert choose_backend(make_model(), "float32") is RecordedBackend
     assert len(caplog.messages) == 1 and "kernels" in caplog.messages[0] and "\n" not in caplog.messages[0]

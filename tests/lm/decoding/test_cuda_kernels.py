@@ -15,7 +15,7 @@ from torch import Tensor
 from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.decoding import cuda_backend
 from audiogen_cli.lm.decoding.backend import Backend, TorchBackend
-from audiogen_cli.lm.decoding.cuda_backend import CudaBackend
+from audiogen_cli.lm.decoding.cuda_backend import CudaBackend, RecordedBackend, choose_backend
 from audiogen_cli.lm.decoding.engine import Engine
 from audiogen_cli.lm.decoding.requests import UNKNOWN, DecodingRequest
 from audiogen_cli.lm.sampling import draw, top_k, top_p
@@ -88,6 +88,16 @@ def test_logits_are_those_of_the_plain_backend_and_do_not_depend_on_company(dtyp
         for row in (1, 3):
             alone = step(CudaBackend(model, 1, 40, n_text, cache_dtype), [row], inputs, prompts, texts)
             assert torch.equal(alone[0], logits[row])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_kernels_are_tried_beside_the_modules_before_they_are_used(
+    dtype: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert choose_backend(make_model(n_layers=1), dtype) is CudaBackend and not caplog.messages
+    monkeypatch.setattr(cuda_backend.CudaBackend, "_attend", lambda *arguments, **options: None)
+    assert choose_backend(make_model(n_layers=1), dtype) is RecordedBackend
+    assert "their logits differ by" in caplog.messages[0]
 
 
 def test_draws_without_a_sort_are_those_of_a_sort() -> None:
