@@ -40,9 +40,10 @@ INNER_ARROWS = {
 OPEN = {
     # lm.adapters, generation.delivery, decoding.grouped_weights, packed_files, lm.decoder
     "modules imported by generate": 43,
-    # freeze, lora.rank, lora.alpha: fine-tuning; decoder, diffusion.schedule, diffusion.steps, passes: diffusion;
+    # freeze, lora.rank, lora.alpha: fine-tuning; decoder, diffusion.schedule, diffusion.steps, passes,
+    # mask_tags: diffusion;
     # timing, loop: whole sounds
-    "settings of the language model": 61,
+    "settings of the language model": 62,
     "package lines": 29_200,  # with adapters, packed weights, delivery and the baseline
 }
 
