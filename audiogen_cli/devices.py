@@ -50,6 +50,14 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def has_native_bfloat16() -> bool:
+    """Return whether this CPU multiplies bfloat16 in hardware."""
+    import torch
+
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, check, bool)() for check in checks)
+
+
 def count_processes() -> int:
     """Return the number of processes of an accelerate launch; 1 outside of one."""
     return int(os.environ.get("WORLD_SIZE", "1"))

@@ -77,6 +77,7 @@ def release_folders(sweep: bool = False) -> None:
         path, (made, deep) = _held.popitem()
         if sweep:
             _sweep(path.parent, deep)
+            _remove_semaphores(os.getpid())
         with suppress(OSError):
             path.unlink()
         _remove_empty(made)
@@ -117,7 +118,7 @@ def _locked(path: Path) -> Iterator[int]:
 
 
 def _remove_semaphores(process: int) -> None:
-    """Delete what joblib leaves in shared memory of a process that was killed together with all that it had started."""
+    """Delete what joblib leaves in shared memory of a process that was stopped with all that it had started."""
     for path in Path("/dev/shm").glob(f"sem.loky-{process}-*"):
         with suppress(OSError):
             path.unlink()

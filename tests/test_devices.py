@@ -73,6 +73,18 @@ def test_processes_wait_for_each_other_for_a_day_and_old_gpus_train_in_float32(
     assert start_accelerator("bf16")["mixed_precision"] == "bf16"  # type: ignore[index]
 
 
+def test_a_cpu_without_bfloat16_trains_in_float32(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("accelerate.Accelerator", lambda **settings: settings)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for able in (True, False):
+        monkeypatch.setattr("audiogen_cli.training.launch.has_native_bfloat16", lambda able=able: able)
+        settings: dict[str, Any] = start_accelerator("bf16")  # type: ignore[assignment]
+        assert settings["mixed_precision"] == ("bf16" if able else "no")
+        assert ("CPU has no bfloat16" in capsys.readouterr().err) != able
+
+
 def test_fsdp_keeps_the_residual_stream_in_float32() -> None:
     assert precision_policy(None).param_dtype is None
     policy = precision_policy(torch.bfloat16)

@@ -99,6 +99,15 @@ def test_semaphores_of_a_killed_command_go_with_its_lock(other: subprocess.Popen
         others.unlink()
 
 
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="shared memory is elsewhere")
+def test_a_command_that_is_stopped_leaves_no_semaphores_of_its_own(tmp_path: Path) -> None:
+    hold_folder(tmp_path / "out")
+    left = Path(f"/dev/shm/sem.loky-{os.getpid()}-test")
+    left.touch()
+    release_folders(sweep=True)
+    assert not left.exists()
+
+
 def test_the_lock_of_a_number_that_another_process_has_now_is_stale(
     other: subprocess.Popen[str], tmp_path: Path
 ) -> None:

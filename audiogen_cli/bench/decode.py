@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from audiogen_cli.bench.timing import Timings, run_in_turn, step_seconds, time_in_turn
+from audiogen_cli.devices import has_native_bfloat16
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import SIZES, LMConfig, TextConfig, TrainConfig
-from audiogen_cli.lm.cpu_ops import has_native_bfloat16
-from audiogen_cli.lm.decoding.continuous_batch import ContinuousBatch
+from audiogen_cli.lm.decoding.continuous_batch import BatchShape, ContinuousBatch
 from audiogen_cli.lm.decoding.cpu_kernels import PackedLinear
 from audiogen_cli.lm.decoding.engine import Engine, choose_dtype
 from audiogen_cli.lm.decoding.grouped_weights import GROUPS, has_grouped_kernel
@@ -102,7 +102,10 @@ def _open_batch(engine: Engine, requests: Sequence[DecodingRequest]) -> Continuo
             past = [torch.randn(2, *shape, device=x.device) for _ in self.model.blocks]
             self.fill(row, [(key, value) for key, value in past])
 
-    return ContinuousBatch(Unread, engine.model, engine.cache_dtype, requests, len(requests))
+    shape = BatchShape.of(engine.config, requests, len(requests), engine.backend.bucket)
+    batch = ContinuousBatch(Unread, engine.model, engine.cache_dtype, shape)
+    batch.start(requests)
+    return batch
 
 
 def measure_lm(setup: Setup, device: torch.device) -> dict[str, Any]:

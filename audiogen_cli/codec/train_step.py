@@ -117,7 +117,7 @@ class Trainer(ABC):
             self.codec.save(folder, license)
             write_card(folder, run)
 
-        return save_checkpoint(run, self.step, write, self.state_dict())
+        return save_checkpoint(run, self.step, write, self.state_dict(), self.config.save_every)
 
     def resume(self, checkpoint: Path) -> None:
         """Read everything that a step changes from a checkpoint."""

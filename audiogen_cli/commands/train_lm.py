@@ -76,7 +76,8 @@ def train_lm(
             metavar="RANK",
             min=1,
             max=4096,
-            help="With --from: train an adapter of this rank (8 is usual) instead of the model, which stays as it is.",
+            help="With --from: train an adapter of this rank (8: --config lora) instead of the model, which stays as it"
+            " is.",
         ),
     ] = None,
     out: Annotated[

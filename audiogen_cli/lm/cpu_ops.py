@@ -49,9 +49,3 @@ def softmax_backward(gradient: Tensor, weights: Tensor) -> Tensor:
         return weights * (gradient - (gradient * weights).sum(-1, keepdim=True))
     result: Tensor = _softmax_backward(gradient, weights, -1, weights.dtype)
     return result
-
-
-def has_native_bfloat16() -> bool:
-    """Return whether this CPU multiplies bfloat16 in hardware."""
-    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, check, bool)() for check in checks)

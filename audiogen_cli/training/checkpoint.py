@@ -15,15 +15,18 @@ if TYPE_CHECKING:
     import torch
 
 STATE_FILE = "training.pt"
+KEPT = 2
 
 
 def save_checkpoint(
-    run: Path, step: int, save_model: Callable[[Path], None], state: dict[str, Any], keep: int = 2
+    run: Path, step: int, save_model: Callable[[Path], None], state: dict[str, Any], every: int
 ) -> Path:
-    """Write a checkpoint, whole or not at all; keep the newest `keep`.
+    """Write a checkpoint, whole or not at all; keep the newest `KEPT`.
 
     save_model: writes the model's own files into the folder it is given. state: optimizer states and the
-    like, made of tensors and plain values only, so that it loads with `weights_only=True`.
+    like, made of tensors and plain values only, so that it loads with `weights_only=True`. every: steps between two
+    checkpoints; those of other steps, where a run was stopped, go first, and a run that was never stopped keeps the
+    same.
     Raises AudiogenError if it cannot be written (a full disk); the checkpoints before it are still there.
     """
     import torch
@@ -40,20 +43,26 @@ def save_checkpoint(
             delete(folder)
     except Exception as error:  # a full disk is an OSError, or what torch and safetensors make of it
         raise AudiogenError(_unwritten(run, folder, error)) from error
-    _delete_old(run, keep)
+    _delete_old(run, every)
     return folder
 
 
-def _delete_old(run: Path, keep: int) -> None:
-    """Delete all but the newest checkpoints, each renamed before: no half of one is ever taken for one."""
-    for old in list_checkpoints(run)[:-keep]:
+def _delete_old(run: Path, every: int) -> None:
+    """Delete older checkpoints, each renamed before: no half of one is ever taken for one."""
+    older = list_checkpoints(run)[:-1]
+    planned = [path for path in older if _step(path) % every == 0]
+    for old in set(older) - set(planned[1 - KEPT :]):
         delete(old.rename(temporary_name(old.parent)))
 
 
 def list_checkpoints(run: Path) -> list[Path]:
     """List the finished checkpoints of a run, oldest first."""
     found = (run / "checkpoints").glob("step-*")
-    return sorted((path for path in found if path.name[5:].isdecimal()), key=lambda path: int(path.name[5:]))
+    return sorted((path for path in found if path.name[5:].isdecimal()), key=_step)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name[5:])
 
 
 def load_state(checkpoint: Path, device: str | Any = "cpu", mapped: bool = False) -> dict[str, Any]:
@@ -64,7 +73,7 @@ def load_state(checkpoint: Path, device: str | Any = "cpu", mapped: bool = False
     import torch
 
     state = torch.load(checkpoint / STATE_FILE, map_location=device, weights_only=True, mmap=mapped)
-    if not isinstance(state, dict) or state.get("step") != int(checkpoint.name[5:]):
+    if not isinstance(state, dict) or state.get("step") != _step(checkpoint):
         raise ValueError(f"{STATE_FILE} is not of this step")
     return state
 

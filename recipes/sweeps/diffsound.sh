@@ -5,7 +5,8 @@
 #
 # RECIPES (lm-base diffsound-x128; lm-tiny diffsound-tiny on a CPU): the two to train. SCHEDULES (mask_uniform mask uniform): of
 # the diffusion. PASSES (10 25 50 100): through the first of them; the others go through as many as the last of these. BATCHES
-# (1 8): sounds decoded at once when speed is measured. PYTHON (python). See common.sh.
+# (1 8): sounds decoded at once when speed is measured. EVAL_OPTIONS="--metrics fad,kl,class-hits" with ESC-50. PYTHON (python).
+# See common.sh.
 source "$(dirname "$0")/common.sh"
 manifests=$1 codec=$2 out=$3
 read -r autoregressive diffusion <<<"${RECIPES:-lm-base diffsound-x128}"
@@ -14,7 +15,8 @@ read -ra passes <<<"${PASSES:-10 25 50 100}"
 
 # measure NAME MODEL [PASSES]: what it makes, and how fast
 measure() {
-    score "$manifests" "$2" "$out/$1/eval" --metrics fad,kl,class-hits ${3:+--passes "$3"}
+    mkdir -p "$out/$1"
+    score "$manifests" "$2" "$out/$1/eval" ${3:+--passes "$3"}
     for batch in ${BATCHES:-1 8}; do
         stage bench lm --model "$2" --batch-size "$batch" ${3:+--steps "$3"} --json >"$out/$1/speed-$batch.json"
     done

@@ -32,15 +32,18 @@ def rows(out: Path) -> Iterator[tuple[str, ...]]:
         name, _, passes = folder.name.partition("-")
         losses = [line for line in read_lines(out / name / "lm" / "metrics.jsonl") if line["kind"] == "val"]
         metrics = read(folder / "eval" / "results.json")["metrics"]
-        found = [first(metrics, key) for key in ("class_hits_top5", "fad_", "kl_")]
-        times = [SECONDS * read(folder / f"speed-{n}.json")["real_time_factor"] for n in (1, 8)]
+        hits, fad, kl = (first(metrics, key) for key in ("class_hits_top5", "fad_", "kl_"))
+        speeds = [read(folder / f"speed-{n}.json") for n in (1, 8)]
+        times = [SECONDS * speed["real_time_factor"] for speed in speeds]
+        steps, loss = losses[-1]["step"], losses[-1]["loss"]
+        shown = "–" if hits is None else f"{hits:.0%}"
         yield (
             name.replace("_", " + "),
             passes or "–",
-            f"{losses[-1]['step']:,}",
-            f"{losses[-1]['loss']:.2f}",
-            f"{found[0]:.1%}",
-            *(f"{value:.2f}" for value in (*found[1:], *times)),
+            f"{steps:,}",
+            f"{loss:.2f}",
+            shown,
+            *("–" if value is None else f"{value:.2f}" for value in (fad, kl, *times)),
         )
 
 
@@ -50,9 +53,9 @@ def order(name: str) -> tuple[bool, str, int]:
     return kind != "autoregressive", kind, int(passes or 0)
 
 
-def first(metrics: dict[str, float], prefix: str) -> float:
+def first(metrics: dict[str, float], prefix: str) -> float | None:
     """Return the first metric whose name begins with `prefix`."""
-    return next(value for name, value in metrics.items() if name.startswith(prefix))
+    return next((value for name, value in metrics.items() if name.startswith(prefix)), None)
 
 
 def read(path: Path) -> dict[str, Any]:

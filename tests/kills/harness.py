@@ -24,7 +24,7 @@ from helpers.processes import run_audiogen, start
 from kills.stages import environment
 
 TIDY = 60.0  # seconds until a command that was told to stop must have ended; a machine may be busy with others
-GONE = 10.0  # seconds after its end until nothing that it started may be left
+GONE = 10.0  # seconds of a core after its end until nothing that it started may be left
 LONGEST = 240.0  # seconds of a whole run
 IMPORTS = 5.0  # seconds of computing, about, that a new interpreter needs to begin
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -51,12 +51,14 @@ def run_in_session(*arguments: object) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     import audiogen_cli.app  # noqa: F401 - not killed at what `fresh` interpreters do
 
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     code: object = 0
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         run_audiogen(*arguments)
     except SystemExit as ended:
         code = ended.code
+    except KeyboardInterrupt:  # sent while signals were blocked
+        code = 130
     # The end of an interpreter, parts of which a process that was forked leaves out or does in another order.
     with suppress(KeyboardInterrupt):
         threading._shutdown()  # type: ignore[attr-defined]
@@ -182,7 +184,8 @@ def _kill_once(arguments: list[str], folder: Path, work: float, random: Random, 
         chain.faults.append(f"{words}: has not ended after {TIDY:.0f} s")
     elif number == signal.SIGKILL and code not in (0, -signal.SIGKILL):
         chain.faults.append(f"{words}: exit code {code}")
-    elif number != signal.SIGKILL and code not in (0, 130, -number, 128 + number):
+    # Python ends by SIGINT where a KeyboardInterrupt, though handled, has passed through an `exec` of text.
+    elif number != signal.SIGKILL and code not in (0, 130, -number, 128 + number, -signal.SIGINT):
         chain.faults.append(f"{words}: exit code {code}: {command.said()[-300:]}")
     if not fresh and "Traceback" in command.said():  # an interpreter that has not yet begun cannot help it
         chain.faults.append(f"{words}: {command.said()[-600:]}")
@@ -190,7 +193,7 @@ def _kill_once(arguments: list[str], folder: Path, work: float, random: Random, 
 
 
 def _check_gone(command: Command, chain: Chain) -> None:
-    end = time.monotonic() + GONE
+    end = time.monotonic() + GONE * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
     while command.left() and time.monotonic() < end:
         time.sleep(0.05)
     if left := command.left():

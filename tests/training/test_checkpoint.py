@@ -22,7 +22,7 @@ def write_model(folder: Path) -> None:
 
 def test_round_trip_and_pruning(tmp_path):
     for step in (5, 10, 1_000_000):
-        save_checkpoint(tmp_path, step, write_model, {"moments": torch.ones(2)}, keep=2)
+        save_checkpoint(tmp_path, step, write_model, {"moments": torch.ones(2)}, every=5)
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000010", "step-1000000"]
     (tmp_path / "checkpoints" / "step-²").mkdir()  # a digit, but no number
     state = load_state(list_checkpoints(tmp_path)[-1])
@@ -30,21 +30,30 @@ def test_round_trip_and_pruning(tmp_path):
     assert torch.equal(state["moments"], torch.ones(2))
 
 
+@pytest.mark.parametrize("stops", [[], [4], [10], [11, 13], [1, 2, 3, 4, 5, 7, 8, 10, 11, 13]])
+def test_a_run_that_was_stopped_keeps_the_checkpoints_of_one_that_was_not(tmp_path, stops):
+    for step in range(1, 15):
+        if step % 3 == 0 or step == 14 or step in stops:
+            save_checkpoint(tmp_path, step, write_model, {}, every=3)
+            assert list_checkpoints(tmp_path)[-1].name == f"step-{step:06d}"
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000012", "step-000014"]
+
+
 def test_a_save_that_dies_leaves_no_checkpoint(tmp_path):
     def die(folder: Path) -> None:
         write_model(folder)
         raise OSError("No space left on device")
 
-    save_checkpoint(tmp_path, 1, write_model, {})
+    save_checkpoint(tmp_path, 1, write_model, {}, every=1)
     with pytest.raises(AudiogenError, match=r"step-000002 .*No space.*step-000001"):
-        save_checkpoint(tmp_path, 2, die, {}, keep=1)
+        save_checkpoint(tmp_path, 2, die, {}, every=1)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000001"]
-    save_checkpoint(tmp_path, 2, write_model, {})  # the next try is a new one
+    save_checkpoint(tmp_path, 2, write_model, {}, every=1)  # the next try is a new one
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000001", "step-000002"]
 
 
 def test_what_a_killed_save_leaves_is_no_checkpoint_and_goes_at_the_next_start(tmp_path):
-    save_checkpoint(tmp_path, 1, write_model, {})
+    save_checkpoint(tmp_path, 1, write_model, {}, every=1)
     half = tmp_path / "checkpoints" / ".0123456789abcdef.99999999.tmp"
     half.mkdir()
     write_model(half)
@@ -69,7 +78,7 @@ def cut(file):
 )
 def test_a_damaged_state_gives_way_to_the_one_before(tmp_path, damage):
     for step in (1, 2):
-        folder = save_checkpoint(tmp_path, step, write_model, {"moments": torch.ones(100)})
+        folder = save_checkpoint(tmp_path, step, write_model, {"moments": torch.ones(100)}, every=1)
     damage(folder / "training.pt")
     said, resumed = [], []
     assert resume_newest(tmp_path, lambda checkpoint: resumed.append(load_state(checkpoint)["step"]), said.append)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache
 from itertools import islice
 from typing import Any, Literal, TypeVar
 
 from audiogen_cli.errors import InputError
-from audiogen_cli.processes import end_with_parent
+from audiogen_cli.processes import block_signals, end_with_parent
 
 Engine = Literal["processes", "ray"]
 Result = TypeVar("Result")
@@ -31,17 +31,10 @@ class Workers:
 
         waiting = iter(tasks)
         while batch := list(islice(waiting, ROUND * self.count)):
-            yield from self._pool(delayed(_work)(os.getpid(), function, *task) for task in batch)
-
-
-def _work(main: int, function: Callable[..., Result], *task: Any) -> Result:
-    """Do a task; a process that `main` has started ends with it from then on."""
-    if os.getppid() == main:
-        _end_with_parent()
-    return function(*task)
-
-
-_end_with_parent = cache(end_with_parent)
+            # Ctrl-C reaches the main process alone, which ends the others: they are started by the call.
+            with block_signals([signal.SIGINT]):
+                results = self._pool(delayed(function)(*task) for task in batch)
+            yield from results
 
 
 @contextmanager
@@ -57,6 +50,8 @@ def start_workers(engine: Engine = "processes", count: int | None = None) -> Ite
             cluster = _connect_to_ray()
             count = count or cluster
             stack.enter_context(parallel_config(backend="ray"))
+        else:
+            stack.enter_context(parallel_config(backend="loky", initializer=end_with_parent, initargs=(os.getpid(),)))
         count = count or os.cpu_count() or 1
         # Ray's backend gives results only round by round.
         return_as = "list" if engine == "ray" else "generator"

@@ -133,7 +133,7 @@ def save(state: State, config: TrainConfig, codec: Path, out: Path, accelerator:
         write_card(folder, out)
 
     if keep:
-        save_checkpoint(out, state.step, write, document)
+        save_checkpoint(out, state.step, write, document, config.save_every)
 
 
 def resume(state: State, checkpoint: Path) -> None:
