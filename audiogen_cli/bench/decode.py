@@ -33,7 +33,8 @@ SECONDS = 10.0  # the trained window
 TEXT_LENGTH = 16
 TEXT_WIDTHS = {"tiny": 256, "base": 768, "large": 1024}  # of the word vectors, T5-base and T5-large
 WARM_STEPS = 3
-PROBE_BYTES = 1 << 29
+# Bytes that the bandwidth's probe reads, and how often in a row: a GPU works on one while the next is launched.
+PROBE_BYTES, GPU_PROBE_BYTES, GPU_PROBES = 1 << 29, 1 << 31, 10
 
 
 @dataclass(frozen=True)
@@ -187,9 +188,15 @@ def step_bytes(engine: Engine, n_samples: int, n_frames: int) -> int:
 
 
 def read_bandwidth(device: torch.device) -> float:
-    """Measure the bytes a second that torch's threads read from memory: the best of five passes."""
-    numbers = torch.ones(PROBE_BYTES // 4, device=device)
-    return PROBE_BYTES / min(time_in_turn({"sum": numbers.sum}, 5, device).seconds["sum"])
+    """Measure the bytes a second that torch's threads, or a GPU, read from memory: the best of five measurements."""
+    n_bytes, passes = (GPU_PROBE_BYTES, GPU_PROBES) if device.type == "cuda" else (PROBE_BYTES, 1)
+    numbers = torch.ones(n_bytes // 4, device=device)
+
+    def read() -> None:
+        for _ in range(passes):
+            numbers.sum()
+
+    return n_bytes * passes / min(time_in_turn({"read": read}, 5, device).seconds["read"])
 
 
 def _random_model(config: LMConfig, device: torch.device) -> AudioLanguageModel:

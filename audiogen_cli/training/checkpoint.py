@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from audiogen_cli.devices import is_out_of_memory
+from audiogen_cli.devices import agree, count_processes, gather_values, is_out_of_memory
 from audiogen_cli.errors import AudiogenError, InputError, first_line
-from audiogen_cli.files import delete, replacing, temporary_name
+from audiogen_cli.files import delete, hash_file, replacing, temporary_name
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +72,8 @@ def load_state(checkpoint: Path, device: str | Any = "cpu", mapped: bool = False
     """
     import torch
 
-    state = torch.load(checkpoint / STATE_FILE, map_location=device, weights_only=True, mmap=mapped)
+    where = "cpu" if torch.device(device).type == "cpu" else device  # torch.load knows no cpu:0
+    state = torch.load(checkpoint / STATE_FILE, map_location=where, weights_only=True, mmap=mapped)
     if not isinstance(state, dict) or state.get("step") != _step(checkpoint):
         raise ValueError(f"{STATE_FILE} is not of this step")
     return state
@@ -81,16 +82,14 @@ def load_state(checkpoint: Path, device: str | Any = "cpu", mapped: bool = False
 def resume_newest(run: Path, resume: Callable[[Path], None], say: Callable[[str], object]) -> bool:
     """Resume from the newest checkpoint that can be, and name those that cannot; return whether there is one at all.
 
+    The processes of a launch resume from the same: the main one's list counts, and a checkpoint that one of them cannot
+    read, or sees with another content (through a network file system that lags behind), none uses.
     Raises InputError if all are damaged, or of another model.
     """
     damaged: list[str] = []
-    for checkpoint in reversed(list_checkpoints(run)):
-        try:
-            resume(checkpoint)
-        except Exception as error:  # of what torch makes of damaged files and foreign states there are too many kinds
-            if is_out_of_memory(error):
-                raise
-            damaged.append(f"{checkpoint} cannot be resumed ({first_line(error)})")
+    for checkpoint in agree(list(reversed(list_checkpoints(run)))):
+        if reason := _resume_everywhere(checkpoint, resume):
+            damaged.append(f"{checkpoint} cannot be resumed ({reason})")
             continue
         for line in damaged:
             say(f"warning: {line}")
@@ -99,6 +98,23 @@ def resume_newest(run: Path, resume: Callable[[Path], None], say: Callable[[str]
     if damaged:
         raise InputError(f"{damaged[0]}, nor one before it; copy it again, or train into another --out")
     return False
+
+
+def _resume_everywhere(checkpoint: Path, resume: Callable[[Path], None]) -> str:
+    """Resume in all processes from a checkpoint; return why one of them cannot, in all the same, or ""."""
+    reason = content = ""
+    try:
+        if count_processes() > 1:
+            content = "".join(hash_file(path) for path in sorted(checkpoint.iterdir()) if path.is_file())
+        resume(checkpoint)
+    except Exception as error:  # of what torch makes of damaged files and foreign states there are too many kinds
+        if is_out_of_memory(error):
+            raise
+        reason = first_line(error) or type(error).__name__
+    found: list[tuple[str, str]] = gather_values((reason, content))
+    if len({each for _, each in found}) > 1 and not any(each for each, _ in found):
+        return "its content differs between processes: the file system lags behind"
+    return next((each for each, _ in found if each), "")
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:

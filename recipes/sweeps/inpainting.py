@@ -82,8 +82,8 @@ def main() -> None:
             {
                 "model": generator.fingerprint[:12],
                 "clips": len(clips),
-                "outside bit-exact": sum(found["exact"]),
-                "seams without a step above the clip's own": sum(found["smooth"]),
+                "outside bit-exact": int(sum(found["exact"])),
+                "seams without a step above the clip's own": int(sum(found["smooth"])),
                 "mean distance": {name: round(float(each.mean()), 3) for name, each in distances.items()},
                 "clips in which it is nearer": {
                     name: int((distances["filled"] < distances[name]).sum()) for name in ("silence", "noise", "another")

@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.processes import run_ranks
 
+from audiogen_cli.devices import process_index
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.lock import hold_folder
+from audiogen_cli.training import checkpoint as checkpoint_module
 from audiogen_cli.training.checkpoint import (
     check_optimizer,
     list_checkpoints,
@@ -112,3 +115,29 @@ def test_states_of_other_optimizers_are_refused(change, reason):
     change(state)
     with pytest.raises(ValueError, match=reason):
         check_optimizer(torch.optim.Adam([weight]), state)
+
+
+def resume_late(run: Path) -> None:
+    """Resume where the second process's file system still shows other content in the newest checkpoint."""
+    honest, resumed = checkpoint_module.hash_file, []
+    if process_index() == 1:
+        checkpoint_module.hash_file = lambda path: honest(path) + ("late" if path.parent.name[-1] == "3" else "")
+
+    def resume(checkpoint: Path) -> None:
+        if process_index() == 1 and checkpoint.name[-1] == "2":
+            raise ValueError("half of it")
+        resumed.append(checkpoint.name)
+
+    resume_newest(run, resume, print)
+    print(resumed[-1])
+
+
+def test_all_processes_resume_from_one_checkpoint_that_all_see_alike(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint_module, "KEPT", 3)
+    for step in (1, 2, 3):
+        save_checkpoint(tmp_path, step, write_model, {}, every=1)
+    for said in run_ranks(resume_late, tmp_path):
+        late, damaged, resuming, resumed = said.splitlines()
+        assert "step-000003" in late and "differs between processes" in late
+        assert "step-000002" in damaged and "half of it" in damaged
+        assert (resuming, resumed) == ("resuming from step-000001", "step-000001")

@@ -89,6 +89,11 @@ class Backend(ABC):
         """Return the dtype of keys and values beside weights of this dtype."""
         return getattr(torch, dtype)
 
+    @staticmethod
+    def folds(config: LMConfig, n_text: int) -> bool:
+        """Return whether a text of n_text positions takes the memory of a row and head, for each head."""
+        return False
+
     @abstractmethod
     def step(self, x: Tensor, positions: Tensor, kv_length: int) -> Tensor:
         """Compute one position of every row: the one after its last, or its last once more.

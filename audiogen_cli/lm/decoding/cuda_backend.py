@@ -15,15 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from audiogen_cli.errors import first_line
+from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.decoding.backend import Backend, BatchState, TorchBackend
 from audiogen_cli.lm.decoding.requests import UNKNOWN
 from audiogen_cli.lm.model import AudioLanguageModel
-from audiogen_cli.lm.transformer import Block, CrossAttentionKV
+from audiogen_cli.lm.transformer import Block, CrossAttention, CrossAttentionKV
 
 BUCKET = 512  # steps and attended positions come in multiples of so many: fewer recordings
 PART = 256  # positions that one program attends to, 64 at once
 COLUMNS = 16  # outputs that one program computes …
-TILE = 8192  # … from so many bytes of weights at once, if there are 16 rows
+DEPTH = 512  # … from so many bytes of weights of each at once
+OWN = 8  # scores of a text that one program computes
 
 logger = logging.getLogger(__name__)  # without a handler, Python prints its warnings on stderr
 
@@ -78,16 +80,19 @@ class CudaBackend(Backend):
         exact = partial(empty, dtype=torch.float32)
         pairs, self.n_parts = n_rows * n_heads, -(-n_columns // PART)
         self.blocks = cast("list[Block]", list(model.blocks))
-        past, text = (pairs, n_columns, size), (pairs, n_text, size)
+        past = (pairs, n_columns, size)
         self.caches = [(empty(past), empty(past)) for _ in self.blocks]
-        self.texts = [(empty(text), empty(text)) for block in self.blocks if block.cross_attention]
+        self.folded = self.folds(config, n_text)
+        text = (pairs, n_text, config.dim if self.folded else size)
+        self.texts = [
+            (empty(text), empty(text), exact(pairs, n_text, 1).zero_())
+            for block in self.blocks
+            if block.cross_attention
+        ]
+        self.scores = exact(pairs, n_text)
         self.positions, self.last_text = exact(n_rows, dtype=torch.int32), exact(n_rows, dtype=torch.int32)
-        self.x, self.qkv, self.query = (
-            exact(n_rows, config.dim),
-            empty(n_rows, 3 * config.dim),
-            empty(n_rows, config.dim),
-        )
-        self.attended, self.hidden = empty(n_rows, config.dim), empty(n_rows, config.ff_scale * config.dim)
+        self.x, self.query, self.attended = exact(n_rows, config.dim), *(empty(n_rows, config.dim) for _ in range(2))
+        self.qkv, self.hidden = empty(n_rows, 3 * config.dim), empty(n_rows, config.ff_scale * config.dim)
         self.parts, self.sums = exact(pairs, self.n_parts, size), exact(pairs, self.n_parts, 2)
         self.logits = exact(n_rows, config.n_q, config.codebook_size)
         self.probabilities, self.ranks = exact(self.logits.shape), exact(self.logits.shape, dtype=torch.int32)
@@ -118,21 +123,37 @@ class CudaBackend(Backend):
     def fill(self, row: int, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
         self._store(row, self.caches, layers)
 
+    @staticmethod
+    def folds(config: LMConfig, n_text: int) -> bool:
+        """Return whether a text's keys and values are kept folded (`CrossAttention.fold`).
+
+        Then a layer multiplies with 2 · H · L · d numbers of each text in place of 2 · d² weights: fewer if L ≤ E.
+        """
+        return config.cross_attention and n_text * config.n_heads <= config.dim
+
     def set_cross_kv(self, row: int, layers: Sequence[CrossAttentionKV]) -> None:
-        self._store(row, self.texts, [(kv.key[0], kv.value[0]) for kv in layers])
+        stored: list[tuple[Tensor, ...]] = [(kv.key[0], kv.value[0]) for kv in layers]
+        if self.folded:
+            crossing = [block.cross_attention for block in self.blocks if block.cross_attention]
+            folded = [layer.fold(kv) for layer, kv in zip(crossing, layers, strict=True)]
+            # With one position there is nothing to choose: all heads add the same to every step.
+            values = [value if value.shape[1] > 1 else value.sum(0, keepdim=True) for _, _, value in folded]
+            stored = [
+                (key, value) if bias is None else (key, value, bias)
+                for (key, bias, _), value in zip(folded, values, strict=True)
+            ]
+        self._store(row, self.texts, stored)
         if layers:
             self.last_text[row] = layers[0].key.shape[2] - 1
 
     def clear(self, row: int) -> None:
         """Do nothing: a step reads no position behind a row's own."""
 
-    def _store(
-        self, row: int, caches: Sequence[tuple[Tensor, Tensor]], layers: Sequence[tuple[Tensor, Tensor]]
-    ) -> None:
-        """Replace what a row holds: in every layer keys and values [H, C, E]."""
+    def _store(self, row: int, caches: Sequence[tuple[Tensor, ...]], layers: Sequence[tuple[Tensor, ...]]) -> None:
+        """Replace what a row holds: in every layer keys, values and what else comes [H, C, …]."""
         pairs = slice(row * self.cache_shape[0], (row + 1) * self.cache_shape[0])
         for cache, layer in zip(caches, layers, strict=True):
-            for stored, new in zip(cache, layer, strict=True):
+            for stored, new in zip(cache, layer, strict=False):
                 stored[pairs, : new.shape[1]] = new
 
     def step(self, x: Tensor, positions: Tensor, kv_length: int) -> Tensor:
@@ -185,13 +206,44 @@ class CudaBackend(Backend):
             self._multiply(self.x, block.attention.qkv, self.qkv, block.norm_self)
             self._attend(self.qkv, cache, self.positions, append=True)
             self._multiply(self.attended, block.attention.out, self.x, add=True)
-            if block.cross_attention is not None:
-                self._multiply(self.x, block.cross_attention.query, self.query, block.norm_cross)
-                self._attend(self.query, next(texts), self.last_text)
-                self._multiply(self.attended, block.cross_attention.out, self.x, add=True)
+            if block.cross_attention is not None and block.norm_cross is not None:
+                self._attend_to_text(block.cross_attention, block.norm_cross, *next(texts))
             self._multiply(self.x, block.up, self.hidden, block.norm_ff, gelu=True)
             self._multiply(self.hidden, block.down, self.x, add=True)
         self._multiply(self.x, self.model.heads.linear, self.logits, self.model.norm)
+
+    def _attend_to_text(
+        self, layer: CrossAttention, norm: nn.LayerNorm, keys: Tensor, values: Tensor, biases: Tensor
+    ) -> None:
+        """Add cross-attention to x."""
+        if not self.folded:
+            self._multiply(self.x, layer.query, self.query, norm)
+            self._attend(self.query, (keys, values), self.last_text)
+            self._multiply(self.attended, layer.out, self.x, add=True)
+            return
+        (_, n_text, dim), n_heads = keys.shape, self.cache_shape[0]
+        launch(
+            self.kernels.read_text,
+            (self.n_rows, -(-n_heads * n_text // OWN)),
+            (self.x, norm.weight, norm.bias, keys, biases, self.last_text, self.scores, n_text),
+            EPSILON=norm.eps,
+            DIM=dim,
+            PAIRS=n_heads * n_text,
+            OWN=OWN,
+            BLOCK=_power_of_2(dim),
+        )
+        launch(
+            self.kernels.write_text,
+            (self.n_rows, -(-dim // COLUMNS)),
+            (self.scores, values, layer.out.bias, self.last_text, self.x, n_text),
+            DIM=dim,
+            HEADS=n_heads,
+            BIAS=layer.out.bias is not None,
+            PADDED=_power_of_2(n_heads),
+            LENGTH=_power_of_2(n_text),
+            OWN=COLUMNS,
+            num_warps=8,
+        )
 
     def _multiply(
         self,
@@ -203,7 +255,7 @@ class CudaBackend(Backend):
         add: bool = False,
     ) -> None:
         """Compute out [R, outputs] = layer(norm(x)), its GELU, or out + layer(x). x: [R, inputs]."""
-        rows = min(64, max(16, _power_of_2(self.n_rows)))
+        rows = 16 if self.n_rows <= 16 else 32
         launch(
             self.kernels.multiply,
             (-(-layer.out_features // COLUMNS), -(-self.n_rows // rows)),
@@ -217,8 +269,8 @@ class CudaBackend(Backend):
             ADD=add,
             ROWS=rows,
             COLUMNS=COLUMNS,
-            DEPTH=TILE // rows // layer.weight.itemsize,
-            num_stages=4,
+            DEPTH=DEPTH // layer.weight.itemsize,
+            num_stages=4 if rows == 16 else 2,  # in the 99 KiB that any GPU since Ampere has
         )
 
     def _attend(self, query: Tensor, cache: tuple[Tensor, Tensor], last: Tensor, append: bool = False) -> None:

@@ -166,6 +166,58 @@ def join(parts, sums, last, out, n_parts, HEADS: tl.constexpr, SIZE: tl.constexp
 
 
 @triton.jit
+def read_text(x, scale, shift, keys, biases, last, scores, n_text, EPSILON: tl.constexpr, DIM: tl.constexpr,
+              PAIRS: tl.constexpr, OWN: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    """Write cross-attention's scores [R, H · L] of x [R, d], normalized, with folded keys [R, H · L, d]: program (row,
+    OWN of the scores). Those behind position last[row] are left, and all where it is 0: there the weight is 1."""
+    row = tl.program_id(0)
+    end = tl.load(last + row) + 1
+    if end > 1:
+        pairs = tl.program_id(1) * OWN + tl.arange(0, OWN)
+        columns = tl.arange(0, BLOCK)
+        is_column, is_pair = columns < DIM, (pairs < PAIRS) & (pairs % n_text < end)
+        values = tl.load(x + row * DIM + columns, mask=is_column, other=0.0)
+        values = tl.where(is_column, values - tl.sum(values, 0) / DIM, 0.0)
+        values /= tl.sqrt(tl.sum(values * values, 0) / DIM + EPSILON)
+        values *= tl.load(scale + columns, mask=is_column, other=0.0)
+        values += tl.load(shift + columns, mask=is_column, other=0.0)
+        place = row.to(tl.int64) * PAIRS + pairs
+        folded = tl.load(
+            keys + place[:, None] * DIM + columns[None], mask=is_pair[:, None] & is_column[None], other=0.0
+        )
+        found = tl.sum(folded.to(tl.float32) * values[None], 1) + tl.load(biases + place, mask=is_pair, other=0.0)
+        tl.store(scores + place, found, mask=is_pair)
+
+
+@triton.jit
+def write_text(scores, values, bias, last, x, n_text, DIM: tl.constexpr, HEADS: tl.constexpr, BIAS: tl.constexpr,
+               PADDED: tl.constexpr, LENGTH: tl.constexpr, OWN: tl.constexpr):  # fmt: skip
+    """Add cross-attention with `read_text`'s scores and folded values [R, H · L, d] to x [R, d]: program (row, OWN of
+    its columns). Where last[row] is 0, the first value is the sum of all heads' already."""
+    row = tl.program_id(0)
+    end = tl.load(last + row) + 1
+    columns = tl.program_id(1) * OWN + tl.arange(0, OWN)
+    is_column = columns < DIM
+    values += row.to(tl.int64) * HEADS * n_text * DIM
+    if end > 1:
+        heads, places = tl.arange(0, PADDED), tl.arange(0, LENGTH)
+        pairs = heads[:, None] * n_text + places[None]
+        is_pair = (heads < HEADS)[:, None] & (places < end)[None]
+        found = tl.load(scores + row * HEADS * n_text + pairs, mask=is_pair, other=-1e30)
+        weights = tl.where(is_pair, tl.exp(found - tl.max(found, 1)[:, None]), 0.0)
+        weights /= tl.maximum(tl.sum(weights, 1), 1e-30)[:, None]
+        is_value = is_pair[:, :, None] & is_column[None, None]
+        folded = tl.load(values + pairs[:, :, None] * DIM + columns[None, None], mask=is_value, other=0.0)
+        total = tl.sum(tl.sum(folded.to(tl.float32) * weights[:, :, None], 0), 0)
+    else:
+        total = tl.load(values + columns, mask=is_column, other=0.0).to(tl.float32)
+    if BIAS:
+        total += tl.load(bias + columns, mask=is_column, other=0.0)
+    total += tl.load(x + row * DIM + columns, mask=is_column, other=0.0)
+    tl.store(x + row * DIM + columns, total, mask=is_column)
+
+
+@triton.jit
 def normalize(logits, guidance, divisors, probabilities, n_slots, STREAMS: tl.constexpr, CODES: tl.constexpr,
               GUIDED: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     """Write probabilities [n, K, V] of logits [R, K, V], guided (eq. 4): one program a sequence and stream."""

@@ -24,7 +24,7 @@ from audiogen_cli.lm.decoding.backend import Backend, TorchBackend
 from audiogen_cli.lm.decoding.continuous_batch import BatchShape, ContinuousBatch
 from audiogen_cli.lm.decoding.cpu_backend import CpuBackend
 from audiogen_cli.lm.decoding.grouped_weights import GROUPS, has_grouped_kernel
-from audiogen_cli.lm.decoding.requests import DecodingRequest, count_frames, window_steps
+from audiogen_cli.lm.decoding.requests import DecodingRequest, count_frames, count_text_columns, window_steps
 from audiogen_cli.lm.model import AudioLanguageModel
 
 GPU_BATCH = 64  # sequences decoded side by side there by default, if memory allows
@@ -62,8 +62,9 @@ class Engine:
 
         batch_size: most sequences at once; on a CPU there are at most MAX_ROWS rows anyway.
         """
-        for guided in (True, False):
-            members = [index for index, request in enumerate(requests) if request.guided == guided]
+        kinds = [(each.guided, self.backend.folds(self.config, count_text_columns(each))) for each in requests]
+        for kind in sorted(set(kinds), reverse=True):  # what is computed in one way is decoded together
+            members = [index for index, each in enumerate(kinds) if each == kind]
             members.sort(key=lambda index: -requests[index].n_frames)  # so that all slots are busy to the end
             if members:
                 with self.open_batch([requests[index] for index in members], batch_size) as batch:
@@ -121,7 +122,8 @@ class Engine:
         return max(1, min(most, len(requests), int(rows) // shape.n_copies))
 
     def _row_bytes(self, shape: BatchShape) -> int:
-        n_columns = shape.n_text + min(shape.n_steps, window_steps(self.config))
+        n_text = shape.n_text * (self.config.n_heads if self.backend.folds(self.config, shape.n_text) else 1)
+        n_columns = n_text + min(shape.n_steps, window_steps(self.config))
         return 2 * n_columns * self.config.dim * self.cache_dtype.itemsize * self.config.n_layers
 
 
@@ -176,8 +178,8 @@ def physical_memory() -> int:
 
 
 def regroup(blocks: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Yield the first block [K, t], then BLOCK_RATIO of them at a time as one."""
+    """Yield the first block [..., t], then BLOCK_RATIO of them at a time as one."""
     blocks = iter(blocks)
     yield from islice(blocks, 1)
     while group := list(islice(blocks, BLOCK_RATIO)):
-        yield torch.cat(group, dim=1)
+        yield torch.cat(group, dim=-1)

@@ -27,13 +27,14 @@ from audiogen_cli.lm.decoding.engine import Engine
 from audiogen_cli.lm.decoding.requests import DecodingRequest
 from audiogen_cli.lm.model import AudioLanguageModel
 
-MOST_KERNELS = 260  # of a step of the base model; 455 run without kernels of our own
+MOST_KERNELS = 200  # of a step of the base model; torch runs about 450
 
 
 def make_text(length: int, width: int, seed: int = 0) -> Tensor:
     return torch.randn(length, width, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.timeout(900)
 def test_kernels_interpreted() -> None:
     """Run `test_cuda_kernels`, in a process that tells triton to interpret."""
     pytest.importorskip("triton")
@@ -99,7 +100,7 @@ def move_to_fake_gpu(model: AudioLanguageModel) -> AudioLanguageModel:
     return model
 
 
-@pytest.mark.parametrize(("dtype", "n"), [("bfloat16", 1), ("float32", 3), ("float16", 6)])
+@pytest.mark.parametrize(("dtype", "n"), [("bfloat16", 1), ("float32", 2)])
 def test_a_step_is_few_kernels(launches: list[Any], dtype: str, n: int) -> None:
     setup = Setup("base", 1, n)
     config, model = setup.config, load_on_meta(setup, dtype)

@@ -48,14 +48,7 @@ def make_requests(n_prompts: list[int], n_new: int, n_q: int) -> list[DecodingRe
     ]
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"pattern": "parallel", "n_q": 1, "bias": False, "embedding": "sum"},
-        {"cross_attention": False, "n_heads": 1},
-    ],
-)
+@pytest.mark.parametrize("changes", [{}, {"pattern": "parallel", "n_q": 1, "bias": False, "embedding": "sum"}])
 def test_codes_are_those_of_the_plain_backend(changes: dict[str, object]) -> None:
     requests = make_requests([3, 14, 9], 2, int(changes.get("n_q", 3)))  # the third follows the first, in its slot
 
@@ -75,30 +68,32 @@ def step(backend: Backend, rows: list[int], inputs: Tensor, prompts: list[Tensor
     return backend.step(inputs[rows], torch.tensor([prompts[row].shape[1] for row in rows]), 40).clone()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])  # the interpreter cannot multiply bfloat16
-def test_logits_are_those_of_the_plain_backend_and_do_not_depend_on_company(dtype: str) -> None:
+# The interpreter cannot multiply bfloat16. Texts of up to 16 positions are folded here, of which one has a single one.
+@pytest.mark.parametrize(("dtype", "n_text"), [("float32", 16), ("float32", 32), ("float16", 16)])
+def test_logits_are_those_of_the_plain_backend_and_do_not_depend_on_company(dtype: str, n_text: int) -> None:
     lengths = [1, 15, 16, 33]
     prompts = [torch.randn(1, n, CONFIG.dim, generator=torch.Generator().manual_seed(n)) for n in lengths]
     texts, inputs = [make_text(1 + 4 * i, i) for i in range(4)], torch.randn(4, CONFIG.dim)
-    expected = step(TorchBackend(make_model(), 4, 40, 16, torch.float32), [0, 1, 2, 3], inputs, prompts, texts)
+    expected = step(TorchBackend(make_model(), 4, 40, n_text, torch.float32), [0, 1, 2, 3], inputs, prompts, texts)
     model = make_model()
     CudaBackend.load(model, dtype)
     cache_dtype = getattr(torch, dtype)
     with torch.inference_mode():
-        together = CudaBackend(model, 4, 40, 16, cache_dtype)
+        together = CudaBackend(model, 4, 40, n_text, cache_dtype)
         logits = step(together, [0, 1, 2, 3], inputs, prompts, texts)
         tolerance = 1e-5 if dtype == "float32" else 0.01
         assert float((logits - expected).abs().max()) < tolerance * float(expected.abs().max())
+        assert together.folded == (n_text == 16)
         assert together.x.dtype == torch.float32 == logits.dtype and together.qkv.dtype == cache_dtype
         for row in (1, 3):
-            alone = step(CudaBackend(model, 1, 40, 16, cache_dtype), [row], inputs, prompts, texts)
+            alone = step(CudaBackend(model, 1, 40, n_text, cache_dtype), [row], inputs, prompts, texts)
             assert torch.equal(alone[0], logits[row])
 
 
 def test_draws_without_a_sort_are_those_of_a_sort() -> None:
     from audiogen_cli.lm.decoding import cuda_kernels
 
-    n, size, generator = 60, 45, torch.Generator().manual_seed(0)
+    n, size, generator = 40, 45, torch.Generator().manual_seed(0)
     spread = torch.rand(n, 1, 1, generator=generator) * 8
     probabilities = (torch.randn(n, 1, size, generator=generator) * spread).softmax(-1)
     probabilities[: n // 3] = probabilities[: n // 3].bfloat16().float()  # many are equal
