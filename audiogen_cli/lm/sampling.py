@@ -98,6 +98,17 @@ def sample(logits: Tensor, rows: SamplingRows, uniform: Tensor) -> Tensor:
     return tokens.gather(-1, chosen[..., None]).squeeze(-1)
 
 
+def sample_some(logits: Tensor, rows: SamplingRows, uniform: Tensor, wanted: Tensor) -> Tensor:
+    """Draw as `sample` does, for one sequence (n = 1), where wanted [n, K] bool; elsewhere take the likeliest token.
+
+    A nucleus of one token is not sorted.
+    """
+    share, tokens = (logits / rows.temperature).softmax(-1).max(-1)
+    wanted = wanted & ((share < rows.top_p[..., 0]) | (rows.top_p[..., 0] == 1))
+    tokens[wanted] = sample(logits[wanted][None], rows, uniform[wanted][None])[0]
+    return tokens
+
+
 def uniforms(seed: int, n_frames: int, n_q: int) -> Tensor:
     """Draw the random numbers of one sequence: [T, K] float32 in [0, 1), on the CPU, from its seed alone.
 

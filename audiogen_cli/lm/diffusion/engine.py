@@ -19,7 +19,7 @@ from audiogen_cli.lm.decoding.engine import choose_dtype
 from audiogen_cli.lm.decoding.requests import UNKNOWN, DecodingRequest
 from audiogen_cli.lm.diffusion.network import DiffusionModel
 from audiogen_cli.lm.diffusion.schedule import NoiseSchedule
-from audiogen_cli.lm.sampling import SamplingRows, guide, sample
+from audiogen_cli.lm.sampling import SamplingRows, guide, sample, sample_some
 from audiogen_cli.lm.text.encoders import pad
 from audiogen_cli.lm.transformer import CrossAttentionKV
 
@@ -128,13 +128,10 @@ class DiffusionEngine:
 
     def _draw_original(self, logits: Tensor, rows: SamplingRows, uniform: Tensor, needed: Tensor) -> Tensor:
         """Draw x_0 [n, K, T] where it is needed [n, K, T] bool; logits: [n, K, T, V]; uniform: [n, K, T]."""
-        if not self.exact:
-            return sample(logits.flatten(1, 2), rows, uniform.flatten(1)).unflatten(1, uniform.shape[1:])
-        # On a CPU sorting is most of a pass; a nucleus of one code needs none.
-        share, original = (logits / rows.temperature[..., None]).softmax(-1).max(-1)
-        needed = needed & ((share < rows.top_p) | (rows.top_p == 1))
-        original[needed] = sample(logits[needed][None], rows, uniform[needed][None])[0]
-        return original
+        flat, numbers = logits.flatten(1, 2), uniform.flatten(1)
+        # On a CPU, where there is one sequence, sorting would be most of a pass.
+        drawn = sample_some(flat, rows, numbers, needed.flatten(1)) if self.exact else sample(flat, rows, numbers)
+        return drawn.unflatten(1, uniform.shape[1:])
 
     def _predict(
         self, codes: Tensor, times: Tensor, known: Tensor, texts: Sequence[CrossAttentionKV], rows: SamplingRows
