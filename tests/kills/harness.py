@@ -45,10 +45,10 @@ class Chain:
 
 def run_in_session(*arguments: object) -> None:
     """Run `audiogen ARGUMENTS` in a session of its own, with the signals of a terminal."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     multiprocessing.set_start_method("fork", force=True)  # the usual one, not that of this process itself
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     import audiogen_cli.app  # noqa: F401 - not killed at what `fresh` interpreters do
 
     code: object = 0
@@ -88,6 +88,8 @@ class Command:
             self.process = start(run_in_session, *arguments, environment=environment(folder), output=output)
             assert self.process.pid
             self.pid = self.process.pid
+            while self.process.is_alive() and os.getsid(self.pid) != self.pid:  # it has yet to begin
+                time.sleep(0.002)
 
     def wait(self, seconds: float) -> int | None:
         """Return the exit code, negative for a signal; None if it goes on."""
