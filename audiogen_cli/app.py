@@ -6,11 +6,13 @@ typer at their top; what is heavy is imported when a command runs, so that `--he
 
 from __future__ import annotations
 
+import atexit
 import difflib
 import errno
 import inspect
 import io
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -135,6 +137,7 @@ def main() -> None:
             traceback.print_exc()
         typer.echo(f"{'' if isinstance(error, Interrupted) else 'error: '}{_one_line(error)}", err=True)
         code = 2 if getattr(error, "errno", 0) == errno.ENAMETOOLONG else getattr(error, "exit_code", 1)
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # what tidies up at the very end is not interrupted
     sys.exit(code)
 
 

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import re
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -15,6 +16,7 @@ from audiogen_cli.errors import InputError, first_line
 if TYPE_CHECKING:
     import torch
     from accelerate import PartialState
+    from torch import Tensor
 
 Value = TypeVar("Value")
 
@@ -42,6 +44,10 @@ def choose_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if name == "cuda":  # each process of a launch has its own
+            local = os.environ.get("LOCAL_RANK")
+            own = int(local) % max(1, torch.cuda.device_count()) if local else torch.cuda.current_device()
+            device = torch.device("cuda", own)
         torch.empty(1, device=device)
         if device.type == "cuda":
             torch.cuda.set_device(device)  # graphs are captured on the current device
@@ -68,9 +74,24 @@ def count_local_processes() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
+def process_index() -> int:
+    """Return this process's number in an accelerate launch; 0 outside of one."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def is_main_process() -> bool:
     """Return whether this process is the one that prints."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return process_index() == 0
+
+
+@contextlib.contextmanager
+def first_of_machine() -> Iterator[None]:
+    """Let the first process of every machine do this before its others, which find what it has fetched."""
+    if count_processes() == 1:
+        yield
+        return
+    with join_processes().local_main_process_first():
+        yield
 
 
 def join_processes() -> PartialState:
@@ -93,6 +114,17 @@ def agree(value: Value) -> Value:
     return shared[0]
 
 
+def gather_values(value: Value) -> list[Value]:
+    """Return the values of all processes of an accelerate launch, in each, in their order."""
+    if count_processes() == 1:
+        return [value]
+    from accelerate.utils import gather_object
+
+    join_processes()
+    found: list[Value] = gather_object([value])
+    return found
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether memory ran out, the GPU's or the machine's."""
     return (
@@ -100,6 +132,11 @@ def is_out_of_memory(error: BaseException) -> bool:
         or type(error).__name__ == "OutOfMemoryError"  # torch's, without importing torch
         or any(sign in str(error) for sign in OUT_OF_MEMORY)
     )
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a CPU tensor to a device; to a GPU through pinned memory, so that nobody waits for the copy."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def free_memory(device: torch.device) -> float | None:

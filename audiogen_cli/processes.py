@@ -8,14 +8,17 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 
 # What stops a command: Ctrl-C, a scheduler or `kill`, a terminal that closes. Windows lacks the last.
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl.h
 _WATCH_SECONDS = 1.0
+_IMPORT_SECONDS = 0.05
 
 
 @contextmanager
@@ -34,7 +37,16 @@ def handle_signals(handle: Callable[[int, FrameType | None], None]) -> Iterator[
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt, as Ctrl-C does; after SIGTERM or SIGHUP ignore others, so that cleaning up can end."""
+    """Raise KeyboardInterrupt, as Ctrl-C does; after SIGTERM or SIGHUP ignore others, so that cleaning up can end.
+
+    Other threads and libraries have nothing to say from then on: what they complain of is the interruption.
+    """
+    if getattr(getattr(sys.modules.get("torch"), "__spec__", None), "_initializing", False):
+        # An exception within `import torch` may pass through C++ and abort the process: try again soon.
+        threading.Timer(_IMPORT_SECONDS, _repeat, [number]).start()
+        return
+    threading.excepthook = lambda _: None
+    warnings.simplefilter("ignore")
     if number != signal.SIGINT:
         for other in STOP_SIGNALS[1:]:
             signal.signal(other, signal.SIG_IGN)
@@ -42,19 +54,28 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def block_interrupt() -> Iterator[None]:
-    """Keep SIGINT from this thread and from the processes it starts, which never get it; on Windows do nothing."""
+def block_signals(numbers: Sequence[signal.Signals] = STOP_SIGNALS) -> Iterator[None]:
+    """Keep signals from this thread and from the processes it starts, which never get them; on Windows do nothing."""
     if os.name != "posix":
         yield
         return
     from multiprocessing import resource_tracker
 
-    resource_tracker.ensure_running()  # which unblocks SIGINT when it starts: not after us, then
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    resource_tracker.ensure_running()  # which unblocks two of them when it starts: not after us, then
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _repeat(number: int) -> None:
+    """Send this process's main thread a signal again."""
+    main = threading.main_thread().ident
+    if os.name == "posix" and main:
+        signal.pthread_kill(main, number)
+    else:
+        signal.raise_signal(number)
 
 
 def end_with_parent(parent: int | None = None) -> None:
@@ -81,7 +102,7 @@ def _watch(parent: int) -> None:
 
 
 def is_running(process: int) -> bool:
-    """Return whether there is a process of this number on this machine; on Windows always False."""
+    """Return whether a process of this number is at work on this machine; on Windows always False."""
     if os.name != "posix":
         return False
     try:
@@ -90,4 +111,6 @@ def is_running(process: int) -> bool:
         return False
     except PermissionError:
         return True
+    with suppress(OSError, IndexError):  # it has ended, and its parent has not asked yet: only Linux tells
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     return True

@@ -1,5 +1,7 @@
 """Names of devices: what passes, and what is said of one that is not there."""
 
+from __future__ import annotations
+
 from datetime import timedelta
 from typing import Any
 
@@ -45,11 +47,22 @@ def test_out_of_memory_is_known_in_all_its_forms(error: Exception, expected: boo
     assert is_out_of_memory(error) is expected
 
 
-def test_a_chosen_gpu_becomes_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen: list[torch.device] = []
+@pytest.mark.parametrize(
+    ("name", "rank", "expected"),
+    [("cuda:1", None, 1), ("cuda", None, 2), ("auto", None, 2), ("auto", "3", 3), ("auto", "5", 1)],
+)
+def test_a_chosen_gpu_becomes_the_current_one(
+    name: str, rank: str | None, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    current: list[int] = []
     monkeypatch.setattr(torch, "empty", lambda *size, device: None)
-    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    assert choose_device("cuda:1") == torch.device("cuda:1") and chosen == [torch.device("cuda:1")]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch._C, "_cuda_setDevice", current.append, raising=False)  # below what refuses "cuda"
+    if rank:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    assert choose_device(name) == torch.device("cuda", expected) and current == [expected]
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +83,14 @@ def test_processes_wait_for_each_other_for_a_day_and_old_gpus_train_in_float32(
     assert settings["mixed_precision"] == "no" and "no bfloat16" in capsys.readouterr().err
     assert settings["kwargs_handlers"][0].timeout == timedelta(days=1)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
-    assert start_accelerator("bf16")["mixed_precision"] == "bf16"  # type: ignore[index]
+    settings = start_accelerator("bf16")  # type: ignore[assignment]
+    assert settings["mixed_precision"] == "bf16" and settings["cpu"] is False
+    assert (
+        vars(settings["kwargs_handlers"][1]).items()
+        >= {"gradient_as_bucket_view": True, "broadcast_buffers": False}.items()
+    )
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert start_accelerator("no")["cpu"] is True  # type: ignore[index]  # also where Apple's GPU is
 
 
 def test_a_cpu_without_bfloat16_trains_in_float32(

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,10 +43,16 @@ def wait_for(reached: Callable[[], bool]) -> bool:
 
 
 def is_gone(process: int) -> bool:
-    """Return whether a process has ended; nobody may have waited for it yet."""
-    if not is_running(process):
-        return True
-    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    return not is_running(process)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+def test_a_process_that_has_ended_does_not_run_though_nobody_has_waited_for_it() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        assert is_running(child.pid)
+        assert child.stdin is not None
+        child.stdin.close()
+        assert wait_for(lambda: is_gone(child.pid)) and Path(f"/proc/{child.pid}").exists()
 
 
 @pytest.mark.parametrize("platform", ["", "processes.sys.platform = 'darwin'"], ids=["linux", "elsewhere"])
@@ -120,15 +127,40 @@ def test_a_signal_is_ctrl_c_and_a_second_one_does_not_disturb_what_tidies_up(num
 
 
 def interrupts_and_tidies_up(number: signal.Signals) -> None:
-    tidied = False
+    tidied, threads = False, threading.excepthook
     with pytest.raises(KeyboardInterrupt), handle_signals(interrupt):
         try:
             os.kill(os.getpid(), number)
             time.sleep(5)
         finally:
             os.kill(os.getpid(), signal.SIGTERM if number != signal.SIGINT else signal.SIGCONT)
-            tidied = True
+            tidied, threading.excepthook = True, threads
     assert tidied and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+IMPORTING = """
+import os, signal, sys, time
+from audiogen_cli.processes import handle_signals, interrupt
+with handle_signals(interrupt):
+    try:
+        import torch
+        time.sleep(60)
+    except KeyboardInterrupt:
+        print("torch" in sys.modules and torch.whole)
+"""
+TORCH = """
+import os, signal, time
+os.kill(os.getpid(), signal.SIGINT)
+time.sleep(0.3)
+whole = True
+"""
+
+
+def test_a_signal_waits_until_torch_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text(TORCH)
+    command, path = [sys.executable, "-c", IMPORTING], f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("True\n", "")
 
 
 def test_a_signal_that_is_ignored_stays_so() -> None:

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from audiogen_cli.bench.timing import time_in_turn
+from audiogen_cli.codec.batch_encoder import encode_batch
 from audiogen_cli.codec.config import CodecConfig, SEANetConfig
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.codec.seanet import COMPRESS, KERNEL_SIZE, RESIDUAL_KERNEL_SIZE
 
 CLIP_SECONDS = 10.0
-BATCH_SIZES = (1, 8)
+BATCH_SIZES, GPU_BATCH_SIZES = (1, 8), (1, 8, 32)
 SPEEDS = tuple(f"{verb}_{kind}" for verb in ("encode", "decode") for kind in ("x_realtime", "peer_ratio"))
 
 
@@ -78,15 +79,18 @@ def _peer_weights(codec: AudioCodec) -> dict[str, Tensor]:
     return weights
 
 
-def measure_codec(codec: AudioCodec, batch_sizes: Sequence[int] = BATCH_SIZES, repeats: int = 5) -> dict[str, Any]:
+def measure_codec(codec: AudioCodec, batch_sizes: Sequence[int] = (), repeats: int = 5) -> dict[str, Any]:
     """Encode and decode 10 s clips of noise, the codec and its peer in turn; return medians of `repeats` rounds.
 
+    batch_sizes: (): BATCH_SIZES, or GPU_BATCH_SIZES. A GPU encodes as it does in `tokenize`.
     `…_x_realtime`: seconds of sound per second; `…_peer_ratio`: our speed over the peer's, None without a peer. The
     top level holds the least over batch sizes, `batches` those of each, with `decoded_difference` (the greatest of a
     sample) and `codes_equal` (the share of codes), None for networks with LayerNorm.
     """
     build = PEERS.get(codec.config.network.kind)
     peer = build(codec) if build else None
+    on_gpu = next(codec.parameters()).device.type == "cuda"
+    batch_sizes = batch_sizes or (GPU_BATCH_SIZES if on_gpu else BATCH_SIZES)
     batches = {str(size): _measure_batch(codec, peer, size, repeats) for size in batch_sizes}
     return {
         **{name: min((b[name] for b in batches.values() if b[name] is not None), default=None) for name in SPEEDS},
@@ -106,9 +110,9 @@ def measure_codec(codec: AudioCodec, batch_sizes: Sequence[int] = BATCH_SIZES, r
 def _measure_batch(codec: AudioCodec, peer: Any, batch_size: int, repeats: int) -> dict[str, Any]:
     device = next(codec.parameters()).device
     wav = 0.1 * torch.randn(batch_size, 1, round(CLIP_SECONDS * codec.sample_rate)).to(device)
-    codes = codec.encode(wav)
+    codes, lengths = codec.encode(wav), [wav.shape[2]] * batch_size
     runs: dict[str, Callable[[], Tensor]] = {
-        "encode": lambda: codec.encode(wav),
+        "encode": lambda: encode_batch(codec, wav, lengths) if device.type == "cuda" else codec.encode(wav),
         "decode": lambda: codec.decode(codes),
     }
     if peer:

@@ -18,7 +18,7 @@ from audiogen_cli.bench.timing import Timings, run_in_turn, step_seconds, time_i
 from audiogen_cli.devices import has_native_bfloat16
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import SIZES, LMConfig, TextConfig, TrainConfig
-from audiogen_cli.lm.decoding.continuous_batch import ContinuousBatch
+from audiogen_cli.lm.decoding.continuous_batch import BatchShape, ContinuousBatch
 from audiogen_cli.lm.decoding.cpu_kernels import PackedLinear
 from audiogen_cli.lm.decoding.engine import Engine, choose_dtype
 from audiogen_cli.lm.decoding.grouped_weights import GROUPS, has_grouped_kernel
@@ -33,7 +33,8 @@ SECONDS = 10.0  # the trained window
 TEXT_LENGTH = 16
 TEXT_WIDTHS = {"tiny": 256, "base": 768, "large": 1024}  # of the word vectors, T5-base and T5-large
 WARM_STEPS = 3
-PROBE_BYTES = 1 << 29
+# Bytes that the bandwidth's probe reads, and how often in a row: a GPU works on one while the next is launched.
+PROBE_BYTES, GPU_PROBE_BYTES, GPU_PROBES = 1 << 29, 1 << 31, 10
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,10 @@ def _open_batch(engine: Engine, requests: Sequence[DecodingRequest]) -> Continuo
             past = [torch.randn(2, *shape, device=x.device) for _ in self.model.blocks]
             self.fill(row, [(key, value) for key, value in past])
 
-    return ContinuousBatch(Unread, engine.model, engine.cache_dtype, requests, len(requests))
+    shape = BatchShape.of(engine.config, requests, len(requests), engine.backend.bucket)
+    batch = ContinuousBatch(Unread, engine.model, engine.cache_dtype, shape)
+    batch.start(requests)
+    return batch
 
 
 def measure_lm(setup: Setup, device: torch.device) -> dict[str, Any]:
@@ -184,9 +188,15 @@ def step_bytes(engine: Engine, n_samples: int, n_frames: int) -> int:
 
 
 def read_bandwidth(device: torch.device) -> float:
-    """Measure the bytes a second that torch's threads read from memory: the best of five passes."""
-    numbers = torch.ones(PROBE_BYTES // 4, device=device)
-    return PROBE_BYTES / min(time_in_turn({"sum": numbers.sum}, 5, device).seconds["sum"])
+    """Measure the bytes a second that torch's threads, or a GPU, read from memory: the best of five measurements."""
+    n_bytes, passes = (GPU_PROBE_BYTES, GPU_PROBES) if device.type == "cuda" else (PROBE_BYTES, 1)
+    numbers = torch.ones(n_bytes // 4, device=device)
+
+    def read() -> None:
+        for _ in range(passes):
+            numbers.sum()
+
+    return n_bytes * passes / min(time_in_turn({"read": read}, 5, device).seconds["read"])
 
 
 def _random_model(config: LMConfig, device: torch.device) -> AudioLanguageModel:

@@ -75,14 +75,18 @@ class AudioCodec(nn.Module):
         return self
 
     @torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # in TF32 one code in seven is another
-    def encode(self, wav: Tensor) -> Tensor:
+    def encode(self, wav: Tensor, lengths: Sequence[int] = ()) -> Tensor:
         """Turn audio into codes (sec. 3.1: E, then Q).
 
-        wav: [B, 1, N], mono at `sample_rate` Hz, in [-1, 1]; N need not be a multiple of `hop_length`.
+        wav: [B, 1, N], mono at `sample_rate` Hz, in [-1, 1]; N need not be a multiple of `hop_length`. lengths: samples
+        of each row, if only silence follows them; all rows then go through the network at once, and the codes of each
+        row's own ceil(length / hop_length) frames are, up to rounding, those of the row alone.
         Returns codes [B, K, T] int64 in [0, codebook_size), T = ceil(N / hop_length).
         Raises ValueError if wav is not [B, 1, N] or has no samples.
         """
         _check_wav(wav)
+        if lengths:
+            return self.quantizer.encode(self.encoder(wav, lengths))
         if self._prepared and _is_streamed(wav, wav.shape[2]):
             blocks = wav.transpose(1, 2).split(_frames_at_once(wav, BLOCK), 1)
             latents = _run_whole(self._prepared[0], blocks)

@@ -3,7 +3,8 @@
 The paper leaves open how codebooks are learned. # ours: moving averages, k-means on the first batch, and codes that
 fall out of use replaced by vectors of the batch, as SoundStream (Zeghidour 2021) does. Codebooks move once an optimizer
 step, on the latents of all its micro-batches and processes: all see the same vectors and random numbers, so codebooks
-stay equal without being sent around, and a batch in parts gives what the whole batch would.
+stay equal up to the rounding of sums, whose order GPUs do not keep, and a batch in parts gives what the whole batch
+would. That rounding does not grow: after k-means and at every checkpoint all take the first process's codebooks.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 
 from audiogen_cli.codec.config import QuantizerConfig
 
-VECTORS_AT_ONCE = 1 << 12  # compared with all codes
+VECTORS_AT_ONCE, ON_GPU = 1 << 12, 1 << 18  # compared with all codes: 2 GB of 2048 distances each on a GPU
 
 
 @dataclass
@@ -49,7 +50,8 @@ class VectorQuantizer(nn.Module):
         lengths = (self.codebook**2).sum(1)
         with torch.autocast(vectors.device.type, enabled=False):  # bf16 takes another code for the nearest
             # Few at a time: an hour's distances to 2048 codes would take 15 GB.
-            distances = (lengths - 2 * few @ self.codebook.T for few in vectors.split(VECTORS_AT_ONCE))
+            at_once = ON_GPU if vectors.device.type == "cuda" else VECTORS_AT_ONCE
+            distances = (lengths - 2 * few @ self.codebook.T for few in vectors.split(at_once))
             return torch.cat([each.argmin(1) for each in distances])
 
     def encode(self, residual: Tensor) -> Tensor:
@@ -153,6 +155,14 @@ class ResidualVectorQuantizer(nn.Module):
         self.seen.clear()
 
     @torch.no_grad()
+    def share(self) -> None:
+        """Take the first process's codebooks and running means; every process must call it."""
+        if distributed.is_available() and distributed.is_initialized():
+            for stream in self:
+                for buffer in stream.buffers():
+                    distributed.broadcast(buffer, 0)
+
+    @torch.no_grad()
     def settle(self) -> None:
         """Take the codebooks as they are for learned, without k-means."""
         for stream in self:
@@ -200,6 +210,7 @@ class ResidualVectorQuantizer(nn.Module):
         for stream in self:
             stream.start(residual, self.learning.kmeans_iterations)
             residual = residual - stream.codebook[stream.nearest(residual)]
+        self.share()
         self.pool = self.pool[:0]
         self.started.fill_(True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -46,6 +47,32 @@ def _normalize(layer: nn.Module, channels: int, norm: str) -> tuple[nn.Module, n
     return layer, ChannelNorm(channels) if norm == "layer" else nn.Identity()
 
 
+class RowEnds:
+    """Ends of the rows of [B, C, T], some before T: a convolution is to read padding behind them, as behind T."""
+
+    def __init__(self, lengths: Sequence[int], width: int, device: torch.device) -> None:
+        """width: T."""
+        self.lengths, self.first, self.width = lengths, min(lengths), width
+        self.end = torch.tensor(lengths, device=device)[:, None]  # [B, 1]
+        self.beyond = (torch.arange(self.first, width, device=device) >= self.end)[:, None]  # [B, 1, T - first]
+
+    def after(self, stride: int) -> RowEnds:
+        """Return the ends behind a convolution with a stride."""
+        lengths = [-(-length // stride) for length in self.lengths]
+        return RowEnds(lengths, -(-self.width // stride), self.end.device) if stride > 1 else self
+
+    def pad_(self, x: Tensor, left: int, right: int, mode: str) -> None:
+        """Pad every row behind its end, in place. x: `left` positions, T, and padding; right: positions at most."""
+        if mode == "constant":
+            x[..., left + self.first : left + self.width].masked_fill_(self.beyond, 0.0)
+            return
+        end = self.end + left
+        distance = torch.arange(right, device=x.device).minimum(x.shape[-1] - 1 - end)  # [B, right], -1: no room
+        mirrored = torch.where(distance < 0, end + distance, end - 2 - distance)
+        rows = torch.arange(len(x), device=x.device)[:, None]
+        x[rows, :, end + distance] = x[rows, :, mirrored]
+
+
 class Conv1d(nn.Module):
     """A convolution that maps [B, C, T] to [B, C', ceil(T / stride)], its padding chosen to keep time aligned."""
 
@@ -65,9 +92,12 @@ class Conv1d(nn.Module):
         self.right = 0 if config.causal else self.total // 2
         self.pad_mode = config.pad_mode
 
-    def forward(self, x: Tensor) -> Tensor:
-        fill = -x.shape[-1] % self.stride
-        x = pad(x, self.total - self.right, self.right + fill, self.pad_mode)
+    def forward(self, x: Tensor, ends: RowEnds | None = None) -> Tensor:
+        """Convolve; ends: where rows end before x does."""
+        left, fill = self.total - self.right, -x.shape[-1] % self.stride
+        x = pad(x, left, self.right + fill, self.pad_mode)
+        if ends and self.total:
+            ends.pad_(x, left, self.right + self.stride - 1, self.pad_mode)
         return self.norm(self.conv(x))
 
 
@@ -99,8 +129,11 @@ class ResidualUnit(nn.Module):
             Conv1d(hidden, channels, 1, config),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.block(x)
+    def forward(self, x: Tensor, ends: RowEnds | None = None) -> Tensor:
+        y = x
+        for layer in self.block:
+            y = layer(y, ends) if isinstance(layer, Conv1d) else layer(y)
+        return x + y
 
 
 class ResidualLSTM(nn.Module):
@@ -125,6 +158,7 @@ class Encoder(CodecNetwork):
     def __init__(self, config: SEANetConfig, latent_dim: int) -> None:
         super().__init__()
         channels, self.hop_length = config.channels, config.hop_length
+        self.shortest = KERNEL_SIZE if config.pad_mode == "reflect" else 1  # a row is mirrored, as far as it goes
         layers: list[nn.Module] = [Conv1d(1, channels, KERNEL_SIZE, config)]
         for stride in config.strides:
             layers += [
@@ -141,9 +175,14 @@ class Encoder(CodecNetwork):
         layers += [nn.ELU(), Conv1d(channels, latent_dim, KERNEL_SIZE, config, norm=last_norm)]
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, wav: Tensor) -> Tensor:
-        latent: Tensor = self.layers(wav)
-        return latent
+    def forward(self, wav: Tensor, lengths: Sequence[int] = ()) -> Tensor:
+        """Encode; lengths: of rows that end before wav does; their own frames are those of each row alone."""
+        x, ends = wav, RowEnds(lengths, wav.shape[-1], wav.device) if lengths else None
+        for layer in self.layers:
+            x = layer(x, ends) if isinstance(layer, Conv1d | ResidualUnit) else layer(x)
+            if ends and isinstance(layer, Conv1d):
+                ends = ends.after(layer.stride)
+        return x
 
     def streaming(self) -> StreamingLayer:
         n_frames = max(1, CHUNK // self.hop_length)

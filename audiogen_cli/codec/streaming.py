@@ -38,6 +38,8 @@ class StreamingLayer(ABC):
 class CodecNetwork(nn.Module, ABC):
     """An encoder, wav [B, 1, N] → latent [B, D, T], or a decoder, quantized latent [B, D, T] → wav [B, 1, N]."""
 
+    shortest = 1  # frames that a row of an encoder needs to lie beside longer ones
+
     @abstractmethod
     def streaming(self) -> StreamingLayer:
         """Return the network as a streaming layer over wav [B, N, 1] or latent [B, T, D], until its weights change."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from os import cpu_count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from audiogen_cli.data.manifest import SPLITS, Clip
 from audiogen_cli.data.mixing import mix_rows, mix_texts
 from audiogen_cli.data.shards import ShardMeta, ShardWriter, TokenRow
 from audiogen_cli.data.windows import SHORTEST_REST, WINDOW_SECONDS, Window, clip_key, cut_windows
+from audiogen_cli.devices import count_local_processes
 from audiogen_cli.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 
 SHARD_ROWS = 512
 BATCHES_AHEAD = 2
-READERS = 4  # threads; decoding and resampling release the GIL
+READERS = 4  # threads; decoding and resampling release the GIL. For a GPU as many as each process has cores
 
 Progress = Callable[[int, int], None]  # (rows done, rows in all)
 
@@ -110,16 +112,17 @@ def encode_rows(
     """
     size = max(batch_size, encoder.rows_at_once)
     batches = ((number, rows[begin : begin + size]) for number, rows in shards for begin in range(0, len(rows), size))
-    for number, batch, audio in _read_ahead(batches, sample_rate):
+    readers = READERS if encoder.device.type == "cpu" else max(READERS, (cpu_count() or 1) // count_local_processes())
+    for number, batch, audio in _read_ahead(batches, sample_rate, readers):
         read = list(zip(batch, audio, strict=True))
         failed = [{"id": row.id, "reason": str(each)} for row, each in read if isinstance(each, InputError)]
         good = [(row, each) for row, each in read if not isinstance(each, InputError)]
-        codes = encoder.encode(mix_rows(good, encoder.device))
+        codes = encoder.encode(*mix_rows(good, encoder.device))
         yield number, [_token_row(row, each) for (row, _), each in zip(good, codes, strict=True)], failed
 
 
 def _read_ahead(
-    batches: Iterator[tuple[int, list[RowSpec]]], sample_rate: int
+    batches: Iterator[tuple[int, list[RowSpec]]], sample_rate: int, readers: int
 ) -> Iterator[tuple[int, list[RowSpec], list[RowAudio | InputError]]]:
     """Read batches on threads while earlier ones are encoded; a file that cannot be read gives its error."""
 
@@ -130,7 +133,7 @@ def _read_ahead(
             return error
 
     waiting: deque[tuple[int, list[RowSpec], list[Future[RowAudio | InputError]]]] = deque()
-    with ThreadPoolExecutor(READERS) as pool:
+    with ThreadPoolExecutor(readers) as pool:
         for number, batch in batches:
             waiting.append((number, batch, [pool.submit(read, row) for row in batch]))
             if len(waiting) > BATCHES_AHEAD:

@@ -111,6 +111,7 @@ def train(
             wav = batch.wav.to(accelerator.device)
             metrics = trainer.train_step(wav, stop.asked)
             if metrics is None:
+                trainer.codec.quantizer.share()
                 if accelerator.is_main_process:
                     trainer.save(out)
                 raise Interrupted(stopped_after(trainer.step))
@@ -127,10 +128,12 @@ def train(
                 log.write(trainer.step, {**metrics, **guard.metrics(), "step_seconds": seconds})
             last = trainer.step == config.max_steps
             stopped = stop.agreed(accelerator)
+            if saving := last or stopped or trainer.step % config.save_every == 0:
+                trainer.codec.quantizer.share()
             if accelerator.is_main_process:
                 if validator and validation and (last or trainer.step % config.validate_every == 0):
                     validate(trainer, validator, validation, wav, out, log)
-                if last or stopped or trainer.step % config.save_every == 0:
+                if saving:
                     trainer.save(out)
             if stopped and not last:
                 raise Interrupted(stopped_after(trainer.step))

@@ -90,14 +90,18 @@ class Trainer(ABC):
         """Try micro-batches of noise, and take the largest one that fits. share: this process's crops of a step."""
         samples, device = round(self.config.crop_seconds * self.config.codec.sample_rate), self.accelerator.device
 
-        def run(n: int) -> None:
+        def run(n: int, adversarial: bool = len(self.players()) > 1) -> None:
             self.begin_step()
-            self.accumulate(0.1 * torch.randn(n, 1, samples, device=device), 1.0, len(self.players()) > 1)
+            self.accumulate(0.1 * torch.randn(n, 1, samples, device=device), 1.0, adversarial)
             self.forget()
 
+        alone = max(0, self.config.adversary_start - self.step) if len(self.players()) > 1 else 0
         fresh = not self.codec_optimizer.state
         later = sum(2.0 * p.nbytes for network, _ in self.players() for p in network.parameters()) * fresh  # Adam's
-        trial = try_micro_batches(run, min(share, self.largest_micro_batch(share)), share, later, self.accelerator)
+        trial = try_micro_batches(
+            *(run, min(share, self.largest_micro_batch(share)), share, later, self.accelerator),
+            first=(alone, lambda n: run(n, False)),
+        )
         self.config = replace(self.config, micro_batch=trial.micro_batch)
         return trial
 
@@ -117,7 +121,7 @@ class Trainer(ABC):
             self.codec.save(folder, license)
             write_card(folder, run)
 
-        return save_checkpoint(run, self.step, write, self.state_dict())
+        return save_checkpoint(run, self.step, write, self.state_dict(), self.config.save_every)
 
     def resume(self, checkpoint: Path) -> None:
         """Read everything that a step changes from a checkpoint."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,7 +35,7 @@ def bench(
     batch_size: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=1, max=MAX_COUNT, help="Clips or sounds at once. [default: data 16, codec 1 and 8, lm 1]"
+            metavar="N", min=1, max=MAX_COUNT, help="Clips or sounds at once. [default: data 16, codec 1, 8, lm 1]"
         ),
     ] = None,
     size: Annotated[str, typer.Option(metavar="NAME", help="lm: tiny, base or large.")] = "base",
@@ -43,9 +44,15 @@ def bench(
         int, typer.Option(metavar="N", min=1, max=MAX_COUNT, help="lm: steps per round; of diffusion: passes.")
     ] = 40,
     cached: Annotated[
-        int, typer.Option(metavar="N", min=0, max=MAX_COUNT, help="lm: frames before the first step.")
-    ] = 0,
-    peer: Annotated[bool, typer.Option(help="lm: also measure transformers' MusicGen.")] = True,
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            max=MAX_COUNT,
+            help="lm: frames before the first step. [default: 0, on a GPU half a window]",
+        ),
+    ] = None,
+    peer: Annotated[bool, typer.Option(help="lm: also measure transformers' MusicGen, with --train GPT-2.")] = True,
     train: Annotated[bool, typer.Option("--train", help="lm: a training step, beside transformers' GPT-2.")] = False,
     frames: Annotated[
         int | None,
@@ -53,7 +60,7 @@ def bench(
             metavar="N",
             min=1,
             max=MAX_COUNT,
-            help="lm --train: length of a sample. [default: 2500 on a GPU, else fewer]",
+            help="lm --train: length of a sample. [default: the recipe's on a GPU, else fewer]",
         ),
     ] = None,
     dtype: DtypeOption = Dtype.auto,
@@ -91,7 +98,7 @@ def bench(
 
         results = measure_start(model, repeats)
     elif train:
-        results = _measure_training(size, streams, batch_size, frames, repeats)
+        results = _measure_training(size, streams, batch_size, frames, repeats, device, peer)
     else:
         from audiogen_cli.bench.decode import Setup, measure_lm
         from audiogen_cli.bench.passes import measure_passes
@@ -100,9 +107,12 @@ def bench(
         from audiogen_cli.model_folder import find_model, load_config
 
         shape = load_config(find_model(model), "lm", LMConfig) if model else None
-        setup = Setup(size, streams, batch_size or 1, steps, dtype.value, repeats, cached, peer, shape)
+        where = choose_device(device)
+        setup = Setup(size, streams, batch_size or 1, steps, dtype.value, repeats, cached or 0, peer, shape)
+        if cached is None and where.type == "cuda":
+            setup = replace(setup, cached=setup.config.max_frames // 2)
         measure = {"autoregressive": measure_lm, "diffusion": measure_passes}[setup.config.decoder]
-        results = measure(setup, choose_device(device))
+        results = measure(setup, where)
     results = {"kind": kind.value, **results}
     if json_:
         typer.echo(json.dumps(results))
@@ -111,7 +121,7 @@ def bench(
 
 
 def _measure_training(
-    size: str, streams: int, batch_size: int | None, n_frames: int | None, repeats: int
+    size: str, streams: int, batch_size: int | None, n_frames: int | None, repeats: int, device: str, peer: bool
 ) -> dict[str, Any]:
     from audiogen_cli.errors import InputError
     from audiogen_cli.lm.config import SIZES
@@ -123,7 +133,7 @@ def _measure_training(
 
     from audiogen_cli.bench.train_step import measure_training
 
-    return measure_training(size, streams, batch_size, n_frames, repeats)
+    return measure_training(size, streams, batch_size, n_frames, repeats, device, peer)
 
 
 def _measure_data(
@@ -145,12 +155,12 @@ def _measure_codec(model: str | None, batch_size: int | None, repeats: int, devi
 
     folder = find_codec(model) if model else None
 
-    from audiogen_cli.bench.codec import BATCH_SIZES, make_codec, measure_codec
+    from audiogen_cli.bench.codec import make_codec, measure_codec
     from audiogen_cli.codec.model import AudioCodec
 
     where = choose_device(device)
     codec = AudioCodec.load(folder, where) if folder else make_codec(where)
-    return measure_codec(codec, [batch_size] if batch_size else BATCH_SIZES, repeats)
+    return measure_codec(codec, [batch_size] if batch_size else (), repeats)
 
 
 def _tokenizer(

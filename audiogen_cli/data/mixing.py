@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from audiogen_cli.data.augment import RowAudio, RowSpec
 from audiogen_cli.data.loudness import UNMIXABLE_RMS
+from audiogen_cli.devices import to_device
 
 SNR_RANGE = (-5.0, 5.0)  # dB, sec. 4.1
 MIN_AUDIBLE = 0.5  # ours: the least share of the second sound that is in the mix, so that its caption stays true
@@ -68,21 +71,27 @@ def draw_mix(generator: torch.Generator, n_a: int, n_b: int, max_samples: int | 
     return MixDraw(n_a, n_b, min(limit, max(n_a, offset + n_b)), offset, snr)
 
 
-def mix_rows(rows: Sequence[tuple[RowSpec, RowAudio]], device: torch.device) -> list[Tensor]:
-    """Return the audio [N] of rows as `read_row` has read them, on the device: the window, or the mix of the two."""
-    wavs = [torch.from_numpy(window).to(device) for _, (window, _) in rows]
-    mixes = [
-        (number, row, torch.from_numpy(other)) for number, (row, (_, other)) in enumerate(rows) if other is not None
-    ]
+def mix_rows(rows: Sequence[tuple[RowSpec, RowAudio]], device: torch.device) -> tuple[Tensor, list[int]]:
+    """Return the audio of rows as `read_row` has read them, on the device: the windows, or the mixes of two.
+
+    Returns wav [B, 1, N], in which silence follows rows shorter than N, and the rows' samples.
+    """
+    windows = [window for _, (window, _) in rows]
+    wav, lengths = to_device(_pad(windows), device), [len(window) for window in windows]
+    mixes = [(number, row, other) for number, (row, (_, other)) in enumerate(rows) if other is not None]
     if mixes:
+        numbers = [number for number, _, _ in mixes]
         draws = [
-            draw_mix(torch.Generator().manual_seed(row.mix_seed), len(wavs[number]), len(other), row.n_samples)
+            draw_mix(torch.Generator().manual_seed(row.mix_seed), lengths[number], len(other), row.n_samples)
             for number, row, other in mixes
         ]
-        a, b = _pad([wavs[number] for number, _, _ in mixes]), _pad([other for _, _, other in mixes]).to(device)
-        for (number, _, _), draw, wav in zip(mixes, draws, mix(a, b, draws).wav, strict=True):
-            wavs[number] = wav[0, : draw.n_samples]
-    return wavs
+        mixed = mix(wav[numbers], to_device(_pad([other for _, _, other in mixes]), device), draws).wav
+        n_samples = max(wav.shape[2], mixed.shape[2])
+        wav = F.pad(wav, (0, n_samples - wav.shape[2]))
+        wav[numbers] = F.pad(mixed, (0, n_samples - mixed.shape[2]))
+        for number, draw in zip(numbers, draws, strict=True):
+            lengths[number] = draw.n_samples
+    return wav, lengths
 
 
 def mix(a: Tensor, b: Tensor, draws: Sequence[MixDraw]) -> Mixture:
@@ -100,7 +109,7 @@ def mix(a: Tensor, b: Tensor, draws: Sequence[MixDraw]) -> Mixture:
         torch.tensor(column, device=a.device)[:, None]
         for column in zip(*((d.n_a, d.n_b, d.n_audible, d.offset, d.n_samples) for d in draws), strict=True)
     )
-    position = torch.arange(int(totals.max()), device=a.device)[None]  # [1, N]
+    position = torch.arange(max(draw.n_samples for draw in draws), device=a.device)[None]  # [1, N]
     first, second = _place(a[:, 0], position, n_a), _place(b[:, 0], position - offsets, n_b)
     second = torch.where(position < totals, second, 0)  # a ends by then, b need not
     # In float64 on the CPU: a power function's last bit may depend on the device.
@@ -136,9 +145,12 @@ def _rms(wav: Tensor, n_samples: Tensor) -> Tensor:
     return peak.clamp(min=UNMIXABLE_RMS) * mean.sqrt() / POWER_STEPS
 
 
-def _pad(wavs: list[Tensor]) -> Tensor:
-    """Stack wavs [N_b] to [B, 1, N], each followed by zeros."""
-    return torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True)[:, None]
+def _pad(wavs: Sequence[np.ndarray]) -> Tensor:
+    """Stack wavs [N_b] to [B, 1, N], each followed by zeros, on the CPU."""
+    padded = np.zeros((len(wavs), 1, max(map(len, wavs), default=0)), np.float32)
+    for row, wav in zip(padded, wavs, strict=True):
+        row[0, : len(wav)] = wav
+    return torch.from_numpy(padded)
 
 
 def _check(a: Tensor, b: Tensor, draws: Sequence[MixDraw]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from audiogen_cli.devices import is_main_process
+from audiogen_cli.devices import first_of_machine
 from audiogen_cli.errors import Problems
 from audiogen_cli.evaluation.config import EvalConfig
 from audiogen_cli.evaluation.networks.registry import Networks, load_networks
@@ -16,7 +16,7 @@ from audiogen_cli.evaluation.tasks.generate_clips import find_scored
 
 @dataclass(frozen=True)
 class Inputs:
-    """The real clips, those that cannot be used, and the networks (none in the helping processes of a launch)."""
+    """The real clips, those that cannot be used, and the networks."""
 
     references: list[Reference]
     unfit: list[Skipped]
@@ -35,8 +35,9 @@ def load_inputs(config: EvalConfig, roles: Collection[str] = ()) -> Inputs:
     if config.generated is None:
         problems.attempt(lambda: find_scored(config), None)
     networks = Networks()
-    if is_main_process() and not (problems.found and config.download):  # nothing is fetched for a run that cannot be
+    if not (problems.found and config.download):  # nothing is fetched for a run that cannot be
         choice = (config.classifier, config.embedding, config.weight_source)
-        networks = problems.attempt(lambda: load_networks(roles, *choice), networks)
+        with first_of_machine():
+            networks = problems.attempt(lambda: load_networks(roles, *choice), networks)
     problems.check()
     return Inputs(references, unfit, networks)

@@ -26,7 +26,7 @@ def evaluate(
     """Run an evaluation, write `<out>/results.json` and return its content.
 
     begin: called with the number of clips before the work, once all inputs are there.
-    In an accelerate launch the main process does so; the others help to generate and return None.
+    In an accelerate launch the main process does so; the others help to generate and to score, and return None.
 
     Raises InputError if the inputs are unusable, AudiogenError if nothing could be scored.
     """

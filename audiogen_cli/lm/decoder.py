@@ -27,13 +27,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CodeBatch:
-    """Examples to compute a loss from, padded on the right, with their texts; on the model's device."""
+    """Examples to compute a loss from, padded on the right, with their texts.
+
+    failures: why audio could not be read; its frames are padding.
+    """
 
     ids: Sequence[str]
     codes: Tensor  # [B, K, T] int64
     frames_mask: Tensor  # [B, T] bool, False on padding
     text: Tensor  # [B, L, D]
     text_mask: Tensor  # [B, L] bool; a row without any True has no text
+    failures: Sequence[str] = ()
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> CodeBatch:
+        """Return the batch with its tensors changed, to another device for example."""
+        codes, frames_mask = change(self.codes), change(self.frames_mask)
+        return CodeBatch(self.ids, codes, frames_mask, change(self.text), change(self.text_mask), self.failures)
 
 
 class Objective(ABC):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -100,6 +101,7 @@ class CodeModel(nn.Module, ABC):
         """block: of the network; there are `n_layers` of them."""
         super().__init__()
         self.config = config
+        self.precision: torch.dtype | None = None  # of the blocks' products where it is not that of the rest
         self.checkpointing = False  # in training: compute each block twice instead of keeping its activations
         self.embedding = StreamEmbedding(config)
         is_lookup = config.text.kind == "lookup"
@@ -124,6 +126,12 @@ class CodeModel(nn.Module, ABC):
         numbers, from 0. Returns, in the order of the blocks, [B, S, d] each, and [B, S] bool: whether a position
         holds a code at all.
         """
+
+    def mixed_precision(self) -> AbstractContextManager[object]:
+        """Return the context to run the model in: autocast if its blocks have another number format than the rest."""
+        if self.precision is None:
+            return nullcontext()
+        return torch.autocast(self.null_text.device.type, self.precision)
 
     def project_text(self, text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Project the encoder's vectors to the model's width and put the null vector where there is no text.

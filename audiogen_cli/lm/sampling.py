@@ -60,6 +60,16 @@ class SamplingRows:
     top_k: Tensor
     temperature: Tensor
 
+    @property
+    def shaping(self) -> tuple[Tensor, Tensor]:
+        """Return γ of the guidance, and what logits are divided by."""
+        return self.guidance, self.temperature
+
+    @property
+    def limits(self) -> tuple[Tensor, Tensor]:
+        """Return the mass to keep, and the number of tokens (0: all)."""
+        return self.top_p, self.top_k
+
     @classmethod
     def empty(cls, n: int, device: torch.device) -> SamplingRows:
         """Return n rows of default settings."""

@@ -138,22 +138,30 @@ class CrossAttention(nn.Module):
         query = self.query(x).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
         return self.out(self.attend(query, kv.key, kv.value, kv.mask).transpose(1, 2).flatten(2))
 
-    def _attend_folded(self, x: Tensor, kv: CrossAttentionKV) -> Tensor:
-        """Attend to few positions without d × d products per step: (x Wq) Kᵀ = x (Wq Kᵀ) and (P V) Wo = P (V Wo)."""
-        n_heads, size = self.n_heads, x.shape[2] // self.n_heads
-        n_text = kv.key.shape[2]
-        key = kv.key.permute(1, 0, 2, 3).flatten(1, 2) * size**-0.5  # [H, B·L, E]
+    def fold(self, kv: CrossAttentionKV) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Fold the d × d weights into keys and values: (x Wq) Kᵀ = x (Wq Kᵀ) and (P V) Wo = P (V Wo).
+
+        Returns what a position is multiplied with for its scores, [H, B·L, d], what is added to them, [H, B·L, 1]
+        (None: nothing), and what the weights sum up, [H, B·L, d].
+        """
+        heads = self.n_heads, kv.key.shape[3]
+        key = kv.key.permute(1, 0, 2, 3).flatten(1, 2) * kv.key.shape[3] ** -0.5  # [H, B·L, E]
         value = kv.value.permute(1, 0, 2, 3).flatten(1, 2)
-        read = key @ self.query.weight.unflatten(0, (n_heads, size))  # [H, B·L, d]
-        written = value @ self.out.weight.unflatten(1, (n_heads, size)).permute(1, 2, 0)
+        read = key @ self.query.weight.unflatten(0, heads)
+        bias = None if self.query.bias is None else key @ self.query.bias.unflatten(0, (*heads, 1))
+        return read, bias, value @ self.out.weight.unflatten(1, heads).permute(1, 2, 0)
+
+    def _attend_folded(self, x: Tensor, kv: CrossAttentionKV) -> Tensor:
+        """Attend to few positions without d × d products per step, see `fold`."""
+        n_heads, n_text = self.n_heads, kv.key.shape[2]
+        read, bias, written = self.fold(kv)
 
         def columns(y: Tensor) -> Tensor:
             return y.unflatten(1, (-1, n_text)).permute(1, 2, 0, 3).flatten(1, 2)  # [B, L·H, d]
 
         # Heads come last: over so few text positions a CPU's softmax is slow, but not over so many at once.
         scores = (x @ columns(read).transpose(1, 2)).unflatten(-1, (n_text, n_heads))  # [B, S, L, H]
-        if self.query.bias is not None:
-            bias = key @ self.query.bias.unflatten(0, (n_heads, size, 1))  # [H, B·L, 1]
+        if bias is not None:
             scores = scores + bias.unflatten(1, (-1, n_text)).permute(1, 3, 2, 0)
         weights = (scores + kv.mask.transpose(2, 3).to(scores.dtype)).softmax(2).flatten(2)  # [B, S, L·H]
         y = weights.to(scores.dtype) @ columns(written)

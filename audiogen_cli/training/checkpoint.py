@@ -7,23 +7,26 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from audiogen_cli.devices import is_out_of_memory
+from audiogen_cli.devices import agree, count_processes, gather_values, is_out_of_memory
 from audiogen_cli.errors import AudiogenError, InputError, first_line
-from audiogen_cli.files import delete, replacing, temporary_name
+from audiogen_cli.files import delete, hash_file, replacing, temporary_name
 
 if TYPE_CHECKING:
     import torch
 
 STATE_FILE = "training.pt"
+KEPT = 2
 
 
 def save_checkpoint(
-    run: Path, step: int, save_model: Callable[[Path], None], state: dict[str, Any], keep: int = 2
+    run: Path, step: int, save_model: Callable[[Path], None], state: dict[str, Any], every: int
 ) -> Path:
-    """Write a checkpoint, whole or not at all; keep the newest `keep`.
+    """Write a checkpoint, whole or not at all; keep the newest `KEPT`.
 
     save_model: writes the model's own files into the folder it is given. state: optimizer states and the
-    like, made of tensors and plain values only, so that it loads with `weights_only=True`.
+    like, made of tensors and plain values only, so that it loads with `weights_only=True`. every: steps between two
+    checkpoints; those of other steps, where a run was stopped, go first, and a run that was never stopped keeps the
+    same.
     Raises AudiogenError if it cannot be written (a full disk); the checkpoints before it are still there.
     """
     import torch
@@ -40,20 +43,26 @@ def save_checkpoint(
             delete(folder)
     except Exception as error:  # a full disk is an OSError, or what torch and safetensors make of it
         raise AudiogenError(_unwritten(run, folder, error)) from error
-    _delete_old(run, keep)
+    _delete_old(run, every)
     return folder
 
 
-def _delete_old(run: Path, keep: int) -> None:
-    """Delete all but the newest checkpoints, each renamed before: no half of one is ever taken for one."""
-    for old in list_checkpoints(run)[:-keep]:
+def _delete_old(run: Path, every: int) -> None:
+    """Delete older checkpoints, each renamed before: no half of one is ever taken for one."""
+    older = list_checkpoints(run)[:-1]
+    planned = [path for path in older if _step(path) % every == 0]
+    for old in set(older) - set(planned[1 - KEPT :]):
         delete(old.rename(temporary_name(old.parent)))
 
 
 def list_checkpoints(run: Path) -> list[Path]:
     """List the finished checkpoints of a run, oldest first."""
     found = (run / "checkpoints").glob("step-*")
-    return sorted((path for path in found if path.name[5:].isdecimal()), key=lambda path: int(path.name[5:]))
+    return sorted((path for path in found if path.name[5:].isdecimal()), key=_step)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name[5:])
 
 
 def load_state(checkpoint: Path, device: str | Any = "cpu", mapped: bool = False) -> dict[str, Any]:
@@ -63,8 +72,9 @@ def load_state(checkpoint: Path, device: str | Any = "cpu", mapped: bool = False
     """
     import torch
 
-    state = torch.load(checkpoint / STATE_FILE, map_location=device, weights_only=True, mmap=mapped)
-    if not isinstance(state, dict) or state.get("step") != int(checkpoint.name[5:]):
+    where = "cpu" if torch.device(device).type == "cpu" else device  # torch.load knows no cpu:0
+    state = torch.load(checkpoint / STATE_FILE, map_location=where, weights_only=True, mmap=mapped)
+    if not isinstance(state, dict) or state.get("step") != _step(checkpoint):
         raise ValueError(f"{STATE_FILE} is not of this step")
     return state
 
@@ -72,16 +82,14 @@ def load_state(checkpoint: Path, device: str | Any = "cpu", mapped: bool = False
 def resume_newest(run: Path, resume: Callable[[Path], None], say: Callable[[str], object]) -> bool:
     """Resume from the newest checkpoint that can be, and name those that cannot; return whether there is one at all.
 
+    The processes of a launch resume from the same: the main one's list counts, and a checkpoint that one of them cannot
+    read, or sees with another content (through a network file system that lags behind), none uses.
     Raises InputError if all are damaged, or of another model.
     """
     damaged: list[str] = []
-    for checkpoint in reversed(list_checkpoints(run)):
-        try:
-            resume(checkpoint)
-        except Exception as error:  # of what torch makes of damaged files and foreign states there are too many kinds
-            if is_out_of_memory(error):
-                raise
-            damaged.append(f"{checkpoint} cannot be resumed ({first_line(error)})")
+    for checkpoint in agree(list(reversed(list_checkpoints(run)))):
+        if reason := _resume_everywhere(checkpoint, resume):
+            damaged.append(f"{checkpoint} cannot be resumed ({reason})")
             continue
         for line in damaged:
             say(f"warning: {line}")
@@ -90,6 +98,23 @@ def resume_newest(run: Path, resume: Callable[[Path], None], say: Callable[[str]
     if damaged:
         raise InputError(f"{damaged[0]}, nor one before it; copy it again, or train into another --out")
     return False
+
+
+def _resume_everywhere(checkpoint: Path, resume: Callable[[Path], None]) -> str:
+    """Resume in all processes from a checkpoint; return why one of them cannot, in all the same, or ""."""
+    reason = content = ""
+    try:
+        if count_processes() > 1:
+            content = "".join(hash_file(path) for path in sorted(checkpoint.iterdir()) if path.is_file())
+        resume(checkpoint)
+    except Exception as error:  # of what torch makes of damaged files and foreign states there are too many kinds
+        if is_out_of_memory(error):
+            raise
+        reason = first_line(error) or type(error).__name__
+    found: list[tuple[str, str]] = gather_values((reason, content))
+    if len({each for _, each in found}) > 1 and not any(each for each, _ in found):
+        return "its content differs between processes: the file system lags behind"
+    return next((each for each, _ in found if each), "")
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:

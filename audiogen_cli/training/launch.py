@@ -72,7 +72,8 @@ def start_accelerator(precision: str, **settings: Any) -> Accelerator:
         InitProcessGroupKwargs(timeout=timedelta(days=1)),
         DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False),
     ]
-    return Accelerator(mixed_precision=precision, kwargs_handlers=handlers, **settings)
+    # Else accelerate would take Apple's GPU, which lacks float64.
+    return Accelerator(mixed_precision=precision, kwargs_handlers=handlers, **{"cpu": not on_gpu, **settings})
 
 
 def check_trackers(names: Iterable[str]) -> None:

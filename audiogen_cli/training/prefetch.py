@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from audiogen_cli.processes import block_signals
 from audiogen_cli.training.launch import ignore_signals
 from audiogen_cli.training.sampler import RankBatchSampler
 
@@ -31,7 +32,8 @@ def load_batches(
         worker_init_fn=ignore_signals if workers else None,
         generator=torch.Generator(),  # else it would draw from the generator that dropout uses
     )
-    return iter(loader)
+    with block_signals():  # which reach a worker, too, before it can ignore them
+        return iter(loader)
 
 
 def prefetch(items: Iterator[Item], depth: int = 2) -> Generator[Item, None, None]:

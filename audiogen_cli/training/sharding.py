@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -10,16 +11,24 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from audiogen_cli.devices import count_local_processes
+
 
 def shard(model: nn.Module, units: Iterable[nn.Module], device: torch.device, processes: int, bf16: bool) -> None:
-    """Spread the parameters of `model` over all processes, in place; each of `units` is gathered when it is used.
+    """Spread the parameters of `model` over processes, in place; each of `units` is gathered when it is used.
+
+    Over those of a machine: machines hold the same, so that between them only gradients pass (HSDP). With one process
+    a machine, over all.
 
     ours: torch's own `fully_shard`, which accelerate's plugin calls on GPUs only; here it is tested on CPUs.
     bf16: gather weights as bfloat16 (on a GPU); gradients are summed in float32 anyway.
     """
     from torch.distributed.device_mesh import init_device_mesh
 
-    mesh = init_device_mesh(device.type, (processes,))
+    on_machine = count_local_processes()
+    several = 1 < on_machine < processes and processes % on_machine == 0
+    shape, names = ((processes // on_machine, on_machine), ("machines", "gpus")) if several else ((processes,), None)
+    mesh = init_device_mesh(device.type, shape, mesh_dim_names=names)
     half = torch.bfloat16 if bf16 and device.type == "cuda" else None
     for unit in units:
         fully_shard(unit, mesh=mesh, mp_policy=precision_policy(half))
@@ -30,6 +39,20 @@ def shard(model: nn.Module, units: Iterable[nn.Module], device: torch.device, pr
 def precision_policy(dtype: torch.dtype | None) -> MixedPrecisionPolicy:
     """Gather weights as `dtype` (None: as they are) and sum gradients in float32; autocast decides about inputs."""
     return MixedPrecisionPolicy(dtype, torch.float32, cast_forward_inputs=False)
+
+
+@contextmanager
+def sharing_gradients(network: nn.Module, share: bool) -> Iterator[None]:
+    """Let backward passes share gradients between processes, or leave that to a later one of the step.
+
+    network: sharded, or DDP around a model, or a model alone.
+    """
+    if isinstance(network, FSDPModule):
+        network.set_requires_gradient_sync(share)
+        yield
+    else:
+        with nullcontext() if share else getattr(network, "no_sync", nullcontext)():
+            yield
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -55,10 +78,13 @@ def gather_full(value: Any, keep: bool = True) -> Any:
         return [gather_full(each, keep) for each in value]
     if not isinstance(value, Tensor):
         return value
-    tensor = value.detach()
-    if isinstance(tensor, DTensor):
-        tensor = tensor.full_tensor()
+    tensor = in_one_piece(value.detach())
     return tensor.cpu().clone() if keep else None
+
+
+def in_one_piece(tensor: Tensor) -> Tensor:
+    """Gather a tensor where it is sharded; every process must call it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def shard_like(tensor: Tensor, reference: Tensor) -> Tensor:

@@ -30,21 +30,20 @@ LONG_TRIAL = 5.0  # seconds: a micro-batch that takes less is tried as a whole, 
 
 
 class Throughput:
-    """Counts since the last reading.
+    """Counts since the last reading. processes: whose tokens and operations are counted together."""
 
-    flops_per_token: floating-point operations that a step spends for each token, backward pass included; None: not
-    to be compared with the peak (the precision is not bfloat16). processes: whose tokens are counted together.
-    """
-
-    def __init__(self, device: torch.device, flops_per_token: float | None, processes: int = 1) -> None:
-        self.device, self.processes = device, processes
-        peak = peak_flops(device)
-        self.flops_ratio = flops_per_token / peak if flops_per_token and peak else None  # MFU of a token/s on one GPU
+    def __init__(self, device: torch.device, processes: int = 1) -> None:
+        self.device, self.processes, self.peak = device, processes, peak_flops(device)
         self._reset()
 
-    def add(self, tokens: int) -> None:
-        """Count a finished step of so many tokens, in all processes."""
+    def add(self, tokens: int, flops: float = 0.0) -> None:
+        """Count a finished step of so many tokens, in all processes.
+
+        flops: floating-point operations that they need, backward pass included; 0: in another precision than bfloat16,
+        whose peak is known.
+        """
         self.tokens += tokens
+        self.flops += flops
         self.steps += 1
 
     @contextmanager
@@ -68,10 +67,9 @@ class Throughput:
         mfu: model FLOPs utilization, None without a GPU whose peak is known.
         """
         seconds = time.perf_counter() - self.started
-        rate = self.tokens / seconds
-        mfu = rate / self.processes * self.flops_ratio if self.flops_ratio else None
+        mfu = self.flops / seconds / self.processes / self.peak if self.peak and self.flops else None
         numbers = {
-            "tokens_per_s": rate,
+            "tokens_per_s": self.tokens / seconds,
             "step_seconds": seconds / max(1, self.steps),
             "data_wait": self.waited / seconds,
             "memory_gb": peak_memory(self.device) / 1e9,
@@ -81,7 +79,7 @@ class Throughput:
         return numbers
 
     def _reset(self) -> None:
-        self.tokens, self.steps, self.waited, self.started = 0, 0, 0.0, time.perf_counter()
+        self.tokens, self.steps, self.flops, self.waited, self.started = 0, 0, 0.0, 0.0, time.perf_counter()
 
 
 def peak_flops(device: torch.device) -> float | None:
@@ -114,36 +112,60 @@ def peak_memory(device: torch.device) -> int:
 
 @dataclass(frozen=True)
 class Trial:
-    """Its result, in each process. needed: bytes while training; free: bytes, None if unknown; seconds: of a step."""
+    """Its result, in each process. needed: bytes while training; free: bytes, None if unknown; seconds: of a step.
+
+    first_steps, first_seconds: so many steps are cheaper, each taking that long.
+    recomputed: activations are not kept, because they would not fit.
+    """
 
     micro_batch: int
     wanted: int  # micro-batch that was asked for
     needed: float
     free: float | None
     seconds: float
+    first_steps: int = 0
+    first_seconds: float = 0.0
+    recomputed: bool = False
+
+    @property
+    def fits(self) -> bool:
+        """Return whether the memory is there, as far as anybody knows."""
+        return self.free is None or self.needed <= MEMORY_SHARE * self.free
 
     def describe(self, steps: int) -> str:
         """Say what the training takes. steps: those that are left."""
         memory = f"{self.needed / 1e9:.2g} GB" + (f" of {self.free / 1e9:.2g} GB free" if self.free else "")
-        duration = f"{format_seconds(self.seconds)} a step, {format_seconds(steps * self.seconds)} in all"
-        return f"tried: {memory} for micro-batches of {self.micro_batch}; about {duration}"
+        first = min(steps, self.first_steps)
+        kinds = [(first, self.first_seconds), (steps - first, self.seconds)]
+        each = " and later ".join(format_seconds(seconds) for count, seconds in kinds if count)
+        total = format_seconds(sum(count * seconds for count, seconds in kinds))
+        return f"tried: {memory} for micro-batches of {self.micro_batch}; about {each} a step, {total} in all"
 
     def warn(self) -> str | None:
-        """Say that the micro-batch is smaller than asked for, or that even one example may not fit."""
+        """Say that memory is short, and what became of it."""
         if self.free and self.needed > self.free:
             return "that is more than is free: expect to be ended; train a smaller model or on shorter crops"
+        if self.recomputed:
+            return "activations would not fit into memory: each block is computed twice (checkpoint_activations)"
         if self.micro_batch < self.wanted:
             return f"micro-batches of {self.wanted} would not fit into memory: {self.micro_batch} at once instead"
         return None
 
 
 def try_micro_batches(
-    run: Callable[[int], object], wanted: int, share: int, later: float, accelerator: Accelerator, smallest: int = 1
+    run: Callable[[int], object],
+    wanted: int,
+    share: int,
+    later: float,
+    accelerator: Accelerator,
+    smallest: int = 1,
+    first: tuple[int, Callable[[int], object]] | None = None,
 ) -> Trial:
     """Run forward and backward passes on a few examples and choose the micro-batch, the same in every process.
 
     run: takes the number of examples; it must leave nothing changed but memory. wanted: the largest micro-batch.
     share: this process's examples of a step. later: bytes that the first step adds for good (the optimizer's moments).
+    first: a number of steps at the beginning that are cheaper, and what they run.
     """
     device = accelerator.device
     free = free_memory(device)
@@ -152,9 +174,14 @@ def try_micro_batches(
     needed: dict[int, float] = {}
     seconds = 0.0
 
+    def timed(work: Callable[[int], object], n: int) -> tuple[float, float]:
+        if device.type == "cuda":
+            work(n)  # compiles and chooses kernels
+        return measure(lambda: work(n), device)
+
     def attempt(n: int) -> None:
         nonlocal seconds
-        needed[n], seconds = measure(lambda: run(n), device)
+        needed[n], seconds = timed(run, n)
 
     def predict(n: int) -> float:
         first, *others = sorted(needed)
@@ -174,10 +201,13 @@ def try_micro_batches(
         while chosen > 1 and not fits(chosen):
             chosen = -(-chosen // 2)
         chosen = min(gather_object([chosen]))
-        if max(gather_object([seconds * chosen / tried])) < LONG_TRIAL and chosen > tried:
+        cold = len(needed) == 1  # the first run of all takes longer
+        if max(gather_object([seconds * chosen / tried])) < LONG_TRIAL and (chosen > tried or cold):
             tried = chosen
             attempt(tried)
-    return Trial(chosen, wanted, predict(chosen), free, seconds * share / tried)
+        n_first, first_seconds = (first[0], timed(first[1], tried)[1]) if first and first[0] else (0, 0.0)
+    times = seconds * share / tried, n_first, first_seconds * share / tried
+    return Trial(chosen, wanted, predict(chosen), free, *times)
 
 
 def measure(work: Callable[[], object], device: torch.device) -> tuple[float, float]:

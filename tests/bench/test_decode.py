@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from helpers.gpu import CUDA, CountOps, fake_gpu
 from helpers.zoo import CONFIG, make_model
 
 from audiogen_cli.bench import decode as benchmark
 from audiogen_cli.bench.decode import Setup, measure_lm, step_bytes
+from audiogen_cli.bench.timing import Timings
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.decoding.engine import Engine
 
@@ -59,3 +62,18 @@ def test_a_models_own_shape_is_measured_in_place_of_a_size() -> None:
 def test_what_cannot_be_measured_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(InputError, match=f"--{next(iter(wrong))}"):
         Setup(**wrong)
+
+
+def test_a_gpus_bandwidth_is_measured_without_the_launches(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes = []
+
+    def time_in_turn(runs: Any, rounds: int, device: torch.device) -> Timings:
+        with CountOps() as counting:
+            runs["read"]()
+        passes.append(counting.counts["aten::sum"])
+        return Timings({"read": [0.5]})
+
+    monkeypatch.setattr(benchmark, "time_in_turn", time_in_turn)
+    with fake_gpu():
+        assert benchmark.read_bandwidth(CUDA) == 2 * benchmark.GPU_PROBE_BYTES * benchmark.GPU_PROBES
+    assert passes == [benchmark.GPU_PROBES]

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from accelerate.state import AcceleratorState, PartialState
 
-from audiogen_cli.bench.train_step import measure_training
+from audiogen_cli.bench.train_step import measure_training, recipe_step
+from audiogen_cli.lm.config import TrainConfig
+from audiogen_cli.training.recipe import load_recipe
 
 
 @pytest.mark.parametrize("streams", [1, 4])
@@ -22,3 +24,10 @@ def test_what_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, strea
     assert result["peer_ratio"] == pytest.approx(result["peer_step_seconds"] / result["step_seconds"])
     assert result["mfu"] is None and result["days_on_64_gpus"] is None
     assert {"device", "threads", "dtype", "repeats"} <= result.keys()
+
+
+@pytest.mark.parametrize(
+    ("size", "streams", "shape"), [("base", 1, (8, 5000)), ("large", 1, (2, 5000)), ("base", 4, (8, 1250))]
+)
+def test_a_gpu_measures_the_recipes_own_step(size: str, streams: int, shape: tuple[int, int]) -> None:
+    assert recipe_step(load_recipe(TrainConfig, f"lm-{size}"), streams) == shape

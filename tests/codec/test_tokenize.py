@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 import torch
 from helpers.manifests import write_manifest
+from helpers.processes import run_ranks
 from helpers.zoo import chirp
 from torch import Tensor, nn
 
-from audiogen_cli.codec.batch_encoder import encode_in_groups
+from audiogen_cli.codec import tokenize as tokenizing
 from audiogen_cli.codec.config import CodecConfig, SEANetConfig
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.codec.tokenize import RowIndex, tokenize
@@ -27,6 +28,7 @@ from audiogen_cli.data.augment import read_row
 from audiogen_cli.data.manifest import Clip, load_manifests
 from audiogen_cli.data.mixing import mix_rows
 from audiogen_cli.data.shards import content_digest, load_shards, read_meta
+from audiogen_cli.devices import join_processes
 from audiogen_cli.errors import InputError
 
 SAMPLE_RATE = 1_000
@@ -106,10 +108,11 @@ def test_training_clips_get_mixed_copies(clips: list[Clip], tmp_path: Path) -> N
 def test_a_mix_does_not_depend_on_its_batch(clips: list[Clip]) -> None:
     rows = [(row, read_row(row, SAMPLE_RATE)) for row in RowIndex(clips, SAMPLE_RATE, mix_copies=2, seed=3)]
     assert sum(row.partner is not None for row, _ in rows) == 6
-    together = mix_rows(rows, torch.device("cpu"))
-    for row, wav in zip(rows, together, strict=True):
-        (alone,) = mix_rows([row], torch.device("cpu"))
-        assert len(wav) == row[0].n_samples and torch.equal(alone, wav)
+    together, lengths = mix_rows(rows, torch.device("cpu"))
+    for row, wav, n_samples in zip(rows, together, lengths, strict=True):
+        alone, _ = mix_rows([row], torch.device("cpu"))
+        assert n_samples == row[0].n_samples and torch.equal(alone[0], wav[:, :n_samples])
+        assert not wav[:, n_samples:].any()
 
 
 def test_a_second_run_keeps_finished_shards(clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,15 +274,6 @@ def test_codes_are_those_of_each_row_alone_whatever_the_batch_size(seanet: Audio
     assert torch.get_num_threads() == threads
 
 
-def test_groups_of_one_shape_encode_what_batches_would() -> None:
-    codec: Any = LevelCodec()
-    wavs = [torch.full((length,), length / 1_000) for length in (300, 500, 300, 300, 101)]
-    codes = encode_in_groups(codec, wavs, size=2)
-    assert sorted(codec.batches) == [(2, 1, 101), (2, 1, 300), (2, 1, 300), (2, 1, 500)]
-    for wav, code in zip(wavs, codes, strict=True):
-        np.testing.assert_array_equal(code, codec.encode(wav[None, None])[0].numpy())
-
-
 def test_two_processes_write_what_one_writes(tiny_codec: Path, tmp_path: Path) -> None:
     clips = noise_clips(tmp_path / "raw", [800, 801])
     write_manifest(tmp_path / "m" / "x.parquet", clips, {"dataset": "x", "root": tmp_path / "raw", "options": {}})
@@ -293,3 +287,26 @@ def test_two_processes_write_what_one_writes(tiny_codec: Path, tmp_path: Path) -
     assert names == ["meta.json", "shard-00000.parquet", "shard-00001.parquet"]
     for name in names:
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+
+
+def tokenize_here(clips: list[Clip], codec: Path, out: Path) -> None:
+    """Tokenize in shards of two rows; print how many this process has written and kept. Run in each process."""
+    state = join_processes()
+    tokenizing.SHARD_ROWS = 2
+    result = tokenize(clips, AudioCodec.load(codec), out, state=state)
+    print(result.written, result.kept)
+
+
+@pytest.mark.parametrize("n", [2, 4])
+def test_resumed_with_all_the_rest_on_one_process_it_ends_as_undisturbed(
+    n: int, tiny_codec: Path, tmp_path: Path
+) -> None:
+    clips, out = noise_clips(tmp_path, [800 + 100 * number for number in range(16)]), tmp_path / "tokens"
+    run_ranks(tokenize_here, clips, tiny_codec, out, n=1)
+    whole = {path.name: path.read_bytes() for path in out.iterdir()}
+    for number in range(1, 8, n):
+        (out / f"shard-{number:05d}.parquet").unlink()
+    share = 8 // n
+    said = run_ranks(tokenize_here, clips, tiny_codec, out, n=n)
+    assert said == [f"{share} 0\n" if rank == 1 else f"0 {share}\n" for rank in range(n)]
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == whole

@@ -17,6 +17,7 @@ from helpers.processes import run_ranks
 from helpers.runs import read_losses, read_metrics
 
 from audiogen_cli.codec import losses as losses_module
+from audiogen_cli.codec import quantizer
 from audiogen_cli.codec import train_step as stepping
 from audiogen_cli.codec.config import (
     CodecConfig,
@@ -30,11 +31,13 @@ from audiogen_cli.codec.config import (
 )
 from audiogen_cli.codec.losses import adversarial_loss, discriminator_loss, feature_loss, time_loss
 from audiogen_cli.codec.model import AudioCodec
+from audiogen_cli.codec.quantizer import VectorQuantizer
 from audiogen_cli.codec.seanet import ResidualLSTM
 from audiogen_cli.codec.train import ValidationReport, train
 from audiogen_cli.codec.train_step import AdversarialTrainer
 from audiogen_cli.data.audio import read_audio
 from audiogen_cli.data.manifest import Clip
+from audiogen_cli.devices import process_index
 from audiogen_cli.errors import AudiogenError, AudiogenWarning, InputError, Interrupted
 from audiogen_cli.evaluation.tasks.codec_validation import validate_codec
 from audiogen_cli.model_folder import find_model
@@ -194,7 +197,7 @@ def test_a_cpu_holds_eight_crops_at_once_unless_the_recipe_says_otherwise(micro_
 def test_where_memory_is_short_the_micro_batch_shrinks_and_learns_the_same(clips, tmp_path, monkeypatch, capsys):
     whole = train(SHARED, clips, [], tmp_path / "whole")
     assert "for micro-batches of 4; about" in capsys.readouterr().err
-    needed = iter([1e9, 2e9])  # of one crop and of two
+    needed = iter([1e9, 2e9, 2e9])  # of one crop, of two, and of two without an adversary
     monkeypatch.setattr(throughput, "measure", lambda work, device: (work(), (next(needed), 0.1))[1])
     monkeypatch.setattr(throughput, "free_memory", lambda device: 3e9)
     parts = train(SHARED, clips, [], tmp_path / "parts")
@@ -208,14 +211,14 @@ def test_told_to_stop_it_leaves_the_step_before_the_next_micro_batch(clips, tmp_
     honest, calls = stepping.time_loss, iter(range(1000))
 
     def stop(*wavs):
-        if next(calls) == 1 + 4 * 2 + 1:  # after the trial, in the second crop of the third step
+        if next(calls) == 3 + 4 * 2 + 1:  # after the trial, in the second crop of the third step
             os.kill(os.getpid(), signal.SIGTERM)
         return honest(*wavs)
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted, match="stopped after step 2"):
         patch.setattr(stepping, "time_loss", stop)
         train(replace(SHARED, micro_batch=1), clips, [], tmp_path / "run")
-    assert next(calls) == 1 + 4 * 2 + 2
+    assert next(calls) == 3 + 4 * 2 + 2
     assert [path.name for path in list_checkpoints(tmp_path / "run")] == ["step-000002"]
     assert_equal_runs(train(replace(SHARED, micro_batch=1), clips, [], tmp_path / "run"), whole, 1e-4)
 
@@ -226,6 +229,33 @@ def test_two_processes_with_half_the_batch_learn_what_one_learns(clips, tmp_path
     assert_equal_runs(tmp_path / "two", one, 1e-4)
 
 
+def train_where_sums_round_otherwise(config, clips, out):
+    """Train, the second process rounding sums of codebooks otherwise, as GPUs do; print a digest of its codebooks."""
+    error, trainers = 1e-6 * process_index(), []
+    honest_learn, honest_kmeans, honest_init = VectorQuantizer.learn, quantizer.kmeans, AdversarialTrainer.__init__
+
+    def learn(self, *inputs, seed):
+        honest_learn(self, *inputs, seed)
+        self.codebook.add_(error)
+
+    def init(self, *inputs):
+        honest_init(self, *inputs)
+        trainers.append(self)
+
+    quantizer.kmeans = lambda *inputs: honest_kmeans(*inputs) + error
+    VectorQuantizer.learn, AdversarialTrainer.__init__ = learn, init
+    train(config, clips, [], out)
+    print(sum(stream.codebook.double().sum() for stream in trainers[0].codec.quantizer).item().hex())
+
+
+def test_codebooks_are_the_first_processs_after_kmeans_and_in_every_checkpoint(clips, tmp_path):
+    for steps in (3, 5):  # k-means in the third
+        one, two = run_ranks(
+            train_where_sums_round_otherwise, replace(SHARED, max_steps=steps), clips, tmp_path / "run"
+        )
+        assert one == two
+
+
 def test_checkpoints_are_models_and_only_the_newest_stay(clips, tmp_path):
     run = train(recipe(save_every=1), clips, [], tmp_path / "run")
     assert [path.name for path in list_checkpoints(run)] == ["step-000005", "step-000006"]
@@ -234,6 +264,25 @@ def test_checkpoints_are_models_and_only_the_newest_stay(clips, tmp_path):
 
 def make_trainer(**changes) -> AdversarialTrainer:
     return AdversarialTrainer(recipe(**changes), Accelerator())
+
+
+def test_the_time_told_beforehand_counts_steps_without_an_adversary_as_what_they_take(monkeypatch):
+    judged = []
+
+    def measure(work, device):
+        judged.clear()
+        work()
+        return 1e6, 1.5 if judged else 0.5
+
+    honest = AdversarialTrainer.judge
+    monkeypatch.setattr(AdversarialTrainer, "judge", lambda self, *wavs: judged.append(1) or honest(self, *wavs))
+    monkeypatch.setattr(throughput, "measure", measure)
+    trainer = make_trainer(adversary_start=5, micro_batch=4)
+    trial = trainer.fit(4)
+    assert "about 0.5 s and later 1.5 s a step, 10 s in all" in trial.describe(10)
+    assert "about 0.5 s a step, 2 s in all" in trial.describe(4)
+    trainer.step = 7
+    assert "about 1.5 s a step, 15 s in all" in trainer.fit(4).describe(10)
 
 
 def test_each_player_gets_the_gradient_of_its_own_loss_alone(monkeypatch):
@@ -277,8 +326,8 @@ def test_a_training_that_diverges_stops_with_step_clips_and_checkpoint(clips, tm
 def test_a_step_without_a_finite_gradient_changes_nothing_and_is_counted(clips, tmp_path, monkeypatch, capsys):
     honest, calls = losses_module.time_loss, iter(range(100))
     monkeypatch.setattr(
-        stepping, "time_loss", lambda *wavs: honest(*wavs) * (math.nan if next(calls) in (5, 6) else 1)
-    )  # 0 to 2: the trial
+        stepping, "time_loss", lambda *wavs: honest(*wavs) * (math.nan if next(calls) in (6, 7) else 1)
+    )  # 0 to 3: the trial
     run = train(recipe(quantizer=QuantizerConfig(kmeans_vectors=0.1), save_every=1), clips, [], tmp_path / "run")
     lines = read_metrics(run, "train")
     assert [line.get("skipped_steps") for line in lines] == [None, None, 1, 2, 2, 2]

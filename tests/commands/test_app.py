@@ -102,6 +102,16 @@ def test_completion_knows_commands_and_options(command_environment: None, shell:
     assert done.returncode == 0 and "prep" in done.stdout, done
 
 
+def test_ctrl_c_at_the_very_end_shows_no_traceback(command_environment: None) -> None:
+    code = "import atexit, os, signal, sys\nfrom audiogen_cli.app import main\nsys.argv = ['audiogen', '--version']\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code + "atexit.register(os.kill, os.getpid(), signal.SIGINT)\nmain()"],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_version(audiogen) -> None:
     result = audiogen("--version")
     assert (result.returncode, result.stdout.split()[0]) == (0, "audiogen")

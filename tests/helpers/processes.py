@@ -27,13 +27,21 @@ def start(
     return process
 
 
-def run_ranks(function: Callable[..., object], *arguments: object, n: int = 2) -> list[str]:
-    """Call a function in each of n processes, as a launcher starts them; return what each printed to stdout."""
+def run_ranks(function: Callable[..., object], *arguments: object, n: int = 2, **more: str) -> list[str]:
+    """Call a function in each of n processes, as a launcher starts them; return what each printed to stdout.
+
+    more: variables of their environment.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     # The environment that `accelerate launch` and torchrun give; they themselves would take seconds.
-    launch = {"WORLD_SIZE": str(n), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
+    launch = {
+        "WORLD_SIZE": str(n),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "ACCELERATE_USE_CPU": "true",
+    } | more
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder, str(rank)) for rank in range(n)]
         processes = [

@@ -45,10 +45,10 @@ class Chain:
 
 def run_in_session(*arguments: object) -> None:
     """Run `audiogen ARGUMENTS` in a session of its own, with the signals of a terminal."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     multiprocessing.set_start_method("fork", force=True)  # the usual one, not that of this process itself
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     import audiogen_cli.app  # noqa: F401 - not killed at what `fresh` interpreters do
 
     code: object = 0
@@ -88,6 +88,8 @@ class Command:
             self.process = start(run_in_session, *arguments, environment=environment(folder), output=output)
             assert self.process.pid
             self.pid = self.process.pid
+            while self.process.is_alive() and os.getsid(self.pid) != self.pid:  # it has yet to begin
+                time.sleep(0.002)
 
     def wait(self, seconds: float) -> int | None:
         """Return the exit code, negative for a signal; None if it goes on."""
@@ -184,7 +186,8 @@ def _kill_once(arguments: list[str], folder: Path, work: float, random: Random, 
         chain.faults.append(f"{words}: has not ended after {TIDY:.0f} s")
     elif number == signal.SIGKILL and code not in (0, -signal.SIGKILL):
         chain.faults.append(f"{words}: exit code {code}")
-    elif number != signal.SIGKILL and code not in (0, 130, -number, 128 + number):
+    # Python ends by SIGINT where a KeyboardInterrupt, though handled, has passed through an `exec` of text.
+    elif number != signal.SIGKILL and code not in (0, 130, -number, 128 + number, -signal.SIGINT):
         chain.faults.append(f"{words}: exit code {code}: {command.said()[-300:]}")
     if not fresh and "Traceback" in command.said():  # an interpreter that has not yet begun cannot help it
         chain.faults.append(f"{words}: {command.said()[-600:]}")

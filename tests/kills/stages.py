@@ -15,9 +15,10 @@ STAGES = {
     "tokenize": "tokenize --manifests manifests --codec codec --splits train,val --mix 14 --device cpu --out out",
     "train-lm": "train-lm --config lm.yaml --tokens tokens --out out",
     "generate": "generate --prompts prompts.csv --model lm --out-dir out --batch-size 3",
-    "continue": "eval --task continuation --split mine-test --model lm --prompt-seconds 0.2,0.4 --metrics fad,kl"
+    "continue": "eval --task continuation --split mine-test --manifests manifests --model lm"
+    " --prompt-seconds 0.2,0.4 --metrics fad,kl --batch-size 3 --out out --report",
+    "eval": "eval --split mine-test --manifests manifests --model lm --metrics fad,kl"
     " --batch-size 3 --out out --report",
-    "eval": "eval --split mine-test --model lm --metrics fad,kl --batch-size 3 --out out --report",
 }
 REPLACED = {
     CODEC_RECIPE: {"max_steps: 2": "max_steps: 14", "save_every: 1": "save_every: 3", "workers: 0": "workers: 1"},

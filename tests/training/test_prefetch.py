@@ -1,16 +1,34 @@
 """Work done ahead gives the same items, the same errors, and ends when nobody wants it any more."""
 
+import os
+import signal
 import threading
 import time
 from itertools import count
 
 import pytest
+from torch.utils.data import Dataset
 
-from audiogen_cli.training.prefetch import prefetch
+from audiogen_cli.training.prefetch import load_batches, prefetch
+from audiogen_cli.training.sampler import RankBatchSampler
 
 
 def test_same_items_in_order():
     assert list(prefetch(iter(range(20)), 3)) == list(range(20))
+
+
+class Masks(Dataset[bool]):
+    """Whether the process that reads an example is out of reach of SIGTERM."""
+
+    def __getitem__(self, i: int) -> bool:
+        return signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="masks of signals")
+def test_a_signal_to_the_group_does_not_end_workers_that_are_starting():
+    batches = load_batches(Masks(), RankBatchSampler(lambda step: [0], range(2), 0, 1), 1, list)
+    assert list(batches) == [[True], [True]]
+    assert not Masks()[0]  # the main process hears it
 
 
 def test_it_works_ahead_but_not_too_far():

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ MEGA = 1_000_000
 def test_pauses_do_not_count_and_waiting_does(monkeypatch):
     clock = iter([0.0, 1.0, 2.0, 3.0, 7.0, 8.0, 8.0])
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-    throughput = Throughput(CPU, 100.0)  # at 0
+    throughput = Throughput(CPU)  # at 0
     with throughput.waiting():  # 1 to 2
         pass
     with throughput.paused():  # 3 to 7
@@ -37,8 +38,9 @@ def test_utilisation_is_that_of_one_gpu(monkeypatch):
     monkeypatch.setattr(throughputs, "peak_flops", lambda device: 1e12)
     clock = iter([0.0, 2.0, 2.0])
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-    throughput = Throughput(CPU, 1e9, processes=4)
-    throughput.add(4000)  # 2000 tokens a second, 500 on each
+    throughput = Throughput(CPU, processes=4)
+    throughput.add(100, 3e12)
+    throughput.add(10, 1e12)  # a short step needs less: together 2e12 a second, 0.5e12 on each
     assert throughput.read()["mfu"] == pytest.approx(0.5)
 
 
@@ -81,3 +83,21 @@ def test_memory_of_a_trial_is_what_it_takes_at_a_time():
 
 def test_free_memory_is_that_of_the_machine():
     assert sys.platform != "linux" or 0 < free_memory(torch.device("cpu")) < 1e14
+
+
+def test_a_gpu_is_warm_before_it_is_timed(monkeypatch):
+    run, timed = [], []
+
+    def measure(work, device):
+        before = run[-1]
+        work()
+        timed.append(run[-1])
+        assert before == run[-1], "its kernels have not been chosen before"
+        return MEGA, 0.5
+
+    monkeypatch.setattr(throughputs, "measure", measure)
+    monkeypatch.setattr(throughputs, "free_memory", lambda device: 1e9)
+    accelerator = SimpleNamespace(device=torch.device("cuda"))
+    trial = throughputs.try_micro_batches(run.append, 8, 8, 0, accelerator, first=(2, lambda n: run.append(n)))
+    assert timed == [1, 2, 8, 8] and run == [1, 1, 2, 2, 8, 8, 8, 8]
+    assert (trial.seconds, trial.first_seconds, trial.first_steps) == (0.5, 0.5, 2)

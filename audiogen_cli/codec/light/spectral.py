@@ -10,7 +10,7 @@ Phases are not coded: a few iterations of Griffin and Lim's algorithm (1984) fin
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -191,7 +191,8 @@ class SpectralEncoder(CodecNetwork):
         # reconstructed sounds were recognized.
         self.project.requires_grad_(False)
 
-    def forward(self, wav: Tensor) -> Tensor:
+    def forward(self, wav: Tensor, lengths: Sequence[int] = ()) -> Tensor:
+        """Encode; what follows a row that ends before wav does is silence, as it is behind wav's own end."""
         with no_autocast(wav):
             latent: Tensor = self.project(self.log_mel(wav))
         return latent.transpose(1, 2)
@@ -326,8 +327,8 @@ def init_from_pca(encoder: SpectralEncoder, decoder: SpectralDecoder, batches: I
     patches = torch.cat([encoder.log_mel(wav).flatten(0, 1) for wav in batches])
     center = patches.mean(0)
     centered = patches - center
-    _, vectors = torch.linalg.eigh((centered.T @ centered / len(patches)).double())
-    components = vectors.flip(1)[:, : encoder.project.out_features].T.to(patches.dtype)  # [D, patch]
+    _, vectors = torch.linalg.eigh((centered.T @ centered / len(patches)).cpu().double())  # Apple's GPU has no float64
+    components = vectors.flip(1)[:, : encoder.project.out_features].T.to(patches)  # [D, patch]
     encoder.project.weight.copy_(components)
     encoder.project.bias.copy_(-components @ center)
     decoder.expand.weight.copy_(components.T)

@@ -68,13 +68,15 @@ def encoding(folder: Path, hours: float) -> tuple[float, float]:
 
     device = choose_device("cpu" if os.environ.get("ACCELERATE_USE_CPU") == "true" else "auto")
     codec = AudioCodec.load(folder, device)
-    wav = torch.linspace(-0.5, 0.5, math.ceil(TRIAL_SECONDS * codec.sample_rate), device=device)[None, None]
-    with torch.inference_mode():
-        needed, seconds = map(min, zip(*(measure(lambda: codec.encode(wav), device) for _ in range(2)), strict=True))
     encoder = RowEncoder(codec)
     rows = encoder.rows_at_once
     encoder.close()
-    return 3600 * hours * seconds / TRIAL_SECONDS / count_processes(), rows * needed * WINDOW_SECONDS / TRIAL_SECONDS
+    tried = 1 if device.type == "cpu" else rows  # a GPU takes hardly longer for all of them
+    wav = torch.linspace(-0.5, 0.5, math.ceil(TRIAL_SECONDS * codec.sample_rate), device=device).expand(tried, 1, -1)
+    with torch.inference_mode():
+        needed, seconds = map(min, zip(*(measure(lambda: codec.encode(wav), device) for _ in range(2)), strict=True))
+    total = 3600 * hours * seconds / TRIAL_SECONDS / tried / count_processes()
+    return total, rows / tried * needed * WINDOW_SECONDS / TRIAL_SECONDS
 
 
 def preparing(total: int, workers: int | None, copies: bool) -> float:

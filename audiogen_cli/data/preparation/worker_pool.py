@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,7 +11,7 @@ from itertools import islice
 from typing import Any, Literal, TypeVar
 
 from audiogen_cli.errors import InputError
-from audiogen_cli.processes import block_interrupt, end_with_parent
+from audiogen_cli.processes import block_signals, end_with_parent
 
 Engine = Literal["processes", "ray"]
 Result = TypeVar("Result")
@@ -31,7 +32,7 @@ class Workers:
         waiting = iter(tasks)
         while batch := list(islice(waiting, ROUND * self.count)):
             # Ctrl-C reaches the main process alone, which ends the others: they are started by the call.
-            with block_interrupt():
+            with block_signals([signal.SIGINT]):
                 results = self._pool(delayed(function)(*task) for task in batch)
             yield from results
 

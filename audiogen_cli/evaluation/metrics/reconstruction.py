@@ -87,6 +87,11 @@ class ReconstructionScores:
                 for name, value in metric.compare(target, estimate, self.sample_rate).items():
                     self.values[name].append(value)
 
+    def join(self, later: Mapping[str, Sequence[float]]) -> None:
+        """Add the `values` of further clips, from another process."""
+        for name, values in later.items():
+            self.values[name] += values
+
     def means(self) -> dict[str, float | None]:
         """Average the finite values of every column; None where there is none."""
         columns = {name: np.array(self.values[name]) for metric in self.metrics for name in metric.columns}

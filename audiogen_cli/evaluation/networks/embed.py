@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from audiogen_cli.data.loudness import AudioStats, measure
+from audiogen_cli.devices import count_processes, gather_values, process_index
 from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.audio_sources import AudioSource
 from audiogen_cli.evaluation.networks.base import AudioNetwork
@@ -36,14 +37,19 @@ class _Decoded:
 def embed_clips(network: AudioNetwork, clips: Sequence[AudioSource], progress: Progress) -> list[ClipEmbedding | str]:
     """Embed clips by a network, in their order; a clip that it cannot take gives a reason instead.
 
-    Equal sources are embedded once.
+    Equal sources are embedded once. In an accelerate launch the processes, all of which must call this with the same
+    clips, share them, and each returns all.
     """
     cache = EmbeddingCache(cache_folder(), network.name, network.sha256, network.version, network.dim)
-    unique = list(dict.fromkeys(clips))
+    unique, step = list(dict.fromkeys(clips)), count_processes()
+    own = unique[process_index() :: step]
+    found: dict[int, ClipEmbedding | str] = {}
+    for index, result in _embed(network, own, cache):
+        found[index] = result
+        progress(len(found), len(own))
     results: dict[AudioSource, ClipEmbedding | str] = {}
-    for index, result in _embed(network, unique, cache):
-        results[unique[index]] = result
-        progress(len(results), len(unique))
+    for first, share in enumerate(gather_values([found[index] for index in range(len(own))])):
+        results |= zip(unique[first::step], share, strict=True)
     return [results[clip] for clip in clips]
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 
 import numpy as np
 
+from audiogen_cli.devices import count_processes, gather_values, is_main_process, process_index
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.evaluation.audio_sources import MAX_DURATION, RESAMPLER, Reconstructor
 from audiogen_cli.evaluation.config import EvalConfig
@@ -24,26 +26,31 @@ OTHER_CLIP = "another clip"
 SLOW_CLIPS = 100  # ours: for metrics of seconds a clip, such as ViSQOL; the same clips in every run
 
 
-def evaluate_codec(config: EvalConfig, progress: Progress, begin: Begin) -> Findings:
+def evaluate_codec(config: EvalConfig, progress: Progress, begin: Begin) -> Findings | None:
     """Reconstruct a split's clips and measure the loss and the codes.
 
+    The processes of an accelerate launch share the clips, and all but the main one return None.
     Raises InputError if split or model are unusable, AudiogenError if no clip could be read.
     """
     metrics, warnings = _installed([CODEC[name] for name in config.chosen_metrics], asked_for=bool(config.metrics))
     inputs = load_inputs(config)
-    everything, skipped = inputs.references, inputs.unfit
+    everything = inputs.references
     reconstructor = Reconstructor.load(config.model, config.device)
     codec = reconstructor.codec
-    n_available = len(everything) + len(skipped)
-    counts = np.zeros((codec.n_q, codec.codebook_size), np.int64)
-    scores, other = (ReconstructionScores(metrics, codec.sample_rate) for _ in range(2))
-    scored: list[Reference] = []
-    previous = None
+    n_available = len(everything) + len(inputs.unfit)
     references = limit_clips(everything, config.limit)
-    begin(len(references))
+    if is_main_process():
+        begin(len(references))
     slow = {reference.id for reference in limit_clips(references, SLOW_CLIPS)}
-    for done, reference in enumerate(references, 1):
-        progress(done, len(references))
+    scores, other = (ReconstructionScores(metrics, codec.sample_rate) for _ in range(2))
+    counts = np.zeros((codec.n_q, codec.codebook_size), np.int64)
+    scored, skipped = list[Reference](), list[Skipped]()
+    # Each process takes neighbors: the clip before its first one, which is to be read, too, is its neighbor's last.
+    ends = [len(references) * rank // count_processes() for rank in range(count_processes() + 1)]
+    own = range(ends[process_index()], ends[process_index() + 1])
+    previous = _last_readable(reconstructor, references[: own.start])
+    for done, reference in enumerate(references[own.start : own.stop], 1):
+        progress(done, len(own))
         try:
             wav, decoded, codes = reconstructor.reconstruct(reference.recording)
         except InputError as error:
@@ -55,6 +62,16 @@ def evaluate_codec(config: EvalConfig, progress: Progress, begin: Begin) -> Find
         counts += count_codes(codes, codec.codebook_size)
         scored.append(reference)
         previous = wav
+    shares = gather_values((scores.values, other.values, counts, scored, skipped))
+    if not is_main_process():
+        return None
+    for later in shares[1:]:
+        scores.join(later[0])
+        other.join(later[1])
+        counts += later[2]
+        scored += later[3]
+        skipped += later[4]
+    skipped = [*inputs.unfit, *skipped]
     if not scored:
         raise AudiogenError(f"none of {n_available} clips could be read; the last: {skipped[-1].reason}")
 
@@ -84,6 +101,13 @@ def evaluate_codec(config: EvalConfig, progress: Progress, begin: Begin) -> Find
     )
     findings.published = published_codecs(config, findings)
     return findings
+
+
+def _last_readable(reconstructor: Reconstructor, references: Sequence[Reference]) -> np.ndarray | None:
+    for reference in reversed(references):
+        with suppress(InputError):
+            return reference.recording.read(reconstructor.codec.sample_rate)
+    return None
 
 
 def _installed(metrics: Sequence[CodecMetric], asked_for: bool) -> tuple[list[CodecMetric], list[str]]:

@@ -67,10 +67,11 @@ class Cell:
 
 
 def evaluate_continuation(config: EvalConfig, progress: Progress, begin: Begin) -> Findings | None:
-    """Continue a split's clips in every cell and score them; None in the helping processes of an accelerate launch.
+    """Continue a split's clips in every cell and score them.
 
-    Run again, it generates only what is missing. Raises InputError if split, model or networks are unusable,
-    AudiogenError if no clip could be scored.
+    The processes of an accelerate launch share the work, and all but the main one return None. Run again, it generates
+    only what is missing. Raises InputError if split, model or networks are unusable, AudiogenError if no
+    clip could be scored.
     """
     main = is_main_process()
     inputs = load_inputs(config, {GENERATION[name].role for name in config.chosen_metrics})
@@ -89,8 +90,6 @@ def evaluate_continuation(config: EvalConfig, progress: Progress, begin: Begin) 
         jobs = [_job(cell, index, references, others, generator, config) for index in range(len(others))]
         reasons, kept = write_missing(jobs, generator, config, progress)
         failed, reused = {**reasons, **failed}, reused + kept
-    if not main:
-        return None
     model = describe_model(generator, config)
     del generator  # frees memory for the networks
 
@@ -100,12 +99,15 @@ def evaluate_continuation(config: EvalConfig, progress: Progress, begin: Begin) 
     if len(alive) < 2:
         raise AudiogenError(f"none of {len(references)} clips could be scored; {lost[-1].reason if lost else ''}")
     rows = [row for cell in cells for row in grid.score(cell, progress)]
+    baselines = grid.baselines(progress)
+    if not main:
+        return None
     few = len(alive) < FEW_CLIPS and networks.embedding
     return Findings(
         n=len(alive),
         n_available=len(everything) + len(skipped),
         metrics={f"{name} {_label(row)}": row[name] for row in rows for name in grid.columns},
-        baselines=grid.baselines(progress),
+        baselines=baselines,
         intervals={f"{name} {_label(row)}": span for row in rows for name, span in row["intervals"].items()},
         details={
             "cells": rows,

@@ -57,8 +57,9 @@ class _Generated:
 
 
 def evaluate_generation(config: EvalConfig, progress: Progress, begin: Begin) -> Findings | None:
-    """Score a model's audio, or a folder's; None in the helping processes of an accelerate launch.
+    """Score a model's audio, or a folder's.
 
+    The processes of an accelerate launch share the work, and all but the main one return None.
     Raises InputError if the inputs do not fit each other, AudiogenError if no clip could be scored.
     """
     metrics = [GENERATION[name] for name in choose_metrics(config)]
@@ -72,13 +73,13 @@ def evaluate_generation(config: EvalConfig, progress: Progress, begin: Begin) ->
         begin(len(references))
     generated = _from_model(references, config, progress) if config.generated is None else _from_folder(
         references, config, config.generated)  # fmt: skip
-    if not main:
-        return None
     # The codec of the model that made the audio; a folder of audio has none, unless --model names one.
     has_codec = config.generated is None or config.model is not None
     reconstructor = Reconstructor.load(config.model, config.device) if has_codec else None
     table = ScoreTable(networks, config.seed, reconstructor, paired=not config.unpaired)
     skipped = [*unfit, *generated.missing, *table.fill(generated.references, generated.recordings, progress)]
+    if not main:
+        return None
     if not table.references or not table.generated_ids:
         raise AudiogenError(f"none of {len(references)} clips could be scored; the last: {skipped[-1].reason}")
 

@@ -1,28 +1,75 @@
-"""Backends compute the rows of a batch, each with its own KV cache. This one runs the model's modules.
-
-It is the reference for the CPU backend (`cpu_backend`), and what GPUs run: there a step has few shapes and no number
-that only the CPU knows, so that it can be recorded as a CUDA graph.
+"""Backends compute the rows of a batch, each with its own KV cache. This one runs the model's modules: it is the
+reference for those of CPUs (`cpu_backend`) and of CUDA GPUs (`cuda_backend`).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
 
 from audiogen_cli.lm.config import LMConfig
+from audiogen_cli.lm.decoding.requests import UNKNOWN
 from audiogen_cli.lm.model import AudioLanguageModel
-from audiogen_cli.lm.transformer import Block, CrossAttentionKV, KVCache, additive_mask
+from audiogen_cli.lm.sampling import SamplingRows, guide, sample
+from audiogen_cli.lm.transformer import Block, CrossAttentionKV, KVCache, additive_mask, sinusoidal_positions
 
-# Shapes: R rows, C cached positions, L text positions, H heads, E = d / H.
+# Shapes: n sequences, R rows (n, or 2n with guidance), C cached positions, L text positions, H heads, E = d / H.
+
+
+@dataclass
+class BatchState:
+    """n sequences on the device, in tensors that are changed in place only: a recorded step keeps reading them."""
+
+    steps: Tensor  # [n, K, 1 + S], as the model reads them; UNKNOWN where a code is to be predicted
+    uniforms: Tensor  # [n, K, 1 + S], random numbers, each at the step that it decides
+    at: Tensor  # [n], the step to be read next …
+    start: Tensor  # [n] … the first of its window …
+    active: Tensor  # [n] … and 1, or 0 in an empty slot, which keeps reading its first step
+    n_prefix: Tensor  # [R], positions before the audio
+    sampling: SamplingRows
+    positions: Tensor  # [C, d], vectors of all positions
+    delays: Tensor  # [K, 1], of the streams
+    special_token: int
+
+    @classmethod
+    def empty(cls, config: LMConfig, n: int, n_copies: int, n_steps: int, n_columns: int, like: Tensor) -> BatchState:
+        """Return n empty slots of up to n_steps steps, n_copies rows each. like: of the positions' dtype and device."""
+        device = like.device
+        steps = torch.full((n, config.n_q, 1 + n_steps), config.special_token, device=device)
+        at, start, active = torch.zeros(3, n, dtype=torch.long, device=device)
+        return cls(
+            steps,
+            torch.zeros(steps.shape, device=device),
+            at,
+            start,
+            active,
+            torch.zeros(n_copies * n, dtype=torch.long, device=device),
+            SamplingRows.empty(n, device),
+            sinusoidal_positions(torch.arange(n_columns, device=device), config.dim).to(like.dtype),
+            torch.tensor(config.stream_delays, device=device)[:, None],
+            config.special_token,
+        )
+
+    @property
+    def n_copies(self) -> int:
+        """Return the rows of a sequence: 2 with guidance."""
+        return len(self.n_prefix) // len(self.at)
 
 
 class Backend(ABC):
-    """R rows of a batch: `prepare` gives one its text, `prefill` its first positions, `step` all of them one more."""
+    """R rows of a batch: `prepare` gives one its text, `prefill` its first positions, `step` all of them one more.
+
+    `advance` makes of this a step of the sequences, from codes to codes.
+    """
+
+    bucket: ClassVar[int] = 1  # a batch has room for a multiple of so many steps …
+    keeps_batches: ClassVar[bool] = False  # … and serves further requests for which it has
 
     def __init__(self, model: AudioLanguageModel, n_rows: int, n_columns: int, n_text: int, dtype: torch.dtype) -> None:
         """model: as `load` left it. n_columns: the most positions of a row. n_text: the longest text, in positions.
@@ -36,6 +83,16 @@ class Backend(ABC):
     @abstractmethod
     def load(model: AudioLanguageModel, dtype: str) -> int:
         """Convert a model to the form that this backend runs; return the maximum number of rows of a step."""
+
+    @staticmethod
+    def choose_cache_dtype(dtype: str) -> torch.dtype:
+        """Return the dtype of keys and values beside weights of this dtype."""
+        return getattr(torch, dtype)
+
+    @staticmethod
+    def folds(config: LMConfig, n_text: int) -> bool:
+        """Return whether a text of n_text positions takes the memory of a row and head, for each head."""
+        return False
 
     @abstractmethod
     def step(self, x: Tensor, positions: Tensor, kv_length: int) -> Tensor:
@@ -56,6 +113,33 @@ class Backend(ABC):
     @abstractmethod
     def clear(self, row: int) -> None:
         """Empty a row's cache."""
+
+    def record(self, state: BatchState) -> Callable[[int], None]:
+        """Return the function of kv_length that advances a batch; a backend may record and replay it."""
+        return partial(self.advance, state)
+
+    def advance(self, state: BatchState, kv_length: int) -> None:
+        """Read a step of every sequence and draw the unknown codes of its next one. kv_length: see `step`."""
+        at = state.at[:, None, None].expand(-1, state.steps.shape[1], -1)  # [n, K, 1]
+        local = state.at - state.start
+        # Frames before the window are hidden behind the special token, as before the start of a clip.
+        hidden = local[:, None, None] <= state.delays
+        tokens = state.steps.gather(2, at).masked_fill_(hidden, state.special_token)
+        logits = self.compute_logits(state, tokens, state.n_prefix + local.repeat(state.n_copies), kv_length)
+        at = at + 1
+        drawn = sample(logits, state.sampling, state.uniforms.gather(2, at)[..., 0])
+        following = state.steps.gather(2, at)
+        state.steps.scatter_(2, at, torch.where(following == UNKNOWN, drawn[..., None], following))
+        state.at += state.active
+
+    def compute_logits(self, state: BatchState, tokens: Tensor, positions: Tensor, kv_length: int) -> Tensor:
+        """Compute guided logits [n, K, V] of the next step. tokens: [n, K, 1], each sequence's step; positions: [R]."""
+        x = self.model.embedding(tokens)[:, 0].repeat(state.n_copies, 1) + state.positions[positions]  # [R, d]
+        logits = self.step(x, positions, kv_length)
+        if state.n_copies == 1:
+            return logits
+        with_text, without = logits.float().chunk(2)
+        return guide(with_text, without, state.sampling.guidance)
 
     def prepare(self, row: int, vectors: Tensor | None) -> Tensor:
         """Restart a row with a text [L, D], or None for no text; return its prefix [L, d], L = 0 without one."""

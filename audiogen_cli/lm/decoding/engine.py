@@ -8,24 +8,27 @@ products (`cpu_kernels`) and attention (`cpu_backend`) round every row alike, an
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 
 import torch
 from torch import Tensor
 
-from audiogen_cli.devices import has_native_bfloat16
+from audiogen_cli.devices import free_memory, has_native_bfloat16
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.decoding.backend import Backend, TorchBackend
-from audiogen_cli.lm.decoding.continuous_batch import ContinuousBatch
-from audiogen_cli.lm.decoding.cpu_backend import CpuBackend, choose_cache_dtype
+from audiogen_cli.lm.decoding.continuous_batch import BatchShape, ContinuousBatch
+from audiogen_cli.lm.decoding.cpu_backend import CpuBackend
 from audiogen_cli.lm.decoding.grouped_weights import GROUPS, has_grouped_kernel
 from audiogen_cli.lm.decoding.requests import DecodingRequest, count_frames, count_text_columns, window_steps
 from audiogen_cli.lm.model import AudioLanguageModel
 
-GPU_BATCH = 16  # sequences decoded side by side there by default
+GPU_BATCH = 64  # sequences decoded side by side there by default, if memory allows
+MEMORY_SHARE = 0.8  # of a GPU's free memory that may hold keys and values
 CPU_BATCH = 8  # the same on a CPU; with more, attention to each sequence's past takes most of the time
 BLOCK_RATIO = 4  # later blocks are so many times as long: fewer passes through the codec
 CACHED_WEIGHTS = 1 << 26  # bytes of float32 weights that a processor's caches may hold in part
@@ -44,12 +47,12 @@ class Engine:
     def __init__(self, model: AudioLanguageModel, dtype: str = "auto", backend: type[Backend] | None = None) -> None:
         self.dtype = choose_dtype(dtype, model.config, model.null_text.device.type)
         self.exact = model.null_text.device.type == "cpu"
-        self.backend = backend or (CpuBackend if self.exact else TorchBackend)
+        self.backend = backend or choose_backend(model.null_text.device)
         self.most_rows = self.backend.load(model.eval(), self.dtype)
         self.model = model
         self.config: LMConfig = model.config
-        is_packed = issubclass(self.backend, CpuBackend)
-        self.cache_dtype = choose_cache_dtype(self.dtype) if is_packed else model.null_text.dtype
+        self.cache_dtype = self.backend.choose_cache_dtype(self.dtype)
+        self._kept: ContinuousBatch | None = None  # with its recorded step, for requests of the same shape
 
     @torch.inference_mode()
     def generate(
@@ -59,12 +62,13 @@ class Engine:
 
         batch_size: most sequences at once; on a CPU there are at most MAX_ROWS rows anyway.
         """
-        for guided in (True, False):
-            members = [index for index, request in enumerate(requests) if request.guided == guided]
+        kinds = [(each.guided, self.backend.folds(self.config, count_text_columns(each))) for each in requests]
+        for kind in sorted(set(kinds), reverse=True):  # what is computed in one way is decoded together
+            members = [index for index, each in enumerate(kinds) if each == kind]
             members.sort(key=lambda index: -requests[index].n_frames)  # so that all slots are busy to the end
             if members:
-                batch = self.open_batch([requests[index] for index in members], batch_size)
-                yield from ((members[number], codes) for number, codes in batch.run())
+                with self.open_batch([requests[index] for index in members], batch_size) as batch:
+                    yield from ((members[number], codes) for number, codes in batch.run())
 
     @torch.inference_mode()
     def stream(self, request: DecodingRequest, block_frames: int) -> Iterator[Tensor]:
@@ -75,32 +79,61 @@ class Engine:
         """
         if block_frames < 1:
             raise ValueError(f"block_frames must be at least 1, got {block_frames}")
-        batch, sent = self.open_batch([request]), 0
-        for decided in batch.run_single():
-            while decided - sent >= block_frames or sent < decided == request.n_frames:
-                end = min(sent + block_frames, decided)
-                yield batch.read_codes(sent, end)
-                sent = end
+        sent = 0
+        with self.open_batch([request]) as batch:
+            for decided in batch.run_single():
+                while decided - sent >= block_frames or sent < decided == request.n_frames:
+                    end = min(sent + block_frames, decided)
+                    yield batch.read_codes(sent, end)
+                    sent = end
 
     def count_frames(self, n_prompt: int, n_frames: int) -> tuple[int, int]:
         """Call `requests.count_frames` for this model."""
         return count_frames(self.config, n_prompt, n_frames)
 
-    def open_batch(self, requests: Sequence[DecodingRequest], batch_size: int | None = None) -> ContinuousBatch:
-        """Begin to decode requests, all guided or none."""
-        default = CPU_BATCH if self.exact else GPU_BATCH
-        n_slots = self.count_slots(requests, batch_size or default)
-        return ContinuousBatch(self.backend, self.model, self.cache_dtype, requests, n_slots)
+    @contextmanager
+    def open_batch(
+        self, requests: Sequence[DecodingRequest], batch_size: int | None = None
+    ) -> Iterator[ContinuousBatch]:
+        """Begin to decode requests, all guided or none; with one of the kept batch's shape in its tensors."""
+        kept, self._kept = self._kept, None  # nobody else gets it meanwhile
+        default, bucket = CPU_BATCH if self.exact else GPU_BATCH, self.backend.bucket
+        n_slots = self.count_slots(requests, batch_size or default, kept.shape if kept else None)
+        shape = BatchShape.of(self.config, requests, n_slots, bucket)
+        if kept is None or kept.shape != shape:
+            kept = None  # its memory first
+            kept = ContinuousBatch(self.backend, self.model, self.cache_dtype, shape)
+        kept.start(requests)
+        yield kept
+        if self.backend.keeps_batches:
+            self._kept = kept
 
-    def count_slots(self, requests: Sequence[DecodingRequest], most: int) -> int:
-        """Return how many of these requests to decode side by side: at most `most`, and what rows and memory allow."""
-        n_copies, rows = 1 + requests[0].guided, self.most_rows
-        if self.exact:
-            window = window_steps(self.config)
-            n_columns = max(count_text_columns(request) + min(request.n_frames, window) for request in requests)
-            row_bytes = 2 * n_columns * self.config.dim * self.cache_dtype.itemsize * self.config.n_layers
-            rows = min(rows, physical_memory() // 2 // row_bytes)
-        return max(1, min(most, len(requests), rows // n_copies))
+    def count_slots(self, requests: Sequence[DecodingRequest], most: int, held: BatchShape | None = None) -> int:
+        """Return how many of these requests to decode side by side: at most `most`, and what rows and memory allow.
+
+        held: the shape of a batch whose memory will be free.
+        """
+        device, shape = self.model.null_text.device, BatchShape.of(self.config, requests, 1, self.backend.bucket)
+        room: float = physical_memory() // 2
+        if not self.exact:
+            held_bytes = held.n_slots * held.n_copies * self._row_bytes(held) if held else 0
+            room = MEMORY_SHARE * ((free_memory(device) or math.inf) + held_bytes)
+        rows = min(self.most_rows, room // self._row_bytes(shape))
+        return max(1, min(most, len(requests), int(rows) // shape.n_copies))
+
+    def _row_bytes(self, shape: BatchShape) -> int:
+        n_text = shape.n_text * (self.config.n_heads if self.backend.folds(self.config, shape.n_text) else 1)
+        n_columns = n_text + min(shape.n_steps, window_steps(self.config))
+        return 2 * n_columns * self.config.dim * self.cache_dtype.itemsize * self.config.n_layers
+
+
+def choose_backend(device: torch.device) -> type[Backend]:
+    """Return the fastest backend of a device."""
+    if device.type == "cuda":
+        from audiogen_cli.lm.decoding import cuda_backend
+
+        return cuda_backend.choose_backend(device)
+    return CpuBackend if device.type == "cpu" else TorchBackend
 
 
 def count_weights(config: LMConfig) -> int:
@@ -145,8 +178,8 @@ def physical_memory() -> int:
 
 
 def regroup(blocks: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Yield the first block [K, t], then BLOCK_RATIO of them at a time as one."""
+    """Yield the first block [..., t], then BLOCK_RATIO of them at a time as one."""
     blocks = iter(blocks)
     yield from islice(blocks, 1)
     while group := list(islice(blocks, BLOCK_RATIO)):
-        yield torch.cat(group, dim=1)
+        yield torch.cat(group, dim=-1)

@@ -15,13 +15,15 @@ from torch import Tensor
 
 from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.decoding.cpu_kernels import pack_model
-from audiogen_cli.lm.decoding.engine import GPU_BATCH, choose_dtype
+from audiogen_cli.lm.decoding.engine import choose_dtype
 from audiogen_cli.lm.decoding.requests import UNKNOWN, DecodingRequest
 from audiogen_cli.lm.diffusion.network import DiffusionModel
 from audiogen_cli.lm.diffusion.schedule import NoiseSchedule
 from audiogen_cli.lm.sampling import SamplingRows, draw, guide, truncate
 from audiogen_cli.lm.text.encoders import pad
 from audiogen_cli.lm.transformer import CrossAttentionKV
+
+GPU_BATCH = 16  # sequences decoded side by side there by default
 
 # Shapes: n sequences, R rows (n, or 2 n with guidance), K streams, T frames, V codes.
 

@@ -86,7 +86,7 @@ class Denoising(Objective):
 
     def end_step(self, accelerator: Accelerator) -> None:
         """Add what all processes have seen in this step to the running means."""
-        sums, counts = accelerator.reduce(self.seen, "sum").double().cpu()
+        sums, counts = accelerator.reduce(self.seen, "sum").cpu().double()
         self.seen.zero_()
         new = sums / counts.clamp(min=1)
         moved = torch.where(self.counts > 0, DECAY * self.mean_squares + (1 - DECAY) * new, new)
@@ -97,7 +97,7 @@ class Denoising(Objective):
         return {"mean_squares": self.mean_squares, "counts": self.counts}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.mean_squares, self.counts = (state[name].double().cpu() for name in ("mean_squares", "counts"))
+        self.mean_squares, self.counts = (state[name].cpu().double() for name in ("mean_squares", "counts"))
 
     def _draw(self, id: str, step: int | None, shape: torch.Size, length: int) -> tuple[float, np.ndarray, np.ndarray]:
         """Draw an example's place among the t in [0, 1), its known frames [T] bool and its uniform numbers [K, T].

@@ -45,6 +45,7 @@ from audiogen_cli.lm.probe import Probe
 from audiogen_cli.lm.text.encoders import TextEncoder, load_text_encoder
 
 FIRST_BLOCK = 0.25  # seconds of sound decoded first, so that a stream begins soon
+DECODED_TOGETHER = 8  # sounds, on a GPU; on a CPU a decoder's bits, too, may depend on what is decoded beside a sound
 TIMED_FRAMES = 24  # decoded, and read, to estimate the time of longer sounds
 
 Progress = Callable[[float], object]
@@ -174,7 +175,9 @@ class Generator:
 
         def generate_tracks(tracks: Sequence[Track]) -> Iterator[tuple[int, np.ndarray]]:
             score = self._score if self.probe else None
-            for number, wav, candidates in generate_best(tracks, generate_codes, self.decode, score, self._is_fine):
+            most = 1 if self.engine.exact else DECODED_TOGETHER
+            found = generate_best(tracks, generate_codes, self.decode, score, self._is_fine, most)
+            for number, wav, candidates in found:
                 on_candidates(*owners[number], candidates)
                 yield number, wav
 
@@ -188,7 +191,7 @@ class Generator:
 
     def decode_candidate(self, prepared: Prepared, track: int, candidate: Candidate) -> np.ndarray:
         """Decode a candidate of a track as if it were the whole result: samples [n] float32."""
-        return self._finish(prepared, self.decode(candidate.codes)[: prepared.tracks[track].n_samples])
+        return self._finish(prepared, self.decode([candidate.codes])[0][: prepared.tracks[track].n_samples])
 
     def generate_codes(
         self, requests: Sequence[DecodingRequest], batch_size: int | None, progress: Progress
@@ -217,11 +220,15 @@ class Generator:
         if failed:
             raise AudiogenError("out of memory: even alone this is too long; lower --duration")
 
-    def decode(self, codes: Tensor) -> np.ndarray:
-        """Decode codes [K, T] to samples [T · hop] float32."""
-        # Alone: a decoder's bits, too, may depend on what is decoded beside a sound. In the blocks of a stream, whose
-        # samples are to be the same.
-        return np.concatenate(list(self._decode_blocks(codes.split(self._first_block, dim=1))))
+    def decode(self, sounds: Sequence[Tensor]) -> list[np.ndarray]:
+        """Decode codes [K, T] of several sounds, those of one length together, to samples [T · hop] float32 of each."""
+        # In the blocks of a stream, whose samples are to be the same.
+        lengths = [codes.shape[1] for codes in sounds]
+        found: dict[int, Iterator[np.ndarray]] = {}
+        for length in set(lengths):
+            codes = torch.stack([codes for codes in sounds if codes.shape[1] == length])
+            found[length] = iter(np.concatenate(list(self._decode_blocks(codes.split(self._first_block, -1))), -1))
+        return [next(found[length]) for length in lengths]
 
     def stream(self, prepared: Prepared) -> Iterator[np.ndarray]:
         """Generate one sound; yield its samples [n] float32 block by block, as soon as they are decided.
@@ -238,7 +245,8 @@ class Generator:
         n_fade, n_known, n_whole = round(JOIN_SECONDS * self.sample_rate), len(prompt) - n_skipped, places[0][1]
         left = n_whole - n_known
         seam: np.ndarray | None = np.zeros(0, np.float32) if n_known else None  # what is decoded up to there
-        for wav in self._decode_blocks(self.engine.stream(prepared.tracks[0].decoding, self._first_block)):
+        blocks = self.engine.stream(prepared.tracks[0].decoding, self._first_block)
+        for (wav,) in self._decode_blocks(block[None] for block in blocks):
             if seam is not None:
                 seam = np.concatenate([seam, wav])[:n_whole]
                 if len(seam) < min(n_known + n_fade, n_whole):
@@ -268,17 +276,17 @@ class Generator:
 
     def _time(self, request: DecodingRequest, n: int) -> float:
         """Measure the seconds of decoding a request n times side by side."""
-        begun = time.perf_counter()
-        for _ in self.engine.generate([request] * n, n):
-            pass
+        for _ in range(1 if self.engine.exact else 2):  # a GPU's first step compiles, the second is recorded
+            begun = time.perf_counter()
+            for _ in self.engine.generate([request] * n, n):
+                pass
         return time.perf_counter() - begun
 
     @torch.inference_mode()
     def _decode_blocks(self, blocks: Iterable[Tensor]) -> Iterator[np.ndarray]:
-        """Decode codes [K, t] to samples [n] float32 block by block, in the memory of a block."""
-        batches = (block[None].to(self.device) for block in regroup(blocks))
-        for wav in self.codec.decode_chunks(batches):
-            yield wav[0, 0].float().cpu().numpy()
+        """Decode codes [B, K, t] to samples [B, n] block by block, in the memory of a block."""
+        for wav in self.codec.decode_chunks(block.to(self.device) for block in regroup(blocks)):
+            yield wav[:, 0].float().cpu().numpy()
 
     def _decode_together(
         self, requests: Sequence[DecodingRequest], batch_size: int | None, progress: Progress

@@ -16,6 +16,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 from torch import Tensor
@@ -28,6 +29,7 @@ from audiogen_cli.lm.generation.requests import GenerationRequest
 from audiogen_cli.lm.sampling_config import MAX_LAYERS
 
 Generate = Callable[[Sequence[DecodingRequest]], Iterator[tuple[int, Tensor]]]
+Decode = Callable[[Sequence[Tensor]], Sequence[np.ndarray]]
 Score = Callable[[Tensor, Tensor, Tensor | None], float]
 
 LEAD = 2.0  # seconds from the beginning of the first track to that of the last, and from end to end …
@@ -247,31 +249,40 @@ def splice(audio: np.ndarray, decoded: np.ndarray, regions: Sequence[tuple[int, 
 def generate_best(
     tracks: Sequence[Track],
     generate: Generate,
-    decode: Callable[[Tensor], np.ndarray],
+    decode: Decode,
     score: Score | None,
     is_fine: Callable[[Track, np.ndarray], bool] = lambda track, sound: True,
+    most: int = 1,
 ) -> Iterator[tuple[int, np.ndarray, list[Candidate]]]:
     """Generate each track's candidates; yield (index, samples [track.n_samples] of the best one, candidates), when
     ready. The candidates are those of the track, the best first, then as they are ranked.
 
-    generate: yields (index, codes [K, T]) of decoding requests. decode: codes [K, T] → samples [n]. score: codes, and
-    the vectors [L, D] of text and negative text → how well they fit; None leaves the candidates in the order drawn.
-    is_fine: whether nothing is wrong with an audible one; see `_choose`. The best one is decoded first, and kept unless
-    its generated part is near-silent; then the next one follows. If all are, the best is kept.
+    generate: yields (index, codes [K, T]) of decoding requests. decode: codes [K, T] of sounds → samples [n] of each.
+    score: codes, and the vectors [L, D] of text and negative text → how well they fit; None leaves the candidates in
+    the order drawn. is_fine: whether nothing is wrong with an audible one; see `_choose`. The best one is decoded
+    first, with those of other tracks until they are `most`, and kept unless its generated part is near-silent; then the
+    next one follows. If all are, the best is kept.
     """
     drawn = [(index, candidate) for index, track in enumerate(tracks) for candidate in list_candidates(track.decoding)]
     n_drawn = Counter(index for index, _ in drawn)
     ranked: dict[int, list[tuple[float, int, Candidate]]] = defaultdict(list)
+    ready: dict[int, list[Candidate]] = {}
+    n_left = len(tracks)
     for number, codes in generate([candidate for _, candidate in drawn]):
         index, candidate = drawn[number]
         judged = score is not None and candidate.vectors is not None and n_drawn[index] > 1
         value = score(codes, candidate.vectors, candidate.negative) if judged else None  # type: ignore[misc, arg-type]
         ranked[index].append((-(value or 0.0), number, Candidate(candidate.seed, value, codes)))
         if len(ranked[index]) == n_drawn[index]:
-            candidates = [each for *_, each in sorted(ranked.pop(index), key=lambda each: each[:2])]
-            sounds = (decode(each.codes) for each in candidates)
-            sound, place = _choose(tracks[index], sounds, is_fine)
-            yield index, sound, [candidates.pop(place), *candidates]
+            ready[index] = [each for *_, each in sorted(ranked.pop(index), key=lambda each: each[:2])]
+            n_left -= 1
+        if len(ready) == most or (ready and not n_left):
+            bests = decode([candidates[0].codes for candidates in ready.values()])
+            for (index, candidates), best in zip(ready.items(), bests, strict=True):
+                others = (decode([each.codes])[0] for each in candidates[1:])
+                sound, place = _choose(tracks[index], chain([best], others), is_fine)
+                yield index, sound, [candidates.pop(place), *candidates]
+            ready.clear()
 
 
 def list_candidates(request: DecodingRequest) -> list[DecodingRequest]:

@@ -315,27 +315,36 @@ def _write_one(
     """Write a sound and, if asked for, its sidecar; return its record. more: entries of it."""
     output, delivery = prepared.request.output, options.delivery
     sound = deliver(wav, generator.sample_rate, delivery, prepared.request.sampling.loop)
-    with _sidecar_aside(output):
-        sound.write(output, delivery.subtype, _tags(generator, prepared.request))
     record = {**_record(generator, prepared, sound, delivery), **more}
-    if options.sidecars:
-        write_sidecar(output, record)
+    with _beside(output, record if options.sidecars else None):
+        sound.write(output, delivery.subtype, _tags(generator, prepared.request))
     return record
 
 
 @contextmanager
-def _sidecar_aside(output: Path) -> Iterator[None]:
-    """Remove the sidecar of an output file that is replaced in the meantime; put it back if that fails."""
-    sidecar = output.with_suffix(".json")
+def _beside(output: Path, record: Mapping[str, Any] | None) -> Iterator[None]:
+    """Put a record beside an output file that is written in the meantime, or leave all as it was if that fails.
+
+    Beside a new sound it comes first: of a killed run no sound is left without a record, which the next run would take
+    for somebody else's. Beside an old one it comes last, so that it never describes that.
+    """
+    sidecar, is_new = output.with_suffix(".json"), not output.exists()
     aside = sidecar.replace(temporary_name(sidecar.parent)) if read_sidecar(output) else None
     try:
+        if record and is_new:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            write_sidecar(output, record)
         yield
     except BaseException:
+        if record and is_new:
+            sidecar.unlink(missing_ok=True)
         if aside:
             aside.replace(sidecar)
         raise
     if aside:
         aside.unlink()
+    if record and not is_new:
+        write_sidecar(output, record)
 
 
 def _drop_sidecar(output: Path) -> None:

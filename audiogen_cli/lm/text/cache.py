@@ -14,12 +14,15 @@ from audiogen_cli.errors import disk_errors
 from audiogen_cli.files import check_folder, note, replacing
 from audiogen_cli.lm.text.encoders import TextEncoder
 
+MOST_TEXTS = 1 << 18  # in a folder, about: 13 GB of t5-base's for captions
+
 
 class CachedTexts(TextEncoder):
     """An encoder that looks into `folder` first, and leaves there what it had to compute.
 
     One .npy file (float32 [L, D]) a text, named by SHA-256 of the encoder's identity and the text; processes and
-    machines may share the folder. Raises InputError if it cannot be written to.
+    machines may share the folder; once it holds MOST_TEXTS, others are computed every time. Raises InputError if it
+    cannot be written to.
     """
 
     def __init__(self, encoder: TextEncoder, folder: Path) -> None:
@@ -27,6 +30,7 @@ class CachedTexts(TextEncoder):
         check_folder(folder)
         self._encoder, self._folder, self._identity = encoder, folder, encoder.identity()
         self.width, self.fingerprint = encoder.width, encoder.fingerprint
+        self._room = MOST_TEXTS - sum(1 for _ in folder.glob("??/*.npy"))
 
     def identity(self) -> str:
         """Return the encoder's identity."""
@@ -37,7 +41,9 @@ class CachedTexts(TextEncoder):
         found = {text: self._read(text) for text in texts}
         missing = [text for text, vectors in found.items() if vectors is None]
         for text, computed in zip(missing, self._encoder.compute(missing) if missing else [], strict=True):
-            self._write(text, computed)
+            if self._room > 0:
+                self._write(text, computed)
+                self._room -= 1
             found[text] = computed
         return [vectors for text in texts if (vectors := found[text]) is not None]
 

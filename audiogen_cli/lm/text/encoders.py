@@ -11,12 +11,15 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
+from audiogen_cli.devices import to_device
 from audiogen_cli.errors import InputError, first_line
 from audiogen_cli.files import RESOURCES, hash_file
 from audiogen_cli.lm.config import LOOKUP_ROWS, TextConfig
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 
 WORD_VECTORS = RESOURCES / "word_vectors"
 CACHE_BYTES = 1 << 30
-GPU_BATCH = 64  # texts of one length that T5 reads at once on a GPU
+BATCH, AT_ONCE = 64, {"cpu": 1}  # texts that T5 reads at once, on other devices and by kind of device
 
 
 class TextEncoder(ABC):
@@ -39,6 +42,7 @@ class TextEncoder(ABC):
     def __init__(self) -> None:
         self._cache: OrderedDict[str, Tensor] = OrderedDict()
         self._cached_bytes = 0
+        self._lock = Lock()  # a training reads ahead in a thread and validates in another
 
     @abstractmethod
     def compute(self, texts: Sequence[str]) -> list[Tensor]:
@@ -51,13 +55,14 @@ class TextEncoder(ABC):
 
     def encode(self, texts: Sequence[str]) -> list[Tensor]:
         """Return a float32 CPU tensor [L, D] for each text; [0, D] for a blank one."""
-        missing = [text for text in dict.fromkeys(texts) if text not in self._cache]
-        found = {text: torch.zeros(0, self.width) for text in missing if not text.strip()}
-        wanted = [text for text in missing if text not in found]
-        found |= zip(wanted, self.compute(wanted) if wanted else [], strict=True)
-        result = [found[text] if text in found else self._cache[text] for text in texts]
-        self._remember(found)
-        return result
+        with self._lock:
+            missing = [text for text in dict.fromkeys(texts) if text not in self._cache]
+            found = {text: torch.zeros(0, self.width) for text in missing if not text.strip()}
+            wanted = [text for text in missing if text not in found]
+            found |= zip(wanted, self.compute(wanted) if wanted else [], strict=True)
+            result = [found[text] if text in found else self._cache[text] for text in texts]
+            self._remember(found)
+            return result
 
     def find_words(self, text: str) -> dict[str, bool]:
         """Return the words of a text → whether the encoder knows each; {} if it reads whatever can be spelled."""
@@ -176,19 +181,21 @@ class Transformer(TextEncoder):
 
     @torch.inference_mode()
     def compute(self, texts: Sequence[str]) -> list[Tensor]:
-        """Compute the last hidden states. Only texts of one length share a batch, so there is no padding.
+        """Compute the last hidden states.
 
-        On a CPU every text is read alone: the bits of a matrix product may depend on its number of rows.
+        On a CPU every text is read alone: the bits of a matrix product may depend on its number of rows. On a GPU many
+        are padded to one batch, in float32 as everywhere: that takes a hundredth of a training step.
         """
         device = self._model.device
-        limit = 1 if device.type == "cpu" else GPU_BATCH
-        tokens = [torch.tensor(ids) for ids in self._tokenize(list(texts))]
-        result: dict[int, Tensor] = {}
-        for batch in _equal_lengths(tokens, limit):
-            ids = torch.stack([tokens[i] for i in batch]).to(device)
-            hidden = self._model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
-            result |= zip(batch, hidden.float().cpu().clone().unbind(), strict=True)
-        return [result[i] for i in range(len(texts))]
+        limit = AT_ONCE.get(device.type, BATCH)
+        tokens, result = [torch.tensor(ids) for ids in self._tokenize(list(texts))], list[Tensor]()
+        for begin in range(0, len(tokens), limit):
+            batch = tokens[begin : begin + limit]
+            ids = to_device(pad_sequence(batch, batch_first=True), device)
+            mask = to_device(pad_sequence([torch.ones_like(each) for each in batch], batch_first=True), device)
+            hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state.float().cpu()
+            result += [row[: len(each)].clone() for row, each in zip(hidden, batch, strict=True)]
+        return result
 
     def _tokenize(self, texts: list[str]) -> list[list[int]]:
         ids: list[list[int]] = self._tokenizer(texts, verbose=False)["input_ids"]
@@ -271,11 +278,3 @@ def _find_words(tokenizer: Tokenizer, text: str) -> dict[str, bool]:
         for word, name in names.items()
         if any(map(str.isalnum, name))
     }
-
-
-def _equal_lengths(tokens: Sequence[Tensor], limit: int) -> list[list[int]]:
-    """Group indices by length, at most `limit` a group."""
-    groups: dict[int, list[int]] = {}
-    for i, ids in enumerate(tokens):
-        groups.setdefault(len(ids), []).append(i)
-    return [group[start : start + limit] for group in groups.values() for start in range(0, len(group), limit)]

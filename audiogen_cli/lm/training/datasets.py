@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     import datasets
 
 
+MOST_STEPS = 16  # that a mean is taken over
+
+
 @dataclass(frozen=True)
 class Example:
     """One crop and its text. failure: why its audio could not be read; its codes are then no part of the loss."""
@@ -154,9 +157,15 @@ class LengthBuckets:
         bucket, place = divmod(step, self.bucket_steps)
         return self._bucket(bucket)[place]
 
-    def n_frames(self, step: int) -> int:
-        """Return the frames of all examples of a step: what its loss is averaged over."""
-        return sum(self.source.n_frames(i) for i in self.step(step))
+    def lengths(self, step: int) -> list[int]:
+        """Return the frames of each example of a step; its loss is averaged over all of them."""
+        return [self.source.n_frames(i) for i in self.step(step)]
+
+    def mean_length(self, step: int) -> float:
+        """Return the mean frames of an example in the steps that are sorted together with a step."""
+        bucket = step // self.bucket_steps
+        steps = range(bucket * self.bucket_steps, (bucket + 1) * self.bucket_steps)[:MOST_STEPS]
+        return sum(sum(self.lengths(each)) for each in steps) / len(steps) / self.batch_size
 
     def _sort_bucket(self, bucket: int) -> list[list[int]]:
         size = self.batch_size * self.bucket_steps

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from audiogen_cli.codec.batch_encoder import DEVICE_ROWS, encode_in_groups, shard_meta
+from audiogen_cli.codec.batch_encoder import encode_padded, shard_meta
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.data.augment import AugmentConfig, RowAudio, RowSpec, draw_partner, read_row
 from audiogen_cli.data.captions import published_texts
@@ -143,13 +143,12 @@ class OnTheFlyDataset(Dataset[ReadRow]):
             return ReadRow(spec, text, None, str(error))
 
     def _encode(self, rows: Sequence[ReadRow]) -> list[Example]:
-        """Mix and encode each row as if alone; on the CPU, codes of 0 where there is no audio."""
+        """Mix and encode each row as if alone; codes of 0 where there is no audio."""
         codec = self.codec
         assert codec is not None, "a worker does not encode"
         device = next(codec.parameters()).device
         readable = [(number, row.spec, row.audio) for number, row in enumerate(rows) if row.audio]
-        wavs = mix_rows([(spec, audio) for _, spec, audio in readable], device)
-        encoded = encode_in_groups(codec, wavs, 1 if device.type == "cpu" else DEVICE_ROWS)
+        encoded = encode_padded(codec, *mix_rows([(spec, audio) for _, spec, audio in readable], device))
         codes = [torch.zeros(codec.n_q, -(-row.spec.n_samples // self.hop_length), dtype=torch.int64) for row in rows]
         for (number, _, _), each in zip(readable, encoded, strict=True):
             codes[number] = torch.from_numpy(each.astype(np.int64))

@@ -20,7 +20,7 @@ from audiogen_cli.lm.model import CodeModel
 from audiogen_cli.lm.training.lora import load_lora, lora_weights, write_lora
 from audiogen_cli.model_card import write_card
 from audiogen_cli.training.checkpoint import check_optimizer, load_state, save_checkpoint
-from audiogen_cli.training.sharding import copy_into, gather_full, is_sharded, reshard, shard, shard_like
+from audiogen_cli.training.sharding import copy_into, gather_full, in_one_piece, is_sharded, reshard, shard, shard_like
 
 
 @dataclass
@@ -75,6 +75,7 @@ def build_state(
     optim, device = config.optim, accelerator.device
     model.checkpointing = config.checkpoint_activations
     if config.compile:  # block by block: they are all alike, so one compilation serves them all
+        torch._dynamo.config.optimize_ddp = False  # it would cut each block where DDP's buckets end
         for block in model.blocks:
             block.compile(dynamic=True)  # steps differ in length: one compilation for all
     if config.distributed == "fsdp" and accelerator.num_processes > 1:
@@ -107,7 +108,7 @@ def clip_gradients(state: State, limit: float) -> Tensor:
         state.optimizer.grad_scale = scale  # type: ignore[attr-defined]
     elif limit:
         nn.utils.clip_grads_with_norm_(state.parameters, limit, norm)
-    return gather_full(norm)
+    return in_one_piece(norm)
 
 
 def update_average(state: State, decay: float) -> None:
@@ -133,7 +134,7 @@ def save(state: State, config: TrainConfig, codec: Path, out: Path, accelerator:
         write_card(folder, out)
 
     if keep:
-        save_checkpoint(out, state.step, write, document)
+        save_checkpoint(out, state.step, write, document, config.save_every)
 
 
 def resume(state: State, checkpoint: Path) -> None:

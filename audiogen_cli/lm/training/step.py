@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,14 +13,17 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audiogen_cli.devices import is_out_of_memory
 from audiogen_cli.lm.config import TrainConfig
 from audiogen_cli.lm.decoder import CodeBatch, Objective
 from audiogen_cli.lm.model import LMOutput
 from audiogen_cli.lm.text.encoders import TextEncoder
+from audiogen_cli.lm.training.batches import encode_texts
 from audiogen_cli.lm.training.datasets import Batch, ExampleSource, collate
 from audiogen_cli.lm.training.state import State, clip_gradients, update_average
-from audiogen_cli.training.launch import never
+from audiogen_cli.training.launch import in_any_process, never
 from audiogen_cli.training.recipe import learning_rate
+from audiogen_cli.training.sharding import is_sharded, sharing_gradients
 from audiogen_cli.training.throughput import Trial, try_micro_batches
 
 TRIED_TEXT = "a dog barks in the rain"
@@ -36,9 +39,8 @@ def lm_loss(output: LMOutput, codes: Tensor) -> Tensor:
 
 def train_step(
     state: State,
-    micro_batches: Sequence[Batch],
+    micro_batches: Sequence[CodeBatch],
     n_frames: int,
-    encoder: TextEncoder,
     config: TrainConfig,
     accelerator: Accelerator,
     stop: Callable[[], bool] = never,
@@ -60,34 +62,36 @@ def train_step(
         if accelerator.num_processes == 1 and stop():  # several share gradients in the last one: none may leave
             state.optimizer.zero_grad(set_to_none=True)
             return None
-        last = number == len(micro_batches) - 1
-        with nullcontext() if last else accelerator.no_sync(state.network):
-            losses = _losses(state, state.network, batch, encoder, accelerator, state.step, config.text_noise)
+        with sharing_gradients(state.network, number == len(micro_batches) - 1):
+            losses = _losses(state, state.network, batch, accelerator, state.step, config.text_noise)
             # The mean over streams and frames; DDP and FSDP divide by the processes; the factor undoes that.
             accelerator.backward(losses.mean() * (accelerator.num_processes / n_frames))
         sums += losses.detach()
     norm = clip_gradients(state, GRAD_CLIP)
-    if bool(norm.isfinite()):  # else the step is skipped: the weights stay as they are
+    means = accelerator.reduce(sums, "sum") / n_frames
+    *losses_, grad_norm = torch.cat([means, norm[None]]).tolist()  # the only wait for the GPU in a step
+    if math.isfinite(grad_norm):  # else the step is skipped: the weights stay as they are
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         state.optimizer.step()
         update_average(state, config.ema_decay)
     state.objective.end_step(accelerator)
     state.optimizer.zero_grad(set_to_none=True)
-    return {**_means(accelerator.reduce(sums, "sum") / n_frames), "grad_norm": float(norm), "lr": rate}
+    return {**_means(losses_), "grad_norm": grad_norm, "lr": rate}
 
 
 def try_step(state: State, encoder: TextEncoder, config: TrainConfig, accelerator: Accelerator) -> Trial:
-    """Try micro-batches of the longest examples; see `Trial`."""
+    """Try micro-batches of the longest examples; see `Trial`. Where not one fits, activations are computed twice."""
     shape = state.model.config
 
     def run(n: int) -> None:
         codes = torch.zeros(n, shape.n_q, shape.max_frames, dtype=torch.int64)
         mask = torch.ones(n, shape.max_frames, dtype=torch.bool)
         state.model.train()
-        batch = Batch([""] * n, codes, mask, [TRIED_TEXT] * n)
-        losses = _losses(state, state.network, batch, encoder, accelerator)
-        accelerator.backward(losses.mean())
+        batch = encode_texts(Batch([""] * n, codes, mask, [TRIED_TEXT] * n), encoder, shape, accelerator.device)
+        # DDP's other processes need not wait; FSDP would keep what it has not shared for the first step.
+        with sharing_gradients(state.network, is_sharded(state.model)):
+            accelerator.backward(_losses(state, state.network, batch, accelerator).mean())
         state.optimizer.zero_grad(set_to_none=True)
 
     own = -(-config.optim.batch_size // accelerator.num_processes)
@@ -95,7 +99,22 @@ def try_step(state: State, encoder: TextEncoder, config: TrainConfig, accelerato
     later = sum(2.0 * parameter.nbytes for parameter in state.parameters) * fresh  # Adam's moments
     # Compiled code for one example serves no others.
     smallest = 2 if config.compile else 1
-    return try_micro_batches(run, min(config.optim.micro_batch, own), own, later, accelerator, smallest)
+
+    def attempt() -> Trial:
+        return try_micro_batches(run, min(config.optim.micro_batch, own), own, later, accelerator, smallest)
+
+    trial = None
+    try:
+        trial = attempt()
+    except RuntimeError as error:
+        if state.model.checkpointing or not is_out_of_memory(error):
+            raise
+        state.optimizer.zero_grad(set_to_none=True)
+    if state.model.checkpointing or not in_any_process(not (trial and trial.fits), accelerator):
+        assert trial
+        return trial
+    state.model.checkpointing = True
+    return replace(attempt(), recomputed=True)
 
 
 @torch.no_grad()
@@ -113,10 +132,11 @@ def validate(
         for start in range(0, math.ceil(total / accelerator.num_processes), size):
             rows = own[start : start + size]
             batch = collate([source.validation_example(row) for row in rows or chosen[:1]])
-            sums[:-1] += _losses(state, model, batch, encoder, accelerator) * bool(rows)
+            read = encode_texts(batch, encoder, model.config, accelerator.device)
+            sums[:-1] += _losses(state, model, read, accelerator) * bool(rows)
             sums[-1] += int(batch.frames_mask.sum()) * bool(rows)
     sums = accelerator.reduce(sums, "sum")
-    return _means(sums[:-1] / sums[-1])
+    return _means((sums[:-1] / sums[-1]).tolist())
 
 
 def corrupt_codes(codes: Tensor, share: float) -> Tensor:
@@ -160,27 +180,23 @@ class NextCodes(Objective):
 def _losses(
     state: State,
     network: nn.Module,
-    batch: Batch,
-    encoder: TextEncoder,
+    batch: CodeBatch,
     accelerator: Accelerator,
     step: int | None = None,
     text_noise: float = 0.0,
 ) -> Tensor:
-    """Return the loss sums [K] of a micro-batch; step: None to validate."""
-    device = accelerator.device
-    codes, mask = batch.codes.to(device), batch.frames_mask.to(device)
-    text, text_mask = (each.to(device) for each in encoder.batch(batch.texts))
-    text = add_text_noise(text, text_noise)
+    """Return the loss sums [K] of a micro-batch; step: None to validate. Nothing waits for a GPU."""
+    batch = batch.map(lambda tensor: tensor.to(accelerator.device, non_blocking=True))
+    batch = replace(batch, text=add_text_noise(batch.text, text_noise))
 
     def forward(*inputs: Tensor) -> LMOutput:
         with accelerator.autocast():
             output: LMOutput = network(*inputs)
         return output
 
-    return state.objective.losses(forward, CodeBatch(batch.ids, codes, mask, text, text_mask), step)
+    return state.objective.losses(forward, batch, step)
 
 
-def _means(streams: Tensor) -> dict[str, float]:
-    losses = streams.tolist()
+def _means(losses: Sequence[float]) -> dict[str, float]:
     each = {f"loss_{k}": loss for k, loss in enumerate(losses)} if len(losses) > 1 else {}
     return {"loss": sum(losses) / len(losses), **each}

@@ -16,27 +16,21 @@ from accelerate.utils import gather_object
 
 from audiogen_cli import model_folder
 from audiogen_cli.codec.model import AudioCodec
-from audiogen_cli.devices import reuse_memory
+from audiogen_cli.devices import is_main_process, reuse_memory
 from audiogen_cli.errors import InputError, Interrupted
 from audiogen_cli.files import note
 from audiogen_cli.lm.adapters import AdapterBase
 from audiogen_cli.lm.config import LMConfig, TrainConfig
-from audiogen_cli.lm.decoder import find_decoder
+from audiogen_cli.lm.decoder import CodeBatch, find_decoder
 from audiogen_cli.lm.flops import training_flops
 from audiogen_cli.lm.model import CodeModel
 from audiogen_cli.lm.probe import Probe
 from audiogen_cli.lm.text.cache import CachedTexts
 from audiogen_cli.lm.text.encoders import TextEncoder, load_text_encoder
+from audiogen_cli.lm.training.batches import code_batches
 from audiogen_cli.lm.training.codebook_init import tie_to_codebooks
 from audiogen_cli.lm.training.cpu_kernels import use_cpu_kernels
-from audiogen_cli.lm.training.datasets import (
-    Batch,
-    ExampleSource,
-    LengthBuckets,
-    TrainingData,
-    load_tokens,
-    step_batches,
-)
+from audiogen_cli.lm.training.datasets import ExampleSource, LengthBuckets, TrainingData, load_tokens, step_batches
 from audiogen_cli.lm.training.lora import add_lora, check_peft
 from audiogen_cli.lm.training.on_the_fly import load_recordings
 from audiogen_cli.lm.training.preflight import build_config, check_start, codec_of_shards
@@ -77,8 +71,12 @@ def train(
     device, main = accelerator.device, accelerator.is_main_process
 
     # What to train on, and the model that fits it
-    encoder = load_text_encoder(config.text, device)
-    if config.text_cache:
+    with accelerator.local_main_process_first():  # the first of a machine may have to fetch it
+        encoder = load_text_encoder(config.text, device)
+    if config.text_cache and manifests and config.mix:
+        if main:
+            note("text_cache is not used: mixes made on the fly have ever new texts")
+    elif config.text_cache:
         encoder = CachedTexts(encoder, Path(config.text_cache).expanduser())
     with accelerator.main_process_first():  # the first builds the memory-mapped files, the others find them
         data = load_tokens(config, tokens) if tokens else load_recordings(config, _given(manifests), codec, device)
@@ -100,18 +98,18 @@ def train(
     resume_newest(out, partial(resume, state), note if main else str)
 
     log = RunLog(out, state.step, config.max_steps, config.log_every, main, _tracker(trackers, accelerator))
+    buckets = LengthBuckets(data.train, config.optim.batch_size, config.bucket_steps, config.seed)
     if state.step < config.max_steps:
         trial = try_step(state, encoder, config, accelerator)
-        log.say_trial(trial)
+        log.say_trial(replace(trial, seconds=trial.seconds * buckets.mean_length(state.step) / lm_config.max_frames))
         config = replace(config, optim=replace(config.optim, micro_batch=trial.micro_batch))
 
     # The examples of every step, and this process's share
-    buckets = LengthBuckets(data.train, config.optim.batch_size, config.bucket_steps, config.seed)
     steps, share = range(state.step, config.max_steps), (accelerator.process_index, accelerator.num_processes)
     sampler = RankBatchSampler(buckets.step, steps, *share, config.optim.micro_batch)
-    batches = prefetch(step_batches(data.train, sampler, config.workers))
+    batches = prefetch(code_batches(step_batches(data.train, sampler, config.workers), encoder, lm_config, device))
 
-    throughput = Throughput(device, _flops_per_token(config, lm_config), accelerator.num_processes)
+    throughput = Throughput(device, accelerator.num_processes)
     guard, stopped = GradientGuard(out), False
     with log, StopSignal() as stop, closing(batches):
         if data.validation is None:
@@ -119,8 +117,9 @@ def train(
         while state.step < config.max_steps and not stopped:
             with throughput.waiting():
                 micro_batches = next(batches)
-            n_frames = buckets.n_frames(state.step)
-            metrics = train_step(state, micro_batches, n_frames, encoder, config, accelerator, stop.asked)
+            lengths = buckets.lengths(state.step)
+            n_frames = sum(lengths)
+            metrics = train_step(state, micro_batches, n_frames, config, accelerator, stop.asked)
             if metrics is None:
                 save(state, config, codec, out, accelerator)
                 stopped = True
@@ -129,7 +128,7 @@ def train(
             if skipped := guard.note(state.step, finite, [] if finite else _all_ids(micro_batches)):
                 log.say(f"warning: {skipped}")
             state.step += 1
-            throughput.add(n_frames * lm_config.n_q)
+            throughput.add(n_frames * lm_config.n_q, _flops(config, lm_config, lengths))
             log.advance(state.step)
             log.leave_out({failure: failure for batch in micro_batches for failure in batch.failures})
             if log.due(state.step):
@@ -149,8 +148,10 @@ def train(
     weights = best_weights(state, main)
     if main:
         write_result(state, weights, config, codec, out, getattr(torch, config.weights_dtype))
-        if not state.base:
-            write_probe(config, data.train, encoder, out, device, log.say, start_from)
+    accelerator.wait_for_everyone()
+    if not state.base:
+        write_probe(config, data.train, encoder, out, device, log.say, start_from)
+    if main:
         write_card(out, out)
     accelerator.wait_for_everyone()
     if trackers:
@@ -198,19 +199,21 @@ def write_probe(
     say: Callable[[str], None],
     start_from: Path | None = None,
 ) -> None:
-    """Make the finished model's probe and write it into its folder.
+    """Make the finished model's probe, in all processes, and write it into its folder.
 
     If the recipe wants none, that of the model it began with, if any, is kept.
     """
-    (out / model_folder.PROBE_FILE).unlink(missing_ok=True)
-    if start_from and not config.probe_samples and (kept := Probe.load(start_from)):
+    main = is_main_process()
+    if main:
+        (out / model_folder.PROBE_FILE).unlink(missing_ok=True)
+    if main and start_from and not config.probe_samples and (kept := Probe.load(start_from)):
         kept.save(out)
     if not config.probe_samples or config.text.kind == "lookup":  # a probe predicts vectors, not numbers of words
         return
     say(f"making the probe from {min(config.probe_samples, len(source))} samples")
     model = find_decoder(model_folder.load_config(out, "lm", LMConfig)).model_class().load(out, device)
     probe = train_probe(model, source, encoder, config.probe_samples, config.optim.micro_batch)
-    if probe:
+    if main and probe:
         probe.save(out)
 
 
@@ -255,10 +258,9 @@ def _inputs(
     return inputs
 
 
-def _flops_per_token(config: TrainConfig, lm_config: LMConfig) -> float | None:
-    if config.precision != "bf16":
-        return None
-    return training_flops(lm_config, lm_config.max_frames) / (lm_config.max_frames * lm_config.n_q)
+def _flops(config: TrainConfig, lm_config: LMConfig, lengths: Sequence[int]) -> float:
+    """Count the operations of a step of examples of so many frames, if it is in bfloat16, whose peak is known."""
+    return sum(training_flops(lm_config, n) for n in lengths) if config.precision == "bf16" else 0.0
 
 
 def _tracker(trackers: Sequence[str], accelerator: Accelerator) -> Callable[..., None] | None:
@@ -268,7 +270,7 @@ def _tracker(trackers: Sequence[str], accelerator: Accelerator) -> Callable[...,
     return lambda numbers, step: accelerator.log(dict(numbers), step=step)
 
 
-def _all_ids(micro_batches: Sequence[Batch]) -> list[str]:
+def _all_ids(micro_batches: Sequence[CodeBatch]) -> list[str]:
     """Return the ids of a step's examples in all processes. Every process must call it."""
     ids: list[str] = gather_object([id for batch in micro_batches for id in batch.ids])
     return ids

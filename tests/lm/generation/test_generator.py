@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,24 @@ def test_same_request_same_samples_in_any_company(generator: Generator) -> None:
     for request, wav in zip(requests, together, strict=True):
         assert np.array_equal(run(generator, request)[0], wav)
     assert not np.array_equal(together[0], together[4])  # another seed
+
+
+def test_a_gpu_decodes_several_sounds_at_once(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = [GenerationRequest("dog", seed, 0.4 if seed % 3 else 0.7, Sampling()) for seed in range(5)]
+    alone, sizes = dict(generator.generate(requests)), list[int]()
+    decode = generator.codec.decode_chunks
+
+    def decode_chunks(blocks: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
+        first = next(blocks)
+        sizes.append(len(first))
+        return decode(chain([first], blocks))
+
+    monkeypatch.setattr(generator.codec, "decode_chunks", decode_chunks)
+    monkeypatch.setattr(generator.engine, "exact", False)  # as on a GPU
+    together = dict(generator.generate(requests))
+    assert sorted(sizes) == [2, 3]  # those of one length
+    for seed in range(5):
+        np.testing.assert_allclose(together[seed], alone[seed], atol=1e-5)
 
 
 def test_an_empty_negative_prompt_is_no_text(generator: Generator) -> None:

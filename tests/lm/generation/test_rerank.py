@@ -41,13 +41,16 @@ class Drawn:
     """Pretends to generate: the codes of a candidate are its number; some decode to near silence."""
 
     def __init__(self, n_silent: int, order: Sequence[int]) -> None:
-        self.silent, self.decoded = order[:n_silent], list[int]()
+        self.silent, self.decoded, self.together = order[:n_silent], list[int](), list[int]()
 
     def generate(self, requests: Sequence[DecodingRequest]) -> Iterator[tuple[int, Tensor]]:
         yield from ((number, torch.full((1, 3), number)) for number in reversed(range(len(requests))))
 
-    def decode(self, codes: Tensor) -> np.ndarray:
-        number = int(codes[0, 0])
+    def decode(self, sounds: Sequence[Tensor]) -> list[np.ndarray]:
+        self.together.append(len(sounds))
+        return [self.decode_one(int(codes[0, 0])) for codes in sounds]
+
+    def decode_one(self, number: int) -> np.ndarray:
         self.decoded.append(number)
         sound = np.full(1_000, (number + 1) / 10, np.float32)
         sound[100 if number in self.silent else 1_000 : 900] = 0  # loud only where the prompt is, and past the end
@@ -71,6 +74,16 @@ def test_the_best_that_is_audible_is_kept_and_no_more_are_decoded(n_silent: int,
     assert drawn.decoded == [4, *order[: n_silent + 1]]
     assert results[1][0] == np.float32(0.5)
     assert candidates[0] == [kept, *(number for number in order if number != kept)] and candidates[1] == [4]
+
+
+def test_the_best_of_several_tracks_are_decoded_together() -> None:
+    request = DecodingRequest(torch.zeros(1, 6), 3, seed=0, sampling=replace(FREE, candidates=2))
+    tracks = [Track(request, 0, 900, n_known=100)] * 5
+    alone, drawn = Drawn(1, (0,)), Drawn(1, (0,))
+    expected = [(index, sound[0]) for index, sound, _ in generate_best(tracks, alone.generate, alone.decode, None)]
+    found = generate_best(tracks, drawn.generate, drawn.decode, None, most=2)
+    assert [(index, sound[0]) for index, sound, _ in found] == expected
+    assert alone.together == [1] * 6 and drawn.together == [2, 2, 1, 1]  # one was near-silent, so another follows
 
 
 @pytest.mark.parametrize("n_holed", range(5))

@@ -293,6 +293,30 @@ class TestTakes:
             [1],
         )
 
+    def test_a_run_killed_at_any_file_is_completed_under_the_same_names(self, tmp_path: Path) -> None:
+        """A sound and its sidecar are two files: whichever a kill leaves alone, no other name is taken for it."""
+        made: list[list[str]] = []
+
+        def look(generator: FakeGenerator) -> None:
+            made.append(sorted(path.name for path in tmp_path.iterdir()))
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("audiogen_cli.lm.generation.writer._tags", lambda generator, request: look(generator) or {})
+            self.place(_requests(tmp_path, 1))
+        assert made == [["0.json"]]  # when the sound is about to be written
+        (tmp_path / "0.wav").unlink()
+        assert self.place(_requests(tmp_path, 1)) == (["0.wav"], [])
+        assert self.place(_requests(tmp_path, 1)) == (["0.wav"], [0])
+
+    def test_a_folder_that_is_not_there_is_made(self, tmp_path: Path) -> None:
+        assert self.place(_requests(tmp_path / "a" / "b", 1)) == (["0.wav"], [])
+
+    def test_a_sound_that_cannot_be_written_leaves_no_sidecar(self, tmp_path: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("audiogen_cli.lm.generation.delivery.Delivered.write", _full_disk)
+            (rendered,) = _write(_requests(tmp_path, 1), SIDECARS)
+        assert rendered.failure is not None and not list(tmp_path.iterdir())
+
     @pytest.mark.parametrize("foreign", ["0.wav", "0.flac", "0.json"])
     def test_what_others_made_stays(self, tmp_path: Path, foreign: str) -> None:
         (tmp_path / foreign).write_bytes(b"theirs")

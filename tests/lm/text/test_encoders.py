@@ -19,7 +19,8 @@ from safetensors.numpy import save_file
 from audiogen_cli import hub
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import TextConfig
-from audiogen_cli.lm.text.encoders import T5, StaticVectors, WordNumbers, _equal_lengths, load_text_encoder, pad
+from audiogen_cli.lm.text import encoders
+from audiogen_cli.lm.text.encoders import T5, StaticVectors, WordNumbers, load_text_encoder, pad
 
 
 @pytest.fixture(scope="module")
@@ -97,12 +98,18 @@ def test_t5_does_not_let_texts_influence_each_other(t5_folder: Path) -> None:
         assert torch.equal(T5(str(t5_folder)).encode([text])[0], vectors)
 
 
-def test_t5_in_batches_of_equal_length_is_t5_alone(t5_folder: Path) -> None:
-    texts = ["dog bark", "rain dog", "bark", "rain rain"]
+def test_t5_padded_to_one_batch_as_on_a_gpu_is_t5_alone(t5_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["dog bark", "rain dog bark dog", "bark", "rain rain"]
+    alone, shapes = T5(str(t5_folder)).encode(texts), []
+    monkeypatch.setitem(encoders.AT_ONCE, "cpu", 3)
     encoder = T5(str(t5_folder))
-    tokens = [torch.zeros(len(text.split()) + 1) for text in texts]
-    assert _equal_lengths(tokens, 2) == [[0, 1], [3], [2]]
-    assert [len(each) for each in encoder.encode(texts)] == [3, 3, 2, 3]
+    honest = encoder._model.forward
+    monkeypatch.setattr(
+        encoder._model, "forward", lambda *x, **named: [shapes.append(named["input_ids"].shape), honest(*x, **named)][1]
+    )
+    for vectors, expected in zip(encoder.encode(texts), alone, strict=True):
+        torch.testing.assert_close(vectors, expected, atol=1e-5, rtol=1e-5)
+    assert shapes == [(3, 5), (1, 3)]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,13 +10,19 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from helpers.gpu import CountOps
 from helpers.processes import run_ranks
 from helpers.runs import read_metrics
+from torch.distributed.tensor import DTensor
 
 from audiogen_cli.lm.config import TrainConfig
+from audiogen_cli.lm.probe import Probe
+from audiogen_cli.lm.training import train as training
+from audiogen_cli.lm.training.state import State
 from audiogen_cli.lm.training.train import train
 from audiogen_cli.model_folder import load_weights
 from audiogen_cli.training.checkpoint import list_checkpoints, load_state
@@ -40,14 +47,16 @@ def root(tmp_path_factory: pytest.TempPathFactory, tiny_codec: Path, token_shard
     root = tmp_path_factory.mktemp("world")
     (root / "recipe.yaml").write_text(RECIPE.replace("VECTORS", str(word_vectors)))
 
-    def learn(name: str, *settings: str, n: int = 2) -> None:
+    def learn(name: str, *settings: str, n: int = 2, **environment: str) -> None:
         config = load_recipe(TrainConfig, root / "recipe.yaml", settings)
-        run_ranks(train, config, token_shards, tiny_codec, root / name, n=n)
+        said = run_ranks(learn_and_count, config, token_shards, tiny_codec, root / name, n=n, **environment)
+        (root / f"{name}.json").write_text(json.dumps([json.loads(line) for line in said]))
 
     fsdp = "distributed=fsdp"
     learn("one", n=1)
     learn("ddp")
     learn("fsdp", fsdp)
+    learn("hsdp", fsdp, "optim.micro_batch=1", n=4, LOCAL_WORLD_SIZE="2")  # two machines of two
     learn("again", fsdp, "checkpoint_activations=true")
     learn("parts-ddp", "max_steps=2")
     learn("parts-ddp")
@@ -56,6 +65,23 @@ def root(tmp_path_factory: pytest.TempPathFactory, tiny_codec: Path, token_shard
     learn("moved", "max_steps=2")  # begun unsharded
     learn("moved", fsdp)
     return root
+
+
+def learn_and_count(config: TrainConfig, tokens: Path, codec: Path, out: Path) -> None:
+    """Train; print how often the steps reduced gradients of shards, and the sizes of the meshes of parameters."""
+    counts: dict[str, Any] = {"reduced": 0, "mesh": []}
+    honest = training.train_step
+
+    def train_step(state: State, *inputs: Any) -> object:
+        counts["mesh"] = sorted({each.device_mesh.shape for each in state.parameters if isinstance(each, DTensor)})
+        with CountOps() as counting:
+            metrics = honest(state, *inputs)
+        counts["reduced"] += sum(n for name, n in counting.counts.items() if "reduce_scatter" in name)
+        return metrics
+
+    training.train_step = train_step  # type: ignore[assignment]
+    train(config, tokens, codec, out)
+    print(json.dumps(counts))
 
 
 def losses(run: Path) -> list[float]:
@@ -67,6 +93,7 @@ def losses(run: Path) -> list[float]:
     [
         ("ddp", "one", 1e-5),
         ("fsdp", "ddp", 1e-5),
+        ("hsdp", "ddp", 1e-5),
         ("again", "fsdp", 1e-6),
         ("parts-ddp", "ddp", 1e-6),
         ("parts-fsdp", "fsdp", 1e-6),
@@ -80,6 +107,22 @@ def test_runs_learn_the_same(root: Path, name: str, other: str, tolerance: float
     assert ours.keys() == theirs.keys()
     for key, weight in ours.items():
         torch.testing.assert_close(weight, theirs[key], atol=10 * tolerance, rtol=0)
+
+
+def test_machines_hold_the_same_and_gradients_pass_once_a_step(root: Path) -> None:
+    found = {name: json.loads((root / f"{name}.json").read_text()) for name in ("fsdp", "hsdp")}
+    # Two blocks and the rest, in each of four steps, however many micro-batches a step has.
+    assert found["fsdp"] == [{"reduced": 12, "mesh": [[2]]}] * 2
+    assert found["hsdp"] == [{"reduced": 12, "mesh": [[2, 2]]}] * 4
+
+
+@pytest.mark.parametrize("name", ["ddp", "hsdp"])
+def test_several_processes_make_the_probe_of_one(root: Path, name: str) -> None:
+    ours, one = Probe.load(root / name), Probe.load(root / "one")
+    assert ours and one
+    sound = torch.randn(one.weight.shape[1], generator=torch.Generator().manual_seed(0))
+    vectors = [probe.weight.float() @ sound + probe.bias for probe in (ours, one)]
+    torch.testing.assert_close(*vectors, atol=0.05, rtol=0.05)
 
 
 def test_a_sharded_runs_checkpoint_is_that_of_any_run(root: Path) -> None:

@@ -7,8 +7,9 @@ import errno
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -36,12 +37,14 @@ from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.probe import Probe
 from audiogen_cli.lm.text.cache import CachedTexts
 from audiogen_cli.lm.text.encoders import load_text_encoder
+from audiogen_cli.lm.training import batches
 from audiogen_cli.lm.training import step as stepping
+from audiogen_cli.lm.training.batches import encode_texts, pad_shapes
 from audiogen_cli.lm.training.state import State
 from audiogen_cli.lm.training.step import add_text_noise, corrupt_codes
 from audiogen_cli.lm.training.train import train
 from audiogen_cli.model_folder import find_model, fingerprint, read_license
-from audiogen_cli.training import launch
+from audiogen_cli.training import launch, throughput
 from audiogen_cli.training.checkpoint import list_checkpoints, load_state
 
 
@@ -275,7 +278,9 @@ def test_it_does_not_resume_on_other_shards_of_equal_counts(world: World, tmp_pa
         train(recipe(world, max_steps=2), tokens, world.codec, tmp_path / "run")
 
 
-def test_trained_on_recordings_it_resumes_exactly(world: World, tmp_path: Path) -> None:
+def test_trained_on_recordings_it_resumes_exactly(
+    world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     sounds = tmp_path / "sounds"
     sounds.mkdir()
     for i in range(5):
@@ -292,7 +297,10 @@ def test_trained_on_recordings_it_resumes_exactly(world: World, tmp_path: Path) 
     whole = train(config, None, world.codec, tmp_path / "whole", manifests)
     assert len(read_metrics(whole, "val")) == 2
     train(dataclasses.replace(config, max_steps=2), None, world.codec, tmp_path / "parts", manifests)
-    parts = train(config, None, world.codec, tmp_path / "parts", manifests)
+    capfd.readouterr()
+    cached = dataclasses.replace(config, text_cache=str(tmp_path / "texts"))
+    parts = train(cached, None, world.codec, tmp_path / "parts", manifests)
+    assert "text_cache is not used" in capfd.readouterr().err and not (tmp_path / "texts").exists()
     assert read_losses(parts) == pytest.approx(read_losses(whole), abs=1e-6)
     with pytest.raises(InputError, match=r"inputs\.(rows|source)"):
         train(config, world.tokens, world.codec, tmp_path / "parts")
@@ -353,6 +361,12 @@ def test_texts_cached_on_disk_are_the_encoders(tmp_path: Path, world: World, mon
         assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
     assert len(list((tmp_path / "cache").rglob("*.npy"))) == 2
 
+    monkeypatch.setattr("audiogen_cli.lm.text.cache.MOST_TEXTS", 1)  # never more, however many a training reads
+    other = load_text_encoder(TextConfig("static", str(world.vectors)))
+    for _ in range(2):
+        CachedTexts(other, tmp_path / "full").encode(["dog", "rain bark", ""])
+    assert len(list((tmp_path / "full").rglob("*.npy"))) == 1
+
 
 def test_swapped_codes_are_anothers_at_the_same_place() -> None:
     torch.manual_seed(0)
@@ -379,3 +393,54 @@ def test_blurred_texts_keep_their_length_and_lose_their_direction_by_a_share_of_
     padded = add_text_noise(torch.cat([text, torch.zeros(400, 1, 64)], 1), 1.5)
     assert not padded[:, 4].any()
     assert torch.equal(add_text_noise(text, 0.0), text)
+
+
+def test_activations_are_computed_twice_only_where_they_would_not_fit(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    states: list[State] = []
+    honest = stepping.try_step
+
+    def try_step(state: State, *inputs: Any) -> Any:
+        states.append(state)
+        return honest(state, *inputs)
+
+    def measure(work: Callable[[], object], device: torch.device) -> tuple[float, float]:
+        work()
+        if free == 0 and not states[-1].model.checkpointing:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 1e9 if states[-1].model.checkpointing else 5e9, 0.1
+
+    monkeypatch.setattr("audiogen_cli.lm.training.train.try_step", try_step)
+    monkeypatch.setattr(throughput, "measure", measure)
+    monkeypatch.setattr(throughput, "free_memory", lambda device: free or 2e9)
+    for free, recomputed in ((1e11, False), (2e9, True), (0, True)):
+        train(recipe(world, max_steps=1, probe_samples=0), world.tokens, world.codec, tmp_path / f"{free}")
+        assert states[-1].model.checkpointing is recomputed
+        assert ("each block is computed twice" in capfd.readouterr().err) is recomputed
+
+
+def test_a_run_compiles_a_block_at_most_four_times(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In training and validation, for all lengths and for a last micro-batch of one."""
+    compiled: list[object] = []
+    honest = torch.nn.Module.compile
+
+    def count(graph: torch.fx.GraphModule, examples: object) -> Any:
+        compiled.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **how: honest(self, backend=count, **how))
+    monkeypatch.setattr(torch._dynamo.config, "optimize_ddp", True)
+    # As on a GPU: plain kernels, padded shapes.
+    monkeypatch.setattr("audiogen_cli.lm.training.train.use_cpu_kernels", lambda model: None)
+    for module in (batches, stepping):
+        monkeypatch.setattr(module, "encode_texts", lambda *inputs: pad_shapes(encode_texts(*inputs), inputs[2]))
+    optim = OptimConfig(lr=1e-2, batch_size=5, micro_batch=2, warmup_steps=0)
+    model = ModelShape(dim=16, n_layers=2, n_heads=2, dropout=0.1)
+    config = recipe(world, compile=True, model=model, optim=optim, crop_seconds=1.2, probe_samples=0, max_steps=4)
+    train(config, world.tokens, world.codec, tmp_path / "run")
+    assert 1 <= len(compiled) <= 4
+    assert torch._dynamo.config.optimize_ddp is False  # else DDP's buckets would cut the graphs
