@@ -176,9 +176,12 @@ def step_bytes(engine: Engine, n_samples: int, n_frames: int) -> int:
     config, size = engine.config, engine.cache_dtype.itemsize
     prefix = TEXT_LENGTH if config.text_prefix else 0
     memory = TEXT_LENGTH if config.cross_attention else 0
+    unread: tuple[str, ...] = (".key_value",)  # read once, by the text
+    if engine.backend.folds(config, TEXT_LENGTH):  # into those of every head, but for rows without a text
+        memory, unread = TEXT_LENGTH * config.n_heads // 2, (*unread, "cross_attention.query", "cross_attention.out")
     n_bytes = 2 * 2 * n_samples * (prefix + n_frames + memory) * config.dim * size * config.n_layers
     for name, layer in engine.model.named_modules():
-        if name == "text_projection" or name.endswith(".key_value"):  # read once, by the text
+        if name == "text_projection" or name.endswith(unread):
             continue
         if isinstance(layer, PackedLinear):
             n_bytes += layer.packed.n_bytes

@@ -166,7 +166,7 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class LoRAConfig:
-    """An adapter in place of changed weights: low-rank matrices beside those of the blocks (Hu et al. 2021)."""
+    """An adapter in place of changed weights: low-rank matrices beside those of blocks and heads (Hu et al. 2021)."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 

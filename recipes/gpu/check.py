@@ -129,15 +129,20 @@ def decoding(check: Check) -> None:
     requests = [DecodingRequest(torch.randn(3 + i, 32), longest - 20 * i, i, sampling) for i in range(check.size(4, 2))]
     requests += [replace(requests[0], prompt=torch.randint(500, (4, 37))), replace(requests[1], vectors=None)]
 
-    def run(device: torch.device, dtype: str) -> list[Tensor]:
+    def run(device: torch.device, dtype: str, batch_size: int | None = None) -> list[Tensor]:
         copy = AudioLanguageModel(config).to(device).eval().requires_grad_(False)
         copy.load_state_dict(model.state_dict())
-        return [codes for _, codes in sorted(Engine(copy, dtype).generate(requests), key=lambda found: found[0])]
+        engine = Engine(copy, dtype)
+        names.append(engine.backend.__name__)
+        return [codes for _, codes in sorted(engine.generate(requests, batch_size), key=lambda found: found[0])]
 
+    names: list[str] = []
     ours, cpu, half = run(check.device, "float32"), run(torch.device("cpu"), "float32"), run(check.device, "bfloat16")
     check.say(
         "decoding",
+        backend=names[0],
         agrees_with_cpu=[share_equal(*pair) for pair in zip(ours, cpu, strict=True)],
+        alone_agrees=[share_equal(*pair) for pair in zip(run(check.device, "float32", 1), ours, strict=True)],
         bfloat16_agrees=[share_equal(*pair) for pair in zip(half, ours, strict=True)],
         undecided=sum(int((codes < 0).sum()) for codes in [*ours, *half]),
     )

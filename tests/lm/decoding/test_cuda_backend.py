@@ -27,6 +27,14 @@ from audiogen_cli.lm.decoding.engine import Engine
 from audiogen_cli.lm.decoding.requests import DecodingRequest
 from audiogen_cli.lm.model import AudioLanguageModel
 
+POINTERS = {
+    torch.float32: "fp32",
+    torch.bfloat16: "bf16",
+    torch.float16: "fp16",
+    torch.float64: "fp64",
+    torch.int64: "i64",
+    torch.int32: "i32",
+}
 MOST_KERNELS = 200  # of a step of the base model; torch runs about 450
 
 
@@ -100,18 +108,24 @@ def move_to_fake_gpu(model: AudioLanguageModel) -> AudioLanguageModel:
     return model
 
 
-@pytest.mark.parametrize(("dtype", "n"), [("bfloat16", 1), ("float32", 2)])
-def test_a_step_is_few_kernels(launches: list[Any], dtype: str, n: int) -> None:
-    setup = Setup("base", 1, n)
+def advance(launches: list[Any], size: str, dtype: str, n: int, n_text: int) -> int:
+    """List the kernels of a step of n sequences; return how many of torch's own run beside them."""
+    setup = Setup(size, 1, n)
     config, model = setup.config, load_on_meta(setup, dtype)
     with FakeTensorMode(), torch.inference_mode():
-        requests = [DecodingRequest(torch.empty(12, config.text_width), 2500, seed) for seed in range(n)]
+        requests = [DecodingRequest(torch.empty(n_text, config.text_width), 2500, seed) for seed in range(n)]
         engine = Engine(move_to_fake_gpu(model), dtype, FakeCudaBackend)
         with engine.open_batch(requests) as batch:
             launches.clear()
             with Dispatched() as dispatched:
                 batch._advance(20)
-    assert len(launches) + dispatched.count.total() <= MOST_KERNELS
+    return dispatched.count.total()
+
+
+@pytest.mark.parametrize(("dtype", "n"), [("bfloat16", 1), ("float32", 2)])
+def test_a_step_is_few_kernels(launches: list[Any], dtype: str, n: int) -> None:
+    config, n_torch = Setup("base", 1, n).config, advance(launches, "base", dtype, n, 12)
+    assert len(launches) + n_torch <= MOST_KERNELS
     half = getattr(torch, dtype)
     for kernel, arguments, constants in launches:
         tensors = [each for each in arguments if isinstance(each, Tensor)]
@@ -123,6 +137,36 @@ def test_a_step_is_few_kernels(launches: list[Any], dtype: str, n: int) -> None:
             # The residual stream is read by norms and written by additions.
             assert x.dtype == (torch.float32 if constants["NORM"] else half)
             assert out.dtype == (torch.float32 if constants["ADD"] or is_head else half)
+
+
+# Rows of 16 and 32, texts that are folded and not: all kernels in all their forms.
+@pytest.mark.parametrize(("dtype", "n", "n_text"), [("bfloat16", 1, 12), ("float16", 9, 70)])
+def test_kernels_compile_for_gpus_since_ampere(launches: list[Any], dtype: str, n: int, n_text: int) -> None:
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource, compile
+
+    advance(launches, "tiny", dtype, n, n_text)
+    seen = set()
+    for kernel, arguments, constants in launches:
+        options = {name: constants[name] for name in ("num_stages", "num_warps") if name in constants}
+        values = {name: value for name, value in constants.items() if name not in options}
+        types = dict.fromkeys(values, "constexpr")
+        for name, value in zip(kernel.arg_names, arguments, strict=False):
+            if isinstance(value, Tensor):
+                types[name] = f"*{POINTERS[value.dtype]}"
+            elif value is None or value == 1:
+                types[name], values[name] = "constexpr", value
+            else:
+                types[name] = "fp32" if isinstance(value, float) else "i32"
+        form = kernel.__name__, *types.items(), *values.items()
+        if form not in seen:
+            seen.add(form)
+            source = ASTSource(kernel, signature=types, constexprs=values)
+            compiled = compile(source, target=GPUTarget("cuda", 80, 32), options=options)
+            assert "cubin" in compiled.asm and compiled.metadata.shared <= 99 << 10
+    assert {name for name, *_ in seen} >= {"multiply", "attend", "join", "draw"} | (
+        {"read_text", "write_text"} if n == 1 else set()
+    )
 
 
 def test_steps_are_recorded_once_for_each_length(monkeypatch: pytest.MonkeyPatch) -> None:
