@@ -58,7 +58,7 @@ def test_every_flag_and_recipe_exists(name: str, arguments: list[str], tmp_path:
     (tmp_path / "out").mkdir()
     for codec in ("x32", "x64", "x128"):  # where the speed is written
         (tmp_path / "out" / codec).mkdir()
-    made = list_calls(tmp_path, SWEEPS / name, *arguments[:-1], tmp_path / "out")
+    made = list_calls(tmp_path, SWEEPS / name, *arguments[:-1], tmp_path / "out", PYTHON="true")
     assert made
     for call in made:
         assert set(flags(call)) <= flags_of(call[0]), call
@@ -105,6 +105,43 @@ def test_diffsounds_data(tmp_path: Path) -> None:
     assert flags(tokenize)["--datasets"] == "audioset,audiocaps" and flags(tokenize)["--mix"] == "1"
     assert flags(train)["--tokens"] == "out/audioset-audiocaps/tokens" == flags(tokenize)["--out"]
     assert flags(score)["--out"] == "out/audioset-audiocaps/eval"
+
+
+def test_both_decoders_are_measured_alike_and_stand_in_one_table(tmp_path: Path) -> None:
+    script, out = SWEEPS / "diffsound.sh", tmp_path / "out"
+    made = list_calls(
+        tmp_path, script, "man", "codec", out, PYTHON="true", SCHEDULES="mask_uniform mask", PASSES="5 20"
+    )
+    assert Counter(call[0] for call in made) == {"tokenize": 1, "train-lm": 3, "eval": 4, "bench": 8}
+    assert [flags(call).get("--passes", "") for call in made if call[0] == "eval"] == ["", "5", "20", "20"]
+    assert [word for call in made for word in call if "schedule" in word] == [
+        "model.diffusion.schedule=mask_uniform",
+        "model.diffusion.schedule=mask",
+    ]
+    hits = iter((0.25, None, 0.5, 0.125))
+    for call in made:
+        if call[0] == "train-lm":
+            run = Path(flags(call)["--out"])
+            run.mkdir(parents=True)
+            (run / "metrics.jsonl").write_text(
+                '{"step": 9, "kind": "val", "loss": 4.5}\n{"step": 9, "kind": "train"}\n'
+            )
+        if call[0] == "eval":
+            folder, share = Path(flags(call)["--out"]), next(hits)
+            folder.mkdir(parents=True)
+            scores = {"fad_x": 7.0, "kl_x": 2.5} | ({} if share is None else {"class_hits_top5_x": share})
+            (folder / "results.json").write_text(json.dumps({"metrics": scores}))
+    for folder in (path for path in out.iterdir() if path.is_dir()):
+        for n in (1, 8):
+            (folder / f"speed-{n}.json").write_text(json.dumps({"real_time_factor": 0.1 / n}))
+    command = [sys.executable, str(SWEEPS / "diffsound_table.py"), str(out)]
+    table = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert table[2:] == [
+        "| autoregressive | – | 9 | 4.50 | 25% | 7.00 | 2.50 | 0.50 | 0.06 |",
+        "| mask | 20 | 9 | 4.50 | 12% | 7.00 | 2.50 | 0.50 | 0.06 |",
+        "| mask + uniform | 5 | 9 | 4.50 | – | 7.00 | 2.50 | 0.50 | 0.06 |",
+        "| mask + uniform | 20 | 9 | 4.50 | 50% | 7.00 | 2.50 | 0.50 | 0.06 |",
+    ]
 
 
 def test_an_audio_prior_reads_no_text_and_is_begun_with(tmp_path: Path) -> None:

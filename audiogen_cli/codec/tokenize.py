@@ -22,7 +22,7 @@ import numpy as np
 
 from audiogen_cli.codec.batch_encoder import RowEncoder, shard_meta
 from audiogen_cli.data.augment import NO_AUGMENTATION, AugmentConfig, RowAudio, RowSpec, read_row, speed_perturbed
-from audiogen_cli.data.captions import published_texts
+from audiogen_cli.data.captions import only_tags, published_texts
 from audiogen_cli.data.manifest import SPLITS, Clip
 from audiogen_cli.data.mixing import mix_rows, mix_texts
 from audiogen_cli.data.shards import ShardMeta, ShardWriter, TokenRow
@@ -152,11 +152,13 @@ def _finished(
 def _token_row(row: RowSpec, codes: np.ndarray) -> TokenRow:
     clip = row.window.clip
     if row.partner is None:
-        return TokenRow(row.id, clip.dataset, clip.split, clip.texts, codes, captions=published_texts(clip))
+        captions, tags = published_texts(clip), only_tags(clip)
+        return TokenRow(row.id, clip.dataset, clip.split, clip.texts, codes, captions=captions, tags=tags)
     partner = row.partner.clip
+    tags = only_tags(clip) + only_tags(partner) if only_tags(clip) and only_tags(partner) else ()
     texts = mix_texts(clip.texts, partner.texts)
     captions = mix_texts(published_texts(clip), published_texts(partner))
-    return TokenRow(row.id, clip.dataset, clip.split, texts, codes, (row.window.id, row.partner.id), captions)
+    return TokenRow(row.id, clip.dataset, clip.split, texts, codes, (row.window.id, row.partner.id), captions, tags)
 
 
 class RowIndex(Sequence[RowSpec]):

@@ -76,8 +76,7 @@ def train_lm(
             metavar="RANK",
             min=1,
             max=4096,
-            help="With --from: train an adapter of this rank (8: --config lora) instead of the model, which stays as it"
-            " is.",
+            help="With --from: train an adapter of this rank (--config lora: of 16); the model stays as it is.",
         ),
     ] = None,
     out: Annotated[

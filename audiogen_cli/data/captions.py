@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import unicodedata
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
@@ -20,8 +20,11 @@ from typing import TYPE_CHECKING, Literal
 from audiogen_cli.files import RESOURCES
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from audiogen_cli.data.manifest import Clip
 
+MASK_WORD, MOST_MASKS = "[MASK]", 3  # ours: how many there are at a place
 CORPORA = RESOURCES / "nltk_data" / "corpora"
 
 PartOfSpeech = Literal["noun", "verb"]
@@ -100,6 +103,21 @@ def published_texts(clip: Clip) -> tuple[str, ...]:
     """
     tags = " ".join(clip.tags).replace("_", " ")
     return (*clip.captions, *([tags] if tags else [])) or clip.texts
+
+
+def only_tags(clip: Clip) -> tuple[str, ...]:
+    """Return the tags of a clip, as published, unless it has captions."""
+    return () if clip.captions else tuple(clip.tags)
+
+
+def mask_tags(tags: Sequence[str], generator: np.random.Generator) -> str:
+    """Join tags, in any order, with [MASK] words around and between them: `[MASK] dog [MASK] [MASK] rain [MASK]`.
+
+    DiffSound's mask-based text generation, for clips that have no caption.
+    """
+    gaps = [" ".join([MASK_WORD] * n) for n in generator.integers(1, MOST_MASKS + 1, len(tags) + 1)]
+    mixed = [tags[number] for number in generator.permutation(len(tags))]
+    return " ".join([gaps[0], *(word for pair in zip(mixed, gaps[1:], strict=True) for word in pair)])
 
 
 def split_caption(text: str, most: int) -> list[str]:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 META_FILE = "meta.json"
 READ_ROWS = 1024
-OPTIONAL = ("captions",)  # a column that older shards lack
+OPTIONAL = ("captions", "tags")  # columns that older shards lack
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ class TokenRow:
     """One row of a shard.
 
     texts: as the model reads them (sec. 4.1). codes: [n_q, n_frames]. sources: ids of the clips mixed into it, empty if
-    it is no mix. captions: its texts as published, for models with `text_processing: none`.
+    it is no mix. captions: its texts as published, for models with `text_processing: none`. tags: as published, if
+    it has no captions but these.
     """
 
     id: str
@@ -72,6 +73,7 @@ class TokenRow:
     codes: np.ndarray
     sources: tuple[str, ...] = ()
     captions: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
 
 
 def columns() -> pyarrow.Schema:
@@ -84,7 +86,7 @@ def columns() -> pyarrow.Schema:
             pa.field("texts", pa.list_(pa.string()), nullable=False),
             pa.field("codes", pa.list_(pa.uint16()), nullable=False),
             pa.field("n_frames", pa.int32(), nullable=False),
-            *(pa.field(name, pa.list_(pa.string()), nullable=False) for name in ("sources", "captions")),
+            *(pa.field(name, pa.list_(pa.string()), nullable=False) for name in ("sources", "captions", "tags")),
         ]
     )
 
@@ -294,7 +296,7 @@ def _table(rows: Sequence[TokenRow], meta: ShardMeta) -> pyarrow.Table:
     codes = pa.ListArray.from_arrays(pa.array(sizes, pa.int32()), pa.array(flat))
     values = {
         name: [getattr(row, name) for row in rows]
-        for name in ("id", "dataset", "split", "texts", "sources", "captions")
+        for name in ("id", "dataset", "split", "texts", "sources", "captions", "tags")
     }
     values |= {"codes": codes, "n_frames": [row.codes.shape[1] for row in rows]}
     return pa.Table.from_pydict(values, schema=columns())

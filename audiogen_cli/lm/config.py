@@ -166,7 +166,7 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class LoRAConfig:
-    """An adapter in place of changed weights: low-rank matrices beside those of the blocks (Hu et al. 2021)."""
+    """An adapter in place of changed weights: low-rank matrices beside those of blocks and heads (Hu et al. 2021)."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
@@ -203,6 +203,7 @@ class TrainConfig:
     crop_seconds: Seconds = 10.0  # longest window; shorter clips are padded, the padding is no part of the loss
     text_dropout: Share = 0.1  # share of samples trained without text, for guidance
     text_noise: Amount = 0.0  # ours: the strongest noise on text vectors, as a multiple of their length; 0 = off
+    mask_tags: bool = False  # DiffSound: rows without captions read their tags among [MASK]s; first those of one tag
     code_dropout: Share = 0.0  # mean share of input codes that are replaced by another sample's; targets stay
     mix: Share = 0.5  # share of samples mixed with another, on the fly; shards have their mixes already
     bucket_steps: Bucket = 1  # samples of so many steps are sorted by length: less padding

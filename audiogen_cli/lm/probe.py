@@ -32,13 +32,15 @@ class Probe:
     center: Tensor  # [D], the mean of the training texts' vectors
 
     @torch.inference_mode()
-    def score(self, model: CodeModel, codes: Tensor, text: Tensor) -> float:
-        """Score how well a sound fits a text: the cosine of their vectors, in [-1, 1].
+    def score(self, model: CodeModel, codes: Tensor, text: Tensor, negative: Tensor | None = None) -> float:
+        """Score how well a sound fits a text: the cosine of their vectors, in [-1, 1], less that of a negative text.
 
-        codes: [K, T] int64; text: [L, D], the encoder's vectors. Beyond the trained window, the mean over consecutive
-        windows, weighted by their lengths.
+        codes: [K, T] int64; text, negative: [L, D], the encoder's vectors. Beyond the trained window, the mean over
+        consecutive windows, weighted by their lengths.
         """
         wanted = F.normalize(text_vector(text) - self.center, dim=0)
+        if negative is not None:
+            wanted = wanted - F.normalize(text_vector(negative) - self.center, dim=0)
         total = 0.0
         for window in codes.to(model.null_text.device).split(model.config.max_frames, dim=1):
             with model.mixed_precision():

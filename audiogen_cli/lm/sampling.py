@@ -92,23 +92,21 @@ def sample(logits: Tensor, rows: SamplingRows, uniform: Tensor) -> Tensor:
 
     logits: [n, K, V] (guided); uniform: [n, K] in [0, 1). Returns tokens [n, K] int64.
     """
-    probabilities, tokens = _sort_and_cut(logits, rows)
-    chosen = draw(probabilities, uniform)
+    probabilities, tokens = (logits.float() / rows.temperature).softmax(-1).sort(dim=-1, descending=True, stable=True)
+    keep = top_k(probabilities, rows.top_k) & top_p(probabilities, rows.top_p)
+    chosen = draw(probabilities * keep, uniform)
     return tokens.gather(-1, chosen[..., None]).squeeze(-1)
 
 
-def truncate(logits: Tensor, rows: SamplingRows) -> Tensor:
-    """Return the probabilities [n, K, V] of logits [n, K, V] (guided) within each sequence's limits; they sum to 1."""
-    probabilities, tokens = _sort_and_cut(logits, rows)
-    probabilities = probabilities / probabilities.sum(-1, keepdim=True)
-    return torch.zeros_like(probabilities).scatter_(-1, tokens, probabilities)
+def sample_some(logits: Tensor, rows: SamplingRows, uniform: Tensor, wanted: Tensor) -> Tensor:
+    """Draw as `sample` does, for one sequence (n = 1), where wanted [n, K] bool; elsewhere take the likeliest token.
 
-
-def _sort_and_cut(logits: Tensor, rows: SamplingRows) -> tuple[Tensor, Tensor]:
-    """Return probabilities, sorted from the likeliest down and 0 beyond the limits, and the tokens they belong to."""
-    probabilities, tokens = (logits.float() / rows.temperature).softmax(-1).sort(dim=-1, descending=True, stable=True)
-    keep = top_k(probabilities, rows.top_k) & top_p(probabilities, rows.top_p)
-    return probabilities * keep, tokens
+    A nucleus of one token is not sorted.
+    """
+    share, tokens = (logits / rows.temperature).softmax(-1).max(-1)
+    wanted = wanted & ((share < rows.top_p[..., 0]) | (rows.top_p[..., 0] == 1))
+    tokens[wanted] = sample(logits[wanted][None], rows, uniform[wanted][None])[0]
+    return tokens
 
 
 def uniforms(seed: int, n_frames: int, n_q: int) -> Tensor:

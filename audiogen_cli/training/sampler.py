@@ -12,10 +12,11 @@ class ExampleOrder:
     """The item that is a run's i-th example, of `n` items: every epoch is one seeded permutation.
 
     A pure function of (seed, i): a resumed run continues exactly where it stopped, on any number of processes.
+    levels: [n] numbers, a curriculum: items above 0 come, in the first epoch, from low to high.
     """
 
-    def __init__(self, n: int, seed: int) -> None:
-        self.n, self.seed = n, seed
+    def __init__(self, n: int, seed: int, levels: np.ndarray | None = None) -> None:
+        self.n, self.seed, self.levels = n, seed, levels
         self._permutations: dict[int, np.ndarray] = {}  # of the last two epochs asked for
 
     def __getitem__(self, i: int) -> int:
@@ -23,6 +24,10 @@ class ExampleOrder:
         permutation = self._permutations.get(epoch)
         if permutation is None:
             permutation = np.random.default_rng([self.seed, epoch]).permutation(self.n)
+            if self.levels is not None and epoch == 0:
+                places = np.flatnonzero(self.levels[permutation])
+                items = permutation[places]
+                permutation[places] = items[np.argsort(self.levels[items], kind="stable")]
             # Replaced as a whole: a thread that reads ahead may be in another epoch.
             self._permutations = dict([*self._permutations.items(), (epoch, permutation)][-2:])
         return int(permutation[position])

@@ -75,6 +75,7 @@ def clips(tmp_path: Path) -> list[Clip]:
 
 def test_rows_hold_the_clips_codes_longest_first(clips: list[Clip], tmp_path: Path) -> None:
     codec: Any = LevelCodec()
+    clips[1] = replace(clips[1], captions=("B.",))
     result = tokenize(clips, codec, tmp_path / "tokens", batch_size=2)
     rows = load_shards(tmp_path / "tokens").with_format("numpy")
     assert list(rows["id"][:]) == ["x/c", "x/a", "x/b", "x/d"]
@@ -83,6 +84,7 @@ def test_rows_hold_the_clips_codes_longest_first(clips: list[Clip], tmp_path: Pa
     level = round(1.3 * 128)
     assert (codes[0] == level).all() and (codes[1] == level + 1).all()
     assert list(rows[1]["texts"]) == ["sound a", "a"] and len(rows[1]["sources"]) == 0
+    assert [list(tags) for tags in rows["tags"][:]] == [["c"], ["a"], [], ["d"]]  # b has a caption
     assert result.meta == read_meta(tmp_path / "tokens")
     assert result.meta.counts == {"shards": 1, "rows": 4, "frames": 90, "train": 3, "val": 0, "test": 1}
     assert (result.meta.codec_fingerprint, result.meta.n_q, result.meta.frame_rate) == ("level", 2, 10.0)
@@ -98,6 +100,7 @@ def test_training_clips_get_mixed_copies(clips: list[Clip], tmp_path: Path) -> N
         first, second = rows[row_id]["sources"]
         assert first == row_id.split("+")[0] and second != first and second != "x/d"
         assert rows[row_id]["texts"] == [f"sound {first[-1]} sound {second[-1]}", f"{first[-1]} {second[-1]}"]
+        assert rows[row_id]["tags"] == [first[-1], second[-1]]
         assert rows[row_id]["n_frames"] == max(rows[first]["n_frames"], rows[second]["n_frames"])
         # the mix begins with the first sound alone (scaled) and changes where the second begins
         assert rows[row_id]["codes"] != rows[first]["codes"]

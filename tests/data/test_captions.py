@@ -5,7 +5,9 @@ import subprocess
 import sys
 import unicodedata
 import zipfile
+from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from audiogen_cli.data.captions import (
     CORPORA,
     lemmatize,
+    mask_tags,
     mentions_speech,
     process_caption,
     process_tags,
@@ -157,6 +160,18 @@ def test_tags_are_joined_and_lemmatized_as_captions_are() -> None:
     assert process_tags(["bird chirping"]) == process_tags(["bird chirp"]) == process_caption("Birds chirping")
     assert process_tags(["can opening", "9mm (pistol)"]) == "can open 9mm pistol"  # nothing is left out
     assert process_tags([]) == ""
+
+
+def test_masks_stand_around_and_between_tags_in_any_order() -> None:
+    tags, seen = ("dog", "church bell", "rain"), Counter()
+    for seed in range(200):
+        text = mask_tags(tags, np.random.default_rng(seed))
+        assert text == mask_tags(tags, np.random.default_rng(seed))
+        parts = [part.strip() for part in text.split("[MASK]")]
+        assert parts[0] == parts[-1] == "" and sorted(filter(None, parts)) == sorted(tags)
+        assert all(1 <= len(gap.split()) <= 3 for gap in re.split("dog|church bell|rain", text))
+        seen[tuple(filter(None, parts)), text.count("[MASK]")] += 1
+    assert len({order for order, _ in seen}) == 6 and {count for _, count in seen} > {5, 8, 11}
 
 
 @pytest.mark.parametrize(

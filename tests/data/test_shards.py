@@ -31,7 +31,7 @@ def write(folder: Path, shards: list[list[TokenRow]], meta: ShardMeta = META) ->
 def test_shards_have_the_promised_columns_and_meta(tmp_path: Path) -> None:
     write(tmp_path, [[row("a"), row("b", 5, "val")], [row("c")]])
     table = pq.read_table(tmp_path / "shard-00000.parquet")
-    assert table.schema.names == ["id", "dataset", "split", "texts", "codes", "n_frames", "sources", "captions"]
+    assert table.schema.names == ["id", "dataset", "split", "texts", "codes", "n_frames", "sources", "captions", "tags"]
     assert table.schema.field("codes").type == pa.list_(pa.uint16())
     assert table["codes"][0].as_py() == [0, 1, 2, 3, 4, 5]  # C order: stream after stream
     meta = json.loads((tmp_path / "meta.json").read_text())

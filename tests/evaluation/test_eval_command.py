@@ -411,6 +411,25 @@ def test_another_fold_of_esc50_is_nearer_than_noise(
         assert results["metrics"][metric] < results["baselines"]["silence"][metric]
 
 
+@pytest.mark.usefixtures("network")
+def test_a_diffusion_model_is_scored_in_as_many_passes_as_asked_for(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, clip_manifests: Path, tiny_diffusion: Path
+) -> None:
+    options = {"split": "esc50-test", "manifests": clip_manifests, "model": str(tiny_diffusion), "limit": 3}
+    results = run(capsys, passes=2, out=tmp_path / "two", **options)
+    assert (results["n"], results["sampling"]["passes"], results["model_fingerprint"]) == (
+        3,
+        2,
+        fingerprint(tiny_diffusion),
+    )
+    again = run(capsys, passes=2, out=tmp_path / "two", **options)
+    assert (again["run"]["reused"], again["metrics"]) == (3, results["metrics"])
+    other = run(capsys, passes=3, out=tmp_path / "three", **options)
+    name = sorted(path.name for path in (tmp_path / "two" / "generated").glob("*.wav"))[0]
+    two, three = ((tmp_path / folder / "generated" / name).read_bytes() for folder in ("two", "three"))
+    assert other["sampling"]["passes"] == 3 and two != three
+
+
 def test_systems_are_for_listening_tests() -> None:
     with pytest.raises(InputError, match="--system is for --task listening"):
         eval_(split="mini-test", system=["a=b"])

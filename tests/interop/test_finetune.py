@@ -113,6 +113,7 @@ def test_an_adapter_changes_an_imported_model_and_leaves_it_as_it_is(run: Run, a
             assert torch.equal(value, load_adapter(tmp_path / "lora")[key])
     assert [*(tmp_path / "lora" / "samples").rglob("*.wav")]
 
+    assert load_adapter(tmp_path / "lora")["heads.linear.lora_B.weight"].any()  # new sounds want other codes
     facts = json.loads(run("info", "lora", "--json").stdout)
     assert (facts["type"], facts["base"], facts["rank"]) == ("adapter", before, 4) and facts["megabytes"] < 0.1
 

@@ -78,6 +78,8 @@ def test_a_score_is_a_cosine_over_windows() -> None:
         for part in (codes[:, :window], codes[:, window:])
     ]
     assert probe.score(model, codes, text) == pytest.approx((each[0] * window + each[1] * 4) / (window + 4), abs=1e-5)
+    apart = probe.score(model, codes, text) - probe.score(model, codes, text + 1)
+    assert probe.score(model, codes, text, text + 1) == pytest.approx(apart, abs=1e-5)  # a negative text
     assert probe.score(model, codes, 7 * text) == pytest.approx(probe.score(model, codes, text), abs=1e-5)
 
 

@@ -1,5 +1,6 @@
 """The order of examples is a permutation that needs no memory; processes share each step."""
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +22,17 @@ def test_epochs_and_seeds_differ():
 
     assert first(0, 0) != first(0, 1)
     assert first(0, 0) != first(1, 0)
+
+
+def test_a_curriculum_goes_from_low_to_high_in_the_first_epoch_alone():
+    levels = np.random.default_rng(0).integers(0, 4, 60)
+    plain, sorted_ = ExampleOrder(60, 7), ExampleOrder(60, 7, levels)
+    first, second = ([sorted_[i] for i in range(start, start + 60)] for start in (0, 60))
+    assert sorted(first) == list(range(60)) and second == [plain[i] for i in range(60, 120)]
+    found = [levels[item] for item in first if levels[item]]
+    assert found == sorted(found)
+    assert [item for item in first if not levels[item]] == [plain[i] for i in range(60) if not levels[plain[i]]]
+    assert [i for i in range(60) if not levels[first[i]]] == [i for i in range(60) if not levels[plain[i]]]
 
 
 @given(

@@ -19,7 +19,7 @@ from audiogen_cli.lm.decoding.engine import choose_dtype
 from audiogen_cli.lm.decoding.requests import UNKNOWN, DecodingRequest
 from audiogen_cli.lm.diffusion.network import DiffusionModel
 from audiogen_cli.lm.diffusion.schedule import NoiseSchedule
-from audiogen_cli.lm.sampling import SamplingRows, draw, guide, truncate
+from audiogen_cli.lm.sampling import SamplingRows, guide, sample, sample_some
 from audiogen_cli.lm.text.encoders import pad
 from audiogen_cli.lm.transformer import CrossAttentionKV
 
@@ -107,26 +107,36 @@ class DiffusionEngine:
         n_passes: int,
     ) -> Tensor:
         """Draw the UNKNOWN codes of a window [n, K, T] in n_passes passes (0: one for each step)."""
-        n, shape = len(codes), codes.shape[1:]
+        n, schedule, (n_q, n_frames) = len(codes), self.schedule, codes.shape[1:]
 
-        def draw_numbers() -> Tensor:
-            return torch.stack([torch.rand(shape[::-1], generator=each).T for each in numbers]).to(self.device)
+        def draw_numbers(count: int) -> Tensor:
+            drawn = [torch.rand(count, n_frames, n_q, generator=each).mT for each in numbers]
+            return torch.stack(drawn, 1).to(self.device)  # [count, n, K, T]
 
         given = codes != UNKNOWN
         known = given.all(1)  # [n, T]
-        drawn = self.schedule.start(draw_numbers())
+        drawn = schedule.start(draw_numbers(1)[0])
         for end, begin in list_passes(self.schedule.n_steps, n_passes):
             read = torch.where(given, codes, drawn)
             end_, begin_ = (torch.full((n,), time, device=self.device) for time in (end, begin))
-            original = truncate(self._predict(read, end_, known, texts, rows).flatten(1, 2), rows).unflatten(1, shape)
-            of_codes, of_mask = self.schedule.posterior(original, read, begin_, end_)
-            drawn = draw(torch.cat([of_codes, of_mask[..., None]], -1), draw_numbers())
+            logits = schedule.weigh(self._predict(read, end_, known, texts, rows), read, end_)
+            of_mask, of_original, of_code = draw_numbers(3)
+            masked = schedule.stay_masked(read, begin_, end_, of_mask)
+            original = self._draw_original(logits, rows, of_original, ~masked & ~given)
+            drawn = schedule.draw_back(original, read, begin_, end_, of_code).where(~masked, schedule.mask)
         return torch.where(given, codes, drawn)
+
+    def _draw_original(self, logits: Tensor, rows: SamplingRows, uniform: Tensor, needed: Tensor) -> Tensor:
+        """Draw x_0 [n, K, T] where it is needed [n, K, T] bool; logits: [n, K, T, V]; uniform: [n, K, T]."""
+        flat, numbers = logits.flatten(1, 2), uniform.flatten(1)
+        # On a CPU, where there is one sequence, sorting would be most of a pass.
+        drawn = sample_some(flat, rows, numbers, needed.flatten(1)) if self.exact else sample(flat, rows, numbers)
+        return drawn.unflatten(1, uniform.shape[1:])
 
     def _predict(
         self, codes: Tensor, times: Tensor, known: Tensor, texts: Sequence[CrossAttentionKV], rows: SamplingRows
     ) -> Tensor:
-        """Compute guided logits [n, K, T, V] of p(x_0 | x_t) (eq. 4); texts hold n or 2 n rows."""
+        """Compute the network's guided logits [n, K, T, V] (eq. 4); texts hold n or 2 n rows."""
         n_copies = len(texts[0].key) // len(codes)
         codes, times, known = (torch.cat([each] * n_copies) for each in (codes, times, known))
         logits = self.model.predict(codes, times, texts, torch.ones_like(known), known).float()

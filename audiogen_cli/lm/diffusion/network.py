@@ -82,7 +82,7 @@ class DiffusionBlock(nn.Module):
 
 
 class DiffusionModel(CodeModel):
-    """p(x_0 | x_t, text): the original codes, from those after t steps.
+    """p(x_0 | x_t, text): the original codes, from those after t steps; see also `NoiseSchedule.weigh`.
 
     # ours: `known` marks frames that are given as they are, which a training shows, too (see `objective`): to continue
     a sound, or to fill a gap in one.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.decoder import CodeBatch, Objective
-from audiogen_cli.lm.diffusion.schedule import NoiseSchedule
+from audiogen_cli.lm.diffusion.schedule import TINY, NoiseSchedule
 from audiogen_cli.lm.model import LMOutput
 
 # Published: the weight of predicting x_0 itself, how often each step is seen before the losses decide how often it is
@@ -24,6 +24,11 @@ KNOWN_SHARE = 0.25
 TRAINING, VALIDATION = 4, 5  # kinds of random numbers
 
 # Shapes: B rows, K streams, T frames, V codes.
+
+
+def pick(values: Tensor, codes: Tensor) -> Tensor:
+    """Take the value of each code: values [B, K, T, V], codes [B, K, T] → [B, K, T]."""
+    return values.gather(-1, codes[..., None])[..., 0]
 
 
 class Denoising(Objective):
@@ -56,7 +61,8 @@ class Denoising(Objective):
         counted = (output.mask & ~known[:, None]).float()  # [B, K, T]
         # The same weight for every example, however many of its frames are to be restored.
         counted = counted * (lengths / counted[:, 0].sum(1).clamp(min=1))[:, None, None]
-        divergence, surprise = self.divergence(output.logits, batch.codes, codes, times)
+        logits = self.schedule.weigh(output.logits.float(), codes, times)
+        divergence, surprise = self.divergence(logits, batch.codes, codes, times)
         means = (divergence * counted).mean(1).sum(1) / lengths.clamp(min=1)  # [B]
         weights = 1 / chances.to(times.device).float()[times - 1]
         if step is not None:
@@ -68,14 +74,38 @@ class Denoising(Objective):
         """Return KL(q(x_{t-1} | x_t, x_0) ‖ p(x_{t-1} | x_t)) and -log p(x_0 | x_t), both [B, K, T].
 
         logits: [B, K, T, V] of p(x_0 | x_t); original: x_0, codes: x_t, [B, K, T]; times: t, [B]. At t = 1 the first is
-        the second. Both give masks the same probability, so only codes count.
+        the second. Both posteriors give masks the same probability, so only codes count.
         """
+        # What one x_0 explains is a code of three kinds: x_0, x_t, any other. So the sum over codes needs no more of
+        # the network than the sum of its logarithms, and those of these two.
+        schedule, is_mask = self.schedule, codes == self.schedule.mask
+        before, after = schedule.between(torch.zeros_like(times), times - 1), schedule.between(times - 1, times)
+        whole = schedule.between(torch.zeros_like(times), times)
+        now = codes.where(~is_mask, 0)  # any code will do for a mask
+        # 1 / q(x_t | x_0), if x_0 is x_t, and for others; a mask says nothing of x_0
+        same = (whole.kept + whole.changed).clamp(min=TINY).reciprocal().where(~is_mask, 1.0)
+        other = whole.changed.clamp(min=TINY).reciprocal().where(~is_mask, 1.0)
         likelihoods = logits.float().log_softmax(-1)
-        exact = torch.zeros_like(likelihoods).scatter_(-1, original[..., None], 1.0)
-        true, _ = self.schedule.posterior(exact, codes, times - 1, times)
-        predicted, _ = self.schedule.posterior(likelihoods.exp(), codes, times - 1, times)
-        terms = torch.xlogy(true, true) - true * predicted.clamp(min=1e-30).log()
-        return terms.sum(-1), -likelihoods.gather(-1, original[..., None])[..., 0]
+        explained = likelihoods.exp() * other[..., None]
+        explained = explained.scatter(-1, now[..., None], pick(likelihoods, now).exp()[..., None] * same[..., None])
+        total = explained.sum(-1, keepdim=True)
+        predicted = (before.kept[..., None] * explained + before.changed[..., None] * total).clamp(min=TINY).log()
+
+        is_same = original == now
+        certain = same.where(is_same, other)  # explained by x_0 alone
+        rare, usual = before.changed * certain, (before.kept + before.changed) * certain  # of others; of x_0
+        of_original, of_now = pick(predicted, original), pick(predicted, now)
+        n_others = schedule.n_codes - 2 + is_same.float()
+        others = torch.xlogy(n_others * rare, rare) - rare * (
+            predicted.sum(-1) - of_original - of_now.where(~is_same, 0.0)
+        )
+        stays = (after.kept + after.changed).where(~is_mask, after.masked / whole.masked.clamp(min=TINY))
+        leaves = after.changed.where(~is_mask, stays)  # q(x_t | x_{t-1}), if the two differ; for a mask: in its share
+        divergence = stays.where(is_same, leaves) * usual * (usual.log() - of_original)
+        divergence = divergence + leaves * others
+        divergence = divergence + (stays * (torch.xlogy(rare, rare) - rare * of_now)).where(~is_same, 0.0)
+        # without changes a code is known to be x_0
+        return divergence.where(is_mask | (whole.changed > 0), 0.0), -pick(likelihoods, original)
 
     def chances(self) -> Tensor:
         """Return the probabilities [T] with which t = 1 … T are drawn: by the root mean square of their losses."""

@@ -1,4 +1,4 @@
-"""Discrete diffusion over V codes and a mask (D3PM, VQ-Diffusion): the steps, what they add up to, their posterior.
+"""Discrete diffusion over V codes and a mask (D3PM, VQ-Diffusion): the steps, what they add up to, their way back.
 
 Step t leaves a code as it is with the probability α_t + β_t, turns it into each of the V - 1 others with β_t, and masks
 it with γ_t; a mask stays one. Steps 1 … t together do the same with ᾱ_t, β̄_t and γ̄_t.
@@ -15,6 +15,7 @@ from audiogen_cli.lm.config import LMConfig
 
 # Published: the first and last ᾱ, and the last γ̄ beside uniform changes.
 FIRST_KEPT, LAST_KEPT, LAST_MASKED = 0.99999, 9e-6, 0.9
+SURE, TINY = 1e-15, 1e-30  # in place of the chance of a change that cannot be; of other ones of 0
 
 # Shapes: B rows, K streams, T frames, V codes.
 
@@ -51,7 +52,7 @@ class NoiseSchedule:
         kept = self.kept[end] / self.kept[begin]
         masked = 1 - (1 - self.masked[end]) / (1 - self.masked[begin])
         changed = ((1 - kept - masked) / self.n_codes).clamp(min=0)
-        changed = changed * (changed > 1e-15)  # what rounding leaves where nothing changes
+        changed = changed * (changed > SURE)  # what rounding leaves where nothing changes
         return Transition(*(each.float()[:, None, None] for each in (kept, changed, masked)))
 
     def add_noise(self, codes: Tensor, times: Tensor, uniform: Tensor) -> Tensor:
@@ -67,24 +68,37 @@ class NoiseSchedule:
             return torch.full(uniform.shape, self.mask, device=uniform.device)
         return (uniform * self.n_codes).long()
 
-    def posterior(self, original: Tensor, codes: Tensor, begin: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
-        """Return q(x_s | x_t, x_0), averaged over a distribution of x_0: of codes [B, K, T, V], of the mask [B, K, T].
+    def weigh(self, logits: Tensor, codes: Tensor, times: Tensor) -> Tensor:
+        """Return logits of p(x_0 | x_t) [B, K, T, V] from the network's: for a code that is no mask, that x_0 = x_t.
 
-        original: p(x_0), [B, K, T, V]; codes: x_t, [B, K, T]; begin: s and end: t, [B] int64, s < t.
-        Bayes: q(x_s | x_t, x_0) = q(x_t | x_s) q(x_s | x_0) / q(x_t | x_0).
+        codes: x_t, [B, K, T]; times: t, [B].
+        # ours: log q(x_t | x_0) is added, Bayes' rule for a network that tells x_0 from the other codes. The published
+        network must learn to repeat what it reads, which K codes in one position make hard.
+        """
+        whole = self.between(torch.zeros_like(times), times)
+        known = (1 + whole.kept / whole.changed.clamp(min=SURE)).log().expand(codes.shape)
+        is_mask = codes == self.mask
+        return logits.scatter_add(-1, codes.where(~is_mask, 0)[..., None], known.where(~is_mask, 0.0)[..., None])
+
+    def stay_masked(self, codes: Tensor, begin: Tensor, end: Tensor, uniform: Tensor) -> Tensor:
+        """Draw which codes x_t are masks that were masks at step s, too: [B, K, T] bool. Arguments: see `draw_back`."""
+        before, whole = (self.between(torch.zeros_like(each), each) for each in (begin, end))
+        return (codes == self.mask) & (uniform * whole.masked < before.masked)
+
+    def draw_back(self, original: Tensor, codes: Tensor, begin: Tensor, end: Tensor, uniform: Tensor) -> Tensor:
+        """Draw x_s from q(x_s | x_t, x_0) by Bayes, of those x_s that are no masks.
+
+        original: x_0, codes: x_t, [B, K, T]; begin: s and end: t, [B] int64, s < t; uniform: [B, K, T] in [0, 1).
+        Bayes: q(x_s | x_t, x_0) is proportional to q(x_t | x_s) q(x_s | x_0).
         """
         before, after = self.between(torch.zeros_like(begin), begin), self.between(begin, end)
-        whole = self.between(torch.zeros_like(end), end)
         is_mask = codes == self.mask
-        # From a mask: it fell on a code that was still one at s, or was there already.
-        share = after.masked / whole.masked.clamp(min=1e-30)
-        unmasked = share[..., None] * (before.kept[..., None] * original + before.changed[..., None])
-        # From a code v: x_0 explains v by having been kept, or by a change. Without changes only x_0 = v does.
-        own = torch.zeros_like(original).scatter_(-1, codes.where(~is_mask, 0)[..., None], 1.0)
-        explained = original / (whole.kept[..., None] * own + whole.changed[..., None]).clamp(min=1e-30)
-        arrived = before.kept[..., None] * explained + before.changed[..., None] * explained.sum(-1, keepdim=True)
-        unchanged = torch.where(
-            (whole.changed > 0)[..., None], (after.kept[..., None] * own + after.changed[..., None]) * arrived, own
-        )
-        still_masked = torch.where(is_mask, before.masked / whole.masked.clamp(min=1e-30), 0.0)
-        return torch.where(is_mask[..., None], unmasked, unchanged), still_masked
+        # x_s is x_t, which then stayed; or x_0 kept until s; or any code, to which x_0 had changed
+        stays = (after.kept * (before.changed + before.kept * (original == codes))).where(~is_mask, 0.0)
+        arrives = after.changed.where(~is_mask, after.masked)
+        returns, changes = arrives * before.kept, arrives * before.changed
+        total = stays + returns + self.n_codes * changes
+        place = uniform * total - stays
+        other = ((place - returns) / changes.clamp(min=TINY)).clamp(0, self.n_codes - 1).long()
+        earlier = torch.where(place < returns, original, other)
+        return torch.where((place < 0) | (total == 0), codes, earlier)  # 0: a code that cannot have been x_0 stays

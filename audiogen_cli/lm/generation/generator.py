@@ -318,9 +318,9 @@ class Generator:
         """Return whether a track fits into the trained window, or has no holes, which may come with its sliding."""
         return track.decoding.n_frames <= self.config.max_frames or has_no_holes(track, sound, self.sample_rate)
 
-    def _score(self, codes: Tensor, vectors: Tensor) -> float:
+    def _score(self, codes: Tensor, vectors: Tensor, negative: Tensor | None) -> float:
         assert self.probe is not None
-        return self.probe.score(self.engine.model, codes, vectors)
+        return self.probe.score(self.engine.model, codes, vectors, negative)
 
     def _count_samples(self, request: GenerationRequest) -> tuple[int, int]:
         """Count the samples of the whole result and of its prompt audio."""

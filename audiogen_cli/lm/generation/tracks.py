@@ -30,7 +30,7 @@ from audiogen_cli.lm.sampling_config import MAX_LAYERS
 
 Generate = Callable[[Sequence[DecodingRequest]], Iterator[tuple[int, Tensor]]]
 Decode = Callable[[Sequence[Tensor]], Sequence[np.ndarray]]
-Score = Callable[[Tensor, Tensor], float]
+Score = Callable[[Tensor, Tensor, Tensor | None], float]
 
 LEAD = 2.0  # seconds from the beginning of the first track to that of the last, and from end to end …
 MAX_LEAD = 0.4  # … or this share of the whole, if that is less
@@ -258,10 +258,10 @@ def generate_best(
     ready. The candidates are those of the track, the best first, then as they are ranked.
 
     generate: yields (index, codes [K, T]) of decoding requests. decode: codes [K, T] of sounds → samples [n] of each.
-    score: codes and vectors [L, D] → how well they fit; None leaves the candidates in the order drawn. is_fine: whether
-    nothing is wrong with an audible one; see `_choose`. The best one is decoded first, with those of other tracks until
-    they are `most`, and kept unless its generated part is near-silent; then the next one follows. If all are, the best
-    is kept.
+    score: codes, and the vectors [L, D] of text and negative text → how well they fit; None leaves the candidates in
+    the order drawn. is_fine: whether nothing is wrong with an audible one; see `_choose`. The best one is decoded
+    first, with those of other tracks until they are `most`, and kept unless its generated part is near-silent; then the
+    next one follows. If all are, the best is kept.
     """
     drawn = [(index, candidate) for index, track in enumerate(tracks) for candidate in list_candidates(track.decoding)]
     n_drawn = Counter(index for index, _ in drawn)
@@ -271,7 +271,7 @@ def generate_best(
     for number, codes in generate([candidate for _, candidate in drawn]):
         index, candidate = drawn[number]
         judged = score is not None and candidate.vectors is not None and n_drawn[index] > 1
-        value = score(codes, candidate.vectors) if judged else None  # type: ignore[misc, arg-type]
+        value = score(codes, candidate.vectors, candidate.negative) if judged else None  # type: ignore[misc, arg-type]
         ranked[index].append((-(value or 0.0), number, Candidate(candidate.seed, value, codes)))
         if len(ranked[index]) == n_drawn[index]:
             ready[index] = [each for *_, each in sorted(ranked.pop(index), key=lambda each: each[:2])]

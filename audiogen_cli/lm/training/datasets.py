@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from audiogen_cli.data.captions import mask_tags, process_tags
 from audiogen_cli.data.shards import ShardMeta, content_digest, load_shards, read_shard, shard_files
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import TrainConfig
@@ -92,7 +93,7 @@ class TokenDataset(Dataset[Example]):
     """The rows of a split as an endless sequence of examples: which row, which crop, which of its texts, or none.
 
     rows: shards with the columns of `data/shards.py`. crop_frames: the longest example. text_dropout: share of examples
-    without text (sec. 3.2: 10%). texts: the column that they are read from.
+    without text (sec. 3.2: 10%). texts: the column that they are read from. mask_tags: see `TrainConfig`.
     """
 
     def __init__(
@@ -103,12 +104,15 @@ class TokenDataset(Dataset[Example]):
         text_dropout: float,
         seed: int,
         texts: Literal["texts", "captions"] = "texts",
+        mask_tags: bool = False,
     ) -> None:
-        self.rows = rows.select_columns(["id", "codes", texts]).with_format("numpy")
+        columns = ["id", "codes", texts, *(["tags"] if mask_tags else [])]
+        self.rows = rows.select_columns(columns).with_format("numpy")
         self.texts = texts
         self.lengths = np.asarray(rows["n_frames"][:], dtype=np.int64)
         self.n_q, self.crop_frames, self.text_dropout, self.seed = n_q, crop_frames, text_dropout, seed
-        self.order = ExampleOrder(len(rows), seed)
+        levels = np.array([len(tags) for tags in rows["tags"][:]]) if mask_tags else None
+        self.order = ExampleOrder(len(rows), seed, levels)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -119,7 +123,7 @@ class TokenDataset(Dataset[Example]):
     def __getitem__(self, i: int) -> Example:
         generator = np.random.default_rng([self.seed, 1, i])
         start, text, dropout = generator.random(3)
-        example = self._crop(self.order[i], start, text)
+        example = self._crop(self.order[i], start, text, generator)
         return replace(example, text=None) if dropout < self.text_dropout else example
 
     def collate(self, read: Sequence[Example]) -> Batch:
@@ -131,13 +135,15 @@ class TokenDataset(Dataset[Example]):
     def validation_example(self, row: int) -> Example:
         return self._crop(row, 0.0, 0.0)
 
-    def _crop(self, index: int, start: float, text: float) -> Example:
-        """Read row `index`; start and text, in [0, 1), choose the crop and one of its texts."""
+    def _crop(self, index: int, start: float, text: float, masks: np.random.Generator | None = None) -> Example:
+        """Read row `index`; start and text, in [0, 1), choose the crop and one of its texts; masks: see `mask_tags`."""
         row = self.rows[index]
         codes = row["codes"].reshape(self.n_q, -1)
         first = int(start * (max(0, codes.shape[1] - self.crop_frames) + 1))
         codes = codes[:, first : first + self.crop_frames]
         chosen = str(row[self.texts][int(text * len(row[self.texts]))])
+        if masks is not None and len(tags := row.get("tags", ())):
+            chosen = mask_tags(tags if self.texts == "captions" else [process_tags([tag]) for tag in tags], masks)
         return Example(str(row["id"]), torch.from_numpy(codes.astype(np.int64)), chosen)
 
 
@@ -209,7 +215,10 @@ def load_tokens(config: TrainConfig, tokens: Path) -> TrainingData:
             raise InputError(
                 f"{tokens}: made before shards kept captions, which text_processing: none reads: tokenize again"
             )
-        return TokenDataset(rows, meta.n_q, crop_frames(config, meta), config.text_dropout, config.seed, texts)
+        if config.mask_tags and "tags" not in rows.column_names:
+            raise InputError(f"{tokens}: made before shards kept tags, which mask_tags reads: tokenize again")
+        frames, masked = crop_frames(config, meta), config.mask_tags and split == "train"
+        return TokenDataset(rows, meta.n_q, frames, config.text_dropout, config.seed, texts, masked)
 
     validation = source("val") if meta.counts.get("val") else None
     found = (read_shard(path, meta, ["dataset"])["dataset"].unique().to_pylist() for path in shard_files(tokens))

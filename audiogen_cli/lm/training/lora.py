@@ -12,8 +12,9 @@ from audiogen_cli.lm.adapters import AdapterBase, load_adapter, save_adapter
 from audiogen_cli.lm.config import LoRAConfig
 from audiogen_cli.lm.model import CodeModel
 
-# ours: all matrices of the blocks, as Dettmers et al. (2023, QLoRA) find best; embeddings and heads stay.
-TARGETS = ["qkv", "out", "query", "key_value", "up", "down"]
+# ours: all matrices of the blocks, as Dettmers et al. (2023, QLoRA) find best, and that of the heads (`linear`): new
+# sounds want codes that were rare. Embeddings stay.
+TARGETS = ["qkv", "out", "query", "key_value", "up", "down", "linear"]
 _NAME = "default"  # peft's name of an adapter that is the only one
 
 

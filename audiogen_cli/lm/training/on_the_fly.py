@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from audiogen_cli.codec.batch_encoder import encode_padded, shard_meta
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.data.augment import AugmentConfig, RowAudio, RowSpec, draw_partner, read_row
-from audiogen_cli.data.captions import published_texts
+from audiogen_cli.data.captions import mask_tags, only_tags, process_tags, published_texts
 from audiogen_cli.data.manifest import load_manifests, manifest_files
 from audiogen_cli.data.mixing import mix_rows
 from audiogen_cli.data.windows import Window, WindowTable, cut_windows
@@ -58,8 +58,8 @@ class OnTheFlyDataset(Dataset[ReadRow]):
     """The windows of clips as an endless sequence of examples.
 
     windows: of one split. crop_frames: the longest example. augment: of it `mix` is used. text_dropout: share of
-    examples without text (sec. 3.2: 10%). raw_texts: captions as published, for models that process no text.
-    Raises InputError if there are too few clips to mix.
+    examples without text (sec. 3.2: 10%). raw_texts: captions as published, for models that process no text. mask_tags:
+    see `TrainConfig`. Raises InputError if there are too few clips to mix.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class OnTheFlyDataset(Dataset[ReadRow]):
         text_dropout: float,
         seed: int,
         raw_texts: bool = False,
+        mask_tags: bool = False,
     ) -> None:
         if augment.mix and (not len(windows) or windows.clip_of[0] == windows.clip_of[-1]):
             raise InputError("mix: at least two training clips are needed; set mix=0")
@@ -79,7 +80,8 @@ class OnTheFlyDataset(Dataset[ReadRow]):
         self.codec: AudioCodec | None = codec
         self.sample_rate, self.hop_length = codec.sample_rate, codec.hop_length
         self.n_samples = np.minimum(windows.n_samples, crop_frames * self.hop_length)
-        self.order = ExampleOrder(len(windows), seed)
+        self.levels = np.array([len(only_tags(windows.clips[clip])) for clip in windows.clip_of]) if mask_tags else None
+        self.order = ExampleOrder(len(windows), seed, self.levels)
         self._validation: dict[int, Example] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -97,11 +99,11 @@ class OnTheFlyDataset(Dataset[ReadRow]):
         return -(-int(n_samples) // self.hop_length)
 
     def __getitem__(self, i: int) -> ReadRow:
-        draw = self._draw(i)
-        window, text = self._crop(draw.window, draw.starts[0], draw.texts[0])
+        draw, masks = self._draw(i), np.random.default_rng([self.seed, 6, i]) if self.levels is not None else None
+        window, text = self._crop(draw.window, draw.starts[0], draw.texts[0], masks)
         spec = RowSpec(window.id, window)
         if draw.partner is not None:
-            partner, other = self._crop(draw.partner, draw.starts[1], draw.texts[1])
+            partner, other = self._crop(draw.partner, draw.starts[1], draw.texts[1], masks)
             spec, text = RowSpec(f"{window.id}+{partner.id}", window, partner, draw.mix_seed), f"{text} {other}"
         return self._read(spec, None if draw.without_text else text)
 
@@ -129,12 +131,20 @@ class OnTheFlyDataset(Dataset[ReadRow]):
             window, partner, (rest[0], rest[1]), (rest[2], rest[3]), dropout < self.text_dropout, mix_seed
         )
 
-    def _crop(self, number: int, start: float, text: float) -> tuple[Window, str]:
-        """Return the part of a window that fits an example, and one of its texts; start and text, in [0, 1), choose."""
+    def _crop(
+        self, number: int, start: float, text: float, masks: np.random.Generator | None = None
+    ) -> tuple[Window, str]:
+        """Return the part of a window that fits an example, and one of its texts; start and text, in [0, 1), choose.
+
+        masks: draws [MASK] words among its tags, if it has no captions.
+        """
         window, n_samples = self.windows[number], int(self.n_samples[number])
         skipped = int(start * (window.n_samples - n_samples + 1)) / self.sample_rate
         texts = published_texts(window.clip) if self.raw_texts else window.clip.texts
-        return replace(window, start=window.start + skipped, n_samples=n_samples), texts[int(text * len(texts))]
+        chosen, tags = texts[int(text * len(texts))], only_tags(window.clip)
+        if masks is not None and tags:
+            chosen = mask_tags(tags if self.raw_texts else [process_tags([tag]) for tag in tags], masks)
+        return replace(window, start=window.start + skipped, n_samples=n_samples), chosen
 
     def _read(self, spec: RowSpec, text: str | None) -> ReadRow:
         try:
@@ -167,13 +177,10 @@ def load_recordings(config: TrainConfig, manifests: Path, codec: Path, device: t
     if not len(train):
         raise InputError(f"{manifests}: no clips in split train; see audiogen info {manifests}")
 
-    def source(chosen: WindowTable, mix: float) -> OnTheFlyDataset:
-        augment = AugmentConfig(mix=mix)
-        raw = config.model.text_processing == "none"
-        return OnTheFlyDataset(
-            chosen, encoder, crop_frames(config, meta), augment, config.text_dropout, config.seed, raw
-        )
+    def source(chosen: WindowTable, mix: float, masked: bool) -> OnTheFlyDataset:
+        frames, augment, raw = crop_frames(config, meta), AugmentConfig(mix=mix), config.model.text_processing == "none"
+        return OnTheFlyDataset(chosen, encoder, frames, augment, config.text_dropout, config.seed, raw, masked)
 
     datasets = tuple(path.stem for path in manifest_files(manifests))
-    held_out = source(validation, 0.0) if len(validation) else None
-    return TrainingData(meta, source(train, config.mix), held_out, datasets=datasets)
+    held_out = source(validation, 0.0, False) if len(validation) else None
+    return TrainingData(meta, source(train, config.mix, config.mask_tags), held_out, datasets=datasets)

@@ -64,7 +64,7 @@ def test_the_best_that_is_audible_is_kept_and_no_more_are_decoded(n_silent: int,
     single = Track(replace(request, vectors=None), 0, 900)
     order = BEST_FIRST if scored else (0, 1, 2, 3)
     drawn = Drawn(n_silent, order)
-    score = (lambda codes, vectors: SCORES[int(codes[0, 0])]) if scored else None
+    score = (lambda codes, vectors, negative: SCORES[int(codes[0, 0])]) if scored else None
     tracks = [Track(request, 0, 900, n_known=100), single]
     results, candidates = {}, {}
     for index, sound, ranked in generate_best(tracks, drawn.generate, drawn.decode, score):
@@ -107,7 +107,7 @@ def test_the_probe_chooses_the_same_in_any_company(delayed_lm: Path, tmp_path: P
     generator = Generator.load(folder, device="cpu")
     requests = [
         GenerationRequest("dog", 1, 0.3, replace(FREE, candidates=4)),
-        GenerationRequest("rain bark", 2, 0.5, replace(FREE, candidates=3)),
+        GenerationRequest("rain bark", 2, 0.5, replace(FREE, candidates=3, negative="dog")),
         GenerationRequest(None, 3, 0.3, replace(FREE, candidates=4)),
         GenerationRequest("dog", 1, 0.3, FREE),
     ]
@@ -120,8 +120,9 @@ def test_the_probe_chooses_the_same_in_any_company(delayed_lm: Path, tmp_path: P
         scores, sounds = [], []
         for candidate in list_candidates(track.decoding):
             ((_, codes),) = generator.engine.generate([candidate])
-            scores.append(generator.probe.score(generator.engine.model, codes, track.decoding.vectors))
-            ((_, wav),) = generator.generate([replace(request, seed=candidate.seed, sampling=FREE)])
+            scores.append(generator.probe.score(generator.engine.model, codes, candidate.vectors, candidate.negative))
+            sampling = replace(request.sampling, candidates=1)
+            ((_, wav),) = generator.generate([replace(request, seed=candidate.seed, sampling=sampling)])
             sounds.append(wav)
         assert len(set(scores)) == len(scores)
         assert np.array_equal(sounds[int(np.argmax(scores))], together[index])

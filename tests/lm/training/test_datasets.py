@@ -13,6 +13,7 @@ from helpers.zoo import make_rows, make_shards
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audiogen_cli.data.captions import process_tags
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import ModelShape, TrainConfig
 from audiogen_cli.lm.training.datasets import LengthBuckets, load_tokens
@@ -79,3 +80,30 @@ def test_a_model_without_text_processing_trains_on_captions(
     assert load_tokens(TrainConfig(), old).train[0].id
     with pytest.raises(InputError, match="tokenize again"):
         load_tokens(raw, old)
+
+
+def test_rows_that_have_only_tags_are_read_among_masks(tmp_path: Path, tiny_codec: Path) -> None:
+    """A pure function of seed and number; those of one tag come first; captions and validation stay as they are."""
+    tags = (("Dogs",), (), ("Dogs", "Rain"), ("Rain", "Barking", "Dogs"))
+    rows = [
+        replace(row, tags=own, texts=(process_tags(own) or "a caption",), captions=(" ".join(own) or "A caption.",))
+        for row, own in zip(make_rows([12] * 8) + make_rows([12] * 4, "val"), tags * 3, strict=True)
+    ]
+    shards = make_shards(tmp_path / "tokens", tiny_codec, rows)
+    recipe = TrainConfig(text_dropout=0.0, mask_tags=True)
+    one, two = (load_tokens(recipe, shards) for _ in range(2))
+    texts = {i: str(one.train[i].text) for i in range(40)}
+    assert texts == {i: two.train[i].text for i in reversed(range(40))}
+    levels = [sum(word != "[MASK]" for word in texts[i].split()) for i in range(8) if "[MASK]" in texts[i]]
+    assert levels == [1, 1, 2, 2, 3, 3] and sum(text == "a caption" for text in texts.values()) == 10
+    assert len(set(texts.values())) > 20 and {"dog", "rain", "bark"} < set(" ".join(texts.values()).split())
+    assert one.validation and one.validation.validation_example(2).text == "dog rain"
+    other = load_tokens(replace(recipe, seed=1), shards).train
+    assert [other[i].text for i in range(40)] != list(texts.values())
+    raw = load_tokens(replace(recipe, model=ModelShape(text_processing="none")), shards).train
+    assert {"Dogs", "Rain", "Barking"} < set(" ".join(str(raw[i].text) for i in range(40)).split())
+
+    shard = shards / "shard-00000.parquet"
+    pq.write_table(pq.read_table(shard, partitioning=None).drop_columns(["tags"]), shard)
+    with pytest.raises(InputError, match="mask_tags reads: tokenize again"):
+        load_tokens(recipe, shards)

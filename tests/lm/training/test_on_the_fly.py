@@ -14,6 +14,7 @@ import torch
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.data.audio import read_audio
 from audiogen_cli.data.augment import AugmentConfig
+from audiogen_cli.data.captions import process_tags
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.data.windows import cut_windows
 from audiogen_cli.errors import InputError
@@ -50,6 +51,22 @@ def test_a_model_without_text_processing_reads_captions_as_published(clips: list
     assert dataset_of(named, codec, mix=0.0, text_dropout=0.0)[0].text in {
         text for clip in clips for text in clip.texts
     }  # as processed
+
+
+def test_clips_that_have_only_tags_are_read_among_masks(clips: list[Clip], codec: AudioCodec) -> None:
+    tags = [("Dogs",), ("Rain", "Dogs"), (), ("Rain", "Dogs", "Barking"), (), ()]
+    named = [
+        replace(clip, captions=() if own else ("A.",), tags=own, texts=(process_tags(own) or "caption",))
+        for clip, own in zip(clips, tags, strict=True)
+    ]
+    one, two = (dataset_of(named, codec, mix=0.0, text_dropout=0.0, mask_tags=True) for _ in range(2))
+    texts = [one[i].text for i in range(28)]
+    assert texts == [two[i].text for i in reversed(range(28))][::-1]
+    first = [str(text).replace("[MASK]", "").split() for text in texts[:7] if "[MASK]" in str(text)]
+    assert [sorted(words) for words in first] == [["dog"], ["dog", "rain"], ["bark", "dog", "rain"]]
+    assert texts.count("caption") == 16 and len(set(texts)) > 8
+    mixed = dataset_of(named, codec, mix=1.0, text_dropout=0.0, mask_tags=True)
+    assert any(str(mixed[i].text).count("dog") == 2 for i in range(28))
 
 
 def dataset_of(clips: list[Clip], codec: AudioCodec, mix: float = 0.5, **changes: float) -> OnTheFlyDataset:

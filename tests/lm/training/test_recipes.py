@@ -5,10 +5,15 @@ from __future__ import annotations
 import subprocess
 
 import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from audiogen_cli.data.shards import ShardMeta
 from audiogen_cli.errors import InputError
 from audiogen_cli.files import RECIPES
 from audiogen_cli.lm.config import SIZES, LMConfig, Sampling, TextConfig, TrainConfig
+from audiogen_cli.lm.decoder import find_decoder
+from audiogen_cli.lm.training.preflight import build_config
 from audiogen_cli.training.recipe import load_recipe
 
 
@@ -80,6 +85,32 @@ def test_a_model_that_no_text_reaches_is_refused() -> None:
         make_config(text_prefix=False, cross_attention=False)
     with pytest.raises(ValueError, match="dim"):
         make_config(dim=9)
+
+
+@pytest.mark.parametrize(
+    ("name", "n_q", "frame_rate", "width"), [("diffsound-x128", 4, 125.0, 768), ("diffsound", 1, 25.0, 512)]
+)
+def test_the_baselines_recipes_step_as_they_stand(name: str, n_q: int, frame_rate: float, width: int) -> None:
+    """On fake tensors: a micro-batch of whole windows, forwards, the loss, and backwards."""
+    recipe = load_recipe(TrainConfig, name)
+    meta = ShardMeta("", n_q, 1024, frame_rate, 16_000, {})
+    config = build_config(recipe, meta, width, None, "", None)
+    n, length = recipe.optim.micro_batch, config.max_frames
+    assert length == 10 * frame_rate and recipe.mask_tags
+    with FakeTensorMode():
+        model = find_decoder(config).build(config).train()
+        objective = find_decoder(config).build_objective(config, recipe, torch.device("cpu"))
+        codes, times = torch.zeros(n, n_q, length, dtype=torch.long), torch.ones(n, dtype=torch.long)
+        text, mask = torch.zeros(n, 9, width), torch.ones(n, 9, dtype=torch.bool)
+        output = model(codes, times, text, mask, known=codes[:, 0] > 0)
+        assert output.logits.shape == (n, n_q, length, 1024)
+        loss, _ = objective.divergence(objective.schedule.weigh(output.logits, codes, times), codes, codes, times)
+        loss.mean().backward()
+        assert all(weight.grad is not None for weight in model.parameters() if weight is not model.null_text)
+        n_parameters = sum(weight.numel() for weight in model.parameters())
+    assert n_parameters / 1e6 == pytest.approx(
+        {"diffsound-x128": 290, "diffsound": 400}[name], abs=2
+    )  # published: 400M
 
 
 def test_cluster_script_parses_and_names_the_papers_gpus() -> None:
