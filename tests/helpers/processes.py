@@ -16,6 +16,7 @@ server = multiprocessing.get_context("forkserver")
 PACKAGE = ("audiogen_cli.lm.training.train", "audiogen_cli.codec.train", "audiogen_cli.lm.generation.generator")
 LATE = ("accelerate", "datasets.io.parquet", "tokenizers", "torch._dynamo", "torch._inductor")  # imported on first use
 server.set_forkserver_preload([*PACKAGE, *LATE])
+sys.path.append(str(Path(__file__).parents[2]))  # last: functions of test files are found, the package as installed
 
 
 def start(
