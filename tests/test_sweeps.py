@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 from collections import Counter
@@ -11,8 +12,10 @@ from pathlib import Path
 import pytest
 from helpers.manifests import write_manifest
 from helpers.scripts import list_calls
+from helpers.zoo import chirp
 
 from audiogen_cli.codec.config import CodecTrainConfig
+from audiogen_cli.data.audio import write_audio
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.lm.config import TextConfig, TrainConfig
 from audiogen_cli.training.recipe import load_recipe
@@ -25,6 +28,25 @@ SWEEPS, PAPER = RECIPES / "sweeps", RECIPES / "paper"
 def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AUDIOGEN", "SPLIT", "LIMIT", "CODEC_OPTIONS", "LM_OPTIONS", "EVAL_OPTIONS", "GUIDANCES", "SIZE"):
         monkeypatch.delenv(name, raising=False)
+
+
+def test_inpainting_is_measured_beside_what_else_could_stand_there(
+    tmp_path: Path, tiny_diffusion: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clips = []
+    for number in range(3):
+        write_audio(tmp_path / f"{number}.wav", chirp(number, 3.5), 16_000)
+        place = (f"mine/{number}", "mine", "test", f"{number}.wav")
+        texts = {"captions": ("a dog barks",), "tags": (), "texts": ("dog bark",)}
+        clips.append(Clip(*place, 0.0, 3.5, 16_000, 1, license="", **texts))
+    write_manifest(tmp_path / "mine.parquet", clips, {"dataset": "mine", "root": str(tmp_path), "options": {}})
+    script, options = SWEEPS / "inpainting.py", ["--split", "mine-test", "--clips", "3"]
+    monkeypatch.setattr(sys, "argv", [str(script), str(tmp_path), str(tiny_diffusion), *options])
+    runpy.run_path(str(script), run_name="__main__")
+    found = json.loads(capsys.readouterr().out)
+    assert found["clips"] == found["outside bit-exact"] == 3
+    distances = found["mean distance"]
+    assert min(distances.values()) > 0 and distances["codec"] < distances["silence"]
 
 
 def flags_of(command: str) -> set[str]:

@@ -35,7 +35,7 @@ def bench(
     batch_size: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=1, max=MAX_COUNT, help="Clips or sounds at once. [default: data 16, codec 1, 8, lm 1]"
+            metavar="N", min=1, max=MAX_COUNT, help="Clips or sounds at once. [default: data 16, codec 1 and 8, lm 1]"
         ),
     ] = None,
     size: Annotated[str, typer.Option(metavar="NAME", help="lm: tiny, base or large.")] = "base",

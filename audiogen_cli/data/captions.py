@@ -110,13 +110,13 @@ def only_tags(clip: Clip) -> tuple[str, ...]:
     return () if clip.captions else tuple(clip.tags)
 
 
-def mask_tags(tags: Sequence[str], generator: np.random.Generator) -> str:
+def mask_tags(tags: Sequence[str], generator: np.random.Generator, published: bool = False) -> str:
     """Join tags, in any order, with [MASK] words around and between them: `[MASK] dog [MASK] [MASK] rain [MASK]`.
 
-    DiffSound's mask-based text generation, for clips that have no caption.
+    DiffSound's mask-based text generation, for clips that have no caption. published: leave the tags unprocessed.
     """
     gaps = [" ".join([MASK_WORD] * n) for n in generator.integers(1, MOST_MASKS + 1, len(tags) + 1)]
-    mixed = [tags[number] for number in generator.permutation(len(tags))]
+    mixed = [tags[n] if published else process_tags([tags[n]]) for n in generator.permutation(len(tags))]
     return " ".join([gaps[0], *(word for pair in zip(mixed, gaps[1:], strict=True) for word in pair)])
 
 

@@ -115,7 +115,7 @@ def through(generator: Generator, wav: np.ndarray) -> np.ndarray:
     """Return what the codec makes of wav [N]."""
     with torch.inference_mode():
         codes = generator.codec.encode(torch.from_numpy(wav)[None, None])[0]
-    return generator.decode(codes)[: len(wav)]
+    return generator.decode([codes])[0][: len(wav)]
 
 
 def seam_step(wav: np.ndarray, cut: slice, n_join: int) -> float:

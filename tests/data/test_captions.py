@@ -171,6 +171,9 @@ def test_masks_stand_around_and_between_tags_in_any_order() -> None:
         assert parts[0] == parts[-1] == "" and sorted(filter(None, parts)) == sorted(tags)
         assert all(1 <= len(gap.split()) <= 3 for gap in re.split("dog|church bell|rain", text))
         seen[tuple(filter(None, parts)), text.count("[MASK]")] += 1
+    for published, word in ((False, "dog bark"), (True, "Dogs, barking")):
+        text = mask_tags(["Dogs, barking"], np.random.default_rng(0), published)
+        assert text.replace("[MASK]", "").strip() == word
     assert len({order for order, _ in seen}) == 6 and {count for _, count in seen} > {5, 8, 11}
 
 

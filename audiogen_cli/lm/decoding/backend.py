@@ -185,6 +185,7 @@ class TorchBackend(Backend):
     @staticmethod
     def load(model: AudioLanguageModel, dtype: str) -> int:
         model.to(getattr(torch, dtype))
+        model.precision = None
         return 1 << 30
 
     def step(self, x: Tensor, positions: Tensor, kv_length: int) -> Tensor:

@@ -305,20 +305,20 @@ def launch(kernel: Any, grid: tuple[int, ...], arguments: tuple[Any, ...], **con
     kernel[grid](*arguments, **constants)
 
 
-def choose_backend(model: AudioLanguageModel, dtype: str) -> type[Backend]:
-    """Return the fastest backend of a model on a CUDA device: the kernels, if they compute what its modules do.
+def load_fastest(model: AudioLanguageModel, dtype: str) -> tuple[type[Backend], int]:
+    """Load a model for the fastest backend of a CUDA device; return that, and the maximum number of rows of a step.
 
-    Otherwise says why not. The model is changed as `load` does.
+    That is the kernels, if they compute what the model's modules do. Otherwise says why not.
     """
     try:
-        CudaBackend.load(model, dtype)
+        most_rows = CudaBackend.load(model, dtype)
         error = _compare(model, getattr(torch, dtype))
         if not error < (EXACT if dtype == "float32" else ROUNDED):
             raise ValueError(f"their logits differ by {error:.1%}")
     except Exception as error:  # no triton, no C compiler, a GPU that triton does not know: all said in their own ways
         logger.warning("decoding without kernels of our own, which do not work here: %s", first_line(error))
-        return RecordedBackend
-    return CudaBackend
+        return RecordedBackend, RecordedBackend.load(model, dtype)
+    return CudaBackend, most_rows
 
 
 @torch.inference_mode()

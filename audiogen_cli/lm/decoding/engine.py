@@ -47,8 +47,10 @@ class Engine:
     def __init__(self, model: AudioLanguageModel, dtype: str = "auto", backend: type[Backend] | None = None) -> None:
         self.dtype = choose_dtype(dtype, model.config, model.null_text.device.type)
         self.exact = model.null_text.device.type == "cpu"
-        self.backend = backend or choose_backend(model.eval(), self.dtype)
-        self.most_rows = self.backend.load(model.eval(), self.dtype)
+        model.eval()
+        self.backend, self.most_rows = (
+            (backend, backend.load(model, self.dtype)) if backend else load_fastest(model, self.dtype)
+        )
         self.model = model
         self.config: LMConfig = model.config
         self.cache_dtype = self.backend.choose_cache_dtype(self.dtype)
@@ -127,14 +129,15 @@ class Engine:
         return 2 * n_columns * self.config.dim * self.cache_dtype.itemsize * self.config.n_layers
 
 
-def choose_backend(model: AudioLanguageModel, dtype: str) -> type[Backend]:
-    """Return the fastest backend of a model on its device."""
-    device = model.null_text.device
-    if device.type == "cuda":
+def load_fastest(model: AudioLanguageModel, dtype: str) -> tuple[type[Backend], int]:
+    """Load a model for the fastest backend of its device; return that, and the maximum number of rows of a step."""
+    device = model.null_text.device.type
+    if device == "cuda":
         from audiogen_cli.lm.decoding import cuda_backend
 
-        return cuda_backend.choose_backend(model, dtype)
-    return CpuBackend if device.type == "cpu" else TorchBackend
+        return cuda_backend.load_fastest(model, dtype)
+    backend: type[Backend] = CpuBackend if device == "cpu" else TorchBackend
+    return backend, backend.load(model, dtype)
 
 
 def count_weights(config: LMConfig) -> int:

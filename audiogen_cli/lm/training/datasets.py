@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from audiogen_cli.data.captions import mask_tags, process_tags
+from audiogen_cli.data.captions import mask_tags
 from audiogen_cli.data.shards import ShardMeta, content_digest, load_shards, read_shard, shard_files
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import TrainConfig
@@ -143,7 +143,7 @@ class TokenDataset(Dataset[Example]):
         codes = codes[:, first : first + self.crop_frames]
         chosen = str(row[self.texts][int(text * len(row[self.texts]))])
         if masks is not None and len(tags := row.get("tags", ())):
-            chosen = mask_tags(tags if self.texts == "captions" else [process_tags([tag]) for tag in tags], masks)
+            chosen = mask_tags(tags, masks, self.texts == "captions")
         return Example(str(row["id"]), torch.from_numpy(codes.astype(np.int64)), chosen)
 
 

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from audiogen_cli.codec.batch_encoder import encode_padded, shard_meta
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.data.augment import AugmentConfig, RowAudio, RowSpec, draw_partner, read_row
-from audiogen_cli.data.captions import mask_tags, only_tags, process_tags, published_texts
+from audiogen_cli.data.captions import mask_tags, only_tags, published_texts
 from audiogen_cli.data.manifest import load_manifests, manifest_files
 from audiogen_cli.data.mixing import mix_rows
 from audiogen_cli.data.windows import Window, WindowTable, cut_windows
@@ -143,7 +143,7 @@ class OnTheFlyDataset(Dataset[ReadRow]):
         texts = published_texts(window.clip) if self.raw_texts else window.clip.texts
         chosen, tags = texts[int(text * len(texts))], only_tags(window.clip)
         if masks is not None and tags:
-            chosen = mask_tags(tags if self.raw_texts else [process_tags([tag]) for tag in tags], masks)
+            chosen = mask_tags(tags, masks, self.raw_texts)
         return replace(window, start=window.start + skipped, n_samples=n_samples), chosen
 
     def _read(self, spec: RowSpec, text: str | None) -> ReadRow:

@@ -16,7 +16,7 @@ from accelerate.utils import gather_object
 
 from audiogen_cli import model_folder
 from audiogen_cli.codec.model import AudioCodec
-from audiogen_cli.devices import is_main_process, reuse_memory
+from audiogen_cli.devices import first_of_machine, is_main_process, reuse_memory
 from audiogen_cli.errors import InputError, Interrupted
 from audiogen_cli.files import note
 from audiogen_cli.lm.adapters import AdapterBase
@@ -71,7 +71,7 @@ def train(
     device, main = accelerator.device, accelerator.is_main_process
 
     # What to train on, and the model that fits it
-    with accelerator.local_main_process_first():  # the first of a machine may have to fetch it
+    with first_of_machine():  # which may have to fetch it
         encoder = load_text_encoder(config.text, device)
     if config.text_cache and manifests and config.mix:
         if main:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,15 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.gpu import CountOps
 from helpers.zoo import CONFIG, make_model
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from audiogen_cli.bench.decode import Setup
 from audiogen_cli.lm.decoding import cuda_backend
 from audiogen_cli.lm.decoding.backend import Backend
-from audiogen_cli.lm.decoding.cuda_backend import CudaBackend, RecordedBackend, RecordedStep, choose_backend
+from audiogen_cli.lm.decoding.cuda_backend import CudaBackend, RecordedBackend, RecordedStep, load_fastest
 from audiogen_cli.lm.decoding.engine import Engine
 from audiogen_cli.lm.decoding.requests import DecodingRequest
 from audiogen_cli.lm.model import AudioLanguageModel
@@ -62,18 +61,15 @@ class FakeCudaBackend(CudaBackend):
         return 1 << 30
 
 
-class Dispatched(TorchDispatchMode):
-    """Counts torch's own kernels, and refuses two devices in one."""
+class OnOneDevice(CountOps):
+    """Also refuses two devices in one operation."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.count: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        devices = {each.device.type for each in torch.utils._pytree.tree_leaves(args) if isinstance(each, Tensor)}
-        assert devices == {"cuda"}, f"{func}: {devices}"
-        self.count[str(func)] += not func.is_view
-        return func(*args, **(kwargs or {}))
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: Any = (), options: dict[str, Any] | None = None
+    ) -> Any:
+        devices = {each.device.type for each in torch.utils._pytree.tree_leaves(arguments) if isinstance(each, Tensor)}
+        assert devices == {"cuda"}, f"{function}: {devices}"
+        return super().__torch_dispatch__(function, types, arguments, options)
 
 
 @pytest.fixture
@@ -117,9 +113,9 @@ def advance(launches: list[Any], size: str, dtype: str, n: int, n_text: int) -> 
         engine = Engine(move_to_fake_gpu(model), dtype, FakeCudaBackend)
         with engine.open_batch(requests) as batch:
             launches.clear()
-            with Dispatched() as dispatched:
+            with OnOneDevice() as counting:
                 batch._advance(20)
-    return dispatched.count.total()
+    return counting.counts.total()
 
 
 @pytest.mark.parametrize(("dtype", "n"), [("bfloat16", 1), ("float32", 2)])
@@ -243,5 +239,5 @@ def test_batches_fit_into_a_gpus_memory(kept: type[KeptBackend], monkeypatch: py
 def test_without_kernels_a_step_is_recorded_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    assert choose_backend(make_model(), "float32") is RecordedBackend
+    assert load_fastest(make_model(), "float32")[0] is RecordedBackend
     assert len(caplog.messages) == 1 and "kernels" in caplog.messages[0] and "\n" not in caplog.messages[0]

@@ -15,7 +15,7 @@ from torch import Tensor
 from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.decoding import cuda_backend
 from audiogen_cli.lm.decoding.backend import Backend, TorchBackend
-from audiogen_cli.lm.decoding.cuda_backend import CudaBackend, RecordedBackend, choose_backend
+from audiogen_cli.lm.decoding.cuda_backend import CudaBackend, RecordedBackend, load_fastest
 from audiogen_cli.lm.decoding.engine import Engine
 from audiogen_cli.lm.decoding.requests import UNKNOWN, DecodingRequest
 from audiogen_cli.lm.sampling import draw, top_k, top_p
@@ -94,9 +94,11 @@ def test_logits_are_those_of_the_plain_backend_and_do_not_depend_on_company(dtyp
 def test_kernels_are_tried_beside_the_modules_before_they_are_used(
     dtype: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert choose_backend(make_model(n_layers=1), dtype) is CudaBackend and not caplog.messages
+    assert load_fastest(make_model(n_layers=1), dtype)[0] is CudaBackend and not caplog.messages
     monkeypatch.setattr(cuda_backend.CudaBackend, "_attend", lambda *arguments, **options: None)
-    assert choose_backend(make_model(n_layers=1), dtype) is RecordedBackend
+    model = make_model(n_layers=1)
+    assert load_fastest(model, dtype)[0] is RecordedBackend
+    assert {each.dtype for each in model.parameters()} == {getattr(torch, dtype)} and model.precision is None
     assert "their logits differ by" in caplog.messages[0]
 
 
