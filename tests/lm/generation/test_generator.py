@@ -299,6 +299,19 @@ def test_seam_is_continuous_and_the_rest_is_the_decoder_s() -> None:
     assert all(np.array_equal(mended[a:b], whole[a:b]) for a, b in ((500, 1000), (1100, 1300), (2500, 4000)))
 
 
+def test_at_a_seam_a_codec_that_invents_waveforms_fades_in() -> None:
+    draw = np.random.default_rng(0)
+    audio = (0.01 * draw.standard_normal(4000)).astype(np.float32)
+    decoded = (0.05 * draw.standard_normal(4000)).astype(np.float32)  # louder than the audio ever is
+    joined = splice(audio, decoded, [(1000, 3000)], 320)
+    for seam, step in ((1000, 1), (3000, -1)):
+        outwards, inwards = seam - (step > 0), seam - (step < 0)
+        assert joined[inwards] == pytest.approx(audio[outwards], abs=1e-6)  # no step at all
+        faded = joined[inwards : inwards + 320 * step : step]
+        assert np.square(faded).mean() < np.square(decoded).mean()  # nowhere louder than both
+    assert np.array_equal(joined[1320:2680], decoded[1320:2680])
+
+
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
