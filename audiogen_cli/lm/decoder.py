@@ -90,6 +90,9 @@ class CodeEngine(Protocol):
     def count_frames(self, n_prompt: int, n_frames: int) -> tuple[int, int]:
         """Count the work of a sequence: frames decided, and frames that are only read."""
 
+    def count_bytes(self, request: DecodingRequest, n: int) -> int:
+        """Count the bytes of memory, beside the weights, that n sequences like this one take side by side."""
+
 
 class CodeDecoder(ABC):
     """A way to make codes of texts."""

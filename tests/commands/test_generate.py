@@ -184,11 +184,14 @@ def test_long_work_is_told_beforehand(
     tmp_path: Path, tiny_lm: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("audiogen_cli.lm.generation.writer.LONG_SECONDS", 6)
-    monkeypatch.setattr("audiogen_cli.lm.generation.writer.LONG_WAIT", 0)
+    monkeypatch.setattr("audiogen_cli.lm.generation.estimates.LONG_WAIT", 0)
     generate(["rain"], tmp_path / "x.wav", model=str(tiny_lm), duration=6, seed=1)
-    _, note, cost, *_ = capsys.readouterr().err.splitlines()
+    lines = capsys.readouterr().err.splitlines()
+    computing = next(line for line in lines if line.startswith("computing on cpu with weights in float32"))
+    assert computing.endswith(" GB of memory so far")
+    note, cost = (next(line for line in lines if start in line) for start in ("note: ", "6 s of sound, about "))
     assert "trained on 5 s" in note and "the last 2.5 s" in note
-    assert cost.startswith("6 s of sound, about ") and "cpu" in cost
+    assert "computing on cpu, at least" in cost and cost.endswith(" GB of memory")
     assert probe(tmp_path / "x.wav").n_samples == 6 * RATE
 
 
@@ -197,9 +200,11 @@ def test_candidates_count_as_work(
 ) -> None:
     monkeypatch.setattr("audiogen_cli.lm.generation.writer.LONG_SECONDS", 2)
     asked, waits = [], iter([9.9, 10.0])
-    monkeypatch.setattr(Generator, "estimate_seconds", lambda self, *given: asked.append(given[0]) or next(waits))
+    monkeypatch.setattr(
+        "audiogen_cli.lm.generation.estimates.estimate", lambda _, *given: asked.append(given[0]) or (next(waits), 1)
+    )
     generate(["rain"], tmp_path / "x.wav", model=str(tiny_lm), duration=1, seed=1)
-    assert not asked and "computing" not in capsys.readouterr().err
+    assert not asked and "of computing" not in capsys.readouterr().err
     for told in (False, True):  # what does not take long needs no warning
         generate(["rain"], tmp_path / "x.wav", model=str(tiny_lm), duration=1, seed=1, candidates=3)
         assert asked.pop() == [1.0] * 3

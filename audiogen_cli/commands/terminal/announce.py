@@ -153,15 +153,14 @@ def plan_generation(folder: Path, config: LMConfig, n_sounds: int, seconds: floa
 
 
 def plan_computing(generator: Generator) -> Announcement:
-    """Say in which number format the weights are, where they are rounded: `--dtype auto` chooses by size and processor.
-
-    The folder's own precision needs no word.
+    """Say in which number format a loaded model's weights are, and the memory in use: `--dtype auto` chooses by size
+    and processor.
     """
-    if generator.dtype == "float32":
-        return Announcement()
-    return Announcement(
-        [f"computing on {generator.device} with weights in {generator.dtype} (--dtype chooses another)"]
-    )
+    from audiogen_cli.devices import used_memory
+
+    used = f"{used_memory(generator.device) / 1e9:.2g} GB of memory"
+    where = f"computing on {generator.device} with weights in {generator.dtype} (--dtype chooses another)"
+    return Announcement([f"{where}, {used} so far"])
 
 
 def plan_evaluation(config: EvalConfig, n_clips: int) -> Announcement:

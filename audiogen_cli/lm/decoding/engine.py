@@ -93,6 +93,11 @@ class Engine:
         """Call `requests.count_frames` for this model."""
         return count_frames(self.config, n_prompt, n_frames)
 
+    def count_bytes(self, request: DecodingRequest, n: int) -> int:
+        """Count the bytes of keys and values that n sequences like this one take side by side."""
+        shape = BatchShape.of(self.config, [request], n, self.backend.bucket)
+        return n * shape.n_copies * self._row_bytes(shape)
+
     @contextmanager
     def open_batch(
         self, requests: Sequence[DecodingRequest], batch_size: int | None = None

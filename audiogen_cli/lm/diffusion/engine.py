@@ -81,6 +81,11 @@ class DiffusionEngine:
         codes[:, n_prompt:] = UNKNOWN
         return sum(end - start for start, end in list_windows(codes, self.config.max_frames)), 0
 
+    def count_bytes(self, request: DecodingRequest, n: int) -> int:
+        """Count the bytes of logits that n sequences like this one take side by side."""
+        config, rows = self.config, n * (1 + request.guided)
+        return 4 * rows * min(request.n_frames, config.max_frames) * config.n_q * config.codebook_size
+
     def _decode(self, requests: Sequence[DecodingRequest]) -> Iterator[Tensor]:
         """Yield the codes [n, K, T] of requests of one shape after each window; UNKNOWN is what later ones decide."""
         codes = torch.stack([lay_out(self.config, request) for request in requests])

@@ -6,6 +6,7 @@ requests   a sound to generate, and planning: seeds, durations, settings, file n
 prompts    prompt files: .txt, .csv, .jsonl
 generator  the models of a folder: read a request's text, decode its codes, stream it
 inpainting regions of a sound to generate anew: checks, and what a codec sees in their place
+estimates  time and memory of long work, before it begins
 tracks     # ours: the sounds of one prompt generated apart and mixed, each the best of several candidates
 delivery   rate, channels, sample format and level of the files
 convert    existing sounds delivered in the same way

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -46,7 +45,6 @@ from audiogen_cli.lm.text.encoders import TextEncoder, load_text_encoder
 
 FIRST_BLOCK = 0.25  # seconds of sound decoded first, so that a stream begins soon
 DECODED_TOGETHER = 8  # sounds, on a GPU; on a CPU a decoder's bits, too, may depend on what is decoded beside a sound
-TIMED_FRAMES = 24  # decoded, and read, to estimate the time of longer sounds
 
 Progress = Callable[[float], object]
 Span = tuple[float, float | None]  # seconds; the end None: that of the whole
@@ -76,7 +74,7 @@ class Generator:
         self.codec, self.encoder, self.engine = codec, encoder, find_decoder(lm.config).build_engine(lm, dtype)
         self.device, self.dtype = lm.null_text.device, self.engine.dtype
         self.sample_rate, self.sampling = lm.config.sample_rate, lm.config.sampling
-        self._default_batch = CPU_BATCH if self.engine.exact else GPU_BATCH
+        self.default_batch = CPU_BATCH if self.engine.exact else GPU_BATCH
         self._first_block = max(1, round(FIRST_BLOCK * lm.config.frame_rate))  # frames that a stream decodes first
         self.probe = Probe.load(folder, lm.config) if folder else None
         self.license = model_folder.read_license(folder) if folder else ""
@@ -215,7 +213,7 @@ class Generator:
                     del left[some[0]]
                     failed += 1
                     continue
-                batch_size = max(1, min(batch_size or self._default_batch, len(some)) // 2)
+                batch_size = max(1, min(batch_size or self.default_batch, len(some)) // 2)
                 logger.warning("out of memory: going on with at most %d sounds at once", batch_size)
         if failed:
             raise AudiogenError("out of memory: even alone this is too long; lower --duration")
@@ -254,33 +252,6 @@ class Generator:
                 wav, seam = splice(prompt[n_skipped:], seam, [(n_known, len(seam))], n_fade)[n_known:], None
             yield wav[:left]
             left -= len(wav[:left])
-
-    def estimate_seconds(self, durations: Sequence[float], batch_size: int | None = None) -> float:
-        """Estimate the seconds of computing for sounds of these durations, sliding windows included.
-
-        Times the first steps of as many sounds as are decoded at once and, where windows slide, the reading of frames.
-        """
-        together = min(batch_size or self._default_batch, max(1, len(durations)))
-        if self.engine.exact:
-            together = min(together, self.engine.most_rows // 2)
-        vectors = torch.zeros(1, self.config.text_width)  # any: they make the sound a guided one
-        counts = [self.engine.count_frames(0, math.ceil(each * self.config.frame_rate)) for each in durations]
-        per_step = self._time(DecodingRequest(vectors, TIMED_FRAMES, 0, self.sampling), together) / TIMED_FRAMES
-        per_read = 0.0
-        if any(n_read for _, n_read in counts):
-            nothing = torch.zeros(self.config.n_q, TIMED_FRAMES, dtype=torch.long)
-            prompted = DecodingRequest(vectors, TIMED_FRAMES + 1, 0, self.sampling, nothing)
-            per_read = max(0.0, self._time(prompted, together) - per_step) / TIMED_FRAMES
-        seconds = [per_step * n_steps + per_read * n_read for n_steps, n_read in counts]
-        return max(sum(seconds) / together, max(seconds, default=0.0))
-
-    def _time(self, request: DecodingRequest, n: int) -> float:
-        """Measure the seconds of decoding a request n times side by side."""
-        for _ in range(1 if self.engine.exact else 2):  # a GPU's first step compiles, the second is recorded
-            begun = time.perf_counter()
-            for _ in self.engine.generate([request] * n, n):
-                pass
-        return time.perf_counter() - begun
 
     @torch.inference_mode()
     def _decode_blocks(self, blocks: Iterable[Tensor]) -> Iterator[np.ndarray]:

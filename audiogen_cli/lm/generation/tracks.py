@@ -229,9 +229,9 @@ def splice(audio: np.ndarray, decoded: np.ndarray, regions: Sequence[tuple[int, 
     """Put regions of what was decoded [N] into audio [n], which stays exactly as it is elsewhere, without clicks.
 
     regions: [begin, end) in samples, in order; audio may end where the last one begins.
-    The codec does not return the audio exactly. So inside of a seam what is outside is added, mirrored in time (so it is
-    continuous) and faded out over n_fade samples, and the codec's own version of it taken away: of a good codec little
-    remains to be heard. A codec that invents waveforms has no such version; there one fades into the other.
+    The codec does not return the audio exactly. So inside of a seam what is outside is added, mirrored in time (so it
+    is continuous) and faded out over n_fade samples, and the codec's own version of it taken away: of a good codec
+    little is left then. A codec that invents waveforms has no such version; there one fades into the other.
     """
     result, n_samples = np.concatenate([audio, decoded[len(audio) :]]), len(decoded)
     bounds = [0, *(place for region in regions for place in region), n_samples]

@@ -20,7 +20,7 @@ import numpy as np
 
 from audiogen_cli.data.loudness import AudioStats
 from audiogen_cli.devices import agree, count_processes, is_out_of_memory, join_processes
-from audiogen_cli.errors import AudiogenError, InputError, format_seconds
+from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.files import read_json, temporary_name, write_text
 from audiogen_cli.lm.generation.delivery import AS_IT_IS, Delivered, Delivery, deliver
 from audiogen_cli.lm.generation.requests import STDOUT, GenerationRequest
@@ -49,7 +49,6 @@ ENTRIES |= {
     "delivery",
 }
 N_SOUNDS = 10  # that a model knows, named to who asks for none of them
-LONG_WAIT = 10.0  # seconds of computing from which on the estimate is shown
 
 Progress = Callable[[int, int], object]  # (seconds of sound done, of how many)
 Say = Callable[[str], object]  # shows the user a line
@@ -249,10 +248,10 @@ def _announce(generator: Generator, prepared: Sequence[Prepared], options: Rende
     if len(drawn) > sum(len(each.tracks) for each in prepared) and generator.probe is None:
         say("note: this model has no probe to rank candidates with; the first that is not near-silent is kept")
     if sum(drawn) >= LONG_SECONDS:
-        seconds = generator.estimate_seconds(drawn, options.batch_size)
-        if seconds >= LONG_WAIT:
-            total = sum(request.new_seconds(rate) for request in requests)
-            say(f"{format_seconds(total)} of sound, about {format_seconds(seconds)} of computing on {generator.device}")
+        from audiogen_cli.lm.generation.estimates import describe_work
+
+        if line := describe_work(generator, requests, drawn, options.batch_size):
+            say(line)
 
 
 def _reason(error: Exception) -> str:

@@ -55,6 +55,12 @@ def test_a_seed_gives_the_same_codes_whatever_is_beside_it(schedule: str) -> Non
     assert not torch.equal(together[0], decode(engine, dataclasses.replace(requests[0], seed=9))[0])
 
 
+def test_memory_is_that_of_a_windows_logits(engine: DiffusionEngine) -> None:
+    plain, guided = (DecodingRequest(text, 50, 0, SAMPLING) for text in (None, make_text(2)))
+    assert engine.count_bytes(plain, 1) == 4 * 20 * 3 * engine.config.codebook_size  # of 50 frames the window of 20
+    assert engine.count_bytes(guided, 3) == 6 * engine.count_bytes(plain, 1)
+
+
 def test_text_and_guidance_matter(engine: DiffusionEngine) -> None:
     request = DecodingRequest(make_text(2), 20, 1, SAMPLING)
     others = [

@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.decoding.engine import Engine
+from audiogen_cli.lm.decoding.requests import DecodingRequest
+from audiogen_cli.lm.generation.estimates import estimate
 from audiogen_cli.lm.generation.generator import Generator
 from audiogen_cli.lm.generation.requests import GenerationRequest
 from audiogen_cli.lm.generation.tracks import splice
@@ -256,21 +258,36 @@ def test_progress_counts_seconds_of_sound(generator: Generator) -> None:
 
 
 def test_an_estimate_grows_with_the_sound(generator: Generator) -> None:
-    short, long = generator.estimate_seconds([1.0]), generator.estimate_seconds([1000.0] * 20)
-    assert 0 < short < long / 100
+    (short, little), (long, much) = estimate(generator, [1.0]), estimate(generator, [1000.0] * 20)
+    assert 0 < short < long / 100 and 0 < little < much
 
 
 def test_an_estimate_counts_steps_and_frames_read_again(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A step takes a second, reading a frame a quarter of one; the window holds 11 steps, sliding 9; 5 stay.
-    monkeypatch.setattr(generator, "_time", lambda job, n: job.n_frames - job.n_prompt + job.n_prompt / 4)
-    assert generator.estimate_seconds([0.36]) == 10  # 9 frames, the second stream one step late
-    assert generator.estimate_seconds([1.0]) == 26 + 5 * 5 / 4
-    assert generator.estimate_seconds([0.36] * 16) == 2 * 10
-    assert generator.estimate_seconds([0.36] * 16, 1) == 16 * 10
-    assert generator.estimate_seconds([0.36, 1.0]) == generator.estimate_seconds([1.0])
-    assert generator.estimate_seconds([]) == 0
-    monkeypatch.setattr(generator, "_time", lambda job, n: n * job.n_frames)  # nothing is gained side by side
-    assert generator.estimate_seconds([0.36] * 16) == generator.estimate_seconds([0.36] * 16, 1) == 16 * 10
+    def time(_: Generator, request: DecodingRequest, n: int) -> float:
+        """Let a step take a second, and the reading of a frame a quarter of one."""
+        return request.n_frames - request.n_prompt + request.n_prompt / 4
+
+    def seconds(*given: object) -> float:
+        return estimate(generator, *given)[0]
+
+    monkeypatch.setattr("audiogen_cli.lm.generation.estimates._time", time)
+    assert seconds([0.36]) == 10  # 9 frames, the second stream one step late
+    assert seconds([1.0]) == 26 + 5 * 5 / 4  # the window holds 11 steps, sliding 9; 5 stay
+    assert seconds([0.36] * 16) == 2 * 10
+    assert seconds([0.36] * 16, 1) == 16 * 10
+    assert seconds([0.36, 1.0]) == seconds([1.0])
+    assert seconds([]) == 0
+    monkeypatch.setattr("audiogen_cli.lm.generation.estimates._time", lambda *given: given[-1] * time(*given))
+    assert seconds([0.36] * 16) == seconds([0.36] * 16, 1) == 16 * 10  # nothing is gained side by side
+
+
+def test_an_estimate_is_made_with_the_settings_asked_for(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+    monkeypatch.setattr(
+        "audiogen_cli.lm.generation.estimates._time", lambda _, request, n: tried.append(request.sampling.passes) or 1.0
+    )
+    estimate(generator, [1.0], None, Sampling(passes=7))
+    assert tried and set(tried) == {7}
 
 
 @pytest.mark.parametrize("n_prompt", [1, 639, 640, 5000, 9000])  # up to beyond the trained window of 6400
