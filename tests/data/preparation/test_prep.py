@@ -171,6 +171,13 @@ def test_given_captions_count_more_than_embedded_text(tmp_path: Path) -> None:
     (tmp_path / "captions.csv").write_text("file,caption\na.flac,Two cats\n")
     (report,) = prepare(["sonniss"], tmp_path / "raw", tmp_path, captions=tmp_path / "captions.csv", workers=1)
     assert [clip.texts for clip in read_manifest(report.manifest).clips] == [("dog", "two cat"), ("dog", "big dog")]
+    (report,) = prepare(
+        ["sonniss"], tmp_path / "raw", tmp_path, workers=1
+    )  # without them the text in a.flac, unread so far
+    assert [clip.texts for clip in read_manifest(report.manifest).clips] == [("dog", "big dog")] * 2
+    (tmp_path / "captions.csv").write_text("tag,caption\ndogs,Two cats\n")
+    (report,) = prepare(["sonniss"], tmp_path / "raw", tmp_path, captions=tmp_path / "captions.csv", workers=1)
+    assert [clip.texts[-1] for clip in read_manifest(report.manifest).clips] == ["two cat"] * 2
 
 
 def test_one_dataset_without_a_clip_does_not_stop_the_others(sounds: Path, tmp_path: Path) -> None:
