@@ -12,10 +12,9 @@ from typing import Annotated, Any, TypeVar, cast
 import typer
 
 from audiogen_cli.errors import InputError, read_seconds
-from audiogen_cli.lm.sampling_config import SETTINGS
+from audiogen_cli.lm.sampling_config import MAX_SEED, SETTINGS
 
 # Bounds beyond any use, below what would fill a machine.
-MAX_SEED = 2**53  # what JSON readers keep exact
 MAX_COUNT = 1_000_000
 MAX_STEPS = 1_000_000_000
 MAX_PROCESSES = 4096
@@ -136,22 +135,25 @@ StreamOption = Annotated[
     typer.Option(
         "--stream",
         help="Write a single sound while it is generated: into a .wav file, or with -o - to stdout as raw samples"
-        " (16-bit little-endian mono at the model's rate).",
+        " (16-bit little-endian mono at the model's rate). It draws one candidate, all sounds in one: where the model"
+        " takes more, not the sound that the same seed gives without.",
     ),
 ]
 RateOption = Annotated[
     int | None,
     typer.Option(
-        "--rate", metavar="HZ", help="Resample, as to 44100 or 48000; adds nothing above 8 kHz. [default: unchanged]"
+        "--rate", metavar="HZ", help="Resample, as to 44100 or 48000; adds no higher frequencies. [default: unchanged]"
     ),
 ]
 ChannelsOption = Annotated[
     int | None,
-    typer.Option("--channels", metavar="N", help="1, or 2: the same sound on both. [default: unchanged]"),
+    typer.Option("--channels", metavar="N", help="1: the mean of both; 2: a mono sound on both. [default: unchanged]"),
 ]
 SubtypeOption = Annotated[
     str | None,
-    typer.Option("--subtype", metavar="NAME", help="PCM_16, PCM_24 or FLOAT (.wav only). [default: PCM_16]"),
+    typer.Option(
+        "--subtype", metavar="NAME", help="PCM_16, PCM_24, FLOAT (.wav). [default: PCM_16; convert: as it is]"
+    ),
 ]
 NormalizeOption = Annotated[
     str | None,

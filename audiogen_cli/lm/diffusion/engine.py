@@ -13,6 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.decoding.cpu_kernels import pack_model
 from audiogen_cli.lm.decoding.engine import choose_dtype
@@ -37,8 +38,11 @@ class DiffusionEngine:
     def __init__(self, model: DiffusionModel, dtype: str = "auto") -> None:
         self.dtype = choose_dtype(dtype, model.config, model.null_text.device.type)
         self.device = model.null_text.device
+        if self.device.type == "mps":
+            raise InputError("--device mps: a diffusion model needs float64, which Apple's GPUs lack; use --device cpu")
         self.exact = self.device.type == "cpu"
         self.most_rows = 2  # on a CPU: one sequence, with guidance
+        self.default_batch = 1 if self.exact else GPU_BATCH
         self.model = model.eval()
         self.config: LMConfig = model.config
         if self.exact:
@@ -52,7 +56,7 @@ class DiffusionEngine:
         self, requests: Sequence[DecodingRequest], batch_size: int | None = None
     ) -> Iterator[tuple[int, Tensor]]:
         """Decode all requests; yield (index, codes [K, T] int64 on the CPU), in any order."""
-        size = 1 if self.exact else batch_size or GPU_BATCH
+        size = 1 if self.exact else batch_size or self.default_batch
         groups: dict[object, list[int]] = defaultdict(list)
         for index, request in enumerate(requests):
             windows = tuple(list_windows(lay_out(self.config, request), self.config.max_frames))

@@ -12,7 +12,7 @@ from typing import Any
 
 from audiogen_cli.data.tables import first_row, read_table
 from audiogen_cli.errors import InputError, read_seconds
-from audiogen_cli.lm.generation.requests import Prompt
+from audiogen_cli.lm.generation.requests import Prompt, check_text
 from audiogen_cli.lm.sampling_config import SETTINGS
 
 OVERRIDES = {setting.name: type(setting.default) for setting in SETTINGS}  # column → type
@@ -117,6 +117,8 @@ def _prompt(values: Mapping[str, Any], where: str) -> Prompt:
         raise InputError(f"{where}: the prompt is empty or no text")
     if name is not None:
         _check_name(name, where)
+    for key, value in values.items():
+        check_text(json.dumps([key, value], ensure_ascii=False), f"{where}: {key}")
     return Prompt(
         text and text.strip(),
         found.get("seed"),
