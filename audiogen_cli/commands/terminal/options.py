@@ -220,19 +220,7 @@ def sampling_flags(without: tuple[str, ...] = ()) -> Callable[[Command], Command
     def decorate(command: Command) -> Command:
         signature = inspect.signature(command, eval_str=True)
         own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
-        flags = [
-            inspect.Parameter(
-                setting.name,
-                inspect.Parameter.POSITIONAL_OR_KEYWORD,
-                default=None,
-                annotation=Annotated[
-                    type(setting.default) | None,
-                    typer.Option(metavar=setting.metadata["metavar"] or None, help=_with_default(setting)),
-                ],
-            )
-            for setting in SETTINGS
-            if setting.name not in without
-        ]
+        flags = [_flag(setting) for setting in SETTINGS if setting.name not in without]
         place = [each.name for each in own].index("seed")
         command.__signature__ = signature.replace(  # type: ignore[attr-defined]
             parameters=[*own[:place], *flags, *own[place:]]
@@ -240,6 +228,12 @@ def sampling_flags(without: tuple[str, ...] = ()) -> Callable[[Command], Command
         return command
 
     return decorate
+
+
+def _flag(setting: Any) -> inspect.Parameter:
+    option = typer.Option(metavar=setting.metadata["metavar"] or None, help=_with_default(setting))
+    type_ = Annotated[type(setting.default) | None, option]
+    return inspect.Parameter(setting.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=type_)
 
 
 def _with_default(setting: Any) -> str:

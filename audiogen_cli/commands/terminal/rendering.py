@@ -56,13 +56,6 @@ class ModelChoice:
         first = choose_seed() if seed is None else seed
         return GenerationRequest(None, first, duration, settings, seed_drawn=seed is None)
 
-    def find_dtype(self) -> dict[str, str]:
-        """Return the number format that the one asked for becomes, as an entry of records."""
-        from audiogen_cli.devices import choose_device
-        from audiogen_cli.lm.decoding.engine import choose_dtype
-
-        return {"dtype": choose_dtype(self.dtype, self.config, choose_device(self.device).type)}
-
     def load(self, requests: Sequence[GenerationRequest]) -> Generator:
         """Say which model generates the requests, and load it."""
         from audiogen_cli.commands.terminal.announce import announce, plan_computing, plan_generation
@@ -114,7 +107,7 @@ def render(
     keep: keep the model's finished sounds, and replace none. The model is loaded if anything is to be generated.
     """
     from audiogen_cli.commands.terminal.progress import progress_bar
-    from audiogen_cli.devices import is_main_process
+    from audiogen_cli.devices import choose_device, is_main_process
     from audiogen_cli.lm.generation.requests import WHOLE_SECONDS
     from audiogen_cli.lm.generation.writer import check_sidecars, write_sounds
 
@@ -131,7 +124,11 @@ def render(
         from audiogen_cli.lm.generation.resuming import Maker, place_requests
 
         fingerprint, rate = adapted_fingerprint(model.folder, model.adapters), model.config.sample_rate
-        computing = {} if model.dtype == "auto" else model.find_dtype()
+        computing = dict[str, str]()
+        if model.dtype != "auto":
+            from audiogen_cli.lm.decoding.engine import choose_dtype
+
+            computing["dtype"] = choose_dtype(model.dtype, model.config, choose_device(model.device).type)
         maker = Maker(fingerprint, rate, options.delivery, options.keep_candidates, computing)
         requests, kept = place_requests(asked, maker)
     if options.sidecars:
@@ -165,9 +162,9 @@ def check_stream(
     delivery: Delivery,
     keep_candidates: bool,
     as_json: bool,
-    sampling: Mapping[str, Any],
+    asked: Mapping[str, Any],
 ) -> None:
-    """Refuse what cannot be written while it is generated. sampling: the settings given; None where left out."""
+    """Refuse what cannot be written while it is generated. asked: sampling settings; None where left out."""
     if not stream:
         if str(output) == "-":
             raise InputError("-o - writes sound to stdout while it is generated: add --stream")
@@ -179,9 +176,9 @@ def check_stream(
             f"--{given} needs the whole sound, and --stream does not wait for it: leave one of them out, or use"
             " audiogen convert afterwards"
         )
-    if keep_candidates or (sampling.get("candidates") or 1) > 1:
+    if keep_candidates or (asked.get("candidates") or 1) > 1:
         raise InputError("--stream writes at once and cannot choose among candidates: leave --candidates out")
-    if (sampling.get("layers") or 1) > 1 or sampling.get("timing") or sampling.get("loop"):
+    if (asked.get("layers") or 1) > 1 or asked.get("timing") or asked.get("loop"):
         what = "cannot mix layers, place sounds in time or close a loop, which must be complete first"
         raise InputError(f"--stream {what}: leave --layers, --timing and --loop out")
     if str(output) != "-":
@@ -277,10 +274,8 @@ def _summarize(records: Sequence[dict[str, Any]], total: float, seconds: float, 
 
 def _is_held_down(record: dict[str, Any]) -> bool:
     """Return whether a sound's peak kept it from the loudness asked for."""
-    level = record["delivery"].get("normalize", "")
-    return (
-        level.endswith("LUFS") and record["loudness"] is not None and record["loudness"] < float(level.split()[0]) - 0.1
-    )
+    level, loudness = record["delivery"].get("normalize", ""), record["loudness"]
+    return level.endswith("LUFS") and loudness is not None and loudness < float(level.split()[0]) - 0.1
 
 
 def _describe(record: dict[str, Any]) -> str:

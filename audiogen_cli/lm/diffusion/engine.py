@@ -59,7 +59,7 @@ class DiffusionEngine:
         size = 1 if self.exact else batch_size or self.default_batch
         groups: dict[object, list[int]] = defaultdict(list)
         for index, request in enumerate(requests):
-            windows = tuple(list_windows(lay_out(self.config, request), self.config.max_frames))
+            windows = tuple(list_windows(lay_out(self.config, request), self.config.window_frames))
             groups[request.guided, request.n_frames, request.sampling.passes, windows].append(index)
         for members in groups.values():
             for start in range(0, len(members), size):
@@ -83,17 +83,17 @@ class DiffusionEngine:
         """Count the work of a sequence, as frames that a window holds; none of them is read for nothing."""
         codes = torch.zeros(1, n_frames)
         codes[:, n_prompt:] = UNKNOWN
-        return sum(end - start for start, end in list_windows(codes, self.config.max_frames)), 0
+        return sum(end - start for start, end in list_windows(codes, self.config.window_frames)), 0
 
     def count_bytes(self, request: DecodingRequest, n: int) -> int:
         """Count the bytes of logits that n sequences like this one take side by side."""
         config, rows = self.config, n * (1 + request.guided)
-        return 4 * rows * min(request.n_frames, config.max_frames) * config.n_q * config.codebook_size
+        return 4 * rows * min(request.n_frames, config.window_frames) * config.n_q * config.codebook_size
 
     def _decode(self, requests: Sequence[DecodingRequest]) -> Iterator[Tensor]:
         """Yield the codes [n, K, T] of requests of one shape after each window; UNKNOWN is what later ones decide."""
         codes = torch.stack([lay_out(self.config, request) for request in requests])
-        windows = list_windows(codes[0], self.config.max_frames)
+        windows = list_windows(codes[0], self.config.window_frames)
         numbers = [torch.Generator().manual_seed(request.seed) for request in requests]
         texts = self._read_texts(requests)
         rows = SamplingRows.empty(len(requests), self.device)

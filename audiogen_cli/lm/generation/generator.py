@@ -293,7 +293,7 @@ class Generator:
 
     def _is_fine(self, track: Track, sound: np.ndarray) -> bool:
         """Return whether a track fits into the trained window, or has no holes, which may come with its sliding."""
-        return track.decoding.n_frames <= self.config.max_frames or has_no_holes(track, sound, self.sample_rate)
+        return track.decoding.n_frames <= self.config.window_frames or has_no_holes(track, sound, self.sample_rate)
 
     def _score(self, codes: Tensor, vectors: Tensor, negative: Tensor | None) -> float:
         assert self.probe is not None

@@ -36,7 +36,7 @@ def read_prompts(source: Path) -> list[Prompt]:
         data = sys.stdin.buffer.read() if str(source) == "-" else source.read_bytes()
     except OSError as error:
         raise InputError(f"--prompts {source}: {error.strerror or error}") from None
-    if suffix in TABLES or (suffix not in JSON and _has_header(data)):
+    if suffix in TABLES or (suffix not in JSON and "prompt" in map(str.casefold, first_row(data))):
         rows = _table_rows(data, where)
     else:
         text = _decode(data, source)
@@ -53,10 +53,6 @@ def _decode(data: bytes, source: Path) -> str:
         return data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"--prompts {source}: not UTF-8 text") from None
-
-
-def _has_header(data: bytes) -> bool:
-    return "prompt" in map(str.casefold, first_row(data))
 
 
 def _is_json(text: str) -> bool:

@@ -96,12 +96,11 @@ def plan_requests(
     Raises InputError for anything that would fail later: values out of range, names that collide, output that cannot
     be written, several sounds for one `output`.
     """
-    if output and len(prompts) * n_samples > 1:
-        raise InputError(f"-o {output}: {len(prompts) * n_samples} sounds cannot go into one file; use --out-dir")
-    if len(prompts) * n_samples > MAX_SOUNDS:
-        raise InputError(
-            f"{len(prompts) * n_samples} sounds: a run makes at most {MAX_SOUNDS}; divide them among several"
-        )
+    n_sounds = len(prompts) * n_samples
+    if output and n_sounds > 1:
+        raise InputError(f"-o {output}: {n_sounds} sounds cannot go into one file; use --out-dir")
+    if n_sounds > MAX_SOUNDS:
+        raise InputError(f"{n_sounds} sounds: a run makes at most {MAX_SOUNDS}; divide them among several")
     requests: list[GenerationRequest] = []
     used_seeds: Counter[str | None] = Counter()
     for number, prompt in enumerate(prompts, 1):

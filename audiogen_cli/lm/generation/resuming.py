@@ -91,11 +91,8 @@ def _place(requests: Sequence[GenerationRequest], maker: Maker) -> tuple[list[Pa
     there = _list_moved({request.output.parent for request in requests})
     finished = []
     for request in requests:
-        paths = [
-            request.output,
-            *(path for path in there[_base(request.output)] if path.suffix == request.output.suffix),
-        ]
-        finished.append([record for path in paths if (record := maker.finished(request, path))])
+        others = (path for path in there[_base(request.output)] if path.suffix == request.output.suffix)
+        finished.append([record for path in (request.output, *others) if (record := maker.finished(request, path))])
     drawn = {len(records) for request, records in zip(requests, finished, strict=True) if request.seed_drawn}
     complete = all(finished) and len(drawn) == 1
     outputs, found, taken = [], {}, {_base(request.output) for request in requests}

@@ -112,8 +112,8 @@ def write_stream(
     to_stdout = str(request.output) == STDOUT
     if to_stdout:
         say(f"writing 16-bit mono samples at {generator.sample_rate} Hz, no header")
-    else:
-        _drop_sidecar(request.output)
+    elif read_sidecar(request.output):  # it describes the old sound
+        request.output.with_suffix(".json").unlink()
     begun, first, blocks = time.monotonic(), 0.0, list[np.ndarray]()
     n_samples, stats, whole = 0, measure(np.zeros(0)), request.duration <= WHOLE_SECONDS
     try:
@@ -339,22 +339,14 @@ def beside(output: Path, record: Mapping[str, Any] | None) -> Iterator[None]:
         write_sidecar(output, record)
 
 
-def _drop_sidecar(output: Path) -> None:
-    """Remove the sidecar of an output file that is about to change: it describes the old sound."""
-    if read_sidecar(output):
-        output.with_suffix(".json").unlink(missing_ok=True)
-
-
 def _tags(generator: Generator, request: GenerationRequest) -> dict[str, str]:
     """Say what made a sound, for its file. copyright: the license again, for which RIFF INFO has no place."""
     model = f"{_model_name(generator)} {generator.fingerprint[:12]}".rstrip()
     license = f"weights: {license_line(generator.license)}"
-    comment = f"generated; seed {request.seed}; model {model}"
-    software = f"audiogen {version('audiogen-cli')}"
     return {
         "title": request.text or "",
-        "comment": comment,
-        "software": software,
+        "comment": f"generated; seed {request.seed}; model {model}",
+        "software": f"audiogen {version('audiogen-cli')}",
         "license": license,
         "copyright": license,
     }

@@ -95,7 +95,7 @@ def test_apples_gpu_is_refused() -> None:
 
 def test_memory_is_that_of_a_windows_logits(engine: DiffusionEngine) -> None:
     plain, guided = (DecodingRequest(text, 50, 0, SAMPLING) for text in (None, make_text(2)))
-    assert engine.count_bytes(plain, 1) == 4 * 20 * 3 * engine.config.codebook_size  # of 50 frames the window of 20
+    assert engine.count_bytes(plain, 1) == 4 * 21 * 3 * engine.config.codebook_size  # of 50 frames the window of 21
     assert engine.count_bytes(guided, 3) == 6 * engine.count_bytes(plain, 1)
 
 
