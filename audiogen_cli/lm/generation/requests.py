@@ -202,9 +202,9 @@ def _request(prompt: Prompt, defaults: GenerationRequest, seed: int, output: Pat
     sampling = override(defaults.sampling, prompt.overrides, prompt.where)
     check_text(prompt.text, prompt.where)
     check_text(sampling.negative, f"{prompt.where}: negative")
-    drawn, extra = defaults.seed_drawn and prompt.seed is None, {**defaults.extra, **prompt.extra}
-    own = {"text": prompt.text, "seed": seed, "duration": duration, "sampling": sampling, "output": output}
-    return replace(defaults, **own, extra=extra, seed_drawn=drawn)
+    drawn = defaults.seed_drawn and prompt.seed is None
+    own: dict[str, Any] = {"text": prompt.text, "seed": seed, "duration": duration, "sampling": sampling}
+    return replace(defaults, **own, output=output, extra=prompt.extra, seed_drawn=drawn)
 
 
 def read_long(audio: Path, sample_rate: int, duration: float) -> np.ndarray:

@@ -196,8 +196,8 @@ def mix_tracks(
 ) -> np.ndarray:
     """Sum sounds [n] float32, each from its sample of `begins` on → [n_samples] float32, by default to the last end.
 
-    A single one that is the whole stays as it is. All but silence get the power of the most powerful one; they fade where they begin and end inside the whole. A sum
-    that passes CEILING is scaled down as a whole.
+    A single one that is the whole stays as it is. All but silence get the power of the most powerful one; they fade
+    where they begin and end inside the whole. A sum that passes CEILING is scaled down as a whole.
     """
     n_samples = n_samples or max(begin + len(sound) for begin, sound in zip(begins, sounds, strict=True))
     if len(sounds) == 1 and len(sounds[0]) == n_samples:
