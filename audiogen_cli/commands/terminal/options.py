@@ -232,8 +232,8 @@ def sampling_flags(without: tuple[str, ...] = ()) -> Callable[[Command], Command
 
 def _flag(setting: Any) -> inspect.Parameter:
     option = typer.Option(metavar=setting.metadata["metavar"] or None, help=_with_default(setting))
-    type_ = Annotated[type(setting.default) | None, option]
-    return inspect.Parameter(setting.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=type_)
+    kind, type_ = inspect.Parameter.POSITIONAL_OR_KEYWORD, type(setting.default)
+    return inspect.Parameter(setting.name, kind, default=None, annotation=Annotated[type_ | None, option])
 
 
 def _with_default(setting: Any) -> str:
