@@ -170,7 +170,7 @@ def read_sidecar(output: Path) -> dict[str, Any]:
 
 
 def check_sidecars(outputs: Iterable[Path]) -> None:
-    """Raise InputError if a file that is no sidecar of ours lies where that of an output is to be written."""
+    """Raise InputError if a file that is no sidecar of ours has the name of an output's sidecar."""
     for output in outputs:
         if (sidecar := output.with_suffix(".json")).exists() and not read_sidecar(output):
             raise InputError(f"{sidecar} is no sidecar of ours, and {output.name} would replace it; give another name")
