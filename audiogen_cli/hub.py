@@ -90,16 +90,15 @@ def _import_public(name: str, revision: str) -> Path:
     from audiogen_cli.lock import locked
 
     out = cache_folder() / "models" / f"{PUBLIC_MODEL.partition('/')[2]}@{revision or 'main'}"
-    if (out / "config.json").is_file():
-        return out
-    check_folder(out.parent)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with locked(out.with_name(f".{out.name}.lock")):
-        if not (out / "config.json").is_file():
-            remove_leftovers(out.parent.glob(".*.tmp"))
-            delete(out)  # a part, of a version that did not rename it as a whole
-            with replacing(out) as temporary:
-                import_checkpoint(name, temporary)
+    if not (out / "config.json").is_file():
+        check_folder(out.parent)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with locked(out.with_name(f".{out.name}.lock")):
+            if not (out / "config.json").is_file():
+                remove_leftovers(out.parent.glob(".*.tmp"))
+                delete(out)  # a part, of a version that did not rename it as a whole
+                with replacing(out) as temporary:
+                    import_checkpoint(name, temporary)
     return out
 
 

@@ -34,17 +34,14 @@ LONGEST_READ = 300.0  # seconds decoded at once, so that half an hour of 96 kHz 
 
 @dataclass(frozen=True, slots=True)
 class IndexedFile:
-    """Facts of a file, and the size (bytes) and mtime (ns) it had when they were read.
-
-    description: None if the text in the file has not been read.
-    """
+    """Facts of a file, and the size (bytes) and mtime (ns) it had when they were read."""
 
     size: int
     mtime: int
     sample_rate: int
     channels: int
     n_samples: int
-    description: str | None = None
+    description: str | None = None  # None: not read yet
     keywords: tuple[str, ...] = ()
 
     @property
@@ -70,13 +67,9 @@ def index_file(path: Path, known: IndexedFile | None, embedded: bool, copy: Path
         found = known
     else:
         info = probe(path)
-        found = IndexedFile(
-            size=status.st_size,
-            mtime=status.st_mtime_ns,
-            sample_rate=SAMPLE_RATE if copy else info.sample_rate,
-            channels=1 if copy else info.channels,
-            n_samples=convert(path, copy, info.duration) if copy else info.n_samples,
-        )
+        found = IndexedFile(status.st_size, status.st_mtime_ns, info.sample_rate, info.channels, info.n_samples)
+        if copy:
+            found = replace(found, sample_rate=SAMPLE_RATE, channels=1, n_samples=convert(path, copy, info.duration))
     return replace(found, **vars(read_file_metadata(path))) if embedded and found.description is None else found
 
 

@@ -144,10 +144,7 @@ def _text(raw: bytes) -> str:
 
 
 def _description(text: str) -> str:
-    """Return the part about the sound: of recorders' `sKEY=value` lines the note, of the BBC's its description.
-
-    The prefix of KEY is the recorder's letter. Links are no part of it.
-    """
+    """Return the part about the sound, without links: of a recorder's `xKEY=value` lines the note."""
     if begin := _DESCRIPTION.search(text):
         end = _METADATA.search(text, begin.end())
         text = text[begin.end() : end.start() if end else None].strip()

@@ -17,13 +17,7 @@ from audiogen_cli.evaluation.shuffling import clip_seed
 from audiogen_cli.files import check_name, note
 from audiogen_cli.lm.adapters import Adapter, adapted_fingerprint, find_adapters
 from audiogen_cli.lm.generation.requests import GenerationRequest
-from audiogen_cli.model_folder import (
-    find_codec,
-    find_model,
-    license_line,
-    model_name,
-    read_license,
-)
+from audiogen_cli.model_folder import find_codec, find_model, license_line, model_name, read_license
 
 if TYPE_CHECKING:
     from audiogen_cli.lm.generation.generator import Generator
