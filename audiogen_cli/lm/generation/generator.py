@@ -166,10 +166,11 @@ class Generator:
                 yield index, each.prompt
 
         seconds = shown = 0.0  # of finished sounds, and with the one being generated
+        total = sum(each.request.new_seconds(self.sample_rate) for each in prepared)
 
         def show(more: float) -> None:
             nonlocal shown
-            shown = max(shown, seconds + more)  # candidates of a sound begin again
+            shown = max(shown, min(seconds + more, total))  # candidates of a sound begin again
             progress(shown)
 
         def generate_codes(requests: Sequence[DecodingRequest]) -> Iterator[tuple[int, Tensor]]:
