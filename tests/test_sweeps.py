@@ -312,6 +312,9 @@ def test_the_paper_in_miniature_calls_every_experiment(tmp_path: Path) -> None:
     assert (
         reported == [out / name for name in ("streams", "guidance", "mixing", "continuation")] and made[-4][0] == "eval"
     )
+    for link, target in (("lm", "lm"), ("tokens", "tokens"), ("eval", "lm-eval")):  # what x32 has shown already
+        assert (out / "mixing" / "mix-1" / link).resolve() == (out / "streams" / "x32" / target).resolve()
+    assert (out / "guidance" / "guidance-3").resolve() == (out / "streams" / "x32" / "lm-eval").resolve()
     scored = {Path(flags(call)["--out"]) for call in made if "--split" in call}
     assert all(
         any(each.is_relative_to(part) and len(each.relative_to(part).parts) < 3 for part in reported) for each in scored

@@ -48,7 +48,7 @@ def read_file_metadata(path: Path) -> FileMetadata:
     except (OSError, RuntimeError):
         return FileMetadata()
     described = (_description(fields[name]) for name in _DESCRIPTIONS if name in fields)
-    keywords = (word.strip() for name in _KEYWORDS for word in re.split("[;,]", fields.get(name, "")))
+    keywords = (_LINK.sub("", word).strip() for name in _KEYWORDS for word in re.split("[;,]", fields.get(name, "")))
     return FileMetadata(next(filter(None, described), ""), tuple(dict.fromkeys(filter(None, keywords))))
 
 

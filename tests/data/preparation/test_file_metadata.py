@@ -71,6 +71,7 @@ def test_a_megabyte_of_text_is_read_in_no_time(tmp_path: Path, text: bytes) -> N
         ([bext(b"Visit https://freetousesounds.example.com")], FileMetadata()),
         ([bext(b"- www.sounds.example -"), chunk(b"LIST", b"INFO" + chunk(b"ICMT", b"a dog"))], FileMetadata("a dog")),
         ([bext(b"Dogs bark. VISIT us at: http://x.org/a?b=c for more")], FileMetadata("Dogs bark. for more")),
+        ([chunk(b"LIST", b"INFO" + chunk(b"IKEY", b"dog; www.x.org, bark"))], FileMetadata("", ("dog", "bark"))),
         ([bext(b"People visit a zoo")], FileMetadata("People visit a zoo")),
         ([bext("Café noise".encode("cp1252"))], FileMetadata("Café noise")),
         ([bext("Café noise".encode())], FileMetadata("Café noise")),
