@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import runpy
 import subprocess
 import sys
@@ -26,7 +28,17 @@ SWEEPS, PAPER = RECIPES / "sweeps", RECIPES / "paper"
 
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AUDIOGEN", "SPLIT", "LIMIT", "CODEC_OPTIONS", "LM_OPTIONS", "EVAL_OPTIONS", "GUIDANCES", "SIZE"):
+    for name in (
+        "AUDIOGEN",
+        "SPLIT",
+        "LIMIT",
+        "CODEC_OPTIONS",
+        "LM_OPTIONS",
+        "EVAL_OPTIONS",
+        "GUIDANCES",
+        "SIZE",
+        "COPIES",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -102,6 +114,31 @@ def test_guidance(tmp_path: Path) -> None:
     }
 
 
+def test_options_may_stand_on_several_lines(tmp_path: Path) -> None:
+    lines = "--max-steps 9\n  --set lr=1\n"
+    prior, *_ = list_calls(
+        tmp_path, SWEEPS / "audio-prior.sh", "man", "tokens", "out", LM_OPTIONS=lines, PRIOR_OPTIONS="--json\n--seed 4"
+    )
+    assert {"--max-steps", "lr=1", "--json", "--seed"} <= set(prior)
+
+
+def test_lists_may_stand_on_several_lines(tmp_path: Path) -> None:
+    settings = {"RECIPES": "lm-tiny\ndiffsound-tiny", "SCHEDULES": "mask\nuniform", "PASSES": "5\n9", "PYTHON": "true"}
+    (tmp_path / "out").mkdir()
+    made = list_calls(tmp_path, SWEEPS / "diffsound.sh", "man", "codec", tmp_path / "out", **settings)
+    trained = [flags(call) for call in made if call[0] == "train-lm"]
+    assert [Path(call["--config"]).stem for call in trained] == ["lm-tiny", "diffsound-tiny", "diffsound-tiny"]
+    assert [flags(call).get("--passes") for call in made if call[0] == "eval"] == [None, "5", "9", "9"]
+
+
+def test_options_of_eval_go_to_what_takes_them(tmp_path: Path) -> None:
+    settings = {"EVAL_OPTIONS": "--metrics fad,kl", "CODECS": "x32"}
+    (tmp_path / "out" / "x32").mkdir(parents=True)
+    made = list_calls(tmp_path, SWEEPS / "streams.sh", "man", tmp_path / "out", **settings)
+    codec, model = (flags(call) for call in made if call[0] == "eval")
+    assert codec["--task"] == "codec" and "--metrics" not in codec and model["--metrics"] == "fad,kl"
+
+
 def test_text_encoders(tmp_path: Path) -> None:
     made = list_calls(tmp_path, SWEEPS / "text-encoders.sh", "man", "tokens", "out")
     assert [call[0] for call in made] == ["train-lm", "eval"] * 4
@@ -165,6 +202,16 @@ def test_both_decoders_are_measured_alike_and_stand_in_one_table(tmp_path: Path)
         "| mask + uniform | 20 | 9 | 4.50 | 50% | 7.00 | 2.50 | 0.50 | 0.06 |",
     ]
 
+    for path in out.glob("*/speed-8.json"):  # BATCHES=1
+        path.unlink()
+    (out / "mask-20" / "speed-1.json").unlink()
+    (out / "mask-20" / "eval" / "results.json").write_text(
+        '{"metrics": {"kl_reverse_passt": 9, "kl_passt": 1, "fd_passt": 3}}'
+    )
+    (out / "mask" / "lm" / "metrics.jsonl").write_text("")  # never validated
+    table = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert table[0].endswith("| KL | s a sound, alone |") and table[3] == "| mask | 20 | – | – | – | 3.00 | 1.00 | – |"
+
 
 def test_an_audio_prior_reads_no_text_and_is_begun_with(tmp_path: Path) -> None:
     made = list_calls(tmp_path, SWEEPS / "audio-prior.sh", "man", "tokens", "out")
@@ -195,6 +242,58 @@ def test_a_stage_that_fails_ends_the_sweep(monkeypatch: pytest.MonkeyPatch) -> N
     assert result.returncode == 3
 
 
+PARTIAL = """#!/usr/bin/env bash
+echo "$1" >>"$CALLS"
+[ "$1" = "${FAILS:-$1}" ] || exit 0
+while [ $# -gt 1 ]; do
+    [ "$1" = --out ] && out=$2
+    shift
+done
+[ -z "$WRITES" ] || { mkdir -p "$out" && echo >"$out/$WRITES"; }
+exit "$CODE"
+"""
+
+
+@pytest.mark.parametrize(("stage", "file"), [("tokenize", "meta.json"), ("eval", "results.json")])
+@pytest.mark.parametrize(
+    ("writes", "code", "ends"), [(True, 1, False), (False, 1, True), (True, 2, True), (True, 130, True)]
+)
+def test_what_leaves_clips_out_does_not_end_a_sweep(
+    stage: str, file: str, writes: bool, code: int, ends: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool, calls = tmp_path / "audiogen", tmp_path / "calls"
+    tool.write_text(PARTIAL)
+    tool.chmod(0o755)
+    out = tmp_path / "out" / "mix-0"
+    for old in ("tokens/meta.json", "eval/results.json"):  # of an earlier run: they say nothing of this one
+        (out / old).parent.mkdir(parents=True)
+        (out / old).touch()
+        os.utime(out / old, (1, 1))
+    told = {
+        "AUDIOGEN": str(tool),
+        "CALLS": str(calls),
+        "FAILS": stage,
+        "CODE": str(code),
+        "WRITES": file if writes else "",
+    }
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    script = ["bash", str(SWEEPS / "mixing.sh"), "man", "codec", str(tmp_path / "out")]
+    done = subprocess.run(script, capture_output=True, text=True)
+    assert done.returncode == (code if ends else 0), done.stderr
+    made = ["tokenize", "train-lm", "eval"]
+    assert calls.read_text().split() == (made[: made.index(stage) + 1] if ends else made * 2)
+
+
+def test_scripts_use_nothing_that_bash_3_lacks() -> None:
+    """macOS has 3.2: there an empty list is unset to `set -u`."""
+    for script in RECIPES.glob("*/*.sh"):
+        text = script.read_text()
+        assert not re.search(r"\[-\d+\]|mapfile|readarray|declare -A|,,\}|\|&", text), script
+        if "[@]" in text:
+            assert not re.search(r"set -\w*u", text) and re.search("common.sh|set -eo pipefail", text), script
+
+
 def test_the_paper_in_miniature_calls_every_experiment(tmp_path: Path) -> None:
     for codec in ("x32", "x64", "x128"):
         (tmp_path / "out" / "streams" / codec).mkdir(parents=True)
@@ -204,8 +303,17 @@ def test_the_paper_in_miniature_calls_every_experiment(tmp_path: Path) -> None:
         assert set(flags(call)) <= flags_of(call[0]), call
     stages = Counter(call[0] for call in made)
     # Three codecs and three models, two more models for mixing; two evaluations a stream count, four guidances, single
-    # sounds and pairs without and with mixing, continuation, the report.
-    assert stages == {"prep": 2, "train-codec": 3, "tokenize": 5, "train-lm": 5, "eval": 16, "bench": 3}
+    # sounds and pairs without and with mixing, continuation, four reports.
+    assert stages == {"prep": 2, "train-codec": 3, "tokenize": 5, "train-lm": 5, "eval": 19, "bench": 3}
+    out = tmp_path / "out"
+    reported = [Path(flags(call)["--out"]) for call in made if "--report" in call]
+    assert (
+        reported == [out / name for name in ("streams", "guidance", "mixing", "continuation")] and made[-4][0] == "eval"
+    )
+    scored = {Path(flags(call)["--out"]) for call in made if "--split" in call}
+    assert all(
+        any(each.is_relative_to(part) and len(each.relative_to(part).parts) < 3 for part in reported) for each in scored
+    )
     trained = next(call for call in made if call[0] == "train-codec")
     assert "codec.network.channels=8" in trained and "4000" in trained
     load_recipe(CodecTrainConfig, "codec-x32", [each for each in trained if "=" in each])
@@ -219,7 +327,7 @@ def test_the_papers_table_says_which_orderings_hold(tmp_path: Path) -> None:
         (tmp_path / folder / "results.json").write_text(json.dumps({"metrics": metrics, **more}))
 
     for codec, loss, fad in (("x32", 3.0, 5.0), ("x64", 2.0, 9.0), ("x128", 2.5, 8.0)):
-        write(f"streams/{codec}/codec-eval", {"si_snr": loss, "kbps": 5.5})
+        write(f"streams/{codec}/codec-eval", {"si_snr": loss, "kbps": 5.5, "paper_kbps": 5.37})
         write(f"streams/{codec}/lm-eval", {"fad_yamnet": fad, "kl_yamnet": 2.0})
         (tmp_path / "streams" / codec / "speed.json").write_text(json.dumps({"real_time_factor": 6.0 / int(codec[1:])}))
     for guidance in "123":
@@ -231,6 +339,22 @@ def test_the_papers_table_says_which_orderings_hold(tmp_path: Path) -> None:
     write("continuation", {}, details={"cells": cells})
     table = subprocess.run([sys.executable, str(PAPER / "table.py"), str(tmp_path)], capture_output=True, text=True)
     assert table.returncode == 0, table.stderr
-    assert "| x64 | 4.50 / 2.00 | 3.94 / – | 4.88 / 5.37 | 10.35 / 9.00 | 2.17 / 2.00 | 2.00 / 2.00 |" in table.stdout
+    assert "| x64 | 4.88 / 5.37 | 4.50 / 2.00 | 3.94 / – | 10.35 / 9.00 | 2.17 / 2.00 | 2.00 / 2.00 |" in table.stdout
     verdicts = [line.rpartition(": ")[2] for line in table.stdout.splitlines() if line.startswith("- ")]
     assert verdicts == ["does not hold", "holds", "holds", "holds", "not measured"]
+
+    for path in tmp_path.rglob(
+        "results.json"
+    ):  # by another network: FAD of half the runs, and a variant of KL before KL
+        path.write_text(
+            path.read_text()
+            .replace("fad_yamnet", "fd_passt")
+            .replace('"kl_yamnet": 2', '"kl_reverse_passt": 9, "kl_yamnet": 2')
+        )
+    write("streams/x32/lm-eval", {"kl_passt": 1.0})
+    write("guidance/guidance-2", {"kl_passt": 1.0})
+    table = subprocess.run([sys.executable, str(PAPER / "table.py"), str(tmp_path)], capture_output=True, text=True)
+    assert table.returncode == 0, table.stderr
+    assert "| 10.35 / 9.00 | 2.17 / 2.00 |" in table.stdout and "| 1 | 3.13 / 4.00 |" in table.stdout
+    verdicts = [line.rpartition(": ")[2] for line in table.stdout.splitlines() if line.startswith("- ")]
+    assert verdicts == ["does not hold", "not measured", "holds", "holds", "not measured"]

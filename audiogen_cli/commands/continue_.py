@@ -81,7 +81,6 @@ def continue_(
     from audiogen_cli.commands.terminal.rendering import ModelChoice, check_stream, render_with
     from audiogen_cli.errors import InputError
     from audiogen_cli.lm.generation.requests import Prompt, continue_from, plan_requests
-    from audiogen_cli.lm.generation.writer import RenderOptions
 
     check_place(output, out_dir)
     check_stream(stream, output, delivery, keep_candidates, json_, sampling)
@@ -92,7 +91,4 @@ def continue_(
     defaults = continue_from(defaults, audio, prompt_seconds, chosen.config.sample_rate)
     prompt = Prompt(text, duration=duration, name=f"{audio.stem}-continued", where=str(audio))
     requests = plan_requests([prompt], defaults, samples, output, out_dir)
-    options = RenderOptions(
-        batch_size, sidecars=json_ or out_dir is not None, delivery=delivery, keep_candidates=keep_candidates
-    )
-    render_with(chosen, requests, options, out_dir, as_json=json_, stream=stream, overwrite=overwrite)
+    render_with(chosen, requests, delivery, json_, out_dir, batch_size, keep_candidates, stream, overwrite)

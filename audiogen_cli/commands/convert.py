@@ -7,21 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from audiogen_cli.commands.terminal.options import (
-    JsonOption,
-    OutputOption,
-    check_place,
-    delivery_flags,
-)
+from audiogen_cli.commands.terminal.options import JsonOption, OutputOption, check_place, delivery_flags
 
 
 @delivery_flags
 def convert(
-    sounds: Annotated[list[Path], typer.Argument(metavar="AUDIO…", help="The sounds; any format, rate and channels.")],
+    sounds: Annotated[list[Path], typer.Argument(metavar="AUDIO", help="The sounds; any format, rate and channels.")],
     output: OutputOption = None,
     out_dir: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Write each sound there under its own name. [default: none]"),
+        Path | None, typer.Option(metavar="FOLDER", help="Write each sound there under its own name. [default: none]")
     ] = None,
     delivery: Any = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="With --out-dir: replace files.")] = False,

@@ -28,6 +28,7 @@ from audiogen_cli.commands.terminal.options import (
 )
 from audiogen_cli.commands.terminal.progress import progress_bar
 from audiogen_cli.commands.terminal.tables import print_table, shorten
+from audiogen_cli.devices import is_main_process
 from audiogen_cli.errors import InputError, printable, read_seconds
 
 if TYPE_CHECKING:
@@ -72,10 +73,7 @@ def eval_(
     ] = None,
     reference: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="Real audio, instead of the split's; also a pattern: 'audio/1-*'.",
-        ),
+        typer.Option(metavar="FOLDER", help="Real audio, instead of the split's; also a pattern: 'audio/1-*'."),
     ] = None,
     metrics: Annotated[
         str | None,
@@ -103,8 +101,7 @@ def eval_(
         ),
     ] = None,
     weights: Annotated[
-        list[str] | None,
-        typer.Option("--weights", metavar="NAME=FILE", help="A network's weights (repeatable)."),
+        list[str] | None, typer.Option("--weights", metavar="NAME=FILE", help="A network's weights (repeatable).")
     ] = None,
     download: Annotated[bool, typer.Option("--download", help="Download missing weights.")] = False,
     unpaired: Annotated[
@@ -114,8 +111,7 @@ def eval_(
         str, typer.Option("--prompt-seconds", metavar="A,B", help="continuation: lengths of the prompts.")
     ] = "0.5,1,2,3,4",
     limit: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, max=MAX_COUNT, help="Score only N clips, spread over the texts."),
+        int | None, typer.Option(metavar="N", min=1, max=MAX_COUNT, help="Score only N clips, spread over the texts.")
     ] = None,
     seed: Annotated[
         int, typer.Option(metavar="N", min=0, max=MAX_SEED, help="Seed of the sounds and of the intervals.")
@@ -209,7 +205,10 @@ def eval_(
             return evaluate(config, progress, begin=lambda n: announce(plan_evaluation, config, n))
 
     if before:
-        return compare(folder, _pairs(config, before, splits), run, json_)
+        code = compare(folder, _pairs(config, before, splits), run, json_)
+        if report and is_main_process():
+            show_report(folder)
+        return code
     results = run(config)
     if results is None:  # a helping process of an accelerate launch
         return 0

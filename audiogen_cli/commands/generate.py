@@ -79,7 +79,6 @@ def generate(
     """
     from audiogen_cli.commands.terminal.rendering import ModelChoice, check_stream, render_with
     from audiogen_cli.lm.generation.requests import plan_requests
-    from audiogen_cli.lm.generation.writer import RenderOptions
 
     check_place(output, out_dir)
     chosen = _prompts(texts or [], prompts, unconditional)
@@ -87,10 +86,7 @@ def generate(
     chosen_model = ModelChoice.find(model, adapter, device, dtype.value)
     defaults = chosen_model.defaults(seed, duration, sampling)
     requests = plan_requests(chosen, defaults, samples, output, out_dir)
-    options = RenderOptions(
-        batch_size, sidecars=json_ or out_dir is not None, delivery=delivery, keep_candidates=keep_candidates
-    )
-    render_with(chosen_model, requests, options, out_dir, as_json=json_, stream=stream, overwrite=overwrite)
+    render_with(chosen_model, requests, delivery, json_, out_dir, batch_size, keep_candidates, stream, overwrite)
 
 
 def _prompts(texts: list[str], source: Path | None, unconditional: bool) -> list[Prompt]:

@@ -33,8 +33,7 @@ def inpaint(
     from_: Annotated[float | None, typer.Option("--from", metavar="SECONDS", help="Where the part begins.")] = None,
     to: Annotated[float | None, typer.Option("--to", metavar="SECONDS", help="Where it ends.")] = None,
     region: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FROM-TO", help="A part, as in 1.5-3.0; for several (repeatable)."),
+        list[str] | None, typer.Option(metavar="FROM-TO", help="A part, as in 1.5-3.0; for several (repeatable).")
     ] = None,
     model: ModelOption = None,
     adapter: AdapterOption = None,
@@ -59,10 +58,9 @@ def inpaint(
     from audiogen_cli.errors import InputError
     from audiogen_cli.lm.decoder import check_inpainting
     from audiogen_cli.lm.generation.inpainting import fill_regions
-    from audiogen_cli.lm.generation.requests import Prompt, plan_requests
-    from audiogen_cli.lm.generation.writer import RenderOptions
+    from audiogen_cli.lm.generation.requests import STDOUT, Prompt, plan_requests
 
-    if output is None:
+    if output is None or str(output) == STDOUT:
         raise InputError("say where to write: -o FILE")
     if text is not None and not text.strip():
         raise InputError("the prompt is empty; leave it out to fill in without text")
@@ -72,8 +70,7 @@ def inpaint(
     defaults = chosen.defaults(seed, 0.0, {**sampling, "layers": 1})  # one sound is mended
     defaults = fill_regions(defaults, audio, regions, chosen.config)
     requests = plan_requests([Prompt(text, where=str(audio))], defaults, 1, output, None)
-    options = RenderOptions(sidecars=json_, delivery=delivery)
-    render_with(chosen, requests, options, None, as_json=json_, stream=False, overwrite=True)
+    render_with(chosen, requests, delivery, json_)
 
 
 def _regions(begin: float | None, end: float | None, given: list[str]) -> list[Region]:

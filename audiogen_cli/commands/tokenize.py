@@ -50,8 +50,7 @@ def tokenize(
         ),
     ] = 0,
     vary: Annotated[
-        float,
-        typer.Option(metavar="SHARE", min=0, max=0.5, help="Speed change of copies and mixed sounds, at most."),
+        float, typer.Option(metavar="SHARE", min=0, max=0.5, help="Speed change of copies and mixed sounds, at most.")
     ] = 0.0,
     fill: Annotated[
         float,

@@ -8,12 +8,7 @@ from typing import Annotated
 
 import typer
 
-from audiogen_cli.commands.terminal.options import (
-    MaxStepsOption,
-    ProcessesOption,
-    SetOption,
-    SettingsOption,
-)
+from audiogen_cli.commands.terminal.options import MaxStepsOption, ProcessesOption, SetOption, SettingsOption
 
 
 class Size(str, Enum):
@@ -56,9 +51,7 @@ def train_lm(
     codec: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER",
-            help="The codec that made the shards. [default: the copy beside them]",
-            show_default=False,
+            metavar="FOLDER", help="The codec that made the shards. [default: the copy beside them]", show_default=False
         ),
     ] = None,
     start_from: Annotated[

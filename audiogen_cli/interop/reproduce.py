@@ -11,7 +11,7 @@ from audiogen_cli.data.audio import probe, read_tags
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.generation.writer import read_sidecar
-from audiogen_cli.lm.sampling_config import SETTINGS, Sampling
+from audiogen_cli.lm.sampling_config import MAX_SEED, SETTINGS, Sampling
 from audiogen_cli.model_folder import EMBEDDED_MODEL, fingerprint, load_config
 
 _COMMENT = re.compile(r"generated; seed (\d+); model (.+) ([0-9a-f]{12})")  # of the tags that `writer` makes
@@ -31,10 +31,10 @@ def find_command(sound: Path) -> tuple[str, list[str]]:
 
 
 def _from_record(record: dict[str, Any]) -> tuple[list[str], list[str]]:
-    audio, prompt = record.get("prompt_audio"), record.get("prompt")
+    audio, prompt, seed = record.get("prompt_audio"), record.get("prompt"), str(record["seed"] % (MAX_SEED + 1))
     regions = record.get("regions")
     if regions:
-        words = ["inpaint", audio, *([prompt] if prompt else []), "--seed", str(record["seed"])]
+        words = ["inpaint", audio, *([prompt] if prompt else []), "--seed", seed]
         words += [word for begin, end in regions for word in ("--region", f"{_plain(begin)}-{_plain(end)}")]
     elif audio:
         words = ["continue", audio, *([prompt] if prompt else []), "--prompt-seconds", _plain(record["prompt_seconds"])]
@@ -42,7 +42,7 @@ def _from_record(record: dict[str, Any]) -> tuple[list[str], list[str]]:
         words = ["generate", prompt or "--unconditional"]
     if not regions:
         seconds = record.get("generated_seconds", record["duration"])
-        words += ["--seed", str(record["seed"]), "--duration", _plain(seconds)]
+        words += ["--seed", seed, "--duration", _plain(seconds)]
     folder = Path(record["model"])
     if folder.resolve() != EMBEDDED_MODEL.resolve():
         words += ["--model", str(folder)]
@@ -91,6 +91,8 @@ def _doubts(record: dict[str, Any], folder: Path) -> list[str]:
         doubts.append(f"it was made on {record['device']}, where samples may differ a little")
     if (audio := record.get("prompt_audio")) and not Path(audio).is_file():
         doubts.append(f"{audio}, which it continues, is not there any more")
+    if record["seed"] > MAX_SEED and "candidates" in record and record["candidates"] * record["layers"] > 1:
+        doubts.append(f"seeds of its parts were derived from {record['seed']}, beyond what seeds may be now")
     if record.get("source"):
         doubts.append(f"it was converted from {record['source']}")
     return doubts
@@ -101,7 +103,8 @@ def _from_tags(sound: Path) -> tuple[list[str], list[str]]:
     match = _COMMENT.fullmatch(tags.get("comment", ""))
     if not match:
         raise InputError(f"{sound}: no sidecar, and the file does not say that audiogen made it")
-    seed, model, started = match.groups()
+    number, model, started = match.groups()
+    seed = str(int(number) % (MAX_SEED + 1))
     info = probe(sound)
     words = ["generate", tags.get("title", "--unconditional"), "--seed", seed, "--duration", _plain(info.duration)]
     doubts = [

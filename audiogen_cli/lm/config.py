@@ -102,6 +102,11 @@ class LMConfig:
         _check_decoder(self)
 
     @property
+    def window_frames(self) -> int:
+        """Return the most frames decoded at once: a sound as long as those trained on may end within one frame more."""
+        return self.max_frames + 1
+
+    @property
     def special_token(self) -> int:
         """Return the token for positions where a stream has no frame, before its start and after its end, and for codes
         that diffusion has masked."""

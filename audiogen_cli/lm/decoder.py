@@ -74,6 +74,7 @@ class CodeEngine(Protocol):
     dtype: str  # of the weights
     exact: bool  # whether codes never depend, in any bit, on what is decoded beside them
     most_rows: int  # of a step
+    default_batch: int  # most sequences decoded side by side unless something else is asked for
 
     @property
     def model(self) -> CodeModel:

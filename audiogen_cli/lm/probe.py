@@ -42,7 +42,7 @@ class Probe:
         if negative is not None:
             wanted = wanted - F.normalize(text_vector(negative) - self.center, dim=0)
         total = 0.0
-        for window in codes.to(model.null_text.device).split(model.config.max_frames, dim=1):
+        for window in codes.to(model.null_text.device).split(model.config.window_frames, dim=1):
             with model.mixed_precision():
                 found = self.weight @ features(model, window[None])[0].cpu() + self.bias
             total += float(F.normalize(found, dim=0) @ wanted) * window.shape[1]

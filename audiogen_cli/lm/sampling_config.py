@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
+MAX_SEED = 2**32 - 1  # torch's generators on a CPU take no more bits
 MAX_GUIDANCE = 1000.0  # more than anyone needs, and within float32
 MAX_TOP_K = 2**31 - 1
 MAX_TEMPERATURE = 1e6
@@ -38,12 +39,10 @@ class Sampling:
         1.0, "X", "Above 1 flattens the distribution, below 1 sharpens it; 0 always takes the likeliest token."
     )
     # ours: see `generation.tracks`
-    candidates: int = _setting(1, "N", "Generate N sounds for each one and keep the one that fits its text best.")
+    candidates: int = _setting(1, "N", "Generate N candidates of each sound and keep the one that fits the text best.")
     # ours: see `generation.tracks`
     layers: int = _setting(
-        1,
-        "N",
-        "Generate up to N sounds of a prompt (a dog barks while it rains) apart and mix them; 1 = all in one.",
+        1, "N", "Generate up to N sounds of a prompt (a dog barks while it rains) apart and mix them; 1 = all in one."
     )
 
     # ours: see `generation.tracks`
@@ -54,7 +53,7 @@ class Sampling:
     loop: bool = _setting(False, "", "Let the end of the sound meet its beginning, to be played again and again.")
     # of decoder: diffusion
     passes: int = _setting(
-        0, "N", "Passes through a diffusion model; fewer are faster; 0 = as many as it learned. Others take no notice."
+        0, "N", "Passes of a diffusion model; fewer are faster; 0 = as many as it learned. No effect on other models."
     )
 
     # ours: its logits in place of those without text in eq. 4; "" = no text, as in the paper

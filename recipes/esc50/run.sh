@@ -7,8 +7,8 @@
 # Without a GPU the codec's flow gets smaller steps, which take two hours, and is worse for it (see README.md).
 # PROCESSES=2 trains the language model in two processes: on a CPU of two cores that takes half the time.
 # RAW holds esc50/ (ESC-50 as published, or its audio as FLAC); OUT receives every stage's files.
-set -euo pipefail
-raw=$1 out=$2 setting=${3:-full} steps=${STEPS:-30}
+source "$(dirname "$0")/../sweeps/common.sh"
+raw=${1:?} out=${2:?} setting=${3:-full} steps=${STEPS:-30}
 here=$(cd "$(dirname "$0")" && pwd)
 codec_options=() flow_options=() lm_options=()
 if ! python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
@@ -33,15 +33,13 @@ if [ "$setting" = small ]; then
         --set validate_samples=8 --set probe_samples=64)
 fi
 
-stage() { printf '\n== audiogen %s\n' "$*" >&2; audiogen "$@"; }
-
 stage prep --datasets esc50 --raw "$raw" --captions "$here/captions.csv" --out "$out/manifests"
 stage train-codec --config "$here/codec.yaml" --manifests "$out/manifests" --out "$out/codec" "${codec_options[@]}"
 stage train-codec --config "$here/flow.yaml" --manifests "$out/manifests" --from "$out/codec" --out "$out/codec-flow" \
     "${flow_options[@]}"
 tokenize=(tokenize --manifests "$out/manifests" --codec "$out/codec-flow" --mix 6 --copies 10 --vary 0.08)
-stage "${tokenize[@]}" --fill 1 --out "$out/tokens-filled"
-stage "${tokenize[@]}" --out "$out/tokens"
+partial "$out/tokens-filled/meta.json" "${tokenize[@]}" --fill 1 --out "$out/tokens-filled"
+partial "$out/tokens/meta.json" "${tokenize[@]}" --out "$out/tokens"
 stage train-lm --config "$here/lm.yaml" --tokens "$out/tokens-filled" --out "$out/lm" --processes "${PROCESSES:-1}" \
     "${lm_options[@]}"
 refine=(train-lm --config "$here/refine.yaml" --tokens "$out/tokens" --processes "${PROCESSES:-1}" "${lm_options[@]}")

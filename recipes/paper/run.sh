@@ -6,11 +6,12 @@
 #
 # RAW holds the folders of DATASETS (esc50), as `audiogen prep` reads them. Run again, it goes on where it stopped.
 # SPLIT (esc50-val), LIMIT (100): which clips to score, and how many. CODEC_STEPS (4000), LM_STEPS (4000): steps of each
-# training of the miniature. OUT/table.md holds the result, OUT/report.html all numbers and sounds.
-set -euo pipefail
+# training of the miniature. OUT/table.md holds the result; report.html in OUT/streams, OUT/guidance, OUT/mixing and
+# OUT/continuation all numbers.
+set -eo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 sweeps=$here/../sweeps
-raw=$1 out=$2
+raw=${1:?} out=${2:?}
 export SPLIT=${SPLIT:-esc50-val} LIMIT=${LIMIT:-100} GUIDANCES=${GUIDANCES:-1 2 3 4}
 
 if [ -z "${FULL:-}" ]; then
@@ -35,10 +36,12 @@ stage prep --datasets "${DATASETS:-esc50}" --raw "$raw" --out "$out/manifests"
 codec=$out/streams/x32/codec model=$out/streams/x32/lm
 
 # Guidance 3 is the default and a mixed copy, too: what x32 has shown already is not done again.
-mkdir -p "$out/guidance" "$out/mixing"
+mkdir -p "$out/guidance" "$out/mixing/mix-1"
 ln -sfn ../streams/x32/lm-eval "$out/guidance/guidance-3"
-ln -sfn ../streams/x32 "$out/mixing/mix-1"
-ln -sfn lm-eval "$out/streams/x32/eval"
+ln -sfn ../../streams/x32/lm-eval "$out/mixing/mix-1/eval"
+for part in tokens lm; do
+    ln -sfn "../../streams/x32/$part" "$out/mixing/mix-1/$part"
+done
 
 # Figure 3: guidance.
 "$sweeps/guidance.sh" "$out/manifests" "$model" "$out/guidance"
@@ -54,5 +57,7 @@ done
 # Table 4 and Figure 2: continuation.
 score "$out/manifests" "$model" "$out/continuation" --task continuation
 
-stage eval --report --out "$out"
 "${PYTHON:-python}" "$here/table.py" "$out" | tee "$out/table.md"
+for part in streams guidance mixing continuation; do
+    stage eval --report --out "$out/$part"
+done

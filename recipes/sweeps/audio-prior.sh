@@ -6,8 +6,8 @@
 #
 # SIZE (base): the recipe; PRIOR_OPTIONS: further flags of the training without text. See common.sh.
 source "$(dirname "$0")/common.sh"
-manifests=$1 tokens=$2 out=$3
-read -ra prior_options <<<"${PRIOR_OPTIONS:-}"
+manifests=${1:?} tokens=${2:?} out=${3:?}
+words prior_options "${PRIOR_OPTIONS:-}"
 train=(train-lm --config "$recipes/lm-${SIZE:-base}.yaml" --tokens "$tokens")
 
 stage "${train[@]}" --out "$out/prior" "${lm_options[@]}" --set text_dropout=1 --set probe_samples=0 "${prior_options[@]}"

@@ -1,19 +1,40 @@
 # What the sweeps share; sourced, not run. Every stage goes on where it stopped, so a sweep does, too.
 #
 # AUDIOGEN (audiogen): the command. SPLIT (audiocaps-test), LIMIT (all): which clips to score, and how many.
-# CODEC_OPTIONS, LM_OPTIONS, EVAL_OPTIONS: further flags of train-codec, train-lm and eval, as in
-# LM_OPTIONS="--max-steps 1000 --processes 8".
-set -euo pipefail
+# CODEC_OPTIONS, LM_OPTIONS: further flags of train-codec and train-lm, as in LM_OPTIONS="--max-steps 1000 --processes 8".
+# EVAL_OPTIONS: of eval, where it scores what a model makes of texts (not of a codec, not continuation).
+set -eo pipefail # no -u: bash before 4.4, macOS's, takes an empty list for an unset one
 recipes=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-read -ra audiogen <<<"${AUDIOGEN:-audiogen}"
-read -ra codec_options <<<"${CODEC_OPTIONS:-}"
-read -ra lm_options <<<"${LM_OPTIONS:-}"
-read -ra eval_options <<<"${EVAL_OPTIONS:-}"
+
+# words NAME TEXT: the list NAME, of the words in TEXT, which may be on several lines
+words() { read -rd '' -a "$1" <<<"$2" || true; }
+
+words audiogen "${AUDIOGEN:-audiogen}"
+words codec_options "${CODEC_OPTIONS:-}"
+words lm_options "${LM_OPTIONS:-}"
+words eval_options "${EVAL_OPTIONS:-}"
 
 stage() { printf '\n== audiogen %s\n' "$*" >&2; "${audiogen[@]}" "$@"; }
 
+# partial FILE STAGE…: a stage that writes FILE at its end; it may leave out clips that cannot be read (code 1)
+partial() {
+    local code=0 begin
+    begin=$(mktemp)
+    stage "${@:2}" || code=$?
+    [ "$code" -ne 1 ] || [ ! -f "$1" ] || [ "$1" -ot "$begin" ] || code=0
+    rm -f "$begin"
+    return "$code"
+}
+
+# tokenize MANIFESTS CODEC OUT COPIES [FLAG…]: token shards of the manifests' clips, and of mixed copies of them
+tokenize() {
+    partial "$3/meta.json" tokenize --manifests "$1" --codec "$2" --out "$3" --mix "$4" "${@:5}"
+}
+
 # score MANIFESTS MODEL OUT [FLAG…]: what `audiogen eval` makes of a model, in OUT/results.json
 score() {
-    stage eval --split "${SPLIT:-audiocaps-test}" --manifests "$1" --model "$2" --out "$3" ${LIMIT:+--limit "$LIMIT"} \
-        "${@:4}" "${eval_options[@]}"
+    local options=("${eval_options[@]}")
+    [[ " ${*:4} " != *" --task "* ]] || options=() # another task has other metrics
+    partial "$3/results.json" eval --split "${SPLIT:-audiocaps-test}" --manifests "$1" --model "$2" --out "$3" \
+        ${LIMIT:+--limit "$LIMIT"} "${@:4}" "${options[@]}"
 }

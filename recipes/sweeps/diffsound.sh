@@ -8,10 +8,10 @@
 # (1 8): sounds decoded at once when speed is measured. EVAL_OPTIONS="--metrics fad,kl,class-hits" with ESC-50. PYTHON (python).
 # See common.sh.
 source "$(dirname "$0")/common.sh"
-manifests=$1 codec=$2 out=$3
-read -r autoregressive diffusion <<<"${RECIPES:-lm-base diffsound-x128}"
-read -ra schedules <<<"${SCHEDULES:-mask_uniform mask uniform}"
-read -ra passes <<<"${PASSES:-10 25 50 100}"
+manifests=${1:?} codec=${2:?} out=${3:?}
+words pair "${RECIPES:-lm-base diffsound-x128}"
+words schedules "${SCHEDULES:-mask_uniform mask uniform}"
+words passes "${PASSES:-10 25 50 100}"
 
 # measure NAME MODEL [PASSES]: what it makes, and how fast
 measure() {
@@ -22,15 +22,15 @@ measure() {
     done
 }
 
-stage tokenize --manifests "$manifests" --codec "$codec" --mix "${COPIES:-1}" --out "$out/tokens"
-stage train-lm --config "$recipes/$autoregressive.yaml" --tokens "$out/tokens" --out "$out/autoregressive/lm" \
+tokenize "$manifests" "$codec" "$out/tokens" "${COPIES:-1}"
+stage train-lm --config "$recipes/${pair[0]}.yaml" --tokens "$out/tokens" --out "$out/autoregressive/lm" \
     "${lm_options[@]}"
 measure autoregressive "$out/autoregressive/lm"
 for schedule in "${schedules[@]}"; do
-    stage train-lm --config "$recipes/$diffusion.yaml" --tokens "$out/tokens" --out "$out/$schedule/lm" \
+    stage train-lm --config "$recipes/${pair[1]}.yaml" --tokens "$out/tokens" --out "$out/$schedule/lm" \
         --set model.diffusion.schedule="$schedule" "${lm_options[@]}"
     for n in "${passes[@]}"; do
-        [ "$schedule" = "${schedules[0]}" ] || [ "$n" = "${passes[-1]}" ] || continue
+        [ "$schedule" = "${schedules[0]}" ] || [ "$n" = "${passes[${#passes[@]} - 1]}" ] || continue
         measure "$schedule-$n" "$out/$schedule/lm" "$n"
     done
 done

@@ -6,25 +6,29 @@ python recipes/sweeps/diffsound_table.py OUT
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 SECONDS = 5.0  # of a sound whose time is told
-COLUMNS = ("decoder", "passes", "steps", "loss", "class hits", "FAD", "KL", "s a sound, alone", "8 at once")
+FAD, KL = r"(fad|fd)_(?!infinity)", r"kl_(?!reverse|exact|sigmoid)"  # FAD by PANN or PaSST is called fd
+COLUMNS = ("decoder", "passes", "steps", "loss", "class hits", "FAD", "KL")
 
 
 def main() -> None:
     """Print the table."""
     out = Path(sys.argv[1])
-    print("| " + " | ".join(COLUMNS) + " |")
-    print("|" + " --- |" * len(COLUMNS))
-    for row in rows(out):
+    batches = sorted({int(path.stem.partition("-")[2]) for path in out.glob("*/speed-*.json")})
+    columns = (*COLUMNS, *("s a sound, alone" if n == 1 else f"{n} at once" for n in batches))
+    print("| " + " | ".join(columns) + " |")
+    print("|" + " --- |" * len(columns))
+    for row in rows(out, batches):
         print("| " + " | ".join(row) + " |")
 
 
-def rows(out: Path) -> Iterator[tuple[str, ...]]:
+def rows(out: Path, batches: Sequence[int]) -> Iterator[tuple[str, ...]]:
     """Yield a row for each evaluation: the autoregressive decoder's, then each schedule's by passes."""
     for folder in sorted(out.iterdir(), key=lambda path: order(path.name)):
         if not (folder / "eval" / "results.json").is_file():
@@ -32,19 +36,21 @@ def rows(out: Path) -> Iterator[tuple[str, ...]]:
         name, _, passes = folder.name.partition("-")
         losses = [line for line in read_lines(out / name / "lm" / "metrics.jsonl") if line["kind"] == "val"]
         metrics = read(folder / "eval" / "results.json")["metrics"]
-        hits, fad, kl = (first(metrics, key) for key in ("class_hits_top5", "fad_", "kl_"))
-        speeds = [read(folder / f"speed-{n}.json") for n in (1, 8)]
-        times = [SECONDS * speed["real_time_factor"] for speed in speeds]
-        steps, loss = losses[-1]["step"], losses[-1]["loss"]
-        shown = "–" if hits is None else f"{hits:.0%}"
+        hits, fad, kl = (first(metrics, pattern) for pattern in ("class_hits_top5", FAD, KL))
+        speeds = [folder / f"speed-{n}.json" for n in batches]
+        times = [SECONDS * read(path)["real_time_factor"] if path.is_file() else None for path in speeds]
+        steps, loss = (losses[-1]["step"], losses[-1]["loss"]) if losses else (None, None)
         yield (
             name.replace("_", " + "),
             passes or "–",
-            f"{steps:,}",
-            f"{loss:.2f}",
-            shown,
-            *("–" if value is None else f"{value:.2f}" for value in (fad, kl, *times)),
+            *map(show, (steps, loss, hits), (",", ".2f", ".0%")),
+            *(show(value, ".2f") for value in (fad, kl, *times)),
         )
+
+
+def show(value: float | None, form: str) -> str:
+    """Show a number, or that there is none."""
+    return "–" if value is None else format(value, form)
 
 
 def order(name: str) -> tuple[bool, str, int]:
@@ -53,9 +59,9 @@ def order(name: str) -> tuple[bool, str, int]:
     return kind != "autoregressive", kind, int(passes or 0)
 
 
-def first(metrics: dict[str, float], prefix: str) -> float | None:
-    """Return the first metric whose name begins with `prefix`."""
-    return next((value for name, value in metrics.items() if name.startswith(prefix)), None)
+def first(metrics: dict[str, float], pattern: str) -> float | None:
+    """Return the first metric whose name begins with a regular expression."""
+    return next((value for name, value in metrics.items() if re.match(pattern, name)), None)
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@
 # ENCODERS (t5-base t5-large): names or folders of T5 encoders, or lookup: a table of words that the model learns (sec.
 # 3.2: as good as T5 on words that it knows). SIZES (base large): recipes. See common.sh.
 source "$(dirname "$0")/common.sh"
-manifests=$1 tokens=$2 out=$3
+manifests=${1:?} tokens=${2:?} out=${3:?}
 
 for encoder in ${ENCODERS:-t5-base t5-large}; do
     for size in ${SIZES:-base large}; do

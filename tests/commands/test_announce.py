@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from helpers.manifests import write_manifest
 
 from audiogen_cli.codec.config import CodecConfig, CodecTrainConfig
@@ -116,3 +119,10 @@ def test_what_takes_time_says_how_much(audiogen, clip_manifests: Path) -> None:
     assert estimates.preparing(1_000, 2, copies=True) > estimates.preparing(1_000, 4, copies=False) > 0
     made = audiogen("prep", "--folder", clip_manifests.parent / "raw", "--name", "mine", "--out", "m", "--workers", 1)
     assert "into m on 1 processes" in made.stderr and "very roughly 0.072 s, less for known files" in made.stderr
+
+
+def test_rounded_weights_are_told_with_the_memory_in_use() -> None:
+    cpu = torch.device("cpu")
+    (line,) = announce.plan_computing(SimpleNamespace(dtype="int8", device=cpu)).lines
+    assert re.fullmatch(r"computing on cpu with weights in int8 \(.*\), [0-9.]+ GB of memory so far", line)
+    assert not announce.plan_computing(SimpleNamespace(dtype="float32", device=cpu)).lines

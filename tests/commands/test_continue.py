@@ -51,6 +51,26 @@ def test_any_rate_and_channels_go_in_the_models_rate_comes_out(tmp_path: Path, t
     np.testing.assert_allclose(read_audio(tmp_path / "out.wav")[: len(kept)], kept, atol=0.6 / 32768)
 
 
+def test_a_file_name_that_is_no_utf_8_is_refused_before_the_work(
+    audiogen, noise: Path, tiny_lm: Path, tiny_diffusion: Path
+) -> None:
+    name, more = "caf\udce9.wav", ["--duration", "0.6", "--model", tiny_lm]
+    Path(name).write_bytes(noise.read_bytes())
+    calls = [
+        ["continue", name, *more, "-o", "out.wav"],
+        ["continue", noise, *more, "-o", name],
+        ["generate", "rain", *more, "--out-dir", "\udce9"],
+        ["inpaint", name, "--region", "0.1-0.3", "--model", tiny_diffusion, "-o", "out.wav"],
+        ["convert", name, "--rate", "8000", "-o", "out.wav"],
+        ["convert", noise, "--rate", "8000", "-o", f"new-{name}"],
+    ]
+    for call in calls:
+        done = audiogen(*call)
+        assert done.returncode == 2 and done.stderr.endswith("is no text; write it in UTF-8\n"), done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    assert sorted(path.name for path in Path().iterdir()) == [name, "noise.wav"]
+
+
 def test_a_stereo_mp3_goes_in(tmp_path: Path, tiny_lm: Path) -> None:
     wav = 0.3 * np.sin(2 * np.pi * 440 * np.arange(44_100) / 44_100)
     soundfile.write(tmp_path / "tone.mp3", np.stack([wav, wav], 1), 44_100, format="MP3")

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
+import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -187,8 +190,6 @@ def test_long_work_is_told_beforehand(
     monkeypatch.setattr("audiogen_cli.lm.generation.estimates.LONG_WAIT", 0)
     generate(["rain"], tmp_path / "x.wav", model=str(tiny_lm), duration=6, seed=1)
     lines = capsys.readouterr().err.splitlines()
-    computing = next(line for line in lines if line.startswith("computing on cpu with weights in float32"))
-    assert computing.endswith(" GB of memory so far")
     note, cost = (next(line for line in lines if start in line) for start in ("note: ", "6 s of sound, about "))
     assert "trained on 5 s" in note and "the last 2.5 s" in note
     assert "computing on cpu, at least" in cost and cost.endswith(" GB of memory")
@@ -294,6 +295,8 @@ class TestStream:
             ({"output": "x.wav", "normalize": "-23"}, "--normalize needs the whole sound"),
             ({"output": "x.wav", "candidates": 2}, "cannot choose among candidates"),
             ({"output": "x.wav", "layers": 2}, "cannot mix layers"),
+            ({"output": "x.wav", "loop": True}, "close a loop"),
+            ({"output": "x.wav", "timing": "0-1"}, "place sounds in time"),
             ({"output": "-", "json_": True}, "both go to stdout"),
             ({"output": "x.wav", "duration": 1e6}, "WAV holds at most 37 h"),
         ],
@@ -305,6 +308,94 @@ class TestStream:
         with pytest.raises(InputError, match=message):
             generate(["rain"], **{"stream": True, "model": str(tiny_lm), "seed": 1, **options, **paths})
         assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize(
+        ("text", "options"),
+        [("a dog@0-2, rain@1-5", {}), ("rain@1-5", {}), ("rain", {"loop": True}), ("rain", {"timing": "1-5"})],
+    )
+    def test_what_needs_the_whole_sound_costs_no_older_one(
+        self, audiogen, tmp_path: Path, tiny_lm: Path, text: str, options: dict[str, Any]
+    ) -> None:
+        folder = Path(shutil.copytree(tiny_lm, tmp_path / "lm"))
+        config = json.loads((folder / "config.json").read_text())
+        config["config"]["sampling"] |= options  # flags are refused earlier
+        (folder / "config.json").write_text(json.dumps(config))
+        generate(["wind"], tmp_path / "x.wav", model=str(tiny_lm), duration=0.2, seed=1, json_=True)
+        before = [(tmp_path / name).read_bytes() for name in ("x.wav", "x.json")]
+        done = audiogen("generate", text, "--model", folder, "--stream", "-o", "x.wav")
+        assert done.returncode == 2 and "times" in done.stderr.splitlines()[-1]
+        assert [(tmp_path / name).read_bytes() for name in ("x.wav", "x.json")] == before
+
+    def test_of_a_sound_too_long_for_memory_only_a_block_is_kept(
+        self, tmp_path: Path, tiny_lm: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        generator, alive = Generator.load(tiny_lm, device="cpu"), list[weakref.ref[np.ndarray]]()
+        whole = writer.write_stream(generator, GenerationRequest("rain", 4, 4.0, output=tmp_path / "a.wav"))
+        original = generator._decode_blocks
+
+        def watch(blocks: Iterator[Any]) -> Iterator[np.ndarray]:
+            for wav in original(blocks):
+                alive.append(weakref.ref(wav))
+                del wav
+                yield alive[-1]()  # type: ignore[misc]
+                assert sum(each() is not None for each in alive) <= 2
+
+        monkeypatch.setattr(generator, "_decode_blocks", watch)
+        monkeypatch.setattr(writer, "WHOLE_SECONDS", 1.0)
+        long = writer.write_stream(generator, GenerationRequest("rain", 4, 4.0, output=tmp_path / "b.wav"))
+        assert len(alive) > 3 and (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+        changed = {key for key in long if long[key] != whole[key]}
+        assert changed <= {"path", "first_sound", "loudness", "rms"} and long["loudness"] is None
+        assert long["rms"] == pytest.approx(whole["rms"])
+
+
+@pytest.mark.parametrize("stream", [[], ["--stream"]])
+@pytest.mark.parametrize("command", ["generate", "continue", "convert"])
+def test_a_file_that_is_no_sidecar_is_not_replaced(
+    audiogen, tmp_path: Path, tiny_lm: Path, command: str, stream: list[str]
+) -> None:
+    (tmp_path / "dog.json").write_text('["a dog"]')
+    audiogen("generate", "rain", "--model", tiny_lm, "--duration", "0.2", "--json", "-o", "rain.wav")
+    what = {"generate": ["--prompts", "dog.json", "--duration", "0.2"], "continue": ["rain.wav", "--duration", "0.4"]}
+    more = [] if command == "convert" else ["--model", tiny_lm, "--json", *stream]
+    done = audiogen(command, *what.get(command, ["rain.wav"]), *more, "-o", "dog.wav")
+    assert done.returncode == 2 and "dog.json is no sidecar" in done.stderr and "computing" not in done.stderr
+    assert (tmp_path / "dog.json").read_text() == '["a dog"]' and not (tmp_path / "dog.wav").exists()
+    if command == "generate":
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "0001-a-dog.json").write_text("mine")
+        done = audiogen(command, *what[command], *more[:2], "--out-dir", "out", "--overwrite")
+        assert done.returncode == 2 and (tmp_path / "out" / "0001-a-dog.json").read_text() == "mine"
+        assert audiogen(command, *what[command], *more[:2], "--out-dir", "out").returncode == 0
+        assert (tmp_path / "out" / "0001-a-dog.json").read_text() == "mine"
+
+
+def test_another_number_format_is_another_sound(audiogen, tmp_path: Path, tiny_lm: Path) -> None:
+    call = ["generate", "rain", "--model", tiny_lm, "--duration", "0.2", "--seed", "1", "--out-dir", "out", "--json"]
+    first = json.loads(audiogen(*call).stdout)
+    again = audiogen(*call, "--dtype", first["dtype"])
+    assert json.loads(again.stdout)["path"] == first["path"] and "already there and kept" in again.stderr
+    other = json.loads(audiogen(*call, "--dtype", "bfloat16").stdout)
+    assert (other["dtype"], Path(other["path"]).name) == ("bfloat16", "0001-rain-seed1.wav")
+    assert json.loads(audiogen(*call, "--dtype", "bfloat16").stdout) == other
+    assert "already there and kept" in audiogen(*call).stderr  # auto takes either
+
+
+def test_a_completed_run_prints_the_seed_that_repeats_all_of_it(audiogen, tmp_path: Path, tiny_lm: Path) -> None:
+    call = ["generate", "rain", "--model", tiny_lm, "--duration", "0.2", "-n", "3", "--out-dir", "out"]
+    audiogen(*call)
+    (tmp_path / "out" / "0001-rain-2.wav").unlink()
+    (tmp_path / "out" / "0001-rain-3.wav").unlink()
+    told = audiogen(*call).stderr
+    seeds = [json.loads((tmp_path / "out" / f"0001-rain-{number}.json").read_text())["seed"] for number in (2, 3)]
+    assert int(re.search(r"--seed (\d+)", told)[1]) == seeds[0] - 1 == seeds[1] - 2  # type: ignore[index]
+
+
+def test_with_one_sound_at_a_time_progress_goes_on(tiny_lm: Path) -> None:
+    generator, seen = Generator.load(tiny_lm, device="cpu"), list[float]()
+    requests = [GenerationRequest("rain", seed, 1.0, replace(generator.sampling, candidates=2)) for seed in range(3)]
+    list(generator.generate(requests, 1, seen.append))
+    assert seen == sorted(seen) and seen[-1] == 3 and any(1 < seconds < 2 for seconds in seen)
 
 
 def test_one_failure_leaves_the_others_and_exits_with_1(

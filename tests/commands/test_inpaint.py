@@ -97,6 +97,11 @@ def test_bad_regions_end_with_one_line_and_2(
     assert not (tmp_path / "out.wav").exists()
 
 
+def test_raw_samples_are_refused_before_the_work(audiogen, noise: Path, tiny_diffusion: Path) -> None:
+    done = audiogen("inpaint", noise, "--region", "0.1-0.5", "--model", tiny_diffusion, "-o", "-")
+    assert (done.returncode, done.stderr) == (2, "error: say where to write: -o FILE\n")
+
+
 def test_an_autoregressive_model_names_what_it_takes(audiogen, noise: Path, tiny_lm: Path) -> None:
     done = audiogen("inpaint", noise, "--region", "0.1-0.5", "--model", tiny_lm, "-o", "out.wav")
     assert done.returncode == 2 and done.stderr.count("\n") == 1

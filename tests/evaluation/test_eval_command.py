@@ -201,7 +201,8 @@ class TestModel:
         self, capsys: pytest.CaptureFixture[str], generator: FakeGenerator, options: dict[str, Any]
     ) -> None:
         options["split"] = "esc50-val,esc50-test"
-        assert eval_(before=options["model"], **options) == 0
+        assert eval_(before=options["model"], report=True, **options) == 0
+        assert "esc50-val-before" in (options["out"] / "report.html").read_text()
         rows = json.loads((options["out"] / "comparison.json").read_text())
         names = ["fad_fake", "kl_fake", "near_silent"]
         assert [(row["split"], row["metric"]) for row in rows] == [
@@ -242,6 +243,16 @@ class TestModel:
         resumed, *again = evaluate()
         assert again == whole and 0 == calm["reused"] < resumed["reused"]
         assert list(json.loads((options["out"] / "results.json").read_text()))[-1] == "run"
+
+    def test_another_number_format_or_device_makes_other_sounds_and_is_told(
+        self, capsys: pytest.CaptureFixture[str], generator: FakeGenerator, options: dict[str, Any]
+    ) -> None:
+        told = []
+        for device, dtype in (("cpu", "float32"), ("cuda:1", "float32"), ("cuda:0", "float32"), ("cuda:0", "int4")):
+            generator.device, generator.dtype = device, dtype
+            results = run(capsys, limit=2, **options)
+            told.append((results["device"], results["dtype"], results["run"]["reused"]))
+        assert told == [("cpu", "float32", 0), ("cuda", "float32", 0), ("cuda", "float32", 2), ("cuda", "int4", 0)]
 
     @pytest.mark.parametrize("change", [{"seed": 1}, {"guidance": 2.0}], ids=["seed", "guidance"])
     def test_other_settings_make_other_sounds(

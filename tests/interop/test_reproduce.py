@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
@@ -44,6 +45,32 @@ def test_the_printed_command_makes_the_same_sound(audiogen, tiny_lm: Path, call:
     assert program == "audiogen" and audiogen(*words).returncode == 0
     assert {path: path.read_bytes() for path in before} == before  # neither the sound nor its sidecar is touched
     assert sound.with_name(f"{sound.stem}-again.wav").read_bytes() == before[sound]
+
+
+def test_seeds_beyond_32_bits_of_older_sounds_are_typed_as_what_they_drew(audiogen, tiny_lm: Path) -> None:
+    audiogen("generate", "rain", "--model", tiny_lm, "--seed", "7", "--duration", "0.2", "--json", "-o", "a.wav")
+    older = {**json.loads(Path("a.json").read_text()), "seed": 7 + 2**32}
+    for candidates in (1, 2):
+        Path("a.json").write_text(json.dumps({**older, "candidates": candidates}))
+        command, doubts = find_command(Path("a.wav"))
+        assert "--seed 7 " in command and len(doubts) == candidates - 1
+    write_audio(
+        "b.wav", np.ones(800, np.float32), tags={"comment": f"generated; seed {7 + 2**32}; model x ffffffffffff"}
+    )
+    assert "--seed 7 " in find_command(Path("b.wav"))[0]
+
+
+def test_columns_called_as_what_a_continuation_says_are_only_columns(audiogen, tiny_lm: Path) -> None:
+    names = ("source", "regions", "prompt_audio", "prompt_seconds", "prompt_sha256")
+    Path("p.csv").write_text(f"prompt,{','.join(names)}\nrain,{','.join('abcde')}\n")
+    call = ["generate", "--prompts", "p.csv", "--model", tiny_lm, "--seed", "1", "--duration", "0.2", "--out-dir", "o"]
+    (path,) = audiogen(*call).stdout.split()
+    assert json.loads(Path(path).with_suffix(".json").read_text())["columns"] == dict(zip(names, "abcde", strict=True))
+    printed = audiogen("info", path, "--reproduce")
+    assert (
+        printed.returncode == 0 and printed.stdout.startswith("audiogen generate rain --seed 1") and not printed.stderr
+    )
+    assert "already there" in audiogen(*call).stderr
 
 
 def test_without_a_sidecar_the_file_itself_is_asked(audiogen, tmp_path: Path) -> None:

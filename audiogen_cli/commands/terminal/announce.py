@@ -153,11 +153,15 @@ def plan_generation(folder: Path, config: LMConfig, n_sounds: int, seconds: floa
 
 
 def plan_computing(generator: Generator) -> Announcement:
-    """Say in which number format a loaded model's weights are, and the memory in use: `--dtype auto` chooses by size
-    and processor.
+    """Say in which number format a loaded model's weights are, where they are rounded, and the memory in use: `--dtype
+    auto` chooses by size and processor.
+
+    The folder's own precision needs no word.
     """
     from audiogen_cli.devices import used_memory
 
+    if generator.dtype == "float32":
+        return Announcement()
     used = f"{used_memory(generator.device) / 1e9:.2g} GB of memory"
     where = f"computing on {generator.device} with weights in {generator.dtype} (--dtype chooses another)"
     return Announcement([f"{where}, {used} so far"])

@@ -12,10 +12,9 @@ from typing import Annotated, Any, TypeVar, cast
 import typer
 
 from audiogen_cli.errors import InputError, read_seconds
-from audiogen_cli.lm.sampling_config import SETTINGS
+from audiogen_cli.lm.sampling_config import MAX_SEED, SETTINGS
 
 # Bounds beyond any use, below what would fill a machine.
-MAX_SEED = 2**53  # what JSON readers keep exact
 MAX_COUNT = 1_000_000
 MAX_STEPS = 1_000_000_000
 MAX_PROCESSES = 4096
@@ -136,22 +135,25 @@ StreamOption = Annotated[
     typer.Option(
         "--stream",
         help="Write a single sound while it is generated: into a .wav file, or with -o - to stdout as raw samples"
-        " (16-bit little-endian mono at the model's rate).",
+        " (16-bit little-endian mono at the model's rate). It draws one candidate, all sounds in one: where the model"
+        " takes more, not the sound that the same seed gives without.",
     ),
 ]
 RateOption = Annotated[
     int | None,
     typer.Option(
-        "--rate", metavar="HZ", help="Resample, as to 44100 or 48000; adds nothing above 8 kHz. [default: unchanged]"
+        "--rate", metavar="HZ", help="Resample, as to 44100 or 48000; adds no higher frequencies. [default: unchanged]"
     ),
 ]
 ChannelsOption = Annotated[
     int | None,
-    typer.Option("--channels", metavar="N", help="1, or 2: the same sound on both. [default: unchanged]"),
+    typer.Option("--channels", metavar="N", help="1: the mean of both; 2: a mono sound on both. [default: unchanged]"),
 ]
 SubtypeOption = Annotated[
     str | None,
-    typer.Option("--subtype", metavar="NAME", help="PCM_16, PCM_24 or FLOAT (.wav only). [default: PCM_16]"),
+    typer.Option(
+        "--subtype", metavar="NAME", help="PCM_16, PCM_24, FLOAT (.wav). [default: PCM_16; convert: as it is]"
+    ),
 ]
 NormalizeOption = Annotated[
     str | None,
@@ -218,19 +220,7 @@ def sampling_flags(without: tuple[str, ...] = ()) -> Callable[[Command], Command
     def decorate(command: Command) -> Command:
         signature = inspect.signature(command, eval_str=True)
         own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
-        flags = [
-            inspect.Parameter(
-                setting.name,
-                inspect.Parameter.POSITIONAL_OR_KEYWORD,
-                default=None,
-                annotation=Annotated[
-                    type(setting.default) | None,
-                    typer.Option(metavar=setting.metadata["metavar"] or None, help=_with_default(setting)),
-                ],
-            )
-            for setting in SETTINGS
-            if setting.name not in without
-        ]
+        flags = [_flag(setting) for setting in SETTINGS if setting.name not in without]
         place = [each.name for each in own].index("seed")
         command.__signature__ = signature.replace(  # type: ignore[attr-defined]
             parameters=[*own[:place], *flags, *own[place:]]
@@ -238,6 +228,12 @@ def sampling_flags(without: tuple[str, ...] = ()) -> Callable[[Command], Command
         return command
 
     return decorate
+
+
+def _flag(setting: Any) -> inspect.Parameter:
+    option = typer.Option(metavar=setting.metadata["metavar"] or None, help=_with_default(setting))
+    kind, type_ = inspect.Parameter.POSITIONAL_OR_KEYWORD, type(setting.default)
+    return inspect.Parameter(setting.name, kind, default=None, annotation=Annotated[type_ | None, option])
 
 
 def _with_default(setting: Any) -> str:

@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from audiogen_cli.lm.generation.delivery import Delivery
     from audiogen_cli.lm.generation.generator import Generator
     from audiogen_cli.lm.generation.requests import GenerationRequest
-    from audiogen_cli.lm.generation.writer import RenderOptions
+    from audiogen_cli.lm.generation.writer import RenderOptions, Say
 
-Say = Callable[[str], object]
 MAX_LINES = 100  # sounds of a run, up to which each gets a line of its own
 
 
@@ -72,19 +71,20 @@ class ModelChoice:
 def render_with(
     model: ModelChoice,
     requests: Sequence[GenerationRequest],
-    options: RenderOptions,
-    out_dir: Path | None,
-    *,
+    delivery: Delivery,
     as_json: bool,
-    stream: bool,
-    overwrite: bool,
+    out_dir: Path | None = None,
+    batch_size: int | None = None,
+    keep_candidates: bool = False,
+    stream: bool = False,
+    overwrite: bool = False,
 ) -> None:
-    """Write every request, whole or as a stream.
+    """Write every request, whole or as a stream; see `RenderOptions`.
 
     out_dir: the folder that gets them, if there is one; what earlier runs finished there is kept unless `overwrite`.
     """
-    from audiogen_cli.lm.adapters import adapted_fingerprint
     from audiogen_cli.lm.decoder import check_streaming
+    from audiogen_cli.lm.generation.writer import RenderOptions
 
     if stream:
         check_streaming(model.config)
@@ -92,32 +92,24 @@ def render_with(
         from audiogen_cli.lock import hold_folder
 
         hold_folder(out_dir, deep=False)
-    rate = model.config.sample_rate
+    options = RenderOptions(batch_size, as_json or out_dir is not None, delivery, keep_candidates)
     if stream:
-        render_stream(requests[0], lambda: model.load(requests), options, rate, as_json)
+        render_stream(model, requests[0], options, as_json)
     else:
-        keeps = out_dir is not None and not overwrite
-        keep_from = adapted_fingerprint(model.folder, model.adapters) if keeps else None
-        render(requests, lambda: model.load(requests), options, rate, as_json, keep_from)
+        render(model, requests, options, as_json, keep=out_dir is not None and not overwrite)
 
 
 def render(
-    requests: Sequence[GenerationRequest],
-    load: Callable[[], Generator],
-    options: RenderOptions,
-    sample_rate: int,
-    as_json: bool,
-    keep_from: str | None = None,
+    model: ModelChoice, requests: Sequence[GenerationRequest], options: RenderOptions, as_json: bool, keep: bool
 ) -> None:
     """Write every request and print the results in order. Raises AudiogenError if any of them failed.
 
-    load: loads the model, if anything is to be generated. keep_from: the fingerprint of the model whose finished sounds
-    are kept; no sound is replaced then. None replaces what is there.
+    keep: keep the model's finished sounds, and replace none. The model is loaded if anything is to be generated.
     """
     from audiogen_cli.commands.terminal.progress import progress_bar
-    from audiogen_cli.devices import is_main_process
+    from audiogen_cli.devices import choose_device, is_main_process
     from audiogen_cli.lm.generation.requests import WHOLE_SECONDS
-    from audiogen_cli.lm.generation.writer import write_sounds
+    from audiogen_cli.lm.generation.writer import check_sidecars, write_sounds
 
     say = _say if is_main_process() else lambda line: None
     for request in requests:
@@ -127,16 +119,25 @@ def render(
     if long := next((each.output for each in requests if each.duration > WHOLE_SECONDS), None):
         raise InputError(f"{long}: a sound of more than a day does not fit into memory: use --stream")
     asked, kept = requests, dict[int, dict[str, Any]]()
-    if keep_from:
+    if keep:
+        from audiogen_cli.lm.adapters import adapted_fingerprint
         from audiogen_cli.lm.generation.resuming import Maker, place_requests
 
-        requests, kept = place_requests(asked, Maker(keep_from, sample_rate, options.delivery, options.keep_candidates))
+        fingerprint, rate = adapted_fingerprint(model.folder, model.adapters), model.config.sample_rate
+        computing = dict[str, str]()
+        if model.dtype != "auto":
+            from audiogen_cli.lm.decoding.engine import choose_dtype
+
+            computing["dtype"] = choose_dtype(model.dtype, model.config, choose_device(model.device).type)
+        maker = Maker(fingerprint, rate, options.delivery, options.keep_candidates, computing)
+        requests, kept = place_requests(asked, maker)
     if options.sidecars:
+        check_sidecars(request.output for index, request in enumerate(requests) if index not in kept)
         _report_places(asked, requests, kept, say)
     generator = None
     if len(kept) < len(requests):
-        _print_seed([request for index, request in enumerate(requests) if index not in kept], say)
-        generator = load()
+        _print_seed(requests, say)
+        generator = model.load(requests)
     begun, results = time.monotonic(), []
     with progress_bar("generating (seconds of sound)") as progress:
         for rendered in write_sounds(generator, requests, options, kept, progress, say):
@@ -149,7 +150,7 @@ def render(
                     for each in (rendered.record, *rendered.record.get("kept_candidates", ())):
                         say(_describe(each))
     new = [each for each in results if each.record and not each.kept]
-    seconds = sum(requests[each.index].new_seconds(sample_rate) for each in new)
+    seconds = sum(requests[each.index].new_seconds(model.config.sample_rate) for each in new)
     _summarize([each.record for each in new if each.record], seconds, time.monotonic() - begun, say)
     if failed := sum(each.record is None for each in results):
         raise AudiogenError(f"{failed} of {len(requests)} sounds failed")
@@ -161,9 +162,9 @@ def check_stream(
     delivery: Delivery,
     keep_candidates: bool,
     as_json: bool,
-    sampling: Mapping[str, Any],
+    asked: Mapping[str, Any],
 ) -> None:
-    """Refuse what cannot be written while it is generated. sampling: the settings given; None where left out."""
+    """Refuse what cannot be written while it is generated. asked: sampling settings; None where left out."""
     if not stream:
         if str(output) == "-":
             raise InputError("-o - writes sound to stdout while it is generated: add --stream")
@@ -175,10 +176,11 @@ def check_stream(
             f"--{given} needs the whole sound, and --stream does not wait for it: leave one of them out, or use"
             " audiogen convert afterwards"
         )
-    if keep_candidates or (sampling.get("candidates") or 1) > 1:
+    if keep_candidates or (asked.get("candidates") or 1) > 1:
         raise InputError("--stream writes at once and cannot choose among candidates: leave --candidates out")
-    if (sampling.get("layers") or 1) > 1:
-        raise InputError("--stream cannot mix layers, which must be complete first: leave --layers out")
+    if (asked.get("layers") or 1) > 1 or asked.get("timing") or asked.get("loop"):
+        what = "cannot mix layers, place sounds in time or close a loop, which must be complete first"
+        raise InputError(f"--stream {what}: leave --layers, --timing and --loop out")
     if str(output) != "-":
         return
     if as_json:
@@ -189,25 +191,25 @@ def check_stream(
         )
 
 
-def render_stream(
-    request: GenerationRequest, load: Callable[[], Generator], options: RenderOptions, sample_rate: int, as_json: bool
-) -> None:
+def render_stream(model: ModelChoice, request: GenerationRequest, options: RenderOptions, as_json: bool) -> None:
     """Write one sound while it is generated, and print its path unless it goes to stdout itself."""
     from audiogen_cli.data.wav_stream import MAX_SAMPLES
     from audiogen_cli.lm.generation.requests import STDOUT
-    from audiogen_cli.lm.generation.writer import write_stream
+    from audiogen_cli.lm.generation.writer import check_sidecars, write_stream
 
-    to_stdout = str(request.output) == STDOUT
-    if not to_stdout and request.duration * sample_rate > MAX_SAMPLES:
-        raise InputError(f"{request.output}: WAV holds at most {format_seconds(MAX_SAMPLES / sample_rate)}; use -o -")
+    to_stdout, rate = str(request.output) == STDOUT, model.config.sample_rate
+    if not to_stdout and request.duration * rate > MAX_SAMPLES:
+        raise InputError(f"{request.output}: WAV holds at most {format_seconds(MAX_SAMPLES / rate)}; use -o -")
+    if options.sidecars:
+        check_sidecars([request.output])
     _print_seed([request], _say)
-    generator = load()
+    generator = model.load([request])
     begun = time.monotonic()
     record = write_stream(generator, request, options, _say)
     if not to_stdout:
         typer.echo(to_json(record) if as_json else request.output)
     _say(f"first sound after {record['first_sound']:.2f} s")
-    _summarize([record], request.new_seconds(sample_rate), time.monotonic() - begun, _say)
+    _summarize([record], request.new_seconds(rate), time.monotonic() - begun, _say)
 
 
 def _say(line: str) -> None:
@@ -215,10 +217,7 @@ def _say(line: str) -> None:
 
 
 def _report_places(
-    asked: Sequence[GenerationRequest],
-    requests: Sequence[GenerationRequest],
-    kept: Collection[int],
-    say: Say,
+    asked: Sequence[GenerationRequest], requests: Sequence[GenerationRequest], kept: Collection[int], say: Say
 ) -> None:
     """Say in one line what is kept, what is new beside other sounds, and what is replaced, if there is any of it."""
     new = [index for index in range(len(requests)) if index not in kept]
@@ -259,26 +258,24 @@ def _summarize(records: Sequence[dict[str, Any]], total: float, seconds: float, 
     rate = total / max(seconds, 1e-9)
     speed = f"{format_seconds(total)} of {what} in {format_seconds(seconds)}, {rate:.2g} times real time"
     silent, clipped = ([record for record in records if record[name]] for name in ("near_silent", "clipped_samples"))
+    quiet, below = sum(map(_is_held_down, records)), "below the loudness asked for"
     if len(records) == 1:
         facts = [speed, _level(records[0]), *_score(records[0])]
         facts += ["nearly silent: try another seed or other words"] if silent else []
         facts += [f"{_count(records[0]['clipped_samples'], 'sample')} clipped"] if clipped else []
+        facts += [f"stays {below}: its peak reaches -1 dBFS"] if quiet else []
     else:
         facts = [f"{_count(len(records), 'sound')}, {speed}"]
         facts += [f"{len(silent)} of {len(records)} nearly silent: try other seeds or words"] if silent else []
         facts += [f"{len(clipped)} of {len(records)} clipped"] if clipped else []
-    if quiet := sum(_is_held_down(record) for record in records):
-        which = f"{quiet} of {len(records)} stay" if len(records) > 1 else "stays"
-        facts.append(f"{which} below the loudness asked for: their peaks reach -1 dBFS")
+        facts += [f"{quiet} of {len(records)} stay {below}: their peaks reach -1 dBFS"] if quiet else []
     say("; ".join(facts))
 
 
 def _is_held_down(record: dict[str, Any]) -> bool:
     """Return whether a sound's peak kept it from the loudness asked for."""
-    level = record["delivery"].get("normalize", "")
-    return (
-        level.endswith("LUFS") and record["loudness"] is not None and record["loudness"] < float(level.split()[0]) - 0.1
-    )
+    level, loudness = record["delivery"].get("normalize", ""), record["loudness"]
+    return level.endswith("LUFS") and loudness is not None and loudness < float(level.split()[0]) - 0.1
 
 
 def _describe(record: dict[str, Any]) -> str:
@@ -288,8 +285,8 @@ def _describe(record: dict[str, Any]) -> str:
 
 def _score(record: dict[str, Any]) -> list[str]:
     scores = [f"{score:.2f}" for score in record.get("scores", ()) if score is not None]
-    candidates = record.get("candidates", 1)
-    return [f"score {' and '.join(scores)}{f', the best of {candidates}' * (candidates > 1)}"] * bool(scores)
+    best = f", the best of {record['candidates']}" if record.get("candidates", 1) > 1 else ""
+    return [f"score {' and '.join(scores)}{best}"] if scores else []
 
 
 def _level(record: dict[str, Any]) -> str:

@@ -68,14 +68,16 @@ def write_missing(
 ) -> tuple[dict[int, str], int]:
     """Generate the requests whose files are not there yet; return index → reason of the failed ones, and how many were.
 
-    A file is kept if its sidecar (`<name>.json`) agrees with the request. Each process of a launch takes part.
+    A file is kept if its sidecar (`<name>.json`) agrees with the request, and with the number format and the kind of
+    device. Each process of a launch takes part.
     """
     from audiogen_cli.lm.generation.resuming import Maker, find_finished
     from audiogen_cli.lm.generation.writer import RenderOptions, write_sounds
 
     for request in requests:
         check_name(request.output.with_suffix(".json"))
-    finished = find_finished(requests, Maker(generator.fingerprint, generator.sample_rate))
+    maker = Maker(generator.fingerprint, generator.sample_rate, computing=_computing(generator))
+    finished = find_finished(requests, maker)
     options, failed = RenderOptions(config.batch_size, sidecars=True), dict[int, str]()
     say = note if is_main_process() else str
     every = write_sounds(generator, requests, options, finished, say=say)
@@ -102,7 +104,11 @@ def describe_model(generator: Generator, config: EvalConfig) -> dict[str, Any]:
     assert generator.folder is not None
     sampling = generator.sampling.override(config.sampling).describe()
     identity = _identity(generator.folder, generator.fingerprint, generator.license, generator.adapters)
-    return {**identity, "sampling": sampling}
+    return {**identity, "sampling": sampling, **_computing(generator)}
+
+
+def _computing(generator: Generator) -> dict[str, str]:
+    return {"device": str(generator.device).partition(":")[0], "dtype": generator.dtype}
 
 
 def _identity(folder: Path, fingerprint: str, license: str, adapters: Sequence[Adapter]) -> dict[str, Any]:

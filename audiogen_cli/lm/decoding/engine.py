@@ -47,6 +47,7 @@ class Engine:
     def __init__(self, model: AudioLanguageModel, dtype: str = "auto", backend: type[Backend] | None = None) -> None:
         self.dtype = choose_dtype(dtype, model.config, model.null_text.device.type)
         self.exact = model.null_text.device.type == "cpu"
+        self.default_batch = CPU_BATCH if self.exact else GPU_BATCH
         model.eval()
         self.backend, self.most_rows = (
             (backend, backend.load(model, self.dtype)) if backend else load_fastest(model, self.dtype)
@@ -104,9 +105,8 @@ class Engine:
     ) -> Iterator[ContinuousBatch]:
         """Begin to decode requests, all guided or none; with one of the kept batch's shape in its tensors."""
         kept, self._kept = self._kept, None  # nobody else gets it meanwhile
-        default, bucket = CPU_BATCH if self.exact else GPU_BATCH, self.backend.bucket
-        n_slots = self.count_slots(requests, batch_size or default, kept.shape if kept else None)
-        shape = BatchShape.of(self.config, requests, n_slots, bucket)
+        n_slots = self.count_slots(requests, batch_size or self.default_batch, kept.shape if kept else None)
+        shape = BatchShape.of(self.config, requests, n_slots, self.backend.bucket)
         if kept is None or kept.shape != shape:
             kept = None  # its memory first
             kept = ContinuousBatch(self.backend, self.model, self.cache_dtype, shape)

@@ -57,8 +57,8 @@ def max_delay(config: LMConfig) -> int:
 
 
 def window_steps(config: LMConfig) -> int:
-    """Return the most steps read before the cache is rebuilt: the longest window of the training."""
-    return config.max_frames + max_delay(config)
+    """Return the most steps read before the cache is rebuilt."""
+    return config.window_frames + max_delay(config)
 
 
 def list_windows(config: LMConfig, n_prompt: int, n_frames: int) -> list[DecodingWindow]:
@@ -70,8 +70,8 @@ def list_windows(config: LMConfig, n_prompt: int, n_frames: int) -> list[Decodin
     """
     last = n_frames + max_delay(config)
     found, size = [], window_steps(config)
-    if n_frames > config.max_frames:
-        size = max(size - round(UNUSED * config.max_frames), config.max_frames // 2 + 1)
+    if n_frames > config.window_frames:
+        size = max(size - 1 - round(UNUSED * config.max_frames), config.max_frames // 2 + 1)
     start, n_prefilled = 0, n_prompt  # steps up to n_prefilled hold all they can before decoding
     while n_prefilled < last:
         if n_prefilled - start >= size:

@@ -13,6 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.decoding.cpu_kernels import pack_model
 from audiogen_cli.lm.decoding.engine import choose_dtype
@@ -37,8 +38,11 @@ class DiffusionEngine:
     def __init__(self, model: DiffusionModel, dtype: str = "auto") -> None:
         self.dtype = choose_dtype(dtype, model.config, model.null_text.device.type)
         self.device = model.null_text.device
+        if self.device.type == "mps":
+            raise InputError("--device mps: a diffusion model needs float64, which Apple's GPUs lack; use --device cpu")
         self.exact = self.device.type == "cpu"
         self.most_rows = 2  # on a CPU: one sequence, with guidance
+        self.default_batch = 1 if self.exact else GPU_BATCH
         self.model = model.eval()
         self.config: LMConfig = model.config
         if self.exact:
@@ -52,10 +56,10 @@ class DiffusionEngine:
         self, requests: Sequence[DecodingRequest], batch_size: int | None = None
     ) -> Iterator[tuple[int, Tensor]]:
         """Decode all requests; yield (index, codes [K, T] int64 on the CPU), in any order."""
-        size = 1 if self.exact else batch_size or GPU_BATCH
+        size = 1 if self.exact else batch_size or self.default_batch
         groups: dict[object, list[int]] = defaultdict(list)
         for index, request in enumerate(requests):
-            windows = tuple(list_windows(lay_out(self.config, request), self.config.max_frames))
+            windows = tuple(list_windows(lay_out(self.config, request), self.config.window_frames))
             groups[request.guided, request.n_frames, request.sampling.passes, windows].append(index)
         for members in groups.values():
             for start in range(0, len(members), size):
@@ -79,17 +83,17 @@ class DiffusionEngine:
         """Count the work of a sequence, as frames that a window holds; none of them is read for nothing."""
         codes = torch.zeros(1, n_frames)
         codes[:, n_prompt:] = UNKNOWN
-        return sum(end - start for start, end in list_windows(codes, self.config.max_frames)), 0
+        return sum(end - start for start, end in list_windows(codes, self.config.window_frames)), 0
 
     def count_bytes(self, request: DecodingRequest, n: int) -> int:
         """Count the bytes of logits that n sequences like this one take side by side."""
         config, rows = self.config, n * (1 + request.guided)
-        return 4 * rows * min(request.n_frames, config.max_frames) * config.n_q * config.codebook_size
+        return 4 * rows * min(request.n_frames, config.window_frames) * config.n_q * config.codebook_size
 
     def _decode(self, requests: Sequence[DecodingRequest]) -> Iterator[Tensor]:
         """Yield the codes [n, K, T] of requests of one shape after each window; UNKNOWN is what later ones decide."""
         codes = torch.stack([lay_out(self.config, request) for request in requests])
-        windows = list_windows(codes[0], self.config.max_frames)
+        windows = list_windows(codes[0], self.config.window_frames)
         numbers = [torch.Generator().manual_seed(request.seed) for request in requests]
         texts = self._read_texts(requests)
         rows = SamplingRows.empty(len(requests), self.device)

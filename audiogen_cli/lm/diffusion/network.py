@@ -15,13 +15,7 @@ from torch.nn import functional as F
 
 from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.model import CodeModel, LMOutput, key_mask
-from audiogen_cli.lm.transformer import (
-    CrossAttention,
-    CrossAttentionKV,
-    ProjectedText,
-    attend,
-    sinusoidal_positions,
-)
+from audiogen_cli.lm.transformer import CrossAttention, CrossAttentionKV, ProjectedText, attend, sinusoidal_positions
 
 # Shapes: B rows, K streams, T frames, d the width, H heads, E = d / H.
 

@@ -8,8 +8,8 @@ from typing import Any
 from audiogen_cli.data.audio import FORMATS, SUBTYPES, read_channels, read_tags
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.generation.delivery import Delivery, deliver
-from audiogen_cli.lm.generation.requests import check_files
-from audiogen_cli.lm.generation.writer import read_sidecar, write_sidecar
+from audiogen_cli.lm.generation.requests import check_files, check_text
+from audiogen_cli.lm.generation.writer import beside, check_sidecars, read_sidecar
 
 
 def plan_outputs(sources: list[Path], output: Path | None, folder: Path | None, delivery: Delivery) -> list[Path]:
@@ -24,6 +24,7 @@ def plan_outputs(sources: list[Path], output: Path | None, folder: Path | None, 
     outputs = [output or (folder or Path()) / path.name for path in named]
     places: dict[Path, Path] = {}
     for source, path in zip(sources, outputs, strict=True):
+        check_text(str(source), str(source))
         check_files(path)
         delivery.check(path)
         other = places.setdefault(path.with_suffix(""), source)
@@ -31,6 +32,8 @@ def plan_outputs(sources: list[Path], output: Path | None, folder: Path | None, 
             raise InputError(f"{other} and {source} would both be written to {path}; convert them apart")
         if path.exists() and source.exists() and path.samefile(source):
             raise InputError(f"{path} would replace its source; write to another folder or name")
+        if read_sidecar(source):
+            check_sidecars([path])
     return outputs
 
 
@@ -39,14 +42,14 @@ def convert(source: Path, output: Path, delivery: Delivery) -> dict[str, Any]:
 
     Tags go along, and so does a sidecar of ours. What `delivery` leaves out stays as it is, the number of bits
     included if the file can hold them. Raises InputError if `source` cannot be read, AudiogenError if `output` cannot
-    be written.
+    be written. A sidecar of the sound that was there before goes.
     """
     samples, rate, subtype = read_channels(source)
     sound = deliver(samples if samples.shape[1] > 1 else samples[:, 0], rate, delivery)
     kept = subtype if subtype in SUBTYPES[output.suffix.lower()] else None
     made = read_sidecar(source)
-    sound.write(output, delivery.subtype or kept, read_tags(source))
+    tags = read_tags(source)
     record = {**made, "path": str(output), "source": str(source), **sound.facts(delivery)}
-    if made:
-        write_sidecar(output, record)
+    with beside(output, record if made else None):
+        sound.write(output, delivery.subtype or kept, tags)
     return record

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ class Level:
     def parse(cls, text: str) -> Level:
         """Read `-23` (LUFS) or `peak:-1` (dBFS). Raises InputError for anything else, and beyond -70 to 0."""
         match = _LEVEL.fullmatch(text.strip())
-        if not match:
+        if not match or (match[3] or "").lower() not in ("", *(("db", "dbfs") if match[1] else ("lufs",))):
             raise InputError(
                 f"--normalize takes a loudness in LUFS, as in -23, or peak:dB, as in peak:-1; not '{text}'"
             )
@@ -113,25 +114,30 @@ class Delivered:
         was changed. trimmed: seconds cut off before and after.
         """
         written = np.clip(self.samples, -1, 1)
-        each = [measure(channel) for channel in written.reshape(len(written), -1).T]
+        each = [(len(channel), measure(channel)) for channel in written.reshape(len(written), -1).T]
         lufs = loudness(written, self.rate)
-        whole = AudioStats(
-            max(stats.peak for stats in each),
-            math.sqrt(sum(stats.rms**2 for stats in each) / len(each)),
-            sum(stats.clipped_samples for stats in each),
-            all(stats.near_silent for stats in each),
-        )
         return {
             "duration": len(written) / self.rate,
             "sample_rate": self.rate,
             "channels": len(each),
-            **vars(whole),
+            **vars(join_stats(each)),
             "loudness": lufs if math.isfinite(lufs) else None,
             "gain_db": 20 * math.log10(self.gain),
             "normalized": delivery.normalize is not None,
             "trimmed": [*self.trimmed],
             "delivery": delivery.describe(),
         }
+
+
+def join_stats(parts: Sequence[tuple[int, AudioStats]]) -> AudioStats:
+    """Combine the levels of channels, or of blocks of a sound: (samples, levels) of each."""
+    n_samples = max(1, sum(n for n, _ in parts))
+    return AudioStats(
+        max(stats.peak for _, stats in parts),
+        math.sqrt(sum(n * stats.rms**2 for n, stats in parts) / n_samples),
+        sum(stats.clipped_samples for _, stats in parts),
+        all(stats.near_silent for _, stats in parts),
+    )
 
 
 def deliver(wav: np.ndarray, sample_rate: int, delivery: Delivery = AS_IT_IS, loop: bool = False) -> Delivered:

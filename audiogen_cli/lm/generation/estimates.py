@@ -41,7 +41,7 @@ def estimate(
     """
     engine, config = generator.engine, generator.config
     sampling = sampling or generator.sampling
-    together = min(batch_size or generator.default_batch, max(1, len(durations)))
+    together = min(batch_size or engine.default_batch, max(1, len(durations)))
     if engine.exact:
         together = min(together, engine.most_rows // 2)
     vectors = torch.zeros(1, config.text_width)  # any: they make the sound a guided one

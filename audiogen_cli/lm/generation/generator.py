@@ -20,7 +20,7 @@ from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.lm.adapters import Adapter, adapted_fingerprint, add_adapters
 from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.decoder import find_decoder
-from audiogen_cli.lm.decoding.engine import CPU_BATCH, GPU_BATCH, regroup
+from audiogen_cli.lm.decoding.engine import regroup
 from audiogen_cli.lm.decoding.requests import UNKNOWN, DecodingRequest
 from audiogen_cli.lm.generation.requests import GenerationRequest
 from audiogen_cli.lm.generation.tracks import (
@@ -46,7 +46,7 @@ from audiogen_cli.lm.text.encoders import TextEncoder, load_text_encoder
 FIRST_BLOCK = 0.25  # seconds of sound decoded first, so that a stream begins soon
 DECODED_TOGETHER = 8  # sounds, on a GPU; on a CPU a decoder's bits, too, may depend on what is decoded beside a sound
 
-Progress = Callable[[float], object]
+OnSeconds = Callable[[float], object]
 Span = tuple[float, float | None]  # seconds; the end None: that of the whole
 OnCandidates = Callable[[int, int, Sequence[Candidate]], object]  # (sound, its track, candidates, the best first)
 
@@ -74,7 +74,6 @@ class Generator:
         self.codec, self.encoder, self.engine = codec, encoder, find_decoder(lm.config).build_engine(lm, dtype)
         self.device, self.dtype = lm.null_text.device, self.engine.dtype
         self.sample_rate, self.sampling = lm.config.sample_rate, lm.config.sampling
-        self.default_batch = CPU_BATCH if self.engine.exact else GPU_BATCH
         self._first_block = max(1, round(FIRST_BLOCK * lm.config.frame_rate))  # frames that a stream decodes first
         self.probe = Probe.load(folder, lm.config) if folder else None
         self.license = model_folder.read_license(folder) if folder else ""
@@ -150,7 +149,7 @@ class Generator:
         self,
         requests: Sequence[GenerationRequest | Prepared],
         batch_size: int | None = None,
-        progress: Progress = lambda seconds: None,
+        progress: OnSeconds = lambda seconds: None,
         on_candidates: OnCandidates = lambda index, track, candidates: None,
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Generate all sounds; yield (index, samples [n] float32), n = round(duration · sample_rate), when ready.
@@ -166,8 +165,16 @@ class Generator:
             if not each.tracks:
                 yield index, each.prompt
 
+        seconds = shown = 0.0  # of finished sounds, and with the one being generated
+        total = sum(each.request.new_seconds(self.sample_rate) for each in prepared)
+
+        def show(more: float) -> None:
+            nonlocal shown
+            shown = max(shown, min(seconds + more, total))  # candidates of a sound begin again
+            progress(shown)
+
         def generate_codes(requests: Sequence[DecodingRequest]) -> Iterator[tuple[int, Tensor]]:
-            return self.generate_codes(requests, batch_size, progress)
+            return self.generate_codes(requests, batch_size, show)
 
         owners = [(index, track) for index, each in enumerate(prepared) for track in range(len(each.tracks))]
 
@@ -179,12 +186,10 @@ class Generator:
                 on_candidates(*owners[number], candidates)
                 yield number, wav
 
-        seconds = 0.0
-        lengths = [each.n_samples - each.n_skipped + each.n_overlap for each in prepared]
-        all_tracks = [each.tracks for each in prepared]
+        lengths, all_tracks = [each.n_decoded for each in prepared], [each.tracks for each in prepared]
         for index, wav in generate_mixed(all_tracks, generate_tracks, self.sample_rate, lengths):
             seconds += prepared[index].request.new_seconds(self.sample_rate)
-            progress(seconds)
+            show(0.0)
             yield index, self._finish(prepared[index], wav)
 
     def decode_candidate(self, prepared: Prepared, track: int, candidate: Candidate) -> np.ndarray:
@@ -192,7 +197,7 @@ class Generator:
         return self._finish(prepared, self.decode([candidate.codes])[0][: prepared.tracks[track].n_samples])
 
     def generate_codes(
-        self, requests: Sequence[DecodingRequest], batch_size: int | None, progress: Progress
+        self, requests: Sequence[DecodingRequest], batch_size: int | None, progress: OnSeconds
     ) -> Iterator[tuple[int, Tensor]]:
         """Yield (index, codes [K, T]) when ready; when memory runs out, halve the batches of the rest."""
         left, failed = dict.fromkeys(range(len(requests))), 0
@@ -213,7 +218,7 @@ class Generator:
                     del left[some[0]]
                     failed += 1
                     continue
-                batch_size = max(1, min(batch_size or self.default_batch, len(some)) // 2)
+                batch_size = max(1, min(batch_size or self.engine.default_batch, len(some)) // 2)
                 logger.warning("out of memory: going on with at most %d sounds at once", batch_size)
         if failed:
             raise AudiogenError("out of memory: even alone this is too long; lower --duration")
@@ -232,15 +237,17 @@ class Generator:
         """Generate one sound; yield its samples [n] float32 block by block, as soon as they are decided.
 
         Together they are what `generate` yields for it with one candidate: on a CPU bit for bit. Prompt audio comes
-        first. Raises InputError if it is mixed of several tracks, or loops: both need the whole sound.
+        first. Raises InputError, at once, if it is mixed of several tracks, has times or loops: it must be complete.
         """
-        places = [(track.begin, track.n_samples) for track in prepared.tracks]
-        if places != [(0, prepared.n_samples - prepared.n_skipped)]:
-            raise InputError("--stream cannot mix sounds or close a loop, which must be complete first: leave it out")
+        if not prepared.is_single or prepared.n_overlap:
+            raise InputError("--stream cannot mix sounds, place them at times or close a loop; leave --stream out")
+        return self._stream(prepared)
+
+    def _stream(self, prepared: Prepared) -> Iterator[np.ndarray]:
         prompt, n_skipped = prepared.prompt, prepared.n_skipped
         if len(prompt):
             yield prompt
-        n_fade, n_known, n_whole = round(JOIN_SECONDS * self.sample_rate), len(prompt) - n_skipped, places[0][1]
+        n_fade, n_known, n_whole = round(JOIN_SECONDS * self.sample_rate), len(prompt) - n_skipped, prepared.n_decoded
         left = n_whole - n_known
         seam: np.ndarray | None = np.zeros(0, np.float32) if n_known else None  # what is decoded up to there
         blocks = self.engine.stream(prepared.tracks[0].decoding, self._first_block)
@@ -260,7 +267,7 @@ class Generator:
             yield wav[:, 0].float().cpu().numpy()
 
     def _decode_together(
-        self, requests: Sequence[DecodingRequest], batch_size: int | None, progress: Progress
+        self, requests: Sequence[DecodingRequest], batch_size: int | None, progress: OnSeconds
     ) -> Iterator[tuple[int, Tensor]]:
         """Decode with the engine's `generate`; a single sound is streamed, so that progress can be reported."""
         if len(requests) > 1:
@@ -287,7 +294,7 @@ class Generator:
 
     def _is_fine(self, track: Track, sound: np.ndarray) -> bool:
         """Return whether a track fits into the trained window, or has no holes, which may come with its sliding."""
-        return track.decoding.n_frames <= self.config.max_frames or has_no_holes(track, sound, self.sample_rate)
+        return track.decoding.n_frames <= self.config.window_frames or has_no_holes(track, sound, self.sample_rate)
 
     def _score(self, codes: Tensor, vectors: Tensor, negative: Tensor | None) -> float:
         assert self.probe is not None
@@ -343,11 +350,8 @@ class Generator:
             read = [self._encode(part) for part in parts]
             if unknown := [part for part, (_, vectors) in zip(parts, read, strict=True) if not len(vectors[0])]:
                 raise InputError(f"prompt '{unknown[0]}' holds no word that the model knows; name a sound")
-            return (
-                tuple(text for texts, _ in read for text in texts),
-                [each for _, vectors in read for each in vectors],
-                spans,
-            )
+            texts = tuple(text for each, _ in read for text in each)
+            return texts, [each for _, vectors in read for each in vectors], spans
         texts, vectors = self._encode(request.text, request.sampling.layers if request.prompt_audio is None else 1)
         if len(texts) > 1 and not all(map(len, vectors)):
             texts, vectors = self._encode(request.text)

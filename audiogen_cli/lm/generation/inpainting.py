@@ -16,7 +16,7 @@ import numpy as np
 from audiogen_cli.data.audio import probe
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import LMConfig
-from audiogen_cli.lm.generation.requests import GenerationRequest, read_long
+from audiogen_cli.lm.generation.requests import GenerationRequest, check_text, read_long
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +41,7 @@ def fill_regions(
     Raises InputError for unreadable audio and for regions that are reversed, outside of it, shorter than a frame, or
     overlap.
     """
+    check_text(str(audio), str(audio))
     duration, frame = probe(audio).duration, 1 / config.frame_rate
     regions = sorted(regions)
     for begin, end in regions:
@@ -59,7 +60,7 @@ def fill_regions(
         "regions": [[begin, end] for begin, end in regions],
     }
     joined = _join_touching(places)
-    return replace(defaults, duration=n_samples / rate, prompt_audio=wav, regions=joined, extra=facts)
+    return replace(defaults, duration=n_samples / rate, prompt_audio=wav, regions=joined, facts=facts)
 
 
 def hide_regions(codes: Tensor, regions: Sequence[tuple[int, int]], hop_length: int, unknown: int) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 
 from audiogen_cli.data.tables import first_row, read_table
 from audiogen_cli.errors import InputError, read_seconds
-from audiogen_cli.lm.generation.requests import Prompt
+from audiogen_cli.lm.generation.requests import Prompt, check_text
 from audiogen_cli.lm.sampling_config import SETTINGS
 
 OVERRIDES = {setting.name: type(setting.default) for setting in SETTINGS}  # column → type
@@ -36,7 +36,7 @@ def read_prompts(source: Path) -> list[Prompt]:
         data = sys.stdin.buffer.read() if str(source) == "-" else source.read_bytes()
     except OSError as error:
         raise InputError(f"--prompts {source}: {error.strerror or error}") from None
-    if suffix in TABLES or (suffix not in JSON and _has_header(data)):
+    if suffix in TABLES or (suffix not in JSON and "prompt" in map(str.casefold, first_row(data))):
         rows = _table_rows(data, where)
     else:
         text = _decode(data, source)
@@ -53,10 +53,6 @@ def _decode(data: bytes, source: Path) -> str:
         return data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"--prompts {source}: not UTF-8 text") from None
-
-
-def _has_header(data: bytes) -> bool:
-    return "prompt" in map(str.casefold, first_row(data))
 
 
 def _is_json(text: str) -> bool:
@@ -117,6 +113,8 @@ def _prompt(values: Mapping[str, Any], where: str) -> Prompt:
         raise InputError(f"{where}: the prompt is empty or no text")
     if name is not None:
         _check_name(name, where)
+    for key, value in values.items():
+        check_text(json.dumps([key, value], ensure_ascii=False), f"{where}: {key}")
     return Prompt(
         text and text.strip(),
         found.get("seed"),

@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audiogen_cli.data.audio import FORMATS, check_output, probe, read_audio
+from audiogen_cli.data.loudness import AudioStats
 from audiogen_cli.errors import InputError
 from audiogen_cli.files import check_name
 from audiogen_cli.lm.config import LMConfig, Sampling
+from audiogen_cli.lm.sampling_config import MAX_SEED
 from audiogen_cli.model_folder import find_model, load_config
 
 if TYPE_CHECKING:
     import numpy as np
 
-MAX_SEED = 2**53  # what every JSON reader keeps exact
 MIN_DURATION, MAX_DURATION = 1e-3, 1e7  # seconds
 WHOLE_SECONDS = 86_400.0  # of a sound that memory holds whole
 MAX_SOUNDS = 100_000  # in one run
@@ -29,6 +30,12 @@ CONTINUE_SECONDS = 5.0
 READ_SECONDS = 300  # of a sound to continue read at once: hours at its own rate and channels would fill the memory
 SLUG_LENGTH = 40
 STDOUT = "-"  # the output that is no file; only a stream can go there
+# Entries of a sidecar that are ours, whatever the columns of a prompt file are called.
+ENTRIES = {*Sampling.__dataclass_fields__, *AudioStats.__dataclass_fields__}
+ENTRIES |= {"path", "prompt", "text", "seed", "duration", "sample_rate", "model", "model_fingerprint", "licence"}
+ENTRIES |= {"device", "dtype", "audiogen_version", "loudness", "gain_db", "normalized", "first_sound", "columns"}
+ENTRIES |= {"rights", "scores", "kept_candidates", "unknown_words", "adapters", "channels", "generated_seconds"}
+ENTRIES |= {"trimmed", "delivery", "source", "regions", "prompt_audio", "prompt_seconds", "prompt_sha256"}
 
 
 @dataclass(frozen=True)
@@ -55,8 +62,8 @@ class GenerationRequest:
 
     text: the prompt as written; None: without text. duration: seconds of the whole result. prompt_audio: [n] samples
     at the model's rate, which the result begins with. regions: parts of it, [begin, end) in samples, that are generated
-    anew; the rest is then the whole result. output: the file to write. extra: more entries of its sidecar.
-    seed_drawn: the seed was drawn at random, so a finished sound with another one counts, too.
+    anew; the rest is then the whole result. output: the file to write. extra: columns of a prompt file for its sidecar;
+    facts: entries about the prompt audio. seed_drawn: drawn at random, so a finished sound with another counts, too.
     """
 
     text: str | None
@@ -68,6 +75,7 @@ class GenerationRequest:
     extra: Mapping[str, Any] = field(default_factory=dict)
     seed_drawn: bool = False
     regions: tuple[tuple[int, int], ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def new_seconds(self, sample_rate: int) -> float:
         """Return the seconds that are generated."""
@@ -88,12 +96,11 @@ def plan_requests(
     Raises InputError for anything that would fail later: values out of range, names that collide, output that cannot
     be written, several sounds for one `output`.
     """
-    if output and len(prompts) * n_samples > 1:
-        raise InputError(f"-o {output}: {len(prompts) * n_samples} sounds cannot go into one file; use --out-dir")
-    if len(prompts) * n_samples > MAX_SOUNDS:
-        raise InputError(
-            f"{len(prompts) * n_samples} sounds: a run makes at most {MAX_SOUNDS}; divide them among several"
-        )
+    n_sounds = len(prompts) * n_samples
+    if output and n_sounds > 1:
+        raise InputError(f"-o {output}: {n_sounds} sounds cannot go into one file; use --out-dir")
+    if n_sounds > MAX_SOUNDS:
+        raise InputError(f"{n_sounds} sounds: a run makes at most {MAX_SOUNDS}; divide them among several")
     requests: list[GenerationRequest] = []
     used_seeds: Counter[str | None] = Counter()
     for number, prompt in enumerate(prompts, 1):
@@ -114,6 +121,7 @@ def continue_from(
     prompt_seconds: how much of `audio` to keep, by default all. sample_rate: the model's.
     Raises InputError for values out of range and unreadable audio.
     """
+    check_text(str(audio), str(audio))
     available = probe(audio).duration
     kept = available if prompt_seconds is None else prompt_seconds
     if not math.isfinite(kept) or kept < MIN_DURATION:
@@ -126,7 +134,7 @@ def continue_from(
         "prompt_seconds": len(wav) / sample_rate,
         "prompt_sha256": hashlib.sha256(wav.tobytes()).hexdigest(),
     }
-    return replace(defaults, duration=kept + CONTINUE_SECONDS, prompt_audio=wav, extra=facts)
+    return replace(defaults, duration=kept + CONTINUE_SECONDS, prompt_audio=wav, facts=facts)
 
 
 def find_language_model(name: str | None) -> tuple[Path, LMConfig]:
@@ -159,12 +167,20 @@ def check_text(text: str | None, where: str) -> None:
 
 
 def check_files(path: Path) -> None:
-    """Raise InputError unless a sound and its sidecar can be written under a name."""
+    """Raise InputError unless a sound and its sidecar can be written under a name, and a record can hold it."""
+    check_text(str(path), str(path))
     try:
         check_output(path)
         check_name(path.with_suffix(".json"))  # its sidecar
     except OSError as error:  # a name that the file system refuses
         raise InputError(f"{path}: {error.strerror or error}") from None
+
+
+def own_columns(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep a prompt file's columns that are called as entries of ours apart, under `columns`."""
+    ours = extra.keys() & ENTRIES
+    rest = {name: value for name, value in extra.items() if name not in ours}
+    return {**rest, "columns": {name: extra[name] for name in sorted(ours)}} if ours else rest
 
 
 def slug(text: str) -> str:
@@ -175,28 +191,20 @@ def slug(text: str) -> str:
 def _request(prompt: Prompt, defaults: GenerationRequest, seed: int, output: Path) -> GenerationRequest:
     duration = defaults.duration if prompt.duration is None else prompt.duration
     check_duration(duration, prompt.where)
-    kept = defaults.extra.get("prompt_seconds", 0.0)
+    kept = defaults.facts.get("prompt_seconds", 0.0)
     if kept and round(duration / kept * len(defaults.prompt_audio)) <= len(defaults.prompt_audio):  # type: ignore[arg-type]
         raise InputError(
             f"--duration {duration:g} is the length of the whole result: it must be more than the {kept:g} s kept of "
-            f"{defaults.extra['prompt_audio']}"
+            f"{defaults.facts['prompt_audio']}"
         )
     if not 0 <= seed <= MAX_SEED:
         raise InputError(f"{prompt.where}: seed {seed:.6g} is not between 0 and {MAX_SEED}")
     sampling = override(defaults.sampling, prompt.overrides, prompt.where)
     check_text(prompt.text, prompt.where)
     check_text(sampling.negative, f"{prompt.where}: negative")
-    return GenerationRequest(
-        prompt.text,
-        seed,
-        duration,
-        sampling,
-        defaults.prompt_audio,
-        output,
-        {**defaults.extra, **prompt.extra},
-        seed_drawn=defaults.seed_drawn and prompt.seed is None,
-        regions=defaults.regions,
-    )
+    drawn = defaults.seed_drawn and prompt.seed is None
+    own: dict[str, Any] = {"text": prompt.text, "seed": seed, "duration": duration, "sampling": sampling}
+    return replace(defaults, **own, output=output, extra=prompt.extra, seed_drawn=drawn)
 
 
 def read_long(audio: Path, sample_rate: int, duration: float) -> np.ndarray:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from typing import Any
 from audiogen_cli.data.audio import FORMATS, is_whole
 from audiogen_cli.devices import agree, is_main_process
 from audiogen_cli.lm.generation.delivery import AS_IT_IS, Delivery
-from audiogen_cli.lm.generation.requests import GenerationRequest, check_files
-from audiogen_cli.lm.generation.writer import own_columns, read_sidecar
+from audiogen_cli.lm.generation.requests import GenerationRequest, check_files, own_columns
+from audiogen_cli.lm.generation.writer import read_sidecar
 from audiogen_cli.lm.sampling_config import Sampling
 
 _MOVED = re.compile(r"(.+)-seed\d+(-\d+)?")  # the stem of a sound that made way for another
@@ -24,29 +24,36 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Maker:
-    """Tell whether a file holds the sound of a request, as this model and these options make it."""
+    """Tell whether a file holds the sound of a request, as this model and these options make it.
+
+    computing: the number format (dtype) and the kind of device that it must have been made with, if that matters.
+    """
 
     fingerprint: str
     sample_rate: int
     delivery: Delivery = AS_IT_IS
     keep_candidates: bool = False
+    computing: Mapping[str, str] = field(default_factory=dict)
 
     def made(self, request: GenerationRequest, record: Record) -> bool:
         """Return whether a sidecar tells of the sound that is asked for. A drawn seed agrees with any other."""
         wanted = {
             **own_columns(request.extra),
+            **request.facts,
             "prompt": request.text,
             "duration": round(request.duration * self.sample_rate) / self.sample_rate,
             **vars(request.sampling),
             "model_fingerprint": self.fingerprint,
             "delivery": self.delivery.describe(),
+            **self.computing,
         }
         if not request.seed_drawn:
             wanted["seed"] = request.seed
         wanted.pop("path", None)
         # A sidecar may lack a setting; older ones say only whether the loudness was brought to -23 LUFS.
         delivery = {"normalize": "-23 LUFS"} if record.get("normalized") else {}
-        whole = {**vars(Sampling()), "delivery": delivery, **record}
+        whole = {**vars(Sampling()), "delivery": delivery, "dtype": "float32", **record}
+        whole["device"] = str(record.get("device", "cpu")).partition(":")[0]
         whole["duration"] = record.get("generated_seconds", record.get("duration"))
         if self.keep_candidates and "kept_candidates" not in record:
             return False
@@ -75,12 +82,7 @@ def place_requests(
     is taken by other settings `NAME-seed7-2` …
     Raises InputError if such a name is too long.
     """
-    return _apply(requests, *agree(_place(requests, maker) if is_main_process() else ([], {})))
-
-
-def _apply(
-    requests: Sequence[GenerationRequest], outputs: Sequence[Path], found: dict[int, Record]
-) -> tuple[list[GenerationRequest], dict[int, Record]]:
+    outputs, found = agree(_place(requests, maker) if is_main_process() else ([], {}))
     moved = [replace(request, output=output) for request, output in zip(requests, outputs, strict=True)]
     return moved, found
 
@@ -89,11 +91,8 @@ def _place(requests: Sequence[GenerationRequest], maker: Maker) -> tuple[list[Pa
     there = _list_moved({request.output.parent for request in requests})
     finished = []
     for request in requests:
-        paths = [
-            request.output,
-            *(path for path in there[_base(request.output)] if path.suffix == request.output.suffix),
-        ]
-        finished.append([record for path in paths if (record := maker.finished(request, path))])
+        others = (path for path in there[_base(request.output)] if path.suffix == request.output.suffix)
+        finished.append([record for path in (request.output, *others) if (record := maker.finished(request, path))])
     drawn = {len(records) for request, records in zip(requests, finished, strict=True) if request.seed_drawn}
     complete = all(finished) and len(drawn) == 1
     outputs, found, taken = [], {}, {_base(request.output) for request in requests}

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from audiogen_cli.data.captions import split_caption
 from audiogen_cli.data.loudness import UNMIXABLE_RMS, find_holes, measure
-from audiogen_cli.errors import InputError
+from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.lm.decoding.requests import DecodingRequest
 from audiogen_cli.lm.generation.requests import GenerationRequest
 from audiogen_cli.lm.sampling_config import MAX_LAYERS
@@ -73,6 +73,16 @@ class Prepared:
     n_skipped: int = 0
     n_overlap: int = 0
     words: Mapping[str, bool] = field(default_factory=dict)
+
+    @property
+    def n_decoded(self) -> int:
+        """Return how many samples the tracks are mixed to."""
+        return self.n_samples - self.n_skipped + self.n_overlap
+
+    @property
+    def is_single(self) -> bool:
+        """Return whether there is nothing to mix: one track, from the beginning to the end."""
+        return [(track.begin, track.n_samples) for track in self.tracks] == [(0, self.n_decoded)]
 
     @property
     def prompt(self) -> np.ndarray:
@@ -186,10 +196,8 @@ def mix_tracks(
 ) -> np.ndarray:
     """Sum sounds [n] float32, each from its sample of `begins` on → [n_samples] float32, by default to the last end.
 
-    A single one that is the whole stays as it is.
-
-    All but silence get the power of the most powerful one; they fade where they begin and end inside the whole. A sum
-    that passes CEILING is scaled down as a whole.
+    A single one that is the whole stays as it is. All but silence get the power of the most powerful one; they fade
+    where they begin and end inside the whole. A sum that passes CEILING is scaled down as a whole.
     """
     n_samples = n_samples or max(begin + len(sound) for begin, sound in zip(begins, sounds, strict=True))
     if len(sounds) == 1 and len(sounds[0]) == n_samples:
@@ -277,22 +285,30 @@ def generate_best(
     n_drawn = Counter(index for index, _ in drawn)
     ranked: dict[int, list[tuple[float, int, Candidate]]] = defaultdict(list)
     ready: dict[int, list[Candidate]] = {}
-    n_left = len(tracks)
-    for number, codes in generate([candidate for _, candidate in drawn]):
-        index, candidate = drawn[number]
-        judged = score is not None and candidate.vectors is not None and n_drawn[index] > 1
-        value = score(codes, candidate.vectors, candidate.negative) if judged else None  # type: ignore[misc, arg-type]
-        ranked[index].append((-(value or 0.0), number, Candidate(candidate.seed, value, codes)))
-        if len(ranked[index]) == n_drawn[index]:
-            ready[index] = [each for *_, each in sorted(ranked.pop(index), key=lambda each: each[:2])]
-            n_left -= 1
-        if len(ready) == most or (ready and not n_left):
-            bests = decode([candidates[0].codes for candidates in ready.values()])
-            for (index, candidates), best in zip(ready.items(), bests, strict=True):
-                others = (decode([each.codes])[0] for each in candidates[1:])
-                sound, place = _choose(tracks[index], chain([best], others), is_fine)
-                yield index, sound, [candidates.pop(place), *candidates]
-            ready.clear()
+
+    def finish() -> Iterator[tuple[int, np.ndarray, list[Candidate]]]:
+        bests = decode([candidates[0].codes for candidates in ready.values()]) if ready else []
+        for best in bests:
+            index = next(iter(ready))
+            candidates = ready.pop(index)
+            others = (decode([each.codes])[0] for each in candidates[1:])
+            sound, place = _choose(tracks[index], chain([best], others), is_fine)
+            yield index, sound, [candidates.pop(place), *candidates]
+
+    try:
+        for number, codes in generate([candidate for _, candidate in drawn]):
+            index, candidate = drawn[number]
+            judged = score is not None and candidate.vectors is not None and n_drawn[index] > 1
+            value = score(codes, candidate.vectors, candidate.negative) if judged else None  # type: ignore[misc, arg-type]
+            ranked[index].append((-(value or 0.0), number, Candidate(candidate.seed, value, codes)))
+            if len(ranked[index]) == n_drawn[index]:
+                ready[index] = [each for *_, each in sorted(ranked.pop(index), key=lambda each: each[:2])]
+            if len(ready) == most:
+                yield from finish()
+    except AudiogenError:  # of a track that does not fit into the memory: the others are done
+        yield from finish()
+        raise
+    yield from finish()
 
 
 def list_candidates(request: DecodingRequest) -> list[DecodingRequest]:
@@ -306,7 +322,7 @@ def list_candidates(request: DecodingRequest) -> list[DecodingRequest]:
 
 def derive_seed(seed: int, part: str) -> int:
     """Return the seed of a part of a sound; it is not near `seed`, whose neighbors other sounds have."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{part}".encode()).digest()[:6], "big")
+    return int.from_bytes(hashlib.sha256(f"{seed}/{part}".encode()).digest()[2:6], "big")
 
 
 def has_no_holes(track: Track, sound: np.ndarray, sample_rate: int) -> bool:

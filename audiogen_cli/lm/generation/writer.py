@@ -9,7 +9,7 @@ import secrets
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audiogen_cli.data.loudness import AudioStats
+from audiogen_cli.data.loudness import measure
 from audiogen_cli.devices import agree, count_processes, is_out_of_memory, join_processes
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.files import read_json, temporary_name, write_text
-from audiogen_cli.lm.generation.delivery import AS_IT_IS, Delivered, Delivery, deliver
-from audiogen_cli.lm.generation.requests import STDOUT, GenerationRequest
-from audiogen_cli.lm.sampling_config import Sampling
+from audiogen_cli.lm.generation.delivery import AS_IT_IS, Delivered, Delivery, deliver, join_stats
+from audiogen_cli.lm.generation.requests import STDOUT, WHOLE_SECONDS, GenerationRequest, own_columns
 from audiogen_cli.model_folder import explain_rights, known_sounds, license_line, model_name
 
 if TYPE_CHECKING:
@@ -33,21 +32,6 @@ if TYPE_CHECKING:
     from audiogen_cli.lm.generation.tracks import Candidate
 
 LONG_SECONDS = 120.0  # of sound, candidates included, from which on the time is estimated
-# Entries of a sidecar that are ours, whatever the columns of a prompt file are called.
-ENTRIES = {*Sampling.__dataclass_fields__, *AudioStats.__dataclass_fields__}
-ENTRIES |= {"path", "prompt", "text", "seed", "duration", "sample_rate", "model", "model_fingerprint", "licence"}
-ENTRIES |= {"device", "dtype", "audiogen_version", "loudness", "gain_db", "normalized", "first_sound", "columns"}
-ENTRIES |= {
-    "rights",
-    "scores",
-    "kept_candidates",
-    "unknown_words",
-    "adapters",
-    "channels",
-    "generated_seconds",
-    "trimmed",
-    "delivery",
-}
 N_SOUNDS = 10  # that a model knows, named to who asks for none of them
 
 Progress = Callable[[int, int], object]  # (seconds of sound done, of how many)
@@ -116,33 +100,42 @@ def write_stream(
 
     The file has its final name and a valid header from the first block on, for players that follow it; it is removed
     if generating fails. One candidate and one layer, whatever the request says. Returns the record, which also has
-    `first_sound`, the seconds until the first samples were written.
+    `first_sound`, the seconds until the first samples were written; a sound too long for the memory has no loudness.
+    Raises InputError, before a file is touched, for a request that cannot be streamed.
     """
     from audiogen_cli.data.wav_stream import RawPipe, StreamingWavWriter
 
     request = replace(request, sampling=replace(request.sampling, candidates=1, layers=1))
     prepared = generator.prepare(request)
+    stream = generator.stream(prepared)
     _announce(generator, [prepared], options, say)
     to_stdout = str(request.output) == STDOUT
     if to_stdout:
         say(f"writing 16-bit mono samples at {generator.sample_rate} Hz, no header")
-    else:
-        _drop_sidecar(request.output)
-    begun, first, blocks = time.monotonic(), 0.0, []
+    elif read_sidecar(request.output):  # it describes the old sound
+        request.output.with_suffix(".json").unlink()
+    begun, first, blocks = time.monotonic(), 0.0, list[np.ndarray]()
+    n_samples, stats, whole = 0, measure(np.zeros(0)), request.duration <= WHOLE_SECONDS
     try:
         with (
             nullcontext(RawPipe(sys.stdout.buffer))
             if to_stdout
             else StreamingWavWriter(request.output, generator.sample_rate, _tags(generator, request)) as sink
         ):
-            for wav in generator.stream(prepared):
+            for wav in stream:
                 sink.write(wav)
                 first = first or time.monotonic() - begun
+                if not whole:
+                    blocks.clear()
+                    stats = join_stats([(n_samples, stats), (len(wav), measure(np.clip(wav, -1, 1)))])
+                n_samples += len(wav)
                 blocks.append(wav)
     except (MemoryError, RuntimeError) as error:
         raise AudiogenError(f"{request.output}: {_reason(error)}") if is_out_of_memory(error) else error from None
-    whole = Delivered(np.concatenate(blocks), generator.sample_rate)
-    record = {**_record(generator, prepared, whole, AS_IT_IS), "first_sound": first}
+    sound = Delivered(np.concatenate(blocks), generator.sample_rate)
+    record = {**_record(generator, prepared, sound, AS_IT_IS), "first_sound": first}
+    if not whole:  # `sound` is the last block
+        record |= {"duration": n_samples / generator.sample_rate, **vars(stats), "loudness": None}
     if options.sidecars and not to_stdout:
         write_sidecar(request.output, record)
     return record
@@ -176,11 +169,11 @@ def read_sidecar(output: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) and "model_fingerprint" in record else {}
 
 
-def own_columns(extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep a prompt file's columns that are called as entries of ours apart, under `columns`."""
-    ours = extra.keys() & ENTRIES
-    rest = {name: value for name, value in extra.items() if name not in ours}
-    return {**rest, "columns": {name: extra[name] for name in sorted(ours)}} if ours else rest
+def check_sidecars(outputs: Iterable[Path]) -> None:
+    """Raise InputError if a file that is no sidecar of ours has the name of an output's sidecar."""
+    for output in outputs:
+        if (sidecar := output.with_suffix(".json")).exists() and not read_sidecar(output):
+            raise InputError(f"{sidecar} is no sidecar of ours, and {output.name} would replace it; give another name")
 
 
 def _render(
@@ -286,7 +279,7 @@ def _write_candidates(
     Each is what its seed gives with one candidate, so its sidecar says so. Of a sound of several tracks all candidates
     are written, as sounds of the track's text.
     """
-    request, written, single = prepared.request, list[dict[str, Any]](), len(candidates) == 1
+    request, written, single = prepared.request, list[dict[str, Any]](), prepared.is_single
     for track, ranked in enumerate(candidates):
         for place, candidate in enumerate(ranked[single:], 1 + single):
             name = f"{request.output.stem}{'' if single else f'-sound{track + 1}'}-candidate{place:02d}"
@@ -294,7 +287,7 @@ def _write_candidates(
                 request,
                 text=request.text if single else prepared.texts[track],
                 seed=candidate.seed,
-                sampling=replace(request.sampling, candidates=1, layers=1),
+                sampling=replace(request.sampling, candidates=1, layers=1, timing=""),
                 output=request.output.with_name(name + request.output.suffix),
                 duration=request.duration if single else prepared.tracks[track].n_samples / generator.sample_rate,
             )
@@ -315,13 +308,13 @@ def _write_one(
     output, delivery = prepared.request.output, options.delivery
     sound = deliver(wav, generator.sample_rate, delivery, prepared.request.sampling.loop)
     record = {**_record(generator, prepared, sound, delivery), **more}
-    with _beside(output, record if options.sidecars else None):
+    with beside(output, record if options.sidecars else None):
         sound.write(output, delivery.subtype, _tags(generator, prepared.request))
     return record
 
 
 @contextmanager
-def _beside(output: Path, record: Mapping[str, Any] | None) -> Iterator[None]:
+def beside(output: Path, record: Mapping[str, Any] | None) -> Iterator[None]:
     """Put a record beside an output file that is written in the meantime, or leave all as it was if that fails.
 
     Beside a new sound it comes first: of a killed run no sound is left without a record, which the next run would take
@@ -346,22 +339,14 @@ def _beside(output: Path, record: Mapping[str, Any] | None) -> Iterator[None]:
         write_sidecar(output, record)
 
 
-def _drop_sidecar(output: Path) -> None:
-    """Remove the sidecar of an output file that is about to change: it describes the old sound."""
-    if read_sidecar(output):
-        output.with_suffix(".json").unlink(missing_ok=True)
-
-
 def _tags(generator: Generator, request: GenerationRequest) -> dict[str, str]:
     """Say what made a sound, for its file. copyright: the license again, for which RIFF INFO has no place."""
     model = f"{_model_name(generator)} {generator.fingerprint[:12]}".rstrip()
     license = f"weights: {license_line(generator.license)}"
-    comment = f"generated; seed {request.seed}; model {model}"
-    software = f"audiogen {version('audiogen-cli')}"
     return {
         "title": request.text or "",
-        "comment": comment,
-        "software": software,
+        "comment": f"generated; seed {request.seed}; model {model}",
+        "software": f"audiogen {version('audiogen-cli')}",
         "license": license,
         "copyright": license,
     }
@@ -379,6 +364,7 @@ def _record(generator: Generator, prepared: Prepared, sound: Delivered, delivery
     request = prepared.request
     return {
         **own_columns(request.extra),
+        **request.facts,
         "path": str(request.output),
         "prompt": request.text,
         "text": " + ".join(prepared.texts) if prepared.texts else None,

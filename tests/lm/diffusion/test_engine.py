@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers.diffusion import make_config
 
+from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.decoding.requests import UNKNOWN, DecodingRequest
-from audiogen_cli.lm.diffusion.engine import DiffusionEngine, list_passes, list_windows
+from audiogen_cli.lm.diffusion.engine import GPU_BATCH, DiffusionEngine, list_passes, list_windows
 from audiogen_cli.lm.diffusion.network import DiffusionModel
+from audiogen_cli.lm.generation.estimates import estimate
+from audiogen_cli.lm.generation.generator import Generator
+from audiogen_cli.lm.generation.requests import GenerationRequest
 
 SAMPLING = Sampling(guidance=2.0, top_p=0.85)
 
@@ -55,9 +62,40 @@ def test_a_seed_gives_the_same_codes_whatever_is_beside_it(schedule: str) -> Non
     assert not torch.equal(together[0], decode(engine, dataclasses.replace(requests[0], seed=9))[0])
 
 
+def test_a_gpu_takes_its_own_number_at_once_and_halves_that(
+    tiny_diffusion: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator, tried = Generator.load(tiny_diffusion, device="cpu"), list[int | None]()
+    assert generator.engine.default_batch == 1
+    monkeypatch.setattr(generator.engine, "exact", False)
+    monkeypatch.setattr(generator.engine, "default_batch", GPU_BATCH)
+    original = generator.engine.generate
+
+    def generate(
+        requests: Sequence[DecodingRequest], batch_size: int | None = None
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        tried.append(batch_size or len(requests))
+        if batch_size is None and len(requests) > GPU_BATCH:
+            raise torch.OutOfMemoryError
+        yield from original(requests, batch_size)
+
+    monkeypatch.setattr(generator.engine, "generate", generate)
+    requests = [GenerationRequest("rain", seed, 0.2, generator.sampling) for seed in range(GPU_BATCH + 1)]
+    assert len(list(generator.generate(requests))) == len(requests) and tried == [GPU_BATCH + 1, GPU_BATCH // 2]
+    tried.clear()
+    estimate(generator, [0.2] * 40)
+    assert {*tried} == {GPU_BATCH}
+
+
+def test_apples_gpu_is_refused() -> None:
+    model = SimpleNamespace(null_text=SimpleNamespace(device=torch.device("mps")), config=make_config("mask", 2))
+    with pytest.raises(InputError, match="--device mps"):
+        DiffusionEngine(model)  # type: ignore[arg-type]
+
+
 def test_memory_is_that_of_a_windows_logits(engine: DiffusionEngine) -> None:
     plain, guided = (DecodingRequest(text, 50, 0, SAMPLING) for text in (None, make_text(2)))
-    assert engine.count_bytes(plain, 1) == 4 * 20 * 3 * engine.config.codebook_size  # of 50 frames the window of 20
+    assert engine.count_bytes(plain, 1) == 4 * 21 * 3 * engine.config.codebook_size  # of 50 frames the window of 21
     assert engine.count_bytes(guided, 3) == 6 * engine.count_bytes(plain, 1)
 
 

@@ -11,7 +11,7 @@ import soundfile
 
 from audiogen_cli.data.audio import probe, read_tags, write_audio
 from audiogen_cli.data.loudness import loudness
-from audiogen_cli.errors import InputError
+from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.lm.generation.delivery import HIGHEST_PEAK, Delivery, Level, deliver
 
 RATE = 16_000
@@ -67,7 +67,7 @@ def test_without_options_a_sound_stays_as_it_is() -> None:
     assert deliver(wav, RATE).samples is wav
 
 
-@pytest.mark.parametrize("text", ["loud", "-23 dogs", "peak", "-80", "3", "nan", ""])
+@pytest.mark.parametrize("text", ["loud", "-23 dogs", "peak", "-80", "3", "nan", "", "-1dBFS", "-23 dB", "peak:-1LUFS"])
 def test_no_level_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="--normalize"):
         Level.parse(text)
@@ -104,6 +104,29 @@ def test_convert_delivers_existing_files_with_tags_and_sidecar(audiogen, tiny_lm
     assert 20 * np.log10(record["peak"]) == pytest.approx(-3, abs=0.01)
     again = audiogen("convert", source, *options, "--out-dir", "delivered")
     assert again.returncode == 2 and "--overwrite" in again.stderr
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_convert_leaves_no_older_sidecar(
+    audiogen, tiny_lm: Path, tmp_path: Path, made: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("rain", "other"):
+        audiogen("generate", name, "--model", tiny_lm, "--duration", "0.2", "--json", "-o", f"{name}.wav")
+    if not made:
+        Path("other.json").unlink()
+    before = [Path(name).read_bytes() for name in ("rain.wav", "rain.json")]
+    with monkeypatch.context() as patch:
+        patch.setattr("audiogen_cli.lm.generation.delivery.write_audio", _refuse)
+        assert audiogen("convert", "other.wav", "--rate", "8000", "-o", "rain.wav").returncode == 1
+    assert [Path(name).read_bytes() for name in ("rain.wav", "rain.json")] == before
+    done = audiogen("convert", "other.wav", "--rate", "8000", "-o", "rain.wav", "--json")
+    assert done.returncode == 0 and Path("rain.json").exists() == made
+    if made:
+        assert json.loads(Path("rain.json").read_text()) == json.loads(done.stdout)
+
+
+def _refuse(*_: object) -> None:
+    raise AudiogenError("the disk is full")
 
 
 def test_convert_keeps_bits_and_channels_and_one_bad_file_fails_alone(audiogen, tmp_path: Path) -> None:

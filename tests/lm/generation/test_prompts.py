@@ -97,6 +97,15 @@ def test_columns_that_no_json_can_hold_become_null(tmp_path: Path) -> None:
     assert prompt.extra == {"x": None, "y": [1, None]}
 
 
+@pytest.mark.parametrize(
+    "entry", ['"note": "\\ud800"', '"note": {"a": ["\\ud800"]}', '"a\\ud800": 1', '"loop\\ud800": true']
+)
+def test_half_a_character_in_any_column_is_refused(tmp_path: Path, entry: str) -> None:
+    (tmp_path / "p.jsonl").write_text(f'{{"prompt": "rain", {entry}}}')
+    with pytest.raises(InputError, match="is no text"):
+        read_prompts(tmp_path / "p.jsonl")
+
+
 def test_a_column_of_prompts_takes_its_commas(tmp_path: Path) -> None:
     assert [prompt.text for prompt in read_prompts(_write(tmp_path, "p.csv", "prompt\na dog, far\n"))] == ["a dog, far"]
 

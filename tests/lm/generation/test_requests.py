@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from audiogen_cli.data.audio import read_audio, write_audio
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.generation.requests import GenerationRequest, Prompt, continue_from, plan_requests
+from audiogen_cli.lm.generation.tracks import derive_seed
 
 LOOSE = Sampling(top_p=0.9)
 DEFAULTS = GenerationRequest(None, seed=10, duration=5.0)
@@ -20,6 +23,17 @@ def test_samples_count_seeds_up_and_a_repeated_text_goes_on_counting(tmp_path: P
     prompts = [Prompt("dog"), Prompt("rain"), Prompt("dog"), Prompt("dog", seed=3)]
     requests = plan_requests(prompts, DEFAULTS, 2, None, tmp_path)
     assert [request.seed for request in requests] == [10, 11, 10, 11, 12, 13, 3, 4]
+
+
+def test_seeds_have_the_32_bits_that_count(tmp_path: Path) -> None:
+    last = replace(DEFAULTS, seed=2**32 - 1)
+    assert plan_requests([Prompt("rain")], last, 1, None, tmp_path)[0].seed == 2**32 - 1
+    for seed, n in ((2**32 - 1, 2), (2**32, 1)):
+        with pytest.raises(InputError, match="seed"):
+            plan_requests([Prompt("rain", seed=seed)], DEFAULTS, n, None, tmp_path)
+    drawn = {derive_seed(1, str(part)) for part in range(100)}
+    assert len(drawn) == 100 and max(drawn) < 2**32
+    assert derive_seed(1, "x") == int.from_bytes(sha256(b"1/x").digest()[:6], "big") % 2**32  # as when there were 48
 
 
 def test_a_prompts_seed_does_not_depend_on_the_prompts_before_it(tmp_path: Path) -> None:
@@ -122,7 +136,7 @@ def test_a_continuation_keeps_the_file_and_adds_five_seconds(second_of_noise: Pa
     (request,) = _continue(Prompt("rain", seed=4), second_of_noise, None, tmp_path / "out.wav", 16_000)
     assert (request.text, request.seed, request.duration, request.sampling) == ("rain", 4, 6.0, LOOSE)
     np.testing.assert_array_equal(request.prompt_audio, read_audio(second_of_noise, 16_000))
-    assert request.extra["prompt_audio"] == str(second_of_noise) and request.extra["prompt_seconds"] == 1.0
+    assert request.facts["prompt_audio"] == str(second_of_noise) and request.facts["prompt_seconds"] == 1.0
 
 
 def test_several_continuations_have_seeds_and_names_of_their_own(second_of_noise: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from helpers.zoo import make_probe
 from torch import Tensor
 
+from audiogen_cli.errors import AudiogenError
 from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.decoding.requests import DecodingRequest
 from audiogen_cli.lm.generation.generator import Generator
@@ -76,6 +77,20 @@ def test_the_best_that_is_audible_is_kept_and_no_more_are_decoded(n_silent: int,
     assert candidates[0] == [kept, *(number for number in order if number != kept)] and candidates[1] == [4]
 
 
+def test_what_is_finished_before_one_that_is_too_long_is_kept() -> None:
+    request = DecodingRequest(torch.zeros(1, 6), 3, seed=0, sampling=FREE)
+    drawn, results = Drawn(0, ()), list[int]()
+
+    def generate(requests: Sequence[DecodingRequest]) -> Iterator[tuple[int, Tensor]]:
+        yield from ((number, torch.full((1, 3), number)) for number in range(4))
+        raise AudiogenError("out of memory")
+
+    with pytest.raises(AudiogenError, match="out of memory"):
+        for index, *_ in generate_best([Track(request, 0, 900)] * 5, generate, drawn.decode, None, most=3):
+            results.append(index)
+    assert results == [0, 1, 2, 3] and drawn.together == [3, 1]
+
+
 def test_the_best_of_several_tracks_are_decoded_together() -> None:
     request = DecodingRequest(torch.zeros(1, 6), 3, seed=0, sampling=replace(FREE, candidates=2))
     tracks = [Track(request, 0, 900, n_known=100)] * 5
@@ -126,6 +141,34 @@ def test_the_probe_chooses_the_same_in_any_company(delayed_lm: Path, tmp_path: P
             sounds.append(wav)
         assert len(set(scores)) == len(scores)
         assert np.array_equal(sounds[int(np.argmax(scores))], together[index])
+
+
+@pytest.mark.parametrize("times", ["@0.1-0.4", "@0-0.5", "@0-"])
+def test_kept_candidates_of_a_sound_with_times_are_what_their_sidecars_say(
+    audiogen, delayed_lm: Path, times: str
+) -> None:
+    call = ["generate", "--model", delayed_lm, "--top-p", "1", "--json"]
+    done = audiogen(
+        *call,
+        f"dog{times}",
+        "--duration",
+        "0.5",
+        "--seed",
+        "1",
+        "--candidates",
+        "2",
+        "--keep-candidates",
+        "-o",
+        "a.wav",
+    )
+    others = json.loads(done.stdout)["kept_candidates"]
+    assert len(others) == (2 if times == "@0.1-0.4" else 1)
+    for each in others:
+        said = json.loads(Path(each["path"]).with_suffix(".json").read_text())
+        length = ["--duration", said["generated_seconds"], "--seed", said["seed"]]
+        alone = json.loads(audiogen(*call, said["prompt"], *length, "-o", "alone.wav").stdout)
+        assert Path(each["path"]).read_bytes() == Path("alone.wav").read_bytes()
+        assert {key: said[key] for key in alone if key != "path"} == {k: v for k, v in alone.items() if k != "path"}
 
 
 def test_kept_candidates_are_what_their_seeds_give(audiogen, delayed_lm: Path, tmp_path: Path) -> None:

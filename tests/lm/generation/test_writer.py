@@ -13,6 +13,7 @@ import pytest
 import torch
 from helpers.fakes import FakeGenerator
 
+from audiogen_cli.commands.terminal.rendering import _summarize
 from audiogen_cli.data.audio import read_audio, read_tags, write_audio
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.lm.config import Sampling
@@ -101,6 +102,22 @@ def test_the_file_says_what_made_it_and_keeps_its_samples(tmp_path: Path, suffix
     assert tags["copyright"] == tags.get("license", tags["copyright"]) == "weights: CC BY 4.0, by the testers"
     write_audio(tmp_path / f"plain{suffix}", _constant(request))
     assert np.array_equal(read_audio(request.output), read_audio(tmp_path / f"plain{suffix}"))
+
+
+@pytest.mark.parametrize(
+    ("n", "end"),
+    [
+        (1, "stays below the loudness asked for: its peak reaches -1 dBFS"),
+        (2, "2 of 2 stay below the loudness asked for: their peaks reach -1 dBFS"),
+    ],
+)
+def test_a_peak_that_keeps_a_sound_down_is_told(tmp_path: Path, n: int, end: str) -> None:
+    click = np.zeros(RATE, np.float32)
+    click[::8_000] = 0.1
+    options, said = RenderOptions(delivery=Delivery(normalize=Level(-10))), list[str]()
+    results = write_sounds(FakeGenerator(lambda request: click), _requests(tmp_path, n), options)  # type: ignore[arg-type]
+    _summarize([each.record for each in results if each.record], n, 1.0, said.append)
+    assert said[0].endswith(end)
 
 
 def test_a_file_that_cannot_be_written_is_one_failure(tmp_path: Path) -> None:
@@ -205,6 +222,18 @@ class TestFinished:
 
     def test_another_model_and_another_level_are_not(self, requests: list[GenerationRequest]) -> None:
         assert self.find(requests, "e" * 64) == self.find(requests, delivery=Delivery(normalize=Level(-23))) == []
+
+    def test_another_number_format_is_not_unless_any_will_do(
+        self, tmp_path: Path, requests: list[GenerationRequest]
+    ) -> None:
+        record = json.loads((tmp_path / "0.json").read_text())
+        assert self.find(requests) == self.find(requests, computing={"dtype": "float32", "device": "cpu"}) == [0]
+        assert (
+            self.find(requests, computing={"dtype": "int4"}) == self.find(requests, computing={"device": "cuda"}) == []
+        )
+        del record["dtype"], record["device"]  # an old sidecar
+        (tmp_path / "0.json").write_text(json.dumps(record))
+        assert self.find(requests, computing={"dtype": "float32"}) == [0]
 
     def test_a_drawn_seed_takes_any(self, requests: list[GenerationRequest]) -> None:
         assert self.find([replace(requests[0], seed=77, seed_drawn=True)]) == [0]
