@@ -14,7 +14,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from audiogen_cli.errors import InputError, first_line
-from audiogen_cli.files import cache_folder, note
+from audiogen_cli.files import cache_folder, check_folder, delete, note, remove_leftovers, replacing
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
@@ -85,12 +85,20 @@ def ask(address: str) -> int | None:
 
 
 def _import_public(name: str, revision: str) -> Path:
-    """Convert the public checkpoint once, into a cache of ours."""
+    """Convert the public checkpoint once, into a cache of ours, whichever process comes first."""
     from audiogen_cli.interop.import_audiocraft import import_checkpoint
+    from audiogen_cli.lock import locked
 
     out = cache_folder() / "models" / f"{PUBLIC_MODEL.partition('/')[2]}@{revision or 'main'}"
     if not (out / "config.json").is_file():
-        import_checkpoint(name, out)
+        check_folder(out.parent)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with locked(out.with_name(f".{out.name}.lock")):
+            if not (out / "config.json").is_file():
+                remove_leftovers(out.parent.glob(".*.tmp"))
+                delete(out)  # a part, of a version that did not rename it as a whole
+                with replacing(out) as temporary:
+                    import_checkpoint(name, temporary)
     return out
 
 

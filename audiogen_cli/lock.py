@@ -85,7 +85,7 @@ def release_folders(sweep: bool = False) -> None:
 
 def _write(path: Path, folder: Path) -> None:
     mine = _holder()
-    with _locked(path) as lock:
+    with locked(path) as lock:
         text = os.read(lock, 1 << 16)
         other = _parse(text)
         if other and (other.host, other.space) == (mine.host, mine.space) and not is_running(other.process):
@@ -100,8 +100,8 @@ def _write(path: Path, folder: Path) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[int]:
-    """Open a lock, alone among the processes that do."""
+def locked(path: Path) -> Iterator[int]:
+    """Open a lock, alone among the processes that do; others wait."""
     while True:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
         try:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from helpers.zoo import make_t5
 
 from audiogen_cli import hub
 from audiogen_cli.errors import InputError
+from audiogen_cli.interop import import_audiocraft
 from audiogen_cli.interop.describe import describe
 from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.model_folder import find_codec, find_model, fingerprint, load_config, model_name
@@ -115,13 +119,62 @@ def test_paths_never_become_names(asked: list[str], tiny_lm: Path, tmp_path: Pat
     assert not asked
 
 
-def test_the_public_model_is_imported_on_first_use(
-    asked: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def public(asked: list[str], tmp_path: Path) -> None:
+    """Put a small checkpoint in the public one's place."""
     checkpoint = write_checkpoint(tmp_path / "hub" / "facebook" / "audiogen-medium")
     package = torch.load(checkpoint / "state_dict.bin", weights_only=True)
     package["xp.cfg"] = package["xp.cfg"].replace("t5-large", str(make_t5(tmp_path / "t5", TEXT_WIDTH)))
     torch.save(package, checkpoint / "state_dict.bin")
+
+
+@pytest.mark.usefixtures("public")
+def test_a_killed_first_use_of_the_public_model_is_made_good(tmp_path: Path) -> None:
+    out = tmp_path / "ours" / "models" / "audiogen-medium@main"
+    gone = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
+    ).stdout
+    left = [folder / f".0123456789abcdef.{gone.strip()}.tmp" for folder in (out, out.parent)]
+    for folder in (*left, out / "codec"):  # killed while it converted, or while it gave files their names
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(b"half")
+    folder = find_model("facebook/audiogen-medium")
+    assert load_config(folder, "lm", LMConfig) and (folder / "codec" / "config.json").is_file()
+    assert not any(path.exists() for path in left)
+
+
+@pytest.mark.usefixtures("public")
+def test_processes_that_want_the_public_model_at_once_convert_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, made = import_audiocraft.import_checkpoint, []
+
+    def slowly(source: str, out: Path) -> None:
+        made.append(out)
+        time.sleep(0.3)
+        whole(source, out)
+
+    monkeypatch.setattr(import_audiocraft, "import_checkpoint", slowly)
+    with ThreadPoolExecutor(3) as pool:  # a lock is a process's and a thread's alike
+        folders = list(pool.map(find_model, ["facebook/audiogen-medium"] * 3))
+    assert len(made) == len(set(folders)) == 1
+
+
+@pytest.mark.usefixtures("public")
+def test_a_conversion_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("audiogen_cli.interop.import_audiocraft.save_model", interrupt)
+        find_model("facebook/audiogen-medium")
+    assert [path.name for path in (tmp_path / "ours" / "models").iterdir()] == [".audiogen-medium@main.lock"]
+    assert find_model("facebook/audiogen-medium").is_dir()
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("public")
+def test_the_public_model_is_imported_on_first_use(
+    asked: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = find_model("facebook/audiogen-medium")
     assert load_config(folder, "lm", LMConfig).text_padding == "zeros" and (folder / "codec").is_dir()
     said = capsys.readouterr().err

@@ -131,12 +131,14 @@ def test_lists_may_stand_on_several_lines(tmp_path: Path) -> None:
     assert [flags(call).get("--passes") for call in made if call[0] == "eval"] == [None, "5", "9", "9"]
 
 
-def test_options_of_eval_go_to_what_takes_them(tmp_path: Path) -> None:
-    settings = {"EVAL_OPTIONS": "--metrics fad,kl", "CODECS": "x32"}
+@pytest.mark.parametrize("sign", [" ", "="])
+def test_options_of_eval_go_to_what_takes_them(sign: str, tmp_path: Path) -> None:
+    settings = {"EVAL_OPTIONS": f"--seed 3 --metrics{sign}fad,class-hits --download", "CODECS": "x32"}
     (tmp_path / "out" / "x32").mkdir(parents=True)
     made = list_calls(tmp_path, SWEEPS / "streams.sh", "man", tmp_path / "out", **settings)
-    codec, model = (flags(call) for call in made if call[0] == "eval")
-    assert codec["--task"] == "codec" and "--metrics" not in codec and model["--metrics"] == "fad,kl"
+    codec, model = (call for call in made if call[0] == "eval")
+    assert codec[-5:] == ["--task", "codec", "--seed", "3", "--download"]
+    assert model[-len(settings["EVAL_OPTIONS"].split()) :] == settings["EVAL_OPTIONS"].split()
 
 
 def test_text_encoders(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def prep(
 
     \b
     audiogen prep --folder my-sounds --captions my-sounds.csv --name mine --val 0.1
-    audiogen prep --datasets clotho,fsd50k --license cc0,cc-by
+    audiogen prep --datasets fsd50k --license cc0,cc-by
     audiogen prep --datasets sonniss --convert flac
     """
     import json

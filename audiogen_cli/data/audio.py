@@ -43,6 +43,7 @@ _MP3_LEAD_IN = 16 * 1152
 OVER_SCALE = 2.0  # peak, of full scale, from which on samples are no louder sound but another unit
 CANCELED = 1e-3  # peak of the channels' mean, of theirs, below which one is the other's inverse
 _END_SECONDS = 0.05  # of a finished file, read to see that it is whole
+_UNKNOWN = 1 << 62  # samples; libsndfile's 'unknown' is 2^63 - 1
 _MIN_RATE = 1000  # Hz; a small file of 1 Hz would become days of sound
 _MOST_WARNED = 5  # recordings, in a process
 # Containers that hold sound themselves: a playlist would have ffmpeg read other files.
@@ -288,22 +289,25 @@ _warned = set[Path]()
 
 
 def _warn(path: Path, what: str) -> None:
-    if path in _warned or len(_warned) > _MOST_WARNED:
+    if path in _warned or len(_warned) >= _MOST_WARNED:
         return
     _warned.add(path)
-    rest = "; no more recordings will be named" if len(_warned) > _MOST_WARNED else ""
+    rest = "; no more recordings will be named" if len(_warned) == _MOST_WARNED else ""
     warnings.warn(f"{path}: {what}{rest}", AudiogenWarning, stacklevel=3)
 
 
 @contextmanager
 def _open(path: Path) -> Iterator[Any]:
-    """Open `path` as a SoundFile, through ffmpeg where libsndfile does not know the format."""
+    """Open `path` as a SoundFile, through ffmpeg where libsndfile does not know the format, or the length."""
     import soundfile
 
     if not (path.is_file() or path.is_dir()) and path.exists():
         raise InputError(f"{path}: neither a file nor a folder")  # a pipe would be waited for
     try:
         file = soundfile.SoundFile(path)
+        if file.frames >= _UNKNOWN:  # FLAC that was written to a pipe
+            file.close()
+            raise RuntimeError("its header does not tell how long it is")
     except (OSError, RuntimeError, TypeError) as error:  # TypeError: a headerless .raw file
         if not path.is_file():
             raise InputError(f"{path}: {'a folder, not an audio file' if path.is_dir() else 'no such file'}") from None
@@ -337,7 +341,7 @@ def _with_length(file: Any, path: Path) -> Any:
 
 
 def _checked(file: Any, path: Path) -> Any:
-    if not 0 < file.frames < 1 << 62:  # libsndfile's 'unknown' is 2^63 - 1
+    if not 0 < file.frames < _UNKNOWN:
         raise InputError(f"{path} holds no audio samples")
     if file.samplerate < _MIN_RATE:
         raise InputError(f"{path}: {file.samplerate} samples a second are no sound")
@@ -347,7 +351,9 @@ def _checked(file: Any, path: Path) -> Any:
 def _decode_by_ffmpeg(path: Path, decoded: IO[bytes], reason: str) -> None:
     """Write the samples of `path` to a file, as 32-bit float W64. reason: why libsndfile could not read it."""
     if shutil.which("ffmpeg") is None:
-        raise InputError(f"{path}: cannot be read as audio ({reason}); other formats need the ffmpeg command installed")
+        raise InputError(
+            f"{path}: cannot be read as audio ({reason}); what libsndfile cannot read needs the ffmpeg command"
+        )
     command = ["ffmpeg", "-nostdin", "-y", "-v", "error", "-protocol_whitelist", "file", "-format_whitelist"]
     command += [_CONTAINERS, "-i", f"file:{path}", "-map", "0:a:0", "-c:a", "pcm_f32le", "-f", "w64", "/dev/stdout"]
     result = subprocess.run(command, stdout=decoded, stderr=subprocess.PIPE, text=True, errors="replace")

@@ -143,10 +143,7 @@ def k_filters(sample_rate: int) -> list[tuple[np.ndarray, np.ndarray]]:
     shelf_a = np.array([1 + k / q + k * k, 2 * (k * k - 1), 1 - k / q + k * k])
     k, q = math.tan(math.pi * 38.13547087602444 / sample_rate), 0.5003270373238773
     high_pass_a = np.array([1 + k / q + k * k, 2 * (k * k - 1), 1 - k / q + k * k])
-    return [
-        (shelf / shelf_a[0], shelf_a / shelf_a[0]),
-        (np.array([1.0, -2.0, 1.0]), high_pass_a / high_pass_a[0]),
-    ]
+    return [(shelf / shelf_a[0], shelf_a / shelf_a[0]), (np.array([1.0, -2.0, 1.0]), high_pass_a / high_pass_a[0])]
 
 
 def _lufs(power: float) -> float:

@@ -353,12 +353,7 @@ def _metadata(schema: pyarrow.Schema, path: Path) -> dict[str, Any]:
     options = parse_json(texts["options"], f"{path}: options")
     if not isinstance(options, dict):
         raise InputError(f"{path}: options are no JSON object; {_AGAIN}")
-    return {
-        "format_version": FORMAT_VERSION,
-        "dataset": texts["dataset"],
-        "root": texts["root"],
-        "options": options,
-    }
+    return {"format_version": FORMAT_VERSION, "dataset": texts["dataset"], "root": texts["root"], "options": options}
 
 
 def _check(clip: Clip) -> None:

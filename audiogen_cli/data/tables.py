@@ -1,4 +1,4 @@
-"""CSV tables and JSON files as publishers, spreadsheets and users write them."""
+"""CSV tables as publishers, spreadsheets and users write them."""
 
 from __future__ import annotations
 

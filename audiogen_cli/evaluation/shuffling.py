@@ -1,4 +1,4 @@
-"""Seeded draws that depend on the clips' ids alone: neither order nor --limit changes them."""
+"""Seeded draws by the clips' ids, in whatever order they stand; a clip's seed does not depend on the others either."""
 
 from __future__ import annotations
 

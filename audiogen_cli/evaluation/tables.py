@@ -26,7 +26,7 @@ class Table:
 def metric_table(results: Results) -> Table:
     """Return one row per set of clips, the scored one first, with its intervals."""
     columns = list(results["metrics"])
-    first = {"codec": "codec"}.get(results["task"], "generated")
+    first = "codec" if results["task"] == "codec" else "generated"
     rows = [[first, *(cell(results["metrics"][name], results["intervals"].get(name)) for name in columns)]]
     sets = {**results["baselines"], **results.get("published", {})}
     rows += [[name, *(cell(values.get(column)) for column in columns)] for name, values in sets.items()]

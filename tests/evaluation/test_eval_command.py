@@ -18,6 +18,7 @@ from audiogen_cli.commands.eval import eval_, show_report
 from audiogen_cli.commands.terminal.announce import describe_identity
 from audiogen_cli.data.audio import write_audio
 from audiogen_cli.errors import AudiogenError, InputError
+from audiogen_cli.evaluation.references import load_references
 from audiogen_cli.model_folder import fingerprint
 
 NAMES = {f"clip-{index}": index for index in range(12)}
@@ -196,6 +197,21 @@ class TestModel:
         }
         assert "codec reconstruction" in results["baselines"]
         assert len(list((options["out"] / "generated").glob("*.wav"))) == 12
+
+    def test_a_sound_lasts_as_long_as_the_recording_that_it_is_compared_with(
+        self, capsys: pytest.CaptureFixture[str], generator: FakeGenerator, options: dict[str, Any], tmp_path: Path
+    ) -> None:
+        references, _ = load_references("esc50-test", options["manifests"], None)
+        (tmp_path / "real").mkdir()
+        lengths = [0.2 + 0.05 * number for number in range(len(references))]
+        lengths[1] = 12.0
+        for reference, seconds in zip(references, lengths, strict=True):
+            write_audio(tmp_path / "real" / f"{reference.name}.wav", chirp(1, seconds), 16_000)
+        (tmp_path / "real" / f"{references[0].name}.wav").write_bytes(b"no sound")
+        results = run(capsys, code=1, reference=tmp_path / "real", **options)
+        assert results["n"] == len(references) - 1
+        assert [skipped["id"] for skipped in results["skipped"]] == [references[0].id]
+        assert sorted(request.duration for request in generator.requests) == pytest.approx([*lengths[2:], 10.0])
 
     def test_a_model_is_compared_with_the_one_it_was_trained_from(
         self, capsys: pytest.CaptureFixture[str], generator: FakeGenerator, options: dict[str, Any]

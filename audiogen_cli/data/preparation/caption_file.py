@@ -70,7 +70,7 @@ class CaptionFile:
             item,
             captions=(*own, *added),
             split=splits.get(item.path, item.split),
-            embedded=item.embedded and item.path not in captions,  # what a user says counts more
+            embedded=item.embedded and not added,  # what a user says counts more
         )
 
 

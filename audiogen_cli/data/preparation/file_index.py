@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from audiogen_cli.errors import AudiogenError, AudiogenWarning, InputError
 if TYPE_CHECKING:
     import numpy as np
 
-FORMAT_VERSION = 2  # 1: lengths of MP3 files without a Xing frame were guesses
+FORMAT_VERSION = 3  # 1: lengths of MP3 files without a Xing frame were guesses; 2: text not read was stored as none
 COMMIT_EVERY = 1.0  # seconds of work that a kill may cost
 WAIT = 10.0  # seconds, for another run that uses the cache
 _COLUMNS = "path, size, mtime, sample_rate, channels, n_samples, description, keywords"
@@ -41,7 +41,7 @@ class IndexedFile:
     sample_rate: int
     channels: int
     n_samples: int
-    description: str = ""
+    description: str | None = None  # None: not read yet
     keywords: tuple[str, ...] = ()
 
     @property
@@ -64,21 +64,13 @@ def index_file(path: Path, known: IndexedFile | None, embedded: bool, copy: Path
         raise InputError(f"{path}: {reason}") from None
     unchanged = known is not None and (known.size, known.mtime) == (status.st_size, status.st_mtime_ns)
     if known and unchanged and (copy is None or is_whole(copy, known.duration)):
-        return known
-    info = probe(path)
-    n_samples = info.n_samples
-    if copy:
-        n_samples = convert(path, copy, info.duration)
-    text = read_file_metadata(path) if embedded else None
-    return IndexedFile(
-        size=status.st_size,
-        mtime=status.st_mtime_ns,
-        sample_rate=SAMPLE_RATE if copy else info.sample_rate,
-        channels=1 if copy else info.channels,
-        n_samples=n_samples,
-        description=text.description if text else "",
-        keywords=text.keywords if text else (),
-    )
+        found = known
+    else:
+        info = probe(path)
+        found = IndexedFile(status.st_size, status.st_mtime_ns, info.sample_rate, info.channels, info.n_samples)
+        if copy:
+            found = replace(found, sample_rate=SAMPLE_RATE, channels=1, n_samples=convert(path, copy, info.duration))
+    return replace(found, **vars(read_file_metadata(path))) if embedded and found.description is None else found
 
 
 def convert(path: Path, copy: Path, duration: float) -> int:
@@ -176,12 +168,12 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _indexed(
-    size: int, mtime: int, sample_rate: int, channels: int, n_samples: int, description: str, keywords: str
+    size: int, mtime: int, sample_rate: int, channels: int, n_samples: int, description: str | None, keywords: str
 ) -> IndexedFile:
     """Build what a row holds. Raises ValueError if that is not what `put` has written."""
     numbers = (size, mtime, sample_rate, channels, n_samples)
     words = json.loads(keywords) if isinstance(keywords, str) else None
-    plain = all(isinstance(number, int) for number in numbers) and isinstance(description, str)
+    plain = all(isinstance(number, int) for number in numbers) and isinstance(description, (str, type(None)))
     if not plain or min(sample_rate, channels, n_samples) < 1 or not isinstance(words, list):
         raise ValueError("a row is not what was written")
     return IndexedFile(*numbers, description, tuple(map(str, words)))

@@ -19,7 +19,8 @@ _UNKNOWN_SIZE = 0xFFFFFFFF
 _DESCRIPTIONS = ("bext", "BWF_DESCRIPTION", "ICMT", "COMM", "ISBJ", "NOTE", "comment")  # the first that says something
 _KEYWORDS = ("IKEY", "KEYWORDS")
 _IXML = re.compile(r"<(BWF_DESCRIPTION|NOTE|KEYWORDS)>", re.IGNORECASE)
-_RECORDER = re.compile(r"(?:^|\s)s([A-Z][A-Z0-9]*)=")
+_RECORDER = re.compile(r"(?:^|\s)[a-z]([A-Z][A-Z0-9]*)=")
+_LINK = re.compile(r"(?:\bvisit(?: us)?(?: at)?:? )?(?:https?://|www\.)\S+", re.IGNORECASE)
 _DESCRIPTION, _METADATA = re.compile(r"\bDESCRIPTION:"), re.compile(r"\bMETADATA:")
 _ID3_ENCODINGS = ("latin-1", "utf-16", "utf-16-be", "utf-8")
 
@@ -143,10 +144,11 @@ def _text(raw: bytes) -> str:
 
 
 def _description(text: str) -> str:
-    """Return the part about the sound: of recorders' `sKEY=value` lines the note, of the BBC's its description."""
+    """Return the part about the sound, without links: of a recorder's `xKEY=value` lines the note."""
     if begin := _DESCRIPTION.search(text):
         end = _METADATA.search(text, begin.end())
         text = text[begin.end() : end.start() if end else None].strip()
     first, *pairs = _RECORDER.split(text)
     recorded = dict(zip(pairs[::2], pairs[1::2], strict=True))
-    return " ".join((recorded.get("NOTE", "") if recorded else first).split())
+    said = " ".join(_LINK.sub("", " ".join((recorded.get("NOTE", "") if recorded else first).split())).split())
+    return said if any(map(str.isalnum, said)) else ""

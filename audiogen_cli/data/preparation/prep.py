@@ -30,7 +30,7 @@ from audiogen_cli.data.preparation.build_clip import ClipRules, build_clips
 from audiogen_cli.data.preparation.caption_file import CaptionFile, read_caption_file
 from audiogen_cli.data.preparation.file_index import FileIndex
 from audiogen_cli.data.preparation.item_list import CHUNK, ItemList, chunks, list_items
-from audiogen_cli.data.preparation.licenses import read_licenses
+from audiogen_cli.data.preparation.licenses import license_key, read_licenses
 from audiogen_cli.data.preparation.worker_pool import Engine, Workers, start_workers
 from audiogen_cli.errors import InputError
 
@@ -125,6 +125,13 @@ def prepare(
             for count in _prepare(each, {**options, **own, "not_held_out": each.not_held_out}, pool, report):
                 progress(done + count, total)
             done += report.items
+            if (
+                licenses
+                and any(report.clips.values())
+                and (own_terms := each.source.license)
+                and not license_key(own_terms)
+            ):
+                report.warnings.append(f"{key}: --license chose by the recordings' licenses; {own_terms}")
     reports[-1].warnings += warnings
     if caption_file and caption_file.unused:
         reports[-1].warnings.append(_unused(caption_file))

@@ -69,6 +69,11 @@ class ReferenceRule:
             raise InputError(f"unknown reference rule '{text}': choose mean, any, share:0.15, page or bs1534")
         return cls(kind, share)
 
+    @property
+    def least(self) -> float:
+        """The score that a hidden reference should have at least."""
+        return BS1534_SCORE if self.kind == "bs1534" else MIN_REFERENCE
+
     def __str__(self) -> str:
         return f"share:{self.share:g}" if self.kind == "share" else self.kind
 
@@ -84,9 +89,8 @@ def filter_ratings(ratings: pd.DataFrame, rule: ReferenceRule, plan: Plan | None
             dropped.append(DroppedRatings(rater, item, name, value, int(gone.sum())))
             kept = kept[~gone]
 
-    least = BS1534_SCORE if rule.kind == "bs1534" else MIN_REFERENCE
     drop(_unplayed_pages(kept, plan), "not heard to the end")
-    drop(_low_references(kept, rule), f"reference below {least:g} ({rule})")
+    drop(_low_references(kept, rule), f"reference below {rule.least:g} ({rule})")
     drop(_disagreeing_raters(kept, RANDOM_CLICKER, 0, flags), f"random clicker (r < {RANDOM_CLICKER:g})")
     drop(_disagreeing_raters(kept, OUTLIER, MIN_PAGES, flags), f"outlier (r < {OUTLIER:g})")
     return FilteredRatings(kept, dropped, flags)
@@ -142,9 +146,8 @@ def _rater_fault(scores: pd.Series, high: float, rule: ReferenceRule) -> str | N
         return f"mean {scores.mean():.4g}" if scores.mean() < MIN_REFERENCE else None
     if rule.kind == "any":
         return f"lowest {scores.min():.4g}" if scores.min() < MIN_REFERENCE else None
-    least, most = (MIN_REFERENCE, rule.share) if rule.kind == "share" else (BS1534_SCORE, BS1534_SHARE)
-    low = (scores < least).mean()
-    if low > most:
+    low = (scores < rule.least).mean()
+    if low > (rule.share if rule.kind == "share" else BS1534_SHARE):
         return f"{low:.0%} of {len(scores)} pages"
     return f"7 kHz anchor above 90 on {high:.0%}" if rule.kind == "bs1534" and high > BS1534_SHARE else None
 

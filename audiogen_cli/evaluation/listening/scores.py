@@ -13,21 +13,8 @@ from typing import Any
 import pandas as pd
 
 from audiogen_cli.errors import InputError
-from audiogen_cli.evaluation.listening.rater_filters import (
-    MIN_REFERENCE,
-    PAGE,
-    FilteredRatings,
-    ReferenceRule,
-    filter_ratings,
-)
-from audiogen_cli.evaluation.listening.ratings import (
-    CONTROLS,
-    Plan,
-    describe_plan,
-    expand,
-    find_plan,
-    read_ratings,
-)
+from audiogen_cli.evaluation.listening.rater_filters import PAGE, FilteredRatings, ReferenceRule, filter_ratings
+from audiogen_cli.evaluation.listening.ratings import CONTROLS, Plan, describe_plan, expand, find_plan, read_ratings
 from audiogen_cli.evaluation.listening.statistics import agreements, crowdmos, paired_difference, plain_half_width
 from audiogen_cli.evaluation.published import published_ratings
 from audiogen_cli.evaluation.results import Skipped
@@ -100,7 +87,7 @@ def summarize(
         "plan": describe_plan(plan) if plan else None,
         "rules": {
             "incomplete": "a page counts if every sound was played to its end (by the log, else by the time spent)",
-            "reference": f"hidden reference >= {MIN_REFERENCE:g}, {rule}",
+            "reference": f"hidden reference >= {rule.least:g}, {rule}",
             "crowdmos": "r with the other raters >= 0.25, then >= 0.7 from 10 pages on",
             "interval": "ci95: Student's t over all ratings; crowdmos_ci95: raters and items as random effects",
         },

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from audiogen_cli.data.audio import SAMPLE_RATE
+from audiogen_cli.data.audio import SAMPLE_RATE, pcm16
 from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.audio_sources import MAX_DURATION, Recording
 from audiogen_cli.evaluation.references import Reference, find_audio, load_references
@@ -63,8 +63,7 @@ def encode(wav: np.ndarray) -> bytes:
     import soundfile
 
     content = BytesIO()
-    samples = np.clip(np.rint(wav.astype(np.float64) * 32768), -32768, 32767).astype(np.int16)
-    soundfile.write(content, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    soundfile.write(content, pcm16(wav), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
     return content.getvalue()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audiogen_cli.devices import is_main_process
+from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.audio_sources import MAX_DURATION
 from audiogen_cli.evaluation.config import EvalConfig
 from audiogen_cli.evaluation.references import Reference
@@ -16,13 +17,7 @@ from audiogen_cli.evaluation.shuffling import clip_seed
 from audiogen_cli.files import check_name, note
 from audiogen_cli.lm.adapters import Adapter, adapted_fingerprint, find_adapters
 from audiogen_cli.lm.generation.requests import GenerationRequest
-from audiogen_cli.model_folder import (
-    find_codec,
-    find_model,
-    license_line,
-    model_name,
-    read_license,
-)
+from audiogen_cli.model_folder import find_codec, find_model, license_line, model_name, read_license
 
 if TYPE_CHECKING:
     from audiogen_cli.lm.generation.generator import Generator
@@ -45,11 +40,17 @@ def generate_clips(references: Sequence[Reference], config: EvalConfig, progress
     Raises InputError if the model is unusable.
     """
     generator = load_model(config)
-    requests = [_request(reference, generator, config) for reference in references]
+    requests, fitting, unreadable = list[GenerationRequest](), list[Reference](), list[Skipped]()
+    for reference in references:
+        try:
+            requests.append(_request(reference, generator, config))
+            fitting.append(reference)
+        except InputError as error:
+            unreadable.append(Skipped(reference.id, str(error)))
     failed, reused = write_missing(requests, generator, config, progress)
     return GeneratedClips(
-        files=[(references[index], request.output) for index, request in enumerate(requests) if index not in failed],
-        failed=[Skipped(references[index].id, reason) for index, reason in failed.items()],
+        files=[(fitting[index], request.output) for index, request in enumerate(requests) if index not in failed],
+        failed=unreadable + [Skipped(fitting[index].id, reason) for index, reason in failed.items()],
         inputs=describe_model(generator, config),
         reused=reused,
     )
@@ -121,10 +122,11 @@ def _identity(folder: Path, fingerprint: str, license: str, adapters: Sequence[A
 
 
 def _request(reference: Reference, generator: Generator, config: EvalConfig) -> GenerationRequest:
+    recording = reference.recording  # from --reference: its file has to be opened for its length
     return GenerationRequest(
         reference.caption,  # a model reads it as it was trained: processed (sec. 4.1) or as it is
         clip_seed(reference.id, config.seed),
-        min(reference.recording.duration or MAX_DURATION, MAX_DURATION),
+        min(recording.duration, MAX_DURATION) if recording.duration else recording.length,
         generator.sampling.override(config.sampling),
         output=config.out / "generated" / f"{reference.name}.wav",
     )

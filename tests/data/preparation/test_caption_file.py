@@ -43,6 +43,18 @@ def test_captions_are_added_where_the_dataset_has_its_own(tmp_path: Path) -> Non
     assert [item.captions for item in items if isinstance(item, SourceItem)][1] == ("guessed", "Howling")
 
 
+@pytest.mark.parametrize(
+    ("text", "kept"), [("tag,caption\ndog,Barking\n", [False, True]), ("file,caption\nb,Woof\n", [True, False])]
+)
+def test_what_a_user_says_counts_more_than_embedded_text(tmp_path: Path, text: str, kept: list[bool]) -> None:
+    items = [
+        SourceItem("a", "train", "a.wav", tags=("dog",), embedded=True),
+        SourceItem("b", "train", "b.wav", embedded=True),
+    ]
+    found = read_caption_file(write(tmp_path, text)).attach(items, replacing=True)
+    assert [item.embedded for item in found if isinstance(item, SourceItem)] == kept
+
+
 @pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
 def test_names_match_in_either_form_of_unicode(tmp_path: Path, forms: tuple[Any, Any]) -> None:
     names = ("Motorsäge", "ガラス", "niño")

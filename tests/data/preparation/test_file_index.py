@@ -34,6 +34,25 @@ def test_known_facts_are_taken_until_the_file_changes(tone: Path) -> None:
         index_file(tone.with_name("b.wav"), known, embedded=False, copy=None)
 
 
+@pytest.mark.parametrize("copied", [False, True])
+def test_text_that_was_not_read_is_read_when_it_is_wanted(tmp_path: Path, copied: bool) -> None:
+    copy, cache = (tmp_path / "copy.flac" if copied else None), FileIndex(tmp_path / "c", "x", tmp_path, copies=copied)
+    for name, comment in (("a.flac", "a dog"), ("b.flac", "")):
+        with soundfile.SoundFile(tmp_path / name, "w", 16_000, 1) as file:
+            if comment:
+                file.comment = comment
+            file.write(np.zeros(800))
+        cache.put({name: index_file(tmp_path / name, None, embedded=False, copy=copy)})
+        made = copy.stat().st_mtime_ns if copy else 0
+        known = cache.get([name])[name]
+        cache.put({name: index_file(tmp_path / name, known, embedded=True, copy=copy)})
+        read = cache.get([name])[name]
+        assert (read.description, read.n_samples) == (comment, 800)
+        assert index_file(tmp_path / name, read, embedded=True, copy=copy) is read
+        assert index_file(tmp_path / name, read, embedded=False, copy=copy) is read
+        assert copy is None or copy.stat().st_mtime_ns == made
+
+
 def test_a_copy_is_made_once(tone: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copies" / "deep" / "a.wav.flac"
     known = index_file(tone, None, embedded=False, copy=copy)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from helpers import raw_trees
 from helpers.manifests import read_manifest
 
 from audiogen_cli.data.audio import read_audio, write_audio
@@ -171,6 +172,29 @@ def test_given_captions_count_more_than_embedded_text(tmp_path: Path) -> None:
     (tmp_path / "captions.csv").write_text("file,caption\na.flac,Two cats\n")
     (report,) = prepare(["sonniss"], tmp_path / "raw", tmp_path, captions=tmp_path / "captions.csv", workers=1)
     assert [clip.texts for clip in read_manifest(report.manifest).clips] == [("dog", "two cat"), ("dog", "big dog")]
+    (report,) = prepare(
+        ["sonniss"], tmp_path / "raw", tmp_path, workers=1
+    )  # without them the text in a.flac, unread so far
+    assert [clip.texts for clip in read_manifest(report.manifest).clips] == [("dog", "big dog")] * 2
+    (tmp_path / "captions.csv").write_text("tag,caption\ndogs,Two cats\n")
+    (report,) = prepare(["sonniss"], tmp_path / "raw", tmp_path, captions=tmp_path / "captions.csv", workers=1)
+    assert [clip.texts[-1] for clip in read_manifest(report.manifest).clips] == ["two cat"] * 2
+
+
+def test_licenses_of_captions_are_warned_of_where_only_those_of_recordings_were_asked_for(
+    sounds: Path, tmp_path: Path
+) -> None:
+    raw_trees.clotho(tmp_path / "raw" / "clotho")
+    raw_trees.esc50(tmp_path / "raw" / "esc50")
+
+    def warnings(*licenses: str) -> list[str]:
+        keys, out = ["clotho", "esc50"], tmp_path / "out"
+        reports = prepare(keys, tmp_path / "raw", out, sounds, "mine", licenses=licenses, workers=1)
+        return [warning for report in reports for warning in report.warnings if "--license" in warning]
+
+    (warning,) = warnings("cc-by-nc")  # a clip of Clotho, all of ESC-50
+    assert warning.startswith("clotho: ") and "captions: Tampere University, non-commercial" in warning
+    assert not warnings() and not warnings("cc0")  # none of Clotho's
 
 
 def test_one_dataset_without_a_clip_does_not_stop_the_others(sounds: Path, tmp_path: Path) -> None:

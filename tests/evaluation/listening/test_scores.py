@@ -118,6 +118,15 @@ class TestRules:
         }
         assert left == {"mean": 18, "any": 9, "share:0.5": 18, "share:0.15": 9, "page": 15, "bs1534": 9}
 
+    @pytest.mark.parametrize(("name", "least"), [("mean", 85), ("page", 85), ("share:0.1", 85), ("bs1534", 90)])
+    def test_results_name_the_score_that_a_rule_asks_for(self, name: str, least: int) -> None:
+        rule = ReferenceRule.parse(name)
+        given = ratings({"a": GOOD, "b": GOOD, "c": [[84, 20, 60]] * 3, "d": [[88, 20, 60]] * 3}, SYSTEMS)
+        assert summarize(given, [], rule, None, seed=0)["rules"]["reference"] == f"hidden reference >= {least}, {name}"
+        found = filter_ratings(given, rule, None)
+        assert raters(found.kept) == {"a", "b", "d"} - ({"d"} if least > 88 else set())
+        assert {gone.rule for gone in found.dropped} == {f"reference below {least} ({name})"}
+
     def test_bs1534_looks_at_the_mid_anchor(self) -> None:
         systems = ("reference", "anchor70", "model")
         given = ratings({"a": [[95, 50, 60]] * 3, "b": [[95, 91, 60]] * 3}, systems)
