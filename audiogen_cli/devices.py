@@ -140,17 +140,17 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def free_memory(device: torch.device) -> float | None:
-    """Return the bytes that a GPU, or this machine or container, has left; None where nobody says (not on Linux)."""
+    """Return the bytes that a GPU, or this machine or container, has left; None if the system does not report it."""
     if device.type == "cuda":
         import torch
 
         return float(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - used_memory(device))
     found = []
     with contextlib.suppress(OSError, ValueError, KeyError):
-        found.append(1024 * float(_read_fields("/proc/meminfo")["MemAvailable:"]))
+        found.append(1024 * float(read_fields("/proc/meminfo")["MemAvailable:"]))
     with contextlib.suppress(OSError, ValueError, KeyError):  # a container's own limit; "max": none
         limit, used = (float(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
-        found.append(limit - used + float(_read_fields("/sys/fs/cgroup/memory.stat")["inactive_file"]))
+        found.append(limit - used + float(read_fields("/sys/fs/cgroup/memory.stat")["inactive_file"]))
     return min(found, default=None) if device.type == "cpu" else None
 
 
@@ -165,9 +165,9 @@ def used_memory(device: torch.device) -> int:
     return 0
 
 
-def _read_fields(path: str) -> dict[str, str]:
-    """Read the first word of each line, and the second."""
-    return {words[0]: words[1] for words in map(str.split, Path(path).read_text().splitlines())}
+def read_fields(path: str) -> dict[str, str]:
+    """Read the first word of each line and the second, where there is one."""
+    return {words[0]: words[1] for words in map(str.split, Path(path).read_text().splitlines()) if len(words) > 1}
 
 
 def reuse_memory() -> None:

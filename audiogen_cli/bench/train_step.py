@@ -31,7 +31,6 @@ from audiogen_cli.training.throughput import peak_flops, peak_memory
 
 TEXT_WIDTH, TEXT_LENGTH = 768, 8
 CPU_BATCHES = {"tiny": (16, 250), "base": (8, 250), "large": (1, 125)}  # (samples, frames) that take seconds there
-GPUS = (64, 128)  # the paper's, for base and large
 
 
 class _Texts(TextEncoder):
@@ -92,13 +91,12 @@ def measure_training(
         "tflops": flops / seconds / 1e12,
         "mfu": flops / seconds / peak if peak else None,
         "peak_memory_gb": memory,
-        **{
-            f"days_on_{gpus}_gpus": projected_days(config, rate * gpus, lm_config.frame_rate) if peak else None
-            for gpus in GPUS
-        },
+        # the paper's, for base and large
+        "days_on_64_gpus": projected_days(config, 64 * rate, lm_config.frame_rate) if peak else None,
+        "days_on_128_gpus": projected_days(config, 128 * rate, lm_config.frame_rate) if peak else None,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
-        "dtype": {"bf16": "bfloat16", "no": "float32"}[config.precision],
+        "dtype": {"bf16": "bfloat16", "no": "float32"}[accelerator.mixed_precision],
         "repeats": repeats,
     }
 

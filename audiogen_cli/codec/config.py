@@ -87,7 +87,7 @@ class SpectralConfig:
     stft_hop: Width = 160
     n_mels: Width = 80
     frames_per_code: Width = 8  # STFT frames that share one latent
-    noise_power: Amount = 1.0  # of white noise's magnitudes in the sound: 0 hums, 1 is as rough as noise
+    noise_power: Amount = 1.0  # exponent of the noise's magnitudes in the sound: 0 hums, 1 is as rough as noise
     flow: FlowConfig | None = None  # draws the detail that codes leave out; None: no detail
 
     def __post_init__(self) -> None:
@@ -193,7 +193,7 @@ class CodecTrainConfig:
     warmup_steps: Number = 0
     max_steps: Count = 300_000
     batch_size: Count = 64  # crops per optimizer step over all processes
-    micro_batch: Number = 0  # crops in memory at once; 0: a process's whole share, on a CPU 8. Changes no result
+    micro_batch: Number = 0  # crops in memory at once; 0: all of a process's, on a CPU 8. Changes a flow's noise only
     crop_seconds: Annotated[float, Field(gt=0, le=3600)] = 1.0
     fill: Share = 0.0  # share of crops that are of clips which their sound fills, as `tokenize --fill` makes them
     mix: Share = 0.0  # share of crops into which another clip's is mixed (as sec. 4.1 does for the language model)

@@ -25,8 +25,8 @@ def time_loss(wav: Tensor, decoded: Tensor) -> Tensor:
 class MelLoss(nn.Module):
     """l_f, eq. 1: L1 + L2 of 64-bin mel spectrograms with windows 2^i, hop 2^i/4, averaged over i = 5 … 11.
 
-    The L2 term is the root of a clip's mean square (α_i = 1), so that it has the unit of the L1 term; clips are
-    averaged after it, so that a batch in parts (processes, micro-batches) has the loss of the whole.
+    # ours: for eq. 1's L2 norm the root of a clip's mean square (α_i = 1), so that it has the unit of the L1 term;
+    clips are averaged after it, so that a batch in parts (processes, micro-batches) has the loss of the whole.
     """
 
     def __init__(self, sample_rate: int) -> None:
@@ -44,7 +44,8 @@ class MelLoss(nn.Module):
 def mel_spectrogram(window: int, sample_rate: int) -> MelSpectrogram:
     """Build wav [B, N] → mel magnitudes [B, 64, frames]: HTK's scale from 0 Hz to Nyquist, triangles with peaks of 1.
 
-    A band that falls between two bins takes the one nearest to its center, so that no band is empty at short windows.
+    # ours: a band that falls between two bins takes the one nearest to its center: at short windows many do, and
+    would be empty.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "At least one mel filterbank has all zero values")

@@ -27,7 +27,7 @@ from audiogen_cli.data.manifest import SPLITS, Clip
 from audiogen_cli.data.mixing import mix_rows, mix_texts
 from audiogen_cli.data.shards import ShardMeta, ShardWriter, TokenRow
 from audiogen_cli.data.windows import SHORTEST_REST, WINDOW_SECONDS, Window, clip_key, cut_windows
-from audiogen_cli.devices import count_local_processes
+from audiogen_cli.devices import count_local_processes, gather_values
 from audiogen_cli.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,14 +44,13 @@ Progress = Callable[[int, int], None]  # (rows done, rows in all)
 
 @dataclass(frozen=True)
 class Tokenized:
-    """The result of `tokenize`. written, kept: numbers of shards made now and found. failed: id and reason of each
-    row that is missing. outdated: shards found and made again, for their recordings have changed."""
+    """The result of `tokenize`. kept: number of shards found. failed: id and reason of each row that is missing.
+    outdated: shards found and made again, for their recordings have changed."""
 
     meta: ShardMeta
-    written: int
     kept: int
     failed: list[dict[str, str]]
-    outdated: int = 0
+    outdated: int
 
 
 def tokenize(
@@ -96,11 +95,11 @@ def tokenize(
             if len(encoded) + len(failed) == len(numbers[shard]):
                 writer.write(shard, encoded, failed)
                 encoded, failed = [], []
-    if state:
-        state.wait_for_everyone()
+    counts = len(mine) - len(to_do), outdated
+    kept, outdated = (sum(each) for each in zip(*(gather_values(counts) if state else [counts]), strict=True))
     if state and not state.is_main_process:
-        return Tokenized(writer.meta, len(to_do), len(mine) - len(to_do), [])
-    return Tokenized(writer.finish(), len(to_do), len(mine) - len(to_do), writer.notes(), outdated)
+        return Tokenized(writer.meta, kept, [], outdated)
+    return Tokenized(writer.finish(), kept, writer.notes(), outdated)
 
 
 def encode_rows(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +28,8 @@ from audiogen_cli.training.gradient_guard import GradientGuard
 from audiogen_cli.training.launch import StopSignal, start_accelerator
 from audiogen_cli.training.log import RunLog, record_run, stopped_after
 from audiogen_cli.training.prefetch import load_batches
-from audiogen_cli.training.sampler import RankBatchSampler
+from audiogen_cli.training.sampler import RankBatchSampler, spread_evenly
+from audiogen_cli.training.throughput import Throughput
 
 TRAINERS: dict[str, type[Trainer]] = {"seanet": AdversarialTrainer, "spectral": LightTrainer}  # by codec.network.kind
 
@@ -100,14 +100,17 @@ def train(
         accelerator.process_index,
         accelerator.num_processes,
     )
-    validation = validation[:: max(1, len(validation) // config.validate_clips)][: config.validate_clips]
+    validation = [validation[i] for i in spread_evenly(len(validation), config.validate_clips)]
     log = RunLog(out, trainer.step, config.max_steps, config.log_every, accelerator.is_main_process)
     guard = GradientGuard(out)
     if trainer.step < config.max_steps:
         log.say_trial(trainer.fit(share))
-    began, logged, stopped = time.perf_counter(), trainer.step, False
+    batches = load_batches(crops, sampler, config.workers, crops.collate)
+    throughput = Throughput(accelerator.device)
     with log, StopSignal() as stop:
-        for batch in load_batches(crops, sampler, config.workers, crops.collate):
+        while trainer.step < config.max_steps:
+            with throughput.waiting():
+                batch = next(batches)
             wav = batch.wav.to(accelerator.device)
             metrics = trainer.train_step(wav, stop.asked)
             if metrics is None:
@@ -121,20 +124,20 @@ def train(
                 log.say(f"warning: {skipped}")
             log.leave_out(batch.unreadable)
             trainer.step += 1
+            throughput.add()
             log.advance(trainer.step)
             if log.due(trainer.step):
-                seconds = (time.perf_counter() - began) / (trainer.step - logged)
-                began, logged = time.perf_counter(), trainer.step
-                log.write(trainer.step, {**metrics, **guard.metrics(), "step_seconds": seconds})
+                log.write(trainer.step, {**metrics, **guard.metrics(), **throughput.read()})
             last = trainer.step == config.max_steps
-            stopped = stop.agreed(accelerator)
-            if saving := last or stopped or trainer.step % config.save_every == 0:
-                trainer.codec.quantizer.share()
-            if accelerator.is_main_process:
-                if validator and validation and (last or trainer.step % config.validate_every == 0):
-                    validate(trainer, validator, validation, wav, out, log)
-                if saving:
-                    trainer.save(out)
+            with throughput.paused():
+                stopped = stop.agreed(accelerator)
+                if saving := last or stopped or trainer.step % config.save_every == 0:
+                    trainer.codec.quantizer.share()
+                if accelerator.is_main_process:
+                    if validator and validation and (last or trainer.step % config.validate_every == 0):
+                        validate(trainer, validator, validation, wav, out, log)
+                    if saving:
+                        trainer.save(out)
             if stopped and not last:
                 raise Interrupted(stopped_after(trainer.step))
 

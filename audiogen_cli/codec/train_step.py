@@ -60,48 +60,49 @@ class Trainer(ABC):
             if stopped := stop():
                 break
             share = len(part) / len(wav)  # losses are means over clips
-            add_share(metrics, self.accumulate(part, share, self.adversarial), share)
+            add_share(metrics, self.accumulate(part, share, self.step), share)
         if in_any_process(stopped, self.accelerator):
             self.forget()
             return None
-        metrics["grad_norm"], *_ = self.update(*self.players()[: 1 + self.adversarial])
+        metrics["grad_norm"], *_ = self.update(*self.active_players(self.step))
         return self.to_log(metrics)
 
     @abstractmethod
-    def accumulate(self, wav: Tensor, share: float, adversarial: bool) -> dict[str, Tensor]:
-        """Add the gradients of a micro-batch [B, 1, N], such a share of the batch; return its losses."""
+    def accumulate(self, wav: Tensor, share: float, step: int) -> dict[str, Tensor]:
+        """Add the gradients of a micro-batch [B, 1, N], such a share of a step's batch; return its losses."""
 
     @property
-    def adversarial(self) -> bool:
-        """Return whether this step has an adversary."""
-        return False
+    def last_step(self) -> int:
+        """Return the number of the last step, in which all that ever learns does."""
+        return max(self.step, self.config.max_steps - 1)
 
-    def players(self) -> list[tuple[nn.Module, torch.optim.Optimizer]]:
-        """List each network that learns with its optimizer, the codec first."""
+    def active_players(self, step: int) -> list[tuple[nn.Module, torch.optim.Optimizer]]:
+        """List each network that learns in a step with its optimizer, the codec first."""
         return [(self.codec, self.codec_optimizer)]
 
     def forget(self) -> None:
         """Drop what `accumulate` has added since the last update."""
         self.codec.quantizer.forget()
-        for _, optimizer in self.players():
+        for _, optimizer in self.active_players(self.last_step):
             optimizer.zero_grad(set_to_none=True)
 
     def fit(self, share: int) -> Trial:
         """Try micro-batches of noise, and take the largest one that fits. share: this process's crops of a step."""
         samples, device = round(self.config.crop_seconds * self.config.codec.sample_rate), self.accelerator.device
 
-        def run(n: int, adversarial: bool = len(self.players()) > 1) -> None:
+        def run(n: int, step: int = self.last_step) -> None:
             self.begin_step()
-            self.accumulate(0.1 * torch.randn(n, 1, samples, device=device), 1.0, adversarial)
-            self.forget()
+            try:
+                self.accumulate(0.1 * torch.randn(n, 1, samples, device=device), 1.0, step)
+            finally:
+                self.forget()
 
-        alone = max(0, self.config.adversary_start - self.step) if len(self.players()) > 1 else 0
+        players = self.active_players(self.last_step)
+        alone = self.config.adversary_start - self.step if self.active_players(self.step) != players else 0
         fresh = not self.codec_optimizer.state
-        later = sum(2.0 * p.nbytes for network, _ in self.players() for p in network.parameters()) * fresh  # Adam's
-        trial = try_micro_batches(
-            *(run, min(share, self.largest_micro_batch(share)), share, later, self.accelerator),
-            first=(alone, lambda n: run(n, False)),
-        )
+        later = sum(2.0 * p.nbytes for network, _ in players for p in network.parameters()) * fresh  # Adam's moments
+        wanted, first = min(share, self.largest_micro_batch(share)), (alone, lambda n: run(n, self.step))
+        trial = try_micro_batches(run, wanted, share, later, self.accelerator, first=first)
         self.config = replace(self.config, micro_batch=trial.micro_batch)
         return trial
 
@@ -154,7 +155,8 @@ class Trainer(ABC):
         """Set the codec to training, the learning rate, and the seed of what the step draws."""
         self.codec.train()
         # By the step's number, so that a resumed run draws (a flow's noise) what an undisturbed one draws.
-        torch.manual_seed((self.config.seed << 40) + (self.accelerator.process_index << 32) + self.step)
+        seed = (self.config.seed << 40) + (self.accelerator.process_index << 32) + self.step
+        torch.manual_seed(seed % (1 << 64))  # all that torch takes
 
     def update(self, *players: tuple[nn.Module, torch.optim.Optimizer]) -> list[Tensor]:
         """Step each network's optimizer and move the codebooks. Returns the gradients' norms before clipping.
@@ -209,20 +211,20 @@ class AdversarialTrainer(Trainer):
         self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), config.lr, config.betas)
         self.mel_loss = MelLoss(config.codec.sample_rate).to(accelerator.device)
 
-    @property
-    def adversarial(self) -> bool:
-        """Return whether the discriminators have begun."""
-        return self.step >= self.config.adversary_start
+    def is_adversarial(self, step: int) -> bool:
+        """Return whether the discriminators take part in a step."""
+        return step >= self.config.adversary_start
 
-    def players(self) -> list[tuple[nn.Module, torch.optim.Optimizer]]:
-        """Return the codec and D.
+    def active_players(self, step: int) -> list[tuple[nn.Module, torch.optim.Optimizer]]:
+        """Return the codec and, once it has begun, D.
 
         # ours: both move at once, each against the other as it was before the step. D then judges a batch once for
         both losses, 7 passes through it where turns cost 9, and micro-batches need no second pass through G.
         """
-        return [*super().players(), (self.discriminator, self.discriminator_optimizer)]
+        adversary = [(self.discriminator, self.discriminator_optimizer)] if self.is_adversarial(step) else []
+        return [*super().active_players(step), *adversary]
 
-    def accumulate(self, wav: Tensor, share: float, adversarial: bool) -> dict[str, Tensor]:
+    def accumulate(self, wav: Tensor, share: float, step: int) -> dict[str, Tensor]:
         """Add the gradients of D and the codec."""
         with self.accelerator.autocast():
             output = self.codec(wav)
@@ -230,7 +232,7 @@ class AdversarialTrainer(Trainer):
         losses = {"commitment": output.commitment}
 
         # Discriminators. The gradient stops at their parameters; the graph stays for l_g and l_feat.
-        judged = self.judge(wav, decoded) if adversarial else None
+        judged = self.judge(wav, decoded) if self.is_adversarial(step) else None
         if judged:
             losses["discriminator"] = discriminator_loss(*judged)
             own = list(self.discriminator.parameters())
@@ -260,7 +262,7 @@ class AdversarialTrainer(Trainer):
         with torch.no_grad(), self.accelerator.autocast():
             decoded = self.codec.eval()(part).decoded.float()
         decoded.requires_grad_()
-        judged = self.judge(part, decoded) if self.adversarial else None
+        judged = self.judge(part, decoded) if self.is_adversarial(self.step) else None
         losses = weigh(waveform_losses(part, decoded, self.mel_loss, judged), self.config.losses)
         norms = {name: torch.autograd.grad(loss, decoded, retain_graph=True)[0].norm() for name, loss in losses.items()}
         total = torch.stack(list(norms.values())).sum().clamp(min=1e-20)

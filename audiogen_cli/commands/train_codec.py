@@ -74,8 +74,8 @@ def train_codec(
     from audiogen_cli.model_folder import find_codec
 
     announce(plan_codec_training, recipe, manifest_totals(manifests, split_names(datasets)))
-    parts = {split: [clip for clip in clips if clip.split == split] for split in ("train", "val")}
-    folder = train(recipe, parts["train"], parts["val"], out, validate_codec, start_from and find_codec(start_from))
+    base = start_from and find_codec(start_from)
+    folder = train(recipe, clips.select("train"), clips.select("val"), out, validate_codec, base)
     if is_main_process():
         typer.echo(folder)
         typer.echo(f"next: audiogen tokenize --manifests {manifests} --codec {folder}", err=True)

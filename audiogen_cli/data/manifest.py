@@ -246,6 +246,13 @@ class Clips(Sequence[Clip]):
             first, last = np.searchsorted(self._chosen, (begin, begin + GROUP_ROWS))
             yield from (_clip(rows[number - begin], self._root(number)) for number in self._chosen[first:last])
 
+    def select(self, split: str) -> Clips:
+        """Return those of a split."""
+        import pyarrow.compute as pc
+
+        is_of = pc.equal(self._rows.data.table["split"], split).to_numpy()
+        return Clips(self._rows, self._chosen[is_of[self._chosen]], self._ends, self._roots)
+
     def _root(self, number: int) -> Path:
         return self._roots[bisect_right(self._ends, number)]
 

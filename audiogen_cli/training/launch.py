@@ -126,7 +126,7 @@ def in_any_process(flag: bool, accelerator: Accelerator) -> bool:
 
 
 def never() -> bool:
-    """Return that nobody asks to stop."""
+    """Return False: never stop."""
     return False
 
 

@@ -28,14 +28,12 @@ Track = Callable[[Mapping[str, float], int], None]
 RUN_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
 # Settings without influence on what is learned, by present and former names: they may differ in a resumed run.
-FREE_SETTINGS = frozenset(
-    {
-        *("max_steps", "log_every", "save_every", "validate_every", "keep_checkpoints", "workers", "micro_batch"),
-        *("compile", "license", "weights_dtype", "validate_samples", "checkpoint_activations", "distributed"),
-        *("text_cache", "previews", "probe_samples", "licence", "samples", "trackers"),
-        *("clips", "validation_clips", "datasets", "base_model"),
-    }
-)
+FREE_SETTINGS = frozenset({
+    "base_model", "checkpoint_activations", "clips", "compile", "datasets", "distributed", "keep_checkpoints",
+    "licence", "license", "log_every", "max_steps", "micro_batch", "previews", "probe_samples", "samples", "sampling",
+    "save_every", "text_cache", "trackers", "validate_clips", "validate_every", "validate_samples",
+    "validation_clips", "weights_dtype", "workers",
+})  # fmt: skip
 LONGEST_SILENCE = 60.0  # seconds between two logged steps, unless one step takes longer
 NEW_INPUTS = frozenset({"training_data"})
 
@@ -109,7 +107,7 @@ class RunLog:
             self.progress.update(self.task, note=note)
 
     def _is_kept(self, step: int) -> bool:
-        """Return what no interruption and no clock changes."""
+        """Return whether this step's line goes into metrics.jsonl; depends on the step number only."""
         return step == 1 or step % self.every == 0
 
     def say(self, message: str, everywhere: bool = False) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from audiogen_cli.errors import AudiogenError
 from audiogen_cli.processes import block_signals
 from audiogen_cli.training.launch import ignore_signals
 from audiogen_cli.training.sampler import RankBatchSampler
@@ -17,23 +18,47 @@ from audiogen_cli.training.sampler import RankBatchSampler
 Item = TypeVar("Item")
 
 
+class _Batches(Dataset[Any]):
+    """Batches by the numbers of their examples, or the error: one that leaves a worker gets a traceback as message."""
+
+    def __init__(self, dataset: Dataset[Any], collate: Callable[[Sequence[Any]], Any]) -> None:
+        self.dataset, self.collate = dataset, collate
+
+    def __getitem__(self, numbers: Sequence[int]) -> Any:
+        try:
+            return self.collate([self.dataset[i] for i in numbers])
+        except AudiogenError as error:
+            return error
+
+
 def load_batches(
     dataset: Dataset[Any],
     sampler: RankBatchSampler,
     workers: int,
-    collate: Callable[[Sequence[Any]], Any] | None = None,
+    collate: Callable[[Sequence[Any]], Any],
 ) -> Iterator[Any]:
     """Read the sampler's batches, in `workers` processes, or where the iterator is used. Workers start at once."""
     loader: DataLoader[Any] = DataLoader(
-        dataset,
-        batch_sampler=sampler,  # type: ignore[arg-type]  # an Iterable of lists by its methods
+        _Batches(dataset, collate),
+        sampler=sampler,
+        batch_size=None,
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=_unchanged,
         worker_init_fn=ignore_signals if workers else None,
         generator=torch.Generator(),  # else it would draw from the generator that dropout uses
     )
     with block_signals():  # which reach a worker, too, before it can ignore them
-        return iter(loader)
+        return map(_unwrap, iter(loader))
+
+
+def _unwrap(read: Any) -> Any:
+    if isinstance(read, AudiogenError):
+        raise read
+    return read
+
+
+def _unchanged(read: Any) -> Any:
+    return read
 
 
 def prefetch(items: Iterator[Item], depth: int = 2) -> Generator[Item, None, None]:

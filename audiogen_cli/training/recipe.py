@@ -56,7 +56,6 @@ def load_recipe(
         found = validate(config_class, settings, str(path))
         if not overrides:
             return found
-        settings = _merge(inherited or {}, _read_yaml(path))  # validating may have brought old names up to date
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key:

@@ -33,6 +33,12 @@ class ExampleOrder:
         return int(permutation[position])
 
 
+def spread_evenly(n: int, wanted: int) -> list[int]:
+    """Choose at most `wanted` of n items, the first and the last among them (of one: the first)."""
+    places: list[int] = np.linspace(0, n - 1, min(wanted, n)).round().astype(int).tolist()
+    return places
+
+
 @dataclass(frozen=True)
 class RankBatchSampler:
     """The batches of example numbers that one process reads, step after step.

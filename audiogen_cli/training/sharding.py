@@ -67,6 +67,11 @@ def reshard(model: nn.Module) -> None:
             module.reshard()
 
 
+def local_bytes(tensor: Tensor) -> int:
+    """Return the bytes of a tensor in this process: of its own part where it is sharded."""
+    return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).nbytes
+
+
 def gather_full(value: Any, keep: bool = True) -> Any:
     """Copy to the CPU all tensors inside `value` (lists, dicts), gathered from all processes where sharded.
 

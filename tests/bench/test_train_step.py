@@ -19,11 +19,12 @@ def test_what_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, strea
     (tmp_path / "lm-tiny.yaml").write_text("model: {dim: 32, n_layers: 2, n_heads: 2}\nprecision: bf16")
     monkeypatch.setattr("audiogen_cli.training.recipe.RECIPES", tmp_path)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("audiogen_cli.training.launch.has_native_bfloat16", lambda: False)
     result = measure_training("tiny", streams, batch_size=2, n_frames=20, repeats=3)
     assert result["tokens_per_s"] == pytest.approx(2 * 20 * streams / result["step_seconds"])
     assert result["peer_ratio"] == pytest.approx(result["peer_step_seconds"] / result["step_seconds"])
     assert result["mfu"] is None and result["days_on_64_gpus"] is None
-    assert {"device", "threads", "dtype", "repeats"} <= result.keys()
+    assert {"device", "threads", "repeats"} <= result.keys() and result["dtype"] == "float32"  # not the recipe's
 
 
 @pytest.mark.parametrize(

@@ -106,10 +106,31 @@ def test_learns_and_leaves_a_usable_folder(clips, tmp_path):
     codec = AudioCodec.load(find_model(out))
     assert codec.encode(torch.zeros(1, 1, 1000)).shape == (1, 2, -(-1000 // codec.hop_length))
     assert len(codec.fingerprint) == 64
-    assert heard == [(False, ["t/0", "t/2", "t/4"], Path("run/reconstructions/step-000030"))]
+    assert heard == [(False, ["t/0", "t/2", "t/5"], Path("run/reconstructions/step-000030"))]
     validation = read_metrics(out)[-1]
     assert validation["kind"] == "val" and validation["si_snr"] == 1.0
     assert validation["share_time"] + validation["share_mel"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("network", [SEANET, SPECTRAL])
+def test_every_seed_that_a_recipe_may_name_trains(clips, tmp_path, network):
+    codec = CodecConfig(network=network, latent_dim=8, n_q=2, codebook_size=16)
+    assert len(read_losses(train(recipe(codec=codec, seed=2**53, max_steps=1), clips, [], tmp_path / "run"))) == 1
+
+
+def test_a_steps_seconds_are_without_validation(clips, tmp_path, monkeypatch):
+    honest, skipped = throughput.time.perf_counter, [0.0]
+    monkeypatch.setattr(throughput.time, "perf_counter", lambda: honest() + sum(skipped))
+
+    def validator(codec: AudioCodec, chosen: list[Clip], folder: Path) -> ValidationReport:
+        skipped.append(1e6)
+        return ValidationReport({})
+
+    lines = read_metrics(
+        train(recipe(max_steps=5, validate_every=2), clips, clips, tmp_path / "run", validator), "train"
+    )
+    assert len(skipped) == 4 and all(0 < line["step_seconds"] < 1e5 for line in lines)
+    assert all(0 <= line["data_wait"] <= 1 and line["memory_gb"] > 0 and "tokens_per_s" not in line for line in lines)
 
 
 def test_a_run_has_a_model_card(clips, tmp_path):
@@ -156,7 +177,7 @@ def test_refuses_to_start_from_another_kind_of_codec(clips, tmp_path):
 def assert_equal_runs(run: Path, other: Path, tolerance: float) -> None:
     """Every logged loss of both players, and every weight and code."""
     for line, expected in zip(read_metrics(run, "train"), read_metrics(other, "train"), strict=True):
-        names = set(expected) - {"step_seconds", "kind"}
+        names = set(expected) - {"step_seconds", "data_wait", "memory_gb", "kind"}
         found, wanted = {n: line[n] for n in names}, {n: expected[n] for n in names}
         assert found == pytest.approx(wanted, rel=tolerance, abs=tolerance)
     theirs = AudioCodec.load(other).state_dict()
@@ -283,6 +304,8 @@ def test_the_time_told_beforehand_counts_steps_without_an_adversary_as_what_they
     assert "about 0.5 s a step, 2 s in all" in trial.describe(4)
     trainer.step = 7
     assert "about 1.5 s a step, 15 s in all" in trainer.fit(4).describe(10)
+    without = make_trainer(adversary_start=6, micro_batch=4)  # which is after the last step
+    assert "about 0.5 s a step, 5 s in all" in without.fit(4).describe(10)
 
 
 def test_each_player_gets_the_gradient_of_its_own_loss_alone(monkeypatch):

@@ -11,7 +11,7 @@ import pytest
 from helpers.manifests import read_manifest, write_manifest
 
 from audiogen_cli.data import manifest
-from audiogen_cli.data.manifest import Clip, Dropped, dropped_file, load_manifests, new_dropped, read_dropped
+from audiogen_cli.data.manifest import Clip, Clips, Dropped, dropped_file, load_manifests, new_dropped, read_dropped
 from audiogen_cli.errors import AudiogenError, InputError
 
 COLUMNS = [
@@ -115,6 +115,11 @@ def test_manifests_are_chosen_by_dataset_and_split(tmp_path: Path) -> None:
         write_manifest(folder / f"{dataset}.parquet", clips, {**metadata(tmp_path), "dataset": dataset})
     assert [item.id for item in load_manifests(folder)] == ["cats/a", "cats/b", "dogs/a", "dogs/b"]
     assert [item.id for item in load_manifests(folder, ["dogs"], ["val"])] == ["dogs/b"]
+    chosen = load_manifests(folder).select("val")
+    assert isinstance(chosen, Clips)  # still on disk
+    assert list(chosen) == [chosen[0], chosen[1]] == list(load_manifests(folder, splits=["val"]))
+    assert [item.id for item in load_manifests(folder, ["dogs"]).select("val")] == ["dogs/b"]
+    assert not load_manifests(folder).select("test")
     assert [item.id for item in load_manifests(folder / "cats.parquet", splits=["train"])] == ["cats/a"]
     with pytest.raises(InputError, match=r"'birds'.*cats, dogs"):
         load_manifests(folder, ["birds"])

@@ -9,6 +9,7 @@ from itertools import count
 import pytest
 from torch.utils.data import Dataset
 
+from audiogen_cli.errors import InputError
 from audiogen_cli.training.prefetch import load_batches, prefetch
 from audiogen_cli.training.sampler import RankBatchSampler
 
@@ -65,3 +66,19 @@ def test_closing_ends_the_thread():
     next(ahead)
     ahead.close()
     assert not any(thread.name == "prefetch" for thread in threading.enumerate())
+
+
+class Unreadable(Dataset[int]):
+    def __getitem__(self, i: int) -> int:
+        if i == 1:
+            raise InputError("a.wav: not audio; mend it")
+        return i
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_of_reading_keeps_its_kind_and_words(workers):
+    batches = load_batches(Unreadable(), RankBatchSampler(lambda step: [step], range(3), 0, 1), workers, list)
+    assert next(batches) == [0]
+    with pytest.raises(InputError) as caught:
+        next(batches)
+    assert str(caught.value) == "a.wav: not audio; mend it"

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audiogen_cli.training.sampler import ExampleOrder, RankBatchSampler
+from audiogen_cli.training.sampler import ExampleOrder, RankBatchSampler, spread_evenly
 
 
 @given(n=st.integers(1, 50), epoch=st.integers(0, 5), seed=st.integers(0, 1000))
@@ -55,3 +55,12 @@ def test_every_example_is_read_once_by_one_process(processes, per_process, extra
         read = sorted(i for share in shares for batch in share for i in batch)
         assert read == list(range(step * size, (step + 1) * size))
     assert list(samplers[0]) == samplers[0].batches(2) + samplers[0].batches(3)
+
+
+@given(n=st.integers(0, 200), wanted=st.integers(1, 100))
+def test_items_chosen_of_many_are_spread_over_all(n, wanted):
+    chosen = spread_evenly(n, wanted)
+    assert len(set(chosen)) == len(chosen) == min(n, wanted)
+    if len(chosen) > 1:
+        gaps = np.diff(chosen)
+        assert (chosen[0], chosen[-1]) == (0, n - 1) and gaps.max() - gaps.min() <= 1

@@ -1,5 +1,6 @@
 """Rates are per second of training, utilisation is per GPU, and projections follow from them."""
 
+import subprocess
 import sys
 import time
 from types import SimpleNamespace
@@ -101,3 +102,42 @@ def test_a_gpu_is_warm_before_it_is_timed(monkeypatch):
     trial = throughputs.try_micro_batches(run.append, 8, 8, 0, accelerator, first=(2, lambda n: run.append(n)))
     assert timed == [1, 2, 8, 8] and run == [1, 1, 2, 2, 8, 8, 8, 8]
     assert (trial.seconds, trial.first_seconds, trial.first_steps) == (0.5, 0.5, 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere getrusage tells the peak, with that of earlier programs")
+def test_the_peak_is_not_that_of_the_program_which_started_this_one():
+    ours = "import torch; from audiogen_cli.training.throughput import *; print(peak_memory(torch.device('cpu')))"
+    big = f"import os, sys; x = b'1' * 2_000_000_000; os.execv(sys.executable, [sys.executable, '-c', {ours!r}])"
+    assert int(subprocess.check_output([sys.executable, "-c", big])) < 1_500 * MEGA
+
+
+@pytest.mark.parametrize(
+    ("limit", "chosen", "tries"), [(0, 1, [1]), (1, 1, [1, 2]), (4, 4, [1, 2, 16, 8, 4]), (16, 16, [1, 2, 16])]
+)
+@pytest.mark.parametrize("free", [None, 1e12])
+def test_a_micro_batch_that_runs_out_of_memory_is_halved(monkeypatch, limit, chosen, tries, free):
+    tried = []
+
+    def measure(work, device):
+        work()
+        if tried[-1] > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 100.0 * MEGA, 0.1
+
+    monkeypatch.setattr(throughputs, "measure", measure)
+    monkeypatch.setattr(throughputs, "free_memory", lambda device: free)
+    trial = throughputs.try_micro_batches(tried.append, 16, 16, 0, Accelerator(cpu=True))
+    assert (trial.micro_batch, trial.fits, tried) == (chosen, limit > 0, tries)
+    assert ("memory runs out" in trial.describe(9)) is (limit == 0)
+    assert (trial.warn() is None) == (limit == 16)
+
+
+@pytest.mark.parametrize(("wanted", "needed"), [(8, 900), (4, 500 + 300)])
+def test_gradients_kept_between_micro_batches_count(monkeypatch, wanted, needed):
+    tried = []
+    monkeypatch.setattr(
+        throughputs, "measure", lambda work, device: (work(), (100.0 * MEGA * (1 + tried[-1]), 10.0))[1]
+    )
+    monkeypatch.setattr(throughputs, "free_memory", lambda device: 1000 * MEGA)
+    trial = throughputs.try_micro_batches(tried.append, wanted, 8, 0, Accelerator(cpu=True), accumulated=300 * MEGA)
+    assert (trial.micro_batch, trial.needed) == (wanted, needed * MEGA)

@@ -176,5 +176,5 @@ class Flow(nn.Module):
 
 
 def _stretch(x: Tensor, n_frames: int) -> Tensor:
-    """Repeat the frames of x [B, T, C], each as often as the next: [B, n_frames, C]."""
+    """Repeat every frame n_frames / T times: [B, T, C] → [B, n_frames, C]."""
     return x.repeat_interleave(n_frames // x.shape[1], 1)

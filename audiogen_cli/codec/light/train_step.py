@@ -26,7 +26,7 @@ class LightTrainer(Trainer):
         wavs = (crops[i].wav[None].to(self.accelerator.device) for i in range(self.config.pca_crops))
         init_from_pca(self.encoder, self.decoder, wavs)
 
-    def accumulate(self, wav: Tensor, share: float, adversarial: bool) -> dict[str, Tensor]:
+    def accumulate(self, wav: Tensor, share: float, step: int) -> dict[str, Tensor]:
         """Add the gradients of the distance."""
         with self.accelerator.autocast():
             latent = self.codec.quantizer(self.encoder(wav))

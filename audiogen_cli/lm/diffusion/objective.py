@@ -148,6 +148,11 @@ class Denoising(Objective):
         return place, known, numbers.random((n_frames, n_q)).T  # frame-major: padding changes no number
 
     def _remember(self, times: Tensor, means: Tensor, counts: Tensor) -> None:
-        """Note the squared losses [B] of a step's examples; counts: [B] bool, those that have any code to restore."""
-        self.seen[0].index_add_(0, times - 1, torch.where(counts, means.float(), 0.0) ** 2)
+        """Note the finite ones among the squared losses [B] of a step's examples.
+
+        counts: [B] bool, the examples that have any code to restore.
+        """
+        squares = means.float() ** 2
+        counts = counts & squares.isfinite()  # one that is not would stay in its running mean for good
+        self.seen[0].index_add_(0, times - 1, squares.where(counts, 0.0))
         self.seen[1].index_add_(0, times - 1, counts.float())

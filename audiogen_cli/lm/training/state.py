@@ -38,7 +38,7 @@ class State:
     @property
     def parameters(self) -> list[Tensor]:
         """Return the parameters that are trained, in a fixed order."""
-        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        return list(trained_parameters(self.model, self.base).values())
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -65,6 +65,12 @@ class State:
             self.model.load_state_dict(weights)
 
 
+def trained_parameters(model: CodeModel, base: AdapterBase | None) -> dict[str, Tensor]:
+    """Return the parameters that are trained, by the names of `State.weights`; base: given if an adapter is trained."""
+    named = lora_weights(model) if base else dict(model.named_parameters())
+    return {name: parameter for name, parameter in named.items() if parameter.requires_grad}
+
+
 def build_state(
     model: CodeModel, config: TrainConfig, accelerator: Accelerator, base: AdapterBase | None = None
 ) -> State:
@@ -79,11 +85,11 @@ def build_state(
         for block in model.blocks:
             block.compile(dynamic=True)  # steps differ in length: one compilation for all
     if config.distributed == "fsdp" and accelerator.num_processes > 1:
-        shard(model, model.blocks, device, accelerator.num_processes, config.precision == "bf16")
+        shard(model, model.blocks, device, accelerator.num_processes, accelerator.mixed_precision == "bf16")
         network: nn.Module = model
     else:
         network = accelerator.prepare_model(model)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trained = trained_parameters(model, base).values()
     matrices = [parameter for parameter in trained if parameter.ndim > 1]
     vectors = [parameter for parameter in trained if parameter.ndim < 2]
     groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
@@ -123,9 +129,9 @@ def save(state: State, config: TrainConfig, codec: Path, out: Path, accelerator:
     keep = accelerator.is_main_process
     best = best_weights(state, keep)
     document: dict[str, Any] = {"optimizer": gather_full(state.optimizer.state_dict(), keep)}
-    parameters = _trained(state)
-    if state.average is not None or not parameters.keys() <= best.keys():  # the model folder does not hold them
-        document["model"] = gather_full(parameters, keep)
+    trained = trained_parameters(state.model, state.base)
+    if state.average is not None or not trained.keys() <= best.keys():  # the model folder does not hold them
+        document["model"] = gather_full(trained, keep)
     if objective := state.objective.state_dict():
         document["objective"] = objective
 
@@ -150,7 +156,7 @@ def resume(state: State, checkpoint: Path) -> None:
     weights = read(state.model, checkpoint)
     if state.average is not None:
         _write(weights, state.average)
-    _write(document.get("model", weights), _trained(state))
+    _write(document.get("model", weights), trained_parameters(state.model, state.base))
     _load_optimizer(state.optimizer, document["optimizer"])
     if objective := document.get("objective"):
         state.objective.load_state_dict(objective)
@@ -198,11 +204,6 @@ def _license_with(codec: Path) -> str:
     if license == model_folder.UNLICENSED:
         return license
     return f"{model_folder.UNLICENSED.removesuffix('.')}; the codec in codec/ is under {license}"
-
-
-def _trained(state: State) -> dict[str, Tensor]:
-    named = lora_weights(state.model) if state.base else dict(state.model.named_parameters())
-    return {name: weight for name, weight in named.items() if weight.requires_grad}
 
 
 def _write(sources: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> None:

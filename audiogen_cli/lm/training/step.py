@@ -13,7 +13,6 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiogen_cli.devices import is_out_of_memory
 from audiogen_cli.lm.config import TrainConfig
 from audiogen_cli.lm.decoder import CodeBatch, Objective
 from audiogen_cli.lm.model import LMOutput
@@ -21,9 +20,11 @@ from audiogen_cli.lm.text.encoders import TextEncoder
 from audiogen_cli.lm.training.batches import encode_texts
 from audiogen_cli.lm.training.datasets import Batch, ExampleSource, collate
 from audiogen_cli.lm.training.state import State, clip_gradients, update_average
-from audiogen_cli.training.launch import in_any_process, never
+from audiogen_cli.training.launch import never
+from audiogen_cli.training.log import RunLog
 from audiogen_cli.training.recipe import learning_rate
-from audiogen_cli.training.sharding import is_sharded, sharing_gradients
+from audiogen_cli.training.sampler import spread_evenly
+from audiogen_cli.training.sharding import is_sharded, local_bytes, sharing_gradients
 from audiogen_cli.training.throughput import Trial, try_micro_batches
 
 TRIED_TEXT = "a dog barks in the rain"
@@ -69,7 +70,7 @@ def train_step(
         sums += losses.detach()
     norm = clip_gradients(state, GRAD_CLIP)
     means = accelerator.reduce(sums, "sum") / n_frames
-    *losses_, grad_norm = torch.cat([means, norm[None]]).tolist()  # the only wait for the GPU in a step
+    *losses_, grad_norm = torch.cat([means, norm[None]]).tolist()  # waits for the GPU
     if math.isfinite(grad_norm):  # else the step is skipped: the weights stay as they are
         for group in state.optimizer.param_groups:
             group["lr"] = rate
@@ -89,29 +90,26 @@ def try_step(state: State, encoder: TextEncoder, config: TrainConfig, accelerato
         mask = torch.ones(n, shape.max_frames, dtype=torch.bool)
         state.model.train()
         batch = encode_texts(Batch([""] * n, codes, mask, [TRIED_TEXT] * n), encoder, shape, accelerator.device)
-        # DDP's other processes need not wait; FSDP would keep what it has not shared for the first step.
-        with sharing_gradients(state.network, is_sharded(state.model)):
-            accelerator.backward(_losses(state, state.network, batch, accelerator).mean())
-        state.optimizer.zero_grad(set_to_none=True)
+        try:
+            # DDP's other processes need not wait; FSDP would keep what it has not shared for the first step.
+            with sharing_gradients(state.network, is_sharded(state.model)):
+                accelerator.backward(_losses(state, state.network, batch, accelerator).mean())
+        finally:
+            state.optimizer.zero_grad(set_to_none=True)
 
     own = -(-config.optim.batch_size // accelerator.num_processes)
-    fresh = not state.optimizer.state
-    later = sum(2.0 * parameter.nbytes for parameter in state.parameters) * fresh  # Adam's moments
+    wanted, fresh = min(config.optim.micro_batch, own), not state.optimizer.state
+    later = sum(2.0 * local_bytes(parameter) for parameter in state.parameters) * fresh  # Adam's moments
+    # Until a step's last micro-batch FSDP keeps whole gradients.
+    whole = sum(float(parameter.nbytes) for parameter in state.parameters) * is_sharded(state.model)
     # Compiled code for one example serves no others.
     smallest = 2 if config.compile else 1
 
     def attempt() -> Trial:
-        return try_micro_batches(run, min(config.optim.micro_batch, own), own, later, accelerator, smallest)
+        return try_micro_batches(run, wanted, own, later, accelerator, smallest, accumulated=whole)
 
-    trial = None
-    try:
-        trial = attempt()
-    except RuntimeError as error:
-        if state.model.checkpointing or not is_out_of_memory(error):
-            raise
-        state.optimizer.zero_grad(set_to_none=True)
-    if state.model.checkpointing or not in_any_process(not (trial and trial.fits), accelerator):
-        assert trial
+    trial = attempt()
+    if trial.fits or state.model.checkpointing:
         return trial
     state.model.checkpointing = True
     return replace(attempt(), recomputed=True)
@@ -119,37 +117,54 @@ def try_step(state: State, encoder: TextEncoder, config: TrainConfig, accelerato
 
 @torch.no_grad()
 def validate(
-    state: State, source: ExampleSource, encoder: TextEncoder, config: TrainConfig, accelerator: Accelerator
-) -> dict[str, float]:
-    """Return the loss on at most `validate_samples` rows, evenly spaced: from the beginning, with the first text."""
-    total, size = min(config.validate_samples, len(source)), config.optim.micro_batch
-    chosen = np.linspace(0, len(source) - 1, total).round().astype(int).tolist()
+    state: State,
+    source: ExampleSource,
+    encoder: TextEncoder,
+    config: TrainConfig,
+    accelerator: Accelerator,
+    log: RunLog,
+) -> None:
+    """Log the loss on at most `validate_samples` rows, evenly spaced: from the beginning, with the first text.
+
+    Recordings that cannot be read are left out and named; if there are no others, there is nothing to log.
+    """
+    size, chosen = config.optim.micro_batch, spread_evenly(len(source), config.validate_samples)
     own = chosen[accelerator.process_index :: accelerator.num_processes]
     sums = torch.zeros(state.model.config.n_q + 1, device=accelerator.device)  # per stream, and the frames
     with state.best() as model:
         model.eval()
         # Equally many batches in every process, empty ones if need be: all gather sharded weights together.
-        for start in range(0, math.ceil(total / accelerator.num_processes), size):
+        for start in range(0, math.ceil(len(chosen) / accelerator.num_processes), size):
             rows = own[start : start + size]
             batch = collate([source.validation_example(row) for row in rows or chosen[:1]])
             read = encode_texts(batch, encoder, model.config, accelerator.device)
             sums[:-1] += _losses(state, model, read, accelerator) * bool(rows)
             sums[-1] += int(batch.frames_mask.sum()) * bool(rows)
+            log.leave_out({failure: failure for failure in batch.failures if rows})
     sums = accelerator.reduce(sums, "sum")
-    return _means((sums[:-1] / sums[-1]).tolist())
+    if sums[-1]:
+        log.write(state.step, _means((sums[:-1] / sums[-1]).tolist()), "val")
+    else:
+        log.say("warning: no row of split val can be read: there is no validation loss")
 
 
-def corrupt_codes(codes: Tensor, share: float) -> Tensor:
+def corrupt_codes(codes: Tensor, frames_mask: Tensor, share: float) -> Tensor:
     """Replace a `share` of codes [B, K, T] by the codes of another example of the micro-batch at the same place.
 
+    frames_mask: [B, T] bool, False on padding, which replaces nothing. An only example gets codes of its own, from
+    other places.
     # ours: the codes that a model reads while it generates are never quite those it learned from, and they tell it more
     than the text does. So each example has a share of its own, from none to all, with the mean `share`: with most codes
     from another example, the model learns to rely on the text.
     """
-    if not 0 < share < 1:
-        return codes.roll(1, 0) if share else codes
+    if not share:
+        return codes
     own = torch.rand(len(codes), 1, 1, device=codes.device) ** (1 / share - 1)
-    return torch.where(torch.rand(codes.shape, device=codes.device) < own, codes.roll(1, 0), codes)
+    replaced = torch.rand(codes.shape, device=codes.device) < own
+    if len(codes) > 1:
+        return torch.where(replaced & frames_mask.roll(1, 0)[:, None], codes.roll(1, 0), codes)
+    order = torch.rand(codes.shape[-1], device=codes.device).masked_fill(~frames_mask[0], torch.inf).argsort()
+    return torch.where(replaced, codes[..., order], codes)  # padding last, so that it replaces padding only
 
 
 def add_text_noise(text: Tensor, most: float) -> Tensor:
@@ -173,7 +188,7 @@ class NextCodes(Objective):
 
     def losses(self, network: Callable[..., LMOutput], batch: CodeBatch, step: int | None) -> Tensor:
         """Return `lm_loss`."""
-        read = corrupt_codes(batch.codes, 0.0 if step is None else self.code_dropout)
+        read = corrupt_codes(batch.codes, batch.frames_mask, 0.0 if step is None else self.code_dropout)
         return lm_loss(network(read, batch.text, batch.text_mask, batch.frames_mask), batch.codes)
 
 
@@ -185,7 +200,10 @@ def _losses(
     step: int | None = None,
     text_noise: float = 0.0,
 ) -> Tensor:
-    """Return the loss sums [K] of a micro-batch; step: None to validate. Nothing waits for a GPU."""
+    """Return the loss sums [K] of a micro-batch; step: None to validate.
+
+    Nothing waits for a GPU, but for the lengths that diffusion draws by.
+    """
     batch = batch.map(lambda tensor: tensor.to(accelerator.device, non_blocking=True))
     batch = replace(batch, text=add_text_noise(batch.text, text_noise))
 

@@ -128,7 +128,7 @@ def train(
             if skipped := guard.note(state.step, finite, [] if finite else _all_ids(micro_batches)):
                 log.say(f"warning: {skipped}")
             state.step += 1
-            throughput.add(n_frames * lm_config.n_q, _flops(config, lm_config, lengths))
+            throughput.add(n_frames * lm_config.n_q, _flops(accelerator, lm_config, lengths))
             log.advance(state.step)
             log.leave_out({failure: failure for batch in micro_batches for failure in batch.failures})
             if log.due(state.step):
@@ -136,7 +136,7 @@ def train(
             last = state.step == config.max_steps
             with throughput.paused():
                 if data.validation is not None and (state.step % config.validate_every == 0 or last):
-                    log.write(state.step, validate(state, data.validation, encoder, config, accelerator), "val")
+                    validate(state, data.validation, encoder, config, accelerator, log)
                 if config.previews.every and state.step % config.previews.every == 0:
                     write_previews(state, config.previews, codec, encoder, out, accelerator)
                 stopped = stop.agreed(accelerator)
@@ -258,9 +258,9 @@ def _inputs(
     return inputs
 
 
-def _flops(config: TrainConfig, lm_config: LMConfig, lengths: Sequence[int]) -> float:
+def _flops(accelerator: Accelerator, lm_config: LMConfig, lengths: Sequence[int]) -> float:
     """Count the operations of a step of examples of so many frames, if it is in bfloat16, whose peak is known."""
-    return sum(training_flops(lm_config, n) for n in lengths) if config.precision == "bf16" else 0.0
+    return sum(training_flops(lm_config, n) for n in lengths) if accelerator.mixed_precision == "bf16" else 0.0
 
 
 def _tracker(trackers: Sequence[str], accelerator: Accelerator) -> Callable[..., None] | None:

@@ -110,3 +110,21 @@ def test_steps_are_drawn_by_their_losses_once_each_was_seen_often() -> None:
     flat = Denoising(make_config("mask_uniform", 3), 0, torch.device("cpu"))
     plain = [float(flat.losses(ignorant, make_batch((6,), 6, i), i).sum()) for i in range(600)]
     assert sum(draws) == pytest.approx(sum(plain), rel=0.1)
+
+
+def test_a_loss_that_is_not_finite_is_not_remembered() -> None:
+    def broken(codes: Tensor, times: Tensor, *inputs: Tensor) -> LMOutput:
+        output = ignorant(codes, times, *inputs)
+        return LMOutput(output.logits * torch.tensor([torch.inf, 1.0])[:, None, None, None], output.mask)
+
+    objective, clean = (Denoising(make_config("mask_uniform", 2), 0, torch.device("cpu")) for _ in range(2))
+    assert not objective.losses(broken, make_batch((6, 6)), 0).isfinite().all()
+    for value in (torch.inf, torch.nan, 1e30):  # the last has no finite square
+        objective._remember(torch.tensor([1, 2]), torch.tensor([value, value]), torch.ones(2, dtype=torch.bool))
+    objective.end_step(OneProcess())  # type: ignore[arg-type]
+    for step in range(1, 4 * ENOUGH):
+        for each in (objective, clean):
+            each.losses(ignorant, make_batch((6, 6)), step)
+            each.end_step(OneProcess())  # type: ignore[arg-type]
+    assert objective.chances().isfinite().all() and objective.chances()[0] != 0.5
+    assert torch.allclose(objective.chances(), clean.chances(), rtol=0.1)

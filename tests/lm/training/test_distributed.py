@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,18 @@ from helpers.processes import run_ranks
 from helpers.runs import read_metrics
 from torch.distributed.tensor import DTensor
 
+from audiogen_cli.devices import process_index
+from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import TrainConfig
 from audiogen_cli.lm.probe import Probe
 from audiogen_cli.lm.training import train as training
 from audiogen_cli.lm.training.state import State
 from audiogen_cli.lm.training.train import train
 from audiogen_cli.model_folder import load_weights
+from audiogen_cli.training import throughput
 from audiogen_cli.training.checkpoint import list_checkpoints, load_state
 from audiogen_cli.training.recipe import load_recipe
+from audiogen_cli.training.throughput import Trial
 
 RECIPE = """
 model: {dim: 16, n_layers: 2, n_heads: 2, pattern: delay, dropout: 0}
@@ -161,3 +166,47 @@ def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) ->
     while not condition():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def try_steps(config: TrainConfig, tokens: Path, codec: Path, out: Path) -> None:
+    """Print what two processes find out before their first step: where one has less memory, and what they need."""
+    honest, rank = training.try_step, process_index()
+    free, most = 1e12, 100
+
+    def measure(work: Callable[[], object], device: torch.device) -> tuple[float, float]:
+        sizes.append(len(sizes) + 1)
+        work()
+        if rank == 1 and len(sizes) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 1e6, 10.0
+
+    def try_step(*inputs: Any) -> Trial:
+        trial = honest(*inputs)
+        size = sum(parameter.nbytes for parameter in inputs[0].parameters)
+        print(json.dumps([trial.micro_batch, trial.recomputed, (trial.needed - 1e6) / size]))
+        raise InputError("tried")
+
+    training.try_step = try_step
+    throughput.measure, throughput.free_memory = measure, lambda device: free if rank else 1e12
+    for name, settings, free, most in (  # noqa: B007
+        ("less", {}, 1e12, 1),
+        ("less", {"distributed": "fsdp"}, 100.0, 100),
+        ("none", {}, 1e12, 0),
+        ("whole", {}, 1e12, 100),
+        ("shards", {"distributed": "fsdp"}, 1e12, 100),
+        ("one", {"distributed": "fsdp", "optim": replace(config.optim, micro_batch=4)}, 1e12, 100),
+    ):
+        sizes: list[int] = []
+        with pytest.raises(InputError, match="tried"):
+            train(replace(config, **settings), tokens, codec, out / name)
+
+
+def test_processes_agree_on_what_fits(tiny_codec: Path, token_shards: Path, word_vectors: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(RECIPE.replace("VECTORS", str(word_vectors)))
+    config = load_recipe(TrainConfig, tmp_path / "recipe.yaml")
+    first, second = run_ranks(try_steps, config, token_shards, tiny_codec, tmp_path)
+    assert first == second
+    less, fsdp, none, whole, shards, one = map(json.loads, first.splitlines())
+    assert less[:2] == [1, False] and fsdp[:2] == [1, True] and none[:2] == [1, True]
+    # Adam's moments: two numbers for each weight, over two processes; whole gradients if there are several parts
+    assert [each[2] for each in (whole, shards, one)] == pytest.approx([2, 2, 1], rel=0.05)

@@ -1,15 +1,18 @@
 import copy
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
-from helpers.zoo import make_model
+from helpers.zoo import CONFIG, make_model
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 
 from audiogen_cli.lm.config import TrainConfig
 from audiogen_cli.lm.training.state import State, build_state, clip_gradients
 from audiogen_cli.lm.training.step import NextCodes
+from audiogen_cli.lm.training.train import _flops
 
 
 @pytest.mark.parametrize("fused", [True, False])
@@ -42,3 +45,15 @@ def test_one_compilation_serves_steps_of_all_lengths(monkeypatch: pytest.MonkeyP
         codes, text = torch.randint(0, 17, (rows, 3, frames)), torch.randn(rows, words, 6)
         state.network(codes, text, torch.ones(rows, words, dtype=torch.bool)).logits.sum().backward()
     assert counter.frame_count == 1
+
+
+def test_weights_are_gathered_in_the_precision_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in the recipe's: a GPU without bfloat16 trains in float32."""
+    asked: list[bool] = []
+    monkeypatch.setattr("audiogen_cli.lm.training.state.shard", lambda *inputs: asked.append(inputs[-1]))
+    config = TrainConfig(precision="bf16", distributed="fsdp")
+    for precision in ("no", "bf16"):
+        accelerator: Any = SimpleNamespace(device=torch.device("cpu"), num_processes=2, mixed_precision=precision)
+        build_state(make_model(), config, accelerator)
+        assert bool(_flops(accelerator, CONFIG, [9])) is asked[-1]
+    assert asked == [False, True]

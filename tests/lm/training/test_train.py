@@ -260,6 +260,13 @@ def test_no_shards_no_training_split_and_other_settings_are_refused(
         train(recipe(world, seed=1), world.tokens, world.codec, plain_run)
 
 
+def test_the_models_own_defaults_may_change_when_it_resumes(world: World, plain_run: Path, tmp_path: Path) -> None:
+    train(recipe(world, max_steps=3), world.tokens, world.codec, tmp_path / "run")
+    run = train(recipe(world, sampling=Sampling(guidance=5.0)), world.tokens, world.codec, tmp_path / "run")
+    assert read_losses(run) == read_losses(plain_run)
+    assert AudioLanguageModel.load(run).config.sampling.guidance == 5.0
+
+
 def test_without_a_validation_split_it_says_so(world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     tokens = make_shards(tmp_path / "tokens", world.codec, make_rows([9, 9]))
     out = train(recipe(world, max_steps=1), tokens, world.codec, tmp_path / "run")
@@ -294,8 +301,14 @@ def test_trained_on_recordings_it_resumes_exactly(
     manifests = tmp_path / "manifests"
     write_manifest(manifests / "t.parquet", clips, {"dataset": "t", "root": sounds, "options": {}})
     config = recipe(world, mix=0.5, bucket_steps=2, max_steps=4, validate_every=2, save_every=2)
+    (sounds / "4.wav").rename(tmp_path / "4.wav")
+    blind = train(config, None, world.codec, tmp_path / "blind", manifests)
+    said = capfd.readouterr().err
+    assert said.count(f"left out: {sounds / '4.wav'}") == 1 and "no row of split val can be read" in said
+    assert not read_metrics(blind, "val")
+    (tmp_path / "4.wav").rename(sounds / "4.wav")
     whole = train(config, None, world.codec, tmp_path / "whole", manifests)
-    assert len(read_metrics(whole, "val")) == 2
+    assert len(read_metrics(whole, "val")) == 2 and read_losses(blind) == read_losses(whole)
     train(dataclasses.replace(config, max_steps=2), None, world.codec, tmp_path / "parts", manifests)
     capfd.readouterr()
     cached = dataclasses.replace(config, text_cache=str(tmp_path / "texts"))
@@ -371,12 +384,34 @@ def test_texts_cached_on_disk_are_the_encoders(tmp_path: Path, world: World, mon
 def test_swapped_codes_are_anothers_at_the_same_place() -> None:
     torch.manual_seed(0)
     codes = torch.arange(600)[:, None, None].expand(600, 8, 50)
-    swapped = corrupt_codes(codes, 0.3)
+    full = torch.ones(600, 50, dtype=torch.bool)
+    swapped = corrupt_codes(codes, full, 0.3)
     assert torch.equal(torch.where(swapped == codes, codes.roll(1, 0), swapped), codes.roll(1, 0))
     shares = (swapped != codes).float().mean((1, 2))
     assert abs(float(shares.mean()) - 0.3) < 0.03
     assert shares.min() < 0.01 and shares.max() > 0.98  # nobody's codes are all like the others'
-    assert torch.equal(corrupt_codes(codes, 0.0), codes) and torch.equal(corrupt_codes(codes, 1.0), codes.roll(1, 0))
+    assert torch.equal(corrupt_codes(codes, full, 0.0), codes)
+    assert torch.equal(corrupt_codes(codes, full, 1.0), codes.roll(1, 0))
+
+
+def test_padding_replaces_no_codes() -> None:
+    codes = torch.arange(3)[:, None, None].expand(3, 2, 50).clone()
+    mask = torch.arange(50) < torch.tensor([50, 20, 35])[:, None]
+    codes.masked_fill_(~mask[:, None], -1)
+    swapped = corrupt_codes(codes, mask, 1.0)
+    assert torch.equal(swapped.where(mask[:, None], -1) >= 0, codes >= 0)
+    assert torch.equal(swapped[1, :, :20], codes[0, :, :20]) and torch.equal(swapped[0, :, 35:], codes[0, :, 35:])
+
+
+def test_an_only_examples_codes_are_swapped_with_its_own_from_other_places() -> None:
+    torch.manual_seed(0)
+    codes, mask = torch.arange(200).expand(1, 3, 200).clone(), torch.arange(200)[None] < 150
+    swapped = torch.stack([corrupt_codes(codes, mask, 0.3) for _ in range(200)])[..., :150]
+    assert swapped.max() < 150
+    shares = (swapped != codes[..., :150]).float().mean((1, 2, 3))
+    assert abs(float(shares.mean()) - 0.3) < 0.05 and shares.max() > 0.9
+    moved = corrupt_codes(codes, mask, 1.0)
+    assert torch.equal(moved[..., :150].sort().values, codes[..., :150]) and torch.equal(moved[0, 0], moved[0, 2])
 
 
 def test_blurred_texts_keep_their_length_and_lose_their_direction_by_a_share_of_their_own() -> None:
