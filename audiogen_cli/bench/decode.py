@@ -60,10 +60,10 @@ class Setup:
             raise InputError(f"--streams {self.streams}: 1, 2 or 4")
         if self.size not in SIZES:
             raise InputError(f"--size {self.size}: one of {', '.join(SIZES)}")
-        room = self.config.max_frames
-        if not 0 <= self.cached <= room - self.steps - WARM_STEPS:
+        room, passes = self.config.max_frames, self.config.decoder == "diffusion"  # of the whole window each
+        if not passes and not 0 <= self.cached <= room - self.steps - WARM_STEPS:
             raise InputError(
-                f"--cached {self.cached}: the window holds {room} frames, of which {self.steps} are measured"
+                f"--cached {self.cached} with --steps {self.steps}: of the window's {room} frames {WARM_STEPS} warm up"
             )
 
     @property

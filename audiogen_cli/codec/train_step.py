@@ -33,6 +33,7 @@ from audiogen_cli.model_card import write_card
 from audiogen_cli.training.checkpoint import check_optimizer, load_state, save_checkpoint
 from audiogen_cli.training.launch import in_any_process, never
 from audiogen_cli.training.recipe import learning_rate
+from audiogen_cli.training.sampler import seed_step
 from audiogen_cli.training.throughput import Trial, try_micro_batches
 
 CPU_CROPS = 8  # more at once are no faster, and a result's last bits must not depend on how much memory is free
@@ -154,9 +155,7 @@ class Trainer(ABC):
     def begin_step(self) -> None:
         """Set the codec to training, the learning rate, and the seed of what the step draws."""
         self.codec.train()
-        # By the step's number, so that a resumed run draws (a flow's noise) what an undisturbed one draws.
-        seed = (self.config.seed << 40) + (self.accelerator.process_index << 32) + self.step
-        torch.manual_seed(seed % (1 << 64))  # all that torch takes
+        seed_step(self.config.seed, self.step, self.accelerator.process_index)
 
     def update(self, *players: tuple[nn.Module, torch.optim.Optimizer]) -> list[Tensor]:
         """Step each network's optimizer and move the codebooks. Returns the gradients' norms before clipping.

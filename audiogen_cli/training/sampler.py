@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 
 class ExampleOrder:
@@ -31,6 +32,12 @@ class ExampleOrder:
             # Replaced as a whole: a thread that reads ahead may be in another epoch.
             self._permutations = dict([*self._permutations.items(), (epoch, permutation)][-2:])
         return int(permutation[position])
+
+
+def seed_step(seed: int, step: int, process: int) -> None:
+    """Seed what a training step draws by its number, so that a resumed run draws what an undisturbed one draws."""
+    # torch's generator for CPUs reads 32 bits of a seed; these depend on all numbers.
+    torch.manual_seed(int(np.random.SeedSequence([seed, 2, step, process]).generate_state(1)[0]))
 
 
 def spread_evenly(n: int, wanted: int) -> list[int]:

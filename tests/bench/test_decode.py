@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.diffusion import make_config
 from helpers.gpu import CUDA, CountOps, fake_gpu
 from helpers.zoo import CONFIG, make_model
 
@@ -56,6 +57,8 @@ def test_a_models_own_shape_is_measured_in_place_of_a_size() -> None:
     assert result["real_time_factor"] == pytest.approx(CONFIG.frame_rate / result["steps_per_s"])
     with pytest.raises(InputError, match="--cached"):
         Setup(cached=CONFIG.max_frames, shape=CONFIG)
+    # A step of the other decoder is a pass over the whole window.
+    assert Setup(steps=CONFIG.max_frames + 1, shape=make_config("mask", 6)).steps == CONFIG.max_frames + 1
 
 
 @pytest.mark.parametrize("wrong", [{"streams": 3}, {"size": "huge"}, {"cached": 4990}])

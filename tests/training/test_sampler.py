@@ -1,10 +1,11 @@
 """The order of examples is a permutation that needs no memory; processes share each step."""
 
 import numpy as np
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audiogen_cli.training.sampler import ExampleOrder, RankBatchSampler, spread_evenly
+from audiogen_cli.training.sampler import ExampleOrder, RankBatchSampler, seed_step, spread_evenly
 
 
 @given(n=st.integers(1, 50), epoch=st.integers(0, 5), seed=st.integers(0, 1000))
@@ -64,3 +65,13 @@ def test_items_chosen_of_many_are_spread_over_all(n, wanted):
     if len(chosen) > 1:
         gaps = np.diff(chosen)
         assert (chosen[0], chosen[-1]) == (0, n - 1) and gaps.max() - gaps.min() <= 1
+
+
+def test_what_a_step_draws_depends_on_seed_step_and_process():
+    drawn = []
+    for numbers in ((0, 0, 0), (1, 0, 0), (2**53, 0, 0), (0, 1, 0), (0, 0, 1), (0, 2**32, 0)):
+        seed_step(*numbers)
+        drawn.append(float(torch.rand(())))
+        seed_step(*numbers)
+        assert drawn[-1] == float(torch.rand(()))
+    assert len(set(drawn)) == len(drawn)

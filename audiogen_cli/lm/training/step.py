@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -23,7 +22,7 @@ from audiogen_cli.lm.training.state import State, clip_gradients, update_average
 from audiogen_cli.training.launch import never
 from audiogen_cli.training.log import RunLog
 from audiogen_cli.training.recipe import learning_rate
-from audiogen_cli.training.sampler import spread_evenly
+from audiogen_cli.training.sampler import seed_step, spread_evenly
 from audiogen_cli.training.sharding import is_sharded, local_bytes, sharing_gradients
 from audiogen_cli.training.throughput import Trial, try_micro_batches
 
@@ -54,9 +53,7 @@ def train_step(
     """
     optim = config.optim
     rate = learning_rate(state.step, optim.lr, optim.schedule, optim.warmup_steps, config.max_steps)
-    # Dropout's numbers are a function of the step, so that a resumed run draws what it would have drawn.
-    seeds = np.random.SeedSequence([config.seed, 2, state.step, accelerator.process_index])
-    torch.manual_seed(int(seeds.generate_state(1)[0]))
+    seed_step(config.seed, state.step, accelerator.process_index)
     state.model.train()
     sums = torch.zeros(state.model.config.n_q, device=accelerator.device)
     for number, batch in enumerate(micro_batches):
