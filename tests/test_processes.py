@@ -141,6 +141,7 @@ def interrupts_and_tidies_up(number: signal.Signals) -> None:
 IMPORTING = """
 import os, signal, sys, time
 from audiogen_cli.processes import handle_signals, interrupt
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests in the background ignores it
 with handle_signals(interrupt):
     try:
         import torch

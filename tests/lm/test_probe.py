@@ -70,7 +70,7 @@ def test_regression_is_ridge_regression() -> None:
 @torch.no_grad()
 def test_a_score_is_a_cosine_over_windows() -> None:
     model = make_model()
-    probe, window = make_probe(model), model.config.max_frames
+    probe, window = make_probe(model), model.config.window_frames
     codes, text = draw_codes(1, window + 4)[0], torch.randn(3, model.config.text_width)
     wanted = text_vector(text) - probe.center
     each = [
