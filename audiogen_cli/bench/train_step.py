@@ -91,7 +91,6 @@ def measure_training(
         "tflops": flops / seconds / 1e12,
         "mfu": flops / seconds / peak if peak else None,
         "peak_memory_gb": memory,
-        # the paper's, for base and large
         "days_on_64_gpus": projected_days(config, 64 * rate, lm_config.frame_rate) if peak else None,
         "days_on_128_gpus": projected_days(config, 128 * rate, lm_config.frame_rate) if peak else None,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,

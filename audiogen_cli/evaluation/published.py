@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ MIN_CLIPS = 880
 
 # FAD by Google's VGGish, KL(reference ‖ generated) by PaSST's 10 s model.
 FAD, KL = "fad_vggish_google", "kl_passt"
+ANY_NETWORK = {"fad": r"(fad|fd)_(?!infinity)", "kl": r"kl_(?!reverse|exact|sigmoid)"}  # fd: by PANN or PaSST
 # Table 1 of the paper: system → OVL and REL, each with its 95% interval, FAD, KL.
 Score = tuple[float, float]
 TABLE_1: dict[str, tuple[Score, Score, float | None, float | None]] = {
@@ -147,3 +149,8 @@ def published_cells(config: EvalConfig, columns: Sequence[str], n: int, n_availa
         for seconds, values in row.items()
         if set(names) & set(columns)
     ]
+
+
+def find_metric(metrics: Mapping[str, float | None], name: str) -> float | None:
+    """Return "fad" or "kl" by whichever network it was measured, or the first metric whose name begins with `name`."""
+    return next((value for key, value in metrics.items() if re.match(ANY_NETWORK.get(name, name), key)), None)

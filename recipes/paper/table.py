@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from audiogen_cli.evaluation.published import TABLE_1, TABLE_2, TABLE_2_GENERATION, TABLE_4
+from audiogen_cli.evaluation.published import TABLE_1, TABLE_2, TABLE_2_GENERATION, TABLE_4, find_metric
 
 CODECS = {"x32": ("x32, 1 stream", 1), "x64": ("x64, 2 streams", 2), "x128": ("x128, 4 streams", 4)}
 MIXING = {"0": "AudioGen-base, no mixing", "1": "AudioGen-base"}  # mixed copies → the paper's name
-FAD, KL = r"(fad|fd)_(?!infinity)", r"kl_(?!reverse|exact|sigmoid)"  # FAD by PANN or PaSST is called fd
 
 
 def main() -> None:
@@ -60,12 +58,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 def read_scores(folder: Path) -> tuple[float | None, float | None]:
     """Return FAD and KL, by whichever networks they were measured."""
-    return tuple(first(read(folder)["metrics"], pattern) for pattern in (FAD, KL))  # type: ignore[return-value]
-
-
-def first(metrics: dict[str, float | None], pattern: str) -> float | None:
-    """Return the first metric whose name begins with a regular expression."""
-    return next((value for name, value in metrics.items() if re.match(pattern, name)), None)
+    return tuple(find_metric(read(folder)["metrics"], name) for name in ("fad", "kl"))  # type: ignore[return-value]
 
 
 def read_streams(run: Path) -> tuple[Any, ...]:

@@ -16,6 +16,9 @@ words eval_options "${EVAL_OPTIONS:-}"
 
 stage() { printf '\n== audiogen %s\n' "$*" >&2; "${audiogen[@]}" "$@"; }
 
+# speed FILE FLAG…: what `audiogen bench lm` measures, in FILE, once it is whole
+speed() { stage bench lm "${@:2}" --json >"$1.tmp" && mv "$1.tmp" "$1"; }
+
 # partial FILE STAGE…: a stage that writes FILE at its end; it may leave out clips that cannot be read (code 1)
 partial() {
     local code=0 begin

@@ -18,7 +18,7 @@ measure() {
     mkdir -p "$out/$1"
     score "$manifests" "$2" "$out/$1/eval" ${3:+--passes "$3"}
     for batch in ${BATCHES:-1 8}; do
-        stage bench lm --model "$2" --batch-size "$batch" ${3:+--steps "$3"} --json >"$out/$1/speed-$batch.json"
+        speed "$out/$1/speed-$batch.json" --model "$2" --batch-size "$batch" ${3:+--steps "$3"}
     done
 }
 

@@ -6,14 +6,14 @@ python recipes/sweeps/diffsound_table.py OUT
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from audiogen_cli.evaluation.published import find_metric
+
 SECONDS = 5.0  # of a sound whose time is told
-FAD, KL = r"(fad|fd)_(?!infinity)", r"kl_(?!reverse|exact|sigmoid)"  # FAD by PANN or PaSST is called fd
 COLUMNS = ("decoder", "passes", "steps", "loss", "class hits", "FAD", "KL")
 
 
@@ -36,7 +36,7 @@ def rows(out: Path, batches: Sequence[int]) -> Iterator[tuple[str, ...]]:
         name, _, passes = folder.name.partition("-")
         losses = [line for line in read_lines(out / name / "lm" / "metrics.jsonl") if line["kind"] == "val"]
         metrics = read(folder / "eval" / "results.json")["metrics"]
-        hits, fad, kl = (first(metrics, pattern) for pattern in ("class_hits_top5", FAD, KL))
+        hits, fad, kl = (find_metric(metrics, name) for name in ("class_hits_top5", "fad", "kl"))
         speeds = [folder / f"speed-{n}.json" for n in batches]
         times = [SECONDS * read(path)["real_time_factor"] if path.is_file() else None for path in speeds]
         steps, loss = (losses[-1]["step"], losses[-1]["loss"]) if losses else (None, None)
@@ -57,11 +57,6 @@ def order(name: str) -> tuple[bool, str, int]:
     """Return what a folder is sorted by."""
     kind, _, passes = name.partition("-")
     return kind != "autoregressive", kind, int(passes or 0)
-
-
-def first(metrics: dict[str, float], pattern: str) -> float | None:
-    """Return the first metric whose name begins with a regular expression."""
-    return next((value for name, value in metrics.items() if re.match(pattern, name)), None)
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -15,5 +15,5 @@ for codec in ${CODECS:-x32 x64 x128}; do
     tokenize "$manifests" "$run/codec" "$run/tokens" 1
     stage train-lm --config "$recipes/lm-${SIZE:-base}.yaml" --tokens "$run/tokens" --out "$run/lm" "${lm_options[@]}"
     score "$manifests" "$run/lm" "$run/lm-eval"
-    stage bench lm --model "$run/lm" --json >"$run/speed.json"
+    speed "$run/speed.json" --model "$run/lm"
 done

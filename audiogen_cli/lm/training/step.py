@@ -139,10 +139,9 @@ def validate(
             sums[-1] += int(batch.frames_mask.sum()) * bool(rows)
             log.leave_out({failure: failure for failure in batch.failures if rows})
     sums = accelerator.reduce(sums, "sum")
-    if sums[-1]:
-        log.write(state.step, _means((sums[:-1] / sums[-1]).tolist()), "val")
-    else:
-        log.say("warning: no row of split val can be read: there is no validation loss")
+    if not sums[-1]:
+        return log.say("warning: no row of split val can be read: there is no validation loss")
+    log.write(state.step, _means((sums[:-1] / sums[-1]).tolist()), "val")
 
 
 def corrupt_codes(codes: Tensor, frames_mask: Tensor, share: float) -> Tensor:
