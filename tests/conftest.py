@@ -29,6 +29,13 @@ os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", OMP_NUM_THREADS=
 wait_briefly()  # as the command does: threads that spin slow down whatever else the machine runs
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Let a test, and the fixtures it is the first to ask for, draw the same numbers in any order and process."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def esc50() -> Path:
     """Return ESC-50's folder (audio/, meta/esc50.csv): AUDIOGEN_ESC50, or ../shared/data/esc50. Skip if absent."""
