@@ -65,7 +65,7 @@ def train_step(
             # The mean over streams and frames; DDP and FSDP divide by the processes; the factor undoes that.
             accelerator.backward(losses.mean() * (accelerator.num_processes / n_frames))
         sums[:-1] += losses.detach()
-        sums[-1] += int(batch.frames_mask.sum())  # fewer than n_frames where audio could not be read
+        sums[-1] += batch.frames_mask.sum()  # fewer than n_frames where audio could not be read
     norm = clip_gradients(state, GRAD_CLIP)
     *losses_, n_read, grad_norm = torch.cat([accelerator.reduce(sums, "sum"), norm[None]]).tolist()  # waits for the GPU
     if math.isfinite(grad_norm):  # else the step is skipped: the weights stay as they are
