@@ -123,8 +123,7 @@ def read_window(window: Window, sample_rate: int) -> np.ndarray:
     wav = read_audio(window.clip.audio_path, rate, window.start, window.n_samples / rate)
     missing = max(0, window.n_samples - len(wav))
     if missing > 1 + ROUNDING * window.n_samples:
-        less = f"{missing / rate:.3g} s less than its manifest says"
-        raise InputError(f"{window.clip.audio_path} lasts {less}; run prep again")
+        raise InputError(f"{window.clip.audio_path} lasts {missing / rate:.3g} s less than prep found; run it again")
     return np.pad(wav, (0, missing))
 
 

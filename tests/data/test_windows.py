@@ -64,7 +64,7 @@ def test_a_file_that_was_cut_since_is_no_silence(recording: Clip) -> None:
     write_audio(recording.audio_path, read_audio(recording.audio_path, RATE)[:1_999], RATE)
     assert read_window(window, RATE)[-1] == 0  # rounded
     write_audio(recording.audio_path, read_audio(recording.audio_path, RATE)[:1_900], RATE)
-    with pytest.raises(InputError, match=r"a.wav lasts 0.1 s less than its manifest says; run prep again"):
+    with pytest.raises(InputError, match=r"a.wav lasts 0.1 s less than prep found; run it again"):
         read_window(window, RATE)
 
 
