@@ -60,6 +60,8 @@ class Clap(AudioNetwork):
         import torch
 
         inputs = self.features(list(wav), sampling_rate=self.sample_rate, return_tensors="pt").to(self.device)
+        # A fused model takes a clip of a batch, at random, for a longer one; alone, as in published scores, each is it.
+        inputs["is_longer"][:] = self.features.truncation == "fusion"
         with torch.inference_mode():
             pooled = self.model.audio_model(**inputs).pooler_output
             embeddings = torch.nn.functional.normalize(self.model.audio_projection(pooled), dim=-1)
