@@ -46,7 +46,7 @@ OPEN = {
     "settings of the language model": 62,
     # with adapters, packed weights, delivery, the baseline and its MBTG, GPUs, estimates, agreed trials, and sums on
     # GPUs whose order no other row changes
-    "package lines": 30_667,
+    "package lines": 30_668,
 }
 
 

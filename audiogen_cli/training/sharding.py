@@ -7,7 +7,8 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
+from torch.distributed import new_subgroups_by_enumeration
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -30,7 +31,7 @@ def shard(model: nn.Module, units: Iterable[nn.Module], device: torch.device, pr
     if 1 < on_machine < processes and processes % on_machine == 0:
         ranks = torch.arange(processes).view(-1, on_machine)
         # In torch's own groups the others would wait for 10 minutes while one process writes a checkpoint.
-        groups = [distributed.new_subgroups_by_enumeration(each.tolist(), WAIT)[0] for each in (ranks.T, ranks)]
+        groups: list[Any] = [new_subgroups_by_enumeration(each.tolist(), WAIT)[0] for each in (ranks.T, ranks)]
         mesh = DeviceMesh.from_group(groups, device.type, ranks, mesh_dim_names=("machines", "gpus"))
     half = torch.bfloat16 if bf16 and device.type == "cuda" else None
     for unit in units:
