@@ -29,7 +29,7 @@ TEXTS_PER_BATCH = 64
 class Clap(AudioNetwork):
     """A CLAP model folder in transformers' form; one embedding per clip, no classes."""
 
-    sample_rate = 48_000
+    sample_rate, version = 48_000, 2
     min_duration = 0.1
     max_duration = 10.0  # a longer clip would be cropped at random
     license = "weights: LAION, see the model's card"
