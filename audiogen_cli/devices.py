@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Value = TypeVar("Value")
+WAIT = timedelta(days=1)  # of processes for each other: reading, validating, saving or a probe takes some of them long
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
@@ -100,7 +101,7 @@ def join_processes() -> PartialState:
     import torch
     from accelerate import PartialState
 
-    return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=1))
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=WAIT)
 
 
 def agree(value: Value) -> Value:
