@@ -31,7 +31,7 @@ def mel_db(wav: np.ndarray, window: int, sample_rate: int) -> np.ndarray:
 
     wav: [N]. Bands between 0 Hz and Nyquist, equal on HTK's mel scale.
     """
-    padded = np.pad(wav.astype(np.float64), (window // 2, window))
+    padded = np.pad(wav.astype(np.float64), window // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, window)[:: window // 4]
     shape = np.hanning(window + 1)[:-1]
     magnitude = np.abs(np.fft.rfft(frames * shape)) / (shape.sum() / 2)  # a full-scale sine peaks at 1

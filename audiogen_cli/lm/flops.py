@@ -11,14 +11,14 @@ def training_flops(config: LMConfig, n_frames: float, n_text: float = 0) -> floa
     """Count the operations of one sample's step, forward and backward, without any that are computed twice.
 
     n_frames: of the sample; n_text: its text's positions. A multiplication with its addition counts two; causal
-    attention counts the half that it looks at; norms, activations and look-ups count nothing.
+    attention counts the half that it looks at, diffusion's all; norms, activations and look-ups count nothing.
     """
     d, layers = config.dim, config.n_layers
     steps = n_frames + max(config.stream_delays)
     prefix = n_text if config.text_prefix else 0
     length = steps + prefix
     linear = (4 + 2 * config.ff_scale) * d * d * length
-    attention = length * length * d  # scores and values: 2 · (S/2) · d for each of S positions
+    attention = length * length * d * (1 + (config.decoder == "diffusion"))  # scores and values: 2 · (S/2) · d a step
     if config.cross_attention:
         linear += 2 * d * d * (length + n_text)  # queries and results; keys and values of the text
         attention += 2 * length * n_text * d

@@ -73,6 +73,7 @@ def recipe(**changes) -> CodecTrainConfig:
 # narrow a residual unit it is nearly a sign, and turns float32's rounding into another run.
 SMOOTH = CodecConfig(network=replace(SEANET, norm="weight"), latent_dim=8, n_q=2, codebook_size=16)
 SHARED = recipe(codec=SMOOTH, quantizer=QuantizerConfig(start_step=2), adversary_start=1, max_steps=5)
+LIGHT = recipe(codec=replace(SMOOTH, network=SPECTRAL), quantizer=QuantizerConfig(kmeans_vectors=0.5))
 
 
 @pytest.fixture(scope="module")
@@ -202,9 +203,10 @@ def test_a_run_killed_among_adversaries_goes_on_as_if_undisturbed(clips, tmp_pat
     assert {"discriminator", "adversarial", "feature"} <= set(read_metrics(whole, "train")[-1])
 
 
-def test_micro_batches_change_nothing(clips, tmp_path):
-    whole = train(SHARED, clips, [], tmp_path / "whole")
-    parts = train(replace(SHARED, micro_batch=3), clips, [], tmp_path / "parts")  # 4 crops as 3 and 1
+@pytest.mark.parametrize("config", [SHARED, LIGHT], ids=["seanet", "spectral"])
+def test_micro_batches_change_nothing(clips, tmp_path, config):
+    whole = train(config, clips, [], tmp_path / "whole")
+    parts = train(replace(config, micro_batch=3), clips, [], tmp_path / "parts")  # 4 crops as 3 and 1
     assert_equal_runs(parts, whole, 1e-4)
 
 

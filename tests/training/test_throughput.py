@@ -50,6 +50,9 @@ def test_operations_are_six_for_each_weight_and_token_and_attentions():
     config = LMConfig(**shape, **facts, cross_attention=False)
     weights = 3 * 12 * 64 * 64 + 64 * 128
     assert training_flops(config, 100) == 6 * (100 * weights + 3 * 100 * 100 * 64)
+    config = LMConfig(**shape, **facts, text_prefix=False, decoder="diffusion")  # every frame looks at all frames
+    weights += 3 * 2 * 64 * 64
+    assert training_flops(config, 100) == 6 * (100 * weights + 2 * 3 * 100 * 100 * 64)
 
 
 def test_projected_days():

@@ -235,13 +235,13 @@ class SpectralDecoder(CodecNetwork):
     def loss(self, latent: Tensor, wav: Tensor) -> Tensor:
         """Compute the flow's loss for wav [B, 1, N].
 
-        Without a flow: L1 + root mean square distance (as eq. 1) between the patches of wav and of latent.
+        Without a flow: L1 + each clip's root mean square distance (as `MelLoss`) between the patches of wav and latent.
         """
         with no_autocast(wav):
             wanted, outline = self.log_mel(wav), self.outline(latent)
         difference = outline - wanted
         if self.flow is None:
-            return difference.abs().mean() + (difference.square().mean() + 1e-12).sqrt()
+            return difference.abs().mean() + (difference.square().mean((1, 2)) + 1e-12).sqrt().mean()
         with no_autocast(wav), torch.no_grad():
             spread = (difference @ self.expand.weight).square().mean((0, 1)).sqrt()  # of the quantizer's error
             blur = torch.rand(len(wav), device=wav.device)

@@ -55,7 +55,7 @@ def train_step(
     rate = learning_rate(state.step, optim.lr, optim.schedule, optim.warmup_steps, config.max_steps)
     seed_step(config.seed, state.step, accelerator.process_index)
     state.model.train()
-    sums = torch.zeros(state.model.config.n_q, device=accelerator.device)
+    sums = torch.zeros(state.model.config.n_q + 1, device=accelerator.device)  # per stream, and the frames
     for number, batch in enumerate(micro_batches):
         if accelerator.num_processes == 1 and stop():  # several share gradients in the last one: none may leave
             state.optimizer.zero_grad(set_to_none=True)
@@ -64,10 +64,10 @@ def train_step(
             losses = _losses(state, state.network, batch, accelerator, state.step, config.text_noise)
             # The mean over streams and frames; DDP and FSDP divide by the processes; the factor undoes that.
             accelerator.backward(losses.mean() * (accelerator.num_processes / n_frames))
-        sums += losses.detach()
+        sums[:-1] += losses.detach()
+        sums[-1] += int(batch.frames_mask.sum())  # fewer than n_frames where audio could not be read
     norm = clip_gradients(state, GRAD_CLIP)
-    means = accelerator.reduce(sums, "sum") / n_frames
-    *losses_, grad_norm = torch.cat([means, norm[None]]).tolist()  # waits for the GPU
+    *losses_, n_read, grad_norm = torch.cat([accelerator.reduce(sums, "sum"), norm[None]]).tolist()  # waits for the GPU
     if math.isfinite(grad_norm):  # else the step is skipped: the weights stay as they are
         for group in state.optimizer.param_groups:
             group["lr"] = rate
@@ -75,7 +75,7 @@ def train_step(
         update_average(state, config.ema_decay)
     state.objective.end_step(accelerator)
     state.optimizer.zero_grad(set_to_none=True)
-    return {**_means(losses_), "grad_norm": grad_norm, "lr": rate}
+    return {**_means([loss / max(1.0, n_read) for loss in losses_]), "grad_norm": grad_norm, "lr": rate}
 
 
 def try_step(state: State, encoder: TextEncoder, config: TrainConfig, accelerator: Accelerator) -> Trial:

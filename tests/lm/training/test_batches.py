@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from helpers.gpu import CUDA, fake_gpu
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from audiogen_cli.lm.text.encoders import TextEncoder
 from audiogen_cli.lm.training import step as stepping
 from audiogen_cli.lm.training.batches import code_batches, encode_texts, pad_shapes
 from audiogen_cli.lm.training.datasets import Batch, Example, LengthBuckets, collate
+from audiogen_cli.lm.training.state import build_state
 from audiogen_cli.training.sampler import RankBatchSampler
 
 FACTS = {"n_q": 2, "codebook_size": 16, "frame_rate": 25.0, "sample_rate": 16_000, "codec_fingerprint": ""}
@@ -145,3 +147,20 @@ def test_on_a_gpu_they_are_encoded_on_a_stream_of_their_own(monkeypatch: pytest.
     ahead = code_batches(iter([[batch_of([9], ["a"])]]), Watched(), SHAPE, torch.device("cuda:3"))
     assert next(ahead)[0].codes.shape == (1, 2, 128)
     assert next(ahead, None) is None and not entered
+
+
+def test_the_loss_told_is_that_of_the_recordings_that_could_be_read() -> None:
+    read = Example("x/0", torch.randint(16, (2, 20), generator=torch.Generator().manual_seed(0)), "rain")
+    damaged = Example("x/1", torch.zeros(2, 30, dtype=torch.int64), "wind", "it is damaged")
+
+    def tell(examples: list[Example]) -> float:
+        torch.manual_seed(0)
+        accelerator = Accelerator(cpu=True)
+        state = build_state(find_decoder(SHAPE).build(SHAPE), TrainConfig(), accelerator)
+        batch = encode_texts(collate(examples), Words(), SHAPE, accelerator.device)
+        n_frames = sum(example.codes.shape[1] for example in examples)
+        metrics = stepping.train_step(state, [batch], n_frames, TrainConfig(), accelerator)
+        assert metrics is not None
+        return metrics["loss"]
+
+    assert tell([read, damaged]) == pytest.approx(tell([read]))

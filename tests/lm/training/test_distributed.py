@@ -20,7 +20,7 @@ from helpers.processes import run_ranks
 from helpers.runs import read_metrics
 from torch.distributed.tensor import DTensor
 
-from audiogen_cli.devices import process_index
+from audiogen_cli.devices import WAIT, process_index
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import TrainConfig
 from audiogen_cli.lm.probe import Probe
@@ -30,7 +30,9 @@ from audiogen_cli.lm.training.train import train
 from audiogen_cli.model_folder import load_weights
 from audiogen_cli.training import throughput
 from audiogen_cli.training.checkpoint import list_checkpoints, load_state
+from audiogen_cli.training.launch import start_accelerator
 from audiogen_cli.training.recipe import load_recipe
+from audiogen_cli.training.sharding import shard
 from audiogen_cli.training.throughput import Trial
 
 RECIPE = """
@@ -119,6 +121,24 @@ def test_machines_hold_the_same_and_gradients_pass_once_a_step(root: Path) -> No
     # Two blocks and the rest, in each of four steps, however many micro-batches a step has.
     assert found["fsdp"] == [{"reduced": 12, "mesh": [[2]]}] * 2
     assert found["hsdp"] == [{"reduced": 12, "mesh": [[2, 2]]}] * 4
+
+
+def wait_in_shards() -> None:
+    """Print the seconds for which the groups of two machines' mesh wait for a process, and a gradient of it."""
+    accelerator, model = start_accelerator("no"), torch.nn.Linear(4, 4)
+    shard(model, [], accelerator.device, 4, bf16=False)
+    assert isinstance(model.weight, DTensor)
+    for group in model.weight.device_mesh.get_all_groups():
+        print(group._get_backend(accelerator.device).options._timeout.total_seconds())
+    model(torch.full((1, 4), float(process_index()))).sum().backward()
+    assert isinstance(model.weight.grad, DTensor)
+    print(float(model.weight.grad.full_tensor().mean()))
+    accelerator.end_training()
+
+
+def test_processes_wait_for_one_that_saves() -> None:
+    for said in run_ranks(wait_in_shards, n=4, LOCAL_WORLD_SIZE="2"):
+        assert [*map(float, said.split())] == [*[WAIT.total_seconds()] * 2, 1.5]  # of the processes' 0, 1, 2 and 3
 
 
 @pytest.mark.parametrize("name", ["ddp", "hsdp"])
