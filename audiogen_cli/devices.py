@@ -35,12 +35,13 @@ def check_device(name: str) -> None:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of a name, and make a CUDA device the current one. Raises InputError if it is absent.
+    """Return the device of a name, and make a CUDA device the current one. Raises InputError if there is none of it.
 
     auto: CUDA, else the CPU. Never Apple's GPU, which lacks float64 and compiles again for every length.
     """
     import torch
 
+    check_device(name := str(name))  # a torch.device, too
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -58,6 +58,7 @@ def start_accelerator(precision: str, **settings: Any) -> Accelerator:
     """
     import torch
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
     on_gpu = torch.cuda.is_available()
@@ -68,6 +69,7 @@ def start_accelerator(precision: str, **settings: Any) -> Accelerator:
             note(f"this {'GPU' if on_gpu else 'CPU'} has no bfloat16: training in float32")
     ddp = DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)
     handlers = [InitProcessGroupKwargs(timeout=WAIT), ddp]
+    AcceleratorState._reset_state()  # else the process would be bound to the precision of its first training
     # Else accelerate would take Apple's GPU, which lacks float64.
     return Accelerator(mixed_precision=precision, kwargs_handlers=handlers, **{"cpu": not on_gpu, **settings})
 
