@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Value = TypeVar("Value")
+WAIT = timedelta(days=1)  # of processes for each other: reading, validating, saving or a probe takes some of them long
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
@@ -34,12 +35,13 @@ def check_device(name: str) -> None:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of a name, and make a CUDA device the current one. Raises InputError if it is absent.
+    """Return the device of a name, and make a CUDA device the current one. Raises InputError if there is none of it.
 
     auto: CUDA, else the CPU. Never Apple's GPU, which lacks float64 and compiles again for every length.
     """
     import torch
 
+    check_device(name := str(name))  # a torch.device, too
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -99,7 +101,7 @@ def join_processes() -> PartialState:
     import torch
     from accelerate import PartialState
 
-    return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=1))
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=WAIT)
 
 
 def agree(value: Value) -> Value:

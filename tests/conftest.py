@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from audiogen_cli.app import main, wait_briefly
 
@@ -28,12 +29,26 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", OMP_NUM_THREADS=os.environ.get("OMP_NUM_THREADS", "1"))
 wait_briefly()  # as the command does: threads that spin slow down whatever else the machine runs
 
+# The same examples in every run, however long each takes: a failure tells of a change, not of luck or a busy machine.
+settings.register_profile("same", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("same")
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """Let a test, and the fixtures it is the first to ask for, draw the same numbers in any order and process."""
+    """Let the fixtures that a test is the first to ask for draw the same numbers in any order and process."""
+    _seed(0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call() -> None:
+    """Let a test draw the same numbers whether or not its fixtures were there, and none that they have drawn."""
+    _seed(1)
+
+
+def _seed(seed: int) -> None:
     if "torch" in sys.modules:
-        sys.modules["torch"].manual_seed(0)
+        sys.modules["torch"].manual_seed(seed)
 
 
 @pytest.fixture(scope="session")

@@ -17,12 +17,12 @@ from audiogen_cli.errors import InputError
 from audiogen_cli.lock import LOCK_FILE, hold_folder, release_folders
 
 HOLD = """
-import sys, time
+import sys
 from pathlib import Path
 from audiogen_cli.lock import hold_folder
 hold_folder(Path(sys.argv[1]))
 print("held", flush=True)
-time.sleep(60)
+sys.stdin.read()  # until it is killed, or nobody is there any more
 """
 
 
@@ -30,7 +30,8 @@ time.sleep(60)
 def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """Another command that holds `tmp_path / "out"`."""
     command = [sys.executable, "-c", HOLD, str(tmp_path / "out")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdout is not None and process.stdout.readline() == "held\n"
         yield process
         process.kill()

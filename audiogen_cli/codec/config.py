@@ -199,7 +199,7 @@ class CodecTrainConfig:
     mix: Share = 0.0  # share of crops into which another clip's is mixed (as sec. 4.1 does for the language model)
     vary: Variation = 0.0  # crops are at most so much (a share) slower or faster, as `tokenize --vary` makes them
     adversary_start: Number = 0  # first step of the discriminators, and of the losses l_g and l_feat that they give
-    grad_clip: Amount = 10.0
+    grad_clip: Positive = 10.0
     precision: Literal["no", "bf16"] = "bf16"
     seed: Seed = 0
     workers: Few = 4  # processes that read audio

@@ -42,8 +42,12 @@ class AudioCodec(nn.Module):
         self.quantizer = ResidualVectorQuantizer(config.n_q, config.codebook_size, config.latent_dim)
 
     @classmethod
-    def load(cls, folder: Path, device: str | torch.device = "cpu") -> AudioCodec:
-        """Read a codec model folder or checkpoint, ready to encode and decode. Raises InputError if it is unusable."""
+    def load(cls, model: str | Path, device: str | torch.device = "cpu") -> AudioCodec:
+        """Read a codec, ready to encode and decode (without gradients). Raises InputError if it is unusable.
+
+        model: its folder or checkpoint; as a str any name that `find_codec` knows, such as embedded.
+        """
+        folder = model_folder.find_codec(model) if isinstance(model, str) else model
         config = model_folder.load_config(folder, "codec", CodecConfig)
         codec = model_folder.build(lambda: cls(config), folder)
         codec.fingerprint = model_folder.fingerprint(folder)
@@ -78,11 +82,11 @@ class AudioCodec(nn.Module):
     def encode(self, wav: Tensor, lengths: Sequence[int] = ()) -> Tensor:
         """Turn audio into codes (sec. 3.1: E, then Q).
 
-        wav: [B, 1, N], mono at `sample_rate` Hz, in [-1, 1]; N need not be a multiple of `hop_length`. lengths: samples
-        of each row, if only silence follows them; all rows then go through the network at once, and the codes of each
-        row's own ceil(length / hop_length) frames are, up to rounding, those of the row alone.
+        wav: [B, 1, N] float, mono at `sample_rate` Hz, in [-1, 1]; N need not be a multiple of `hop_length`. lengths:
+        samples of each row, if only silence follows them; all rows then go through the network at once, and the codes
+        of each row's own ceil(length / hop_length) frames are, up to rounding, those of the row alone.
         Returns codes [B, K, T] int64 in [0, codebook_size), T = ceil(N / hop_length).
-        Raises ValueError if wav is not [B, 1, N] or has no samples.
+        Raises ValueError if wav is no such tensor, has no samples or, on a CPU, one that is not finite.
         """
         _check_wav(wav)
         if lengths:
@@ -95,8 +99,10 @@ class AudioCodec(nn.Module):
         return self.quantizer.encode(self.encoder(wav))
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Turn codes [B, K, T] into wav [B, 1, T · hop_length]. Raises ValueError if K is not this codec's."""
-        n_samples = self._checked(codes).shape[2] * self.hop_length
+        """Turn codes [B, K, T], of any integer type, into wav [B, 1, T · hop_length]. Raises ValueError if they are
+        none, K is not this codec's or, on a CPU, a code is not in [0, codebook_size)."""
+        codes = self._checked(codes)
+        n_samples = codes.shape[2] * self.hop_length
         if self._prepared and _is_streamed(codes, n_samples):
             blocks = codes.split(_frames_at_once(codes, BLOCK // self.hop_length), 2)
             frames = _run_whole(self._prepared[1], blocks, lambda block: self.quantizer.decode(block).transpose(1, 2))
@@ -127,8 +133,12 @@ class AudioCodec(nn.Module):
         return _freeing_memory((wav.transpose(1, 2) for wav in _run(decoder, quantized)), BLOCK)
 
     def _checked(self, codes: Tensor) -> Tensor:
-        if codes.ndim != 3 or codes.shape[1] != self.n_q:
-            raise ValueError(f"codes must be [B, {self.n_q}, T], not {list(codes.shape)}")
+        fits = isinstance(codes, Tensor) and codes.ndim == 3 and codes.shape[1] == self.n_q and len(codes)
+        if not fits or codes.is_floating_point():
+            raise ValueError(f"codes must be a tensor of integers [B, {self.n_q}, T] with B > 0, not {_kind(codes)}")
+        codes = codes.long()  # shards hold uint16, which indexes nothing
+        if codes.device.type == "cpu" and codes.numel() and not 0 <= codes.min() <= codes.max() < self.codebook_size:
+            raise ValueError(f"codes must lie in [0, {self.codebook_size}): {codes.min()} to {codes.max()} are here")
         return codes
 
     def start_from(self, folder: Path) -> None:
@@ -212,8 +222,15 @@ def _run(layer: StreamingLayer, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
 
 
 def _check_wav(wav: Tensor) -> None:
-    if wav.ndim != 3 or wav.shape[1] != 1 or wav.shape[2] == 0:
-        raise ValueError(f"wav must be [B, 1, N] with N > 0, not {list(wav.shape)}")
+    fits = isinstance(wav, Tensor) and wav.ndim == 3 and wav.shape[1] == 1 and wav.numel()
+    if not fits or not wav.is_floating_point():
+        raise ValueError(f"wav must be a tensor of floats [B, 1, N] with B, N > 0, not {_kind(wav)}")
+    if wav.device.type == "cpu" and not wav.isfinite().all():  # a GPU would have to be waited for
+        raise ValueError("wav holds samples that are not finite numbers")
+
+
+def _kind(value: object) -> str:
+    return f"{type(value).__name__} {list(getattr(value, 'shape', []))} {getattr(value, 'dtype', '')}"
 
 
 def _frames(wav: Tensor) -> Tensor:

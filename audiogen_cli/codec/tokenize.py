@@ -56,7 +56,7 @@ class Tokenized:
 def tokenize(
     clips: Sequence[Clip],
     codec: AudioCodec,
-    out: Path,
+    out: str | Path,
     mix_copies: int = 0,
     batch_size: int = 16,
     seed: int = 0,
@@ -78,7 +78,7 @@ def tokenize(
     n_shards = -(-len(rows) // SHARD_ROWS)
     keys = [f"{rows.digest} {codec.fingerprint} {SHARD_ROWS} {number}" for number in range(n_shards)]
     numbers = [range(n * SHARD_ROWS, min((n + 1) * SHARD_ROWS, len(rows))) for n in range(n_shards)]
-    writer = ShardWriter(out, shard_meta(codec), keys, [rows.files_digest(each) for each in numbers])
+    writer = ShardWriter(Path(out), shard_meta(codec), keys, [rows.files_digest(each) for each in numbers])
     mine = range(n_shards)[state.process_index :: state.num_processes] if state else range(n_shards)
     to_do = [number for number in mine if not writer.is_finished(number)]
     outdated = sum(writer.path(number).exists() for number in to_do)

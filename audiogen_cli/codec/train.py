@@ -55,7 +55,7 @@ def train(
     config: CodecTrainConfig,
     clips: Sequence[Clip],
     validation: Sequence[Clip],
-    out: Path,
+    out: str | Path,
     validator: Validator | None = None,
     start_from: Path | None = None,
 ) -> Path:
@@ -68,7 +68,7 @@ def train(
     Raises InputError if `out` holds a run with other settings, `start_from` another kind of codec, or hardly a clip can
     be read; AudiogenError if step after step has to be skipped.
     """
-    accelerator = start_accelerator(config.precision)
+    out, accelerator = Path(out), start_accelerator(config.precision)
     if accelerator.device.type == "cpu":
         reuse_memory()
     if config.batch_size % accelerator.num_processes:

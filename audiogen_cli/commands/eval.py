@@ -163,6 +163,7 @@ def eval_(
     """
     from audiogen_cli.evaluation.config import EvalConfig
     from audiogen_cli.evaluation.run import evaluate
+    from audiogen_cli.lock import hold_folder
 
     if before and task == LISTENING:
         raise InputError("--before is for generation and continuation; a listening test takes --system NAME=FOLDER")
@@ -201,6 +202,7 @@ def eval_(
         return prepare_listening(config, system or [], json_, report)
 
     def run(config: EvalConfig) -> dict[str, Any] | None:
+        hold_folder(config.out)  # to the end: reports are written there, too
         with progress_bar("scoring") as progress:
             return evaluate(config, progress, begin=lambda n: announce(plan_evaluation, config, n))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -82,7 +81,7 @@ def tokenize(
     from audiogen_cli.data.augment import AugmentConfig
     from audiogen_cli.data.manifest import load_manifests
     from audiogen_cli.data.totals import manifest_totals
-    from audiogen_cli.devices import check_device, choose_device
+    from audiogen_cli.devices import WAIT, check_device, choose_device
     from audiogen_cli.errors import AudiogenError, InputError, printable
     from audiogen_cli.lock import hold_folder
     from audiogen_cli.model_folder import CODEC_FOLDER, copy_model, find_codec, load_config
@@ -108,7 +107,7 @@ def tokenize(
     from audiogen_cli.codec.model import AudioCodec
     from audiogen_cli.codec.tokenize import tokenize as run
 
-    state = PartialState(cpu=device != "mps" and choose_device(device).type == "cpu", timeout=timedelta(days=1))
+    state = PartialState(cpu=device != "mps" and choose_device(device).type == "cpu", timeout=WAIT)
     data = manifest_totals(manifests, split_names(datasets), split_names(splits))
     announce(plan_tokenizing, folder, load_config(folder, "codec", CodecConfig), data, mix, copies)
     where = state.device if device == "auto" else device

@@ -44,6 +44,7 @@ OVER_SCALE = 2.0  # peak, of full scale, from which on samples are no louder sou
 CANCELED = 1e-3  # peak of the channels' mean, of theirs, below which one is the other's inverse
 _END_SECONDS = 0.05  # of a finished file, read to see that it is whole
 _UNKNOWN = 1 << 62  # samples; libsndfile's 'unknown' is 2^63 - 1
+_MOST_CHANNELS = 1024  # that libsndfile takes
 _MIN_RATE = 1000  # Hz; a small file of 1 Hz would become days of sound
 _MOST_WARNED = 5  # recordings, in a process
 # Containers that hold sound themselves: a playlist would have ffmpeg read other files.
@@ -157,8 +158,12 @@ def write_audio(
     missing folders are created. Reading back a .wav or .flac gives round(32768·wav)/32768, so 16-bit audio survives
     reading and writing bit for bit.
     tags: some of TAGS → text, for RIFF INFO (which has no license) or Vorbis comments.
-    Raises InputError for another suffix, AudiogenError if the disk refuses or samples are not finite.
+    Raises ValueError if `wav` is no such array of floats, InputError for another suffix, AudiogenError if the disk
+    refuses or samples are not finite.
     """
+    wav = np.asarray(wav)
+    if wav.dtype.kind != "f" or wav.ndim not in (1, 2) or wav.shape[1:] > (_MOST_CHANNELS,):
+        raise ValueError(f"wav must be [n_samples] or [n_samples, C] floats in [-1, 1], not {wav.shape} {wav.dtype}")
     write_blocks(Path(path), [wav], sample_rate, tags, subtype, 1 if wav.ndim == 1 else wav.shape[1])
 
 

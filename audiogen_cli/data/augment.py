@@ -94,7 +94,7 @@ def loop_fill(wav: np.ndarray, sample_rate: int, generator: np.random.Generator)
     learns to imitate as readily as the sound.
     generator: draws the pauses between repetitions. A silent recording is returned as it is.
     """
-    sound = trim_silence(wav, sample_rate)
+    sound = wav[slice(*find_sound(wav, sample_rate))]
     if not sound.size:
         return wav
     n_fade = min(round(FADE_SECONDS * sample_rate), len(sound) // 2)
@@ -110,9 +110,3 @@ def loop_fill(wav: np.ndarray, sample_rate: int, generator: np.random.Generator)
         filled[begin:end] = sound[: end - begin]
         begin = end + round(generator.uniform(*PAUSES) * sample_rate)
     return filled
-
-
-def trim_silence(wav: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Cut off what is 50 dB below the peak at either end, in steps of 10 ms: wav [N] → [≤ N], [0] if all is silent."""
-    begin, end = find_sound(wav, sample_rate)
-    return wav[begin:end]

@@ -258,7 +258,7 @@ class Clips(Sequence[Clip]):
 
 
 def load_manifests(
-    source: Path, datasets: Collection[str] | None = None, splits: Collection[str] | None = None
+    source: str | Path, datasets: Collection[str] | None = None, splits: Collection[str] | None = None
 ) -> Clips:
     """Load all clips of the given datasets and splits (None: all), in the order of dataset names and manifest rows.
 
@@ -272,7 +272,7 @@ def load_manifests(
     unknown = sorted(set(splits or ()) - set(SPLITS))
     if unknown:
         raise InputError(f"unknown split '{unknown[0]}': choose from {', '.join(SPLITS)}")
-    paths = manifest_files(source, datasets)
+    paths = manifest_files(Path(source), datasets)
     roots, ends = [], [0]
     for path in paths:
         file, metadata = _open(path)

@@ -13,9 +13,11 @@ import numpy as np
 from audiogen_cli.data.audio import read_audio
 from audiogen_cli.data.captions import published_texts
 from audiogen_cli.data.manifest import SPLITS, Clip, Split
+from audiogen_cli.errors import InputError
 
 WINDOW_SECONDS = 10.0  # paper.md: crops of up to 10 s
 SHORTEST_REST = 1.0  # seconds; ours: a shorter rest of a long clip is no example of its caption
+ROUNDING = 1e-3  # share of a window, at another speed, by which it and its file may end apart
 
 
 @dataclass(frozen=True)
@@ -116,11 +118,13 @@ def whole_clip(clip: Clip, sample_rate: int, speed: float = 1.0) -> Window:
 
 
 def read_window(window: Window, sample_rate: int) -> np.ndarray:
-    """Read a window's audio: [N] float32, N = `window.n_samples`. Raises InputError if the file cannot be read."""
+    """Read a window's audio: [N] float32, N = its `n_samples`. Raises InputError if its file is damaged or was cut."""
     rate = round(sample_rate / window.speed)  # read at one rate and played at another, audio is faster or slower
     wav = read_audio(window.clip.audio_path, rate, window.start, window.n_samples / rate)
-    # A window that ends with its file may round to one sample less.
-    return np.pad(wav, (0, max(0, window.n_samples - len(wav))))
+    missing = max(0, window.n_samples - len(wav))
+    if missing > 1 + ROUNDING * window.n_samples:
+        raise InputError(f"{window.clip.audio_path} lasts {missing / rate:.3g} s less than prep found; run it again")
+    return np.pad(wav, (0, missing))
 
 
 def _pause_seed(window_id: str) -> int:

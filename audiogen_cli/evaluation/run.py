@@ -13,7 +13,6 @@ from audiogen_cli.evaluation.tasks.codec import evaluate_codec
 from audiogen_cli.evaluation.tasks.continuation import evaluate_continuation
 from audiogen_cli.evaluation.tasks.generation import evaluate_generation
 from audiogen_cli.files import write_text
-from audiogen_cli.lock import hold_folder
 from audiogen_cli.training.log import versions
 
 TASKS = {"generation": evaluate_generation, "continuation": evaluate_continuation, "codec": evaluate_codec}
@@ -30,7 +29,6 @@ def evaluate(
 
     Raises InputError if the inputs are unusable, AudiogenError if nothing could be scored.
     """
-    hold_folder(config.out)
     findings = TASKS[config.task](config, progress, begin)
     if findings is None:
         return None

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from audiogen_cli.lm.config import LOOKUP_ROWS, LMConfig
 from audiogen_cli.lm.transformer import Block, CrossAttentionKV, ProjectedText, additive_mask, sinusoidal_positions
-from audiogen_cli.model_folder import build, load_config
+from audiogen_cli.model_folder import build, find_model, load_config
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -178,8 +178,12 @@ class CodeModel(nn.Module, ABC):
                 nn.init.normal_(parameter, std=0.02 * (3 * self.config.n_layers) ** -0.5)
 
     @classmethod
-    def load(cls, folder: Path, device: str | torch.device = "cpu") -> Self:
-        """Read a model folder or checkpoint; float32, evaluation mode. Raises InputError if it is not one."""
+    def load(cls, model: str | Path, device: str | torch.device = "cpu") -> Self:
+        """Read a model folder or checkpoint; float32, evaluation mode. Raises InputError if it is not one.
+
+        model: as a str any name that `find_model` knows, such as embedded.
+        """
+        folder = find_model(model) if isinstance(model, str) else model
         config = load_config(folder, "lm", LMConfig)
         return build(lambda: cls(config), folder).to(device).eval()  # type: ignore[call-arg]  # as those below
 
@@ -195,8 +199,11 @@ class AudioLanguageModel(CodeModel):
 
         codes: [B, K, T] int64. text: [B, L, D] and text_mask [B, L] bool, padded on the right; a row without
         any True has no text. frames_mask: [B, T] bool, False on padding at the end; None: no padding.
+        Raises ValueError if codes are not [B, K, T] int64.
         """
         config = self.config
+        if codes.dtype != torch.long or codes.ndim != 3 or codes.shape[1] != config.n_q:
+            raise ValueError(f"codes must be [B, {config.n_q}, T] int64, not {list(codes.shape)} {codes.dtype}")
         if frames_mask is None:
             frames_mask = torch.ones_like(codes[:, 0], dtype=torch.bool)
         steps = self._steps(codes, frames_mask)[..., :-1]  # the last step is only predicted, never read

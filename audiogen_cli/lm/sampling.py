@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from audiogen_cli.lm.config import Sampling
 
@@ -44,7 +45,7 @@ def top_p(probabilities: Tensor, p: Tensor | float) -> Tensor:
 def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
     """Draw from [..., V], which need not sum to 1, by the inverse of its distribution function.
 
-    uniform: [...] float32 in [0, 1). Returns indices [...] int64; never one with probability 0.
+    uniform: [...] float32 in [0, 1). Returns indices [...] int64; never one with probability 0; V where there are NaNs.
     """
     cumulative = probabilities.cumsum(-1)
     # The largest uniform is 1 - 2^-24, so its product with the total rounds to less than the total: always in range.
@@ -90,12 +91,12 @@ class SamplingRows:
 def sample(logits: Tensor, rows: SamplingRows, uniform: Tensor) -> Tensor:
     """Draw one token for every sequence and stream.
 
-    logits: [n, K, V] (guided); uniform: [n, K] in [0, 1). Returns tokens [n, K] int64.
+    logits: [n, K, V] (guided); uniform: [n, K] in [0, 1). Returns tokens [n, K] int64; V where there are NaNs.
     """
     probabilities, tokens = (logits.float() / rows.temperature).softmax(-1).sort(dim=-1, descending=True, stable=True)
     keep = top_k(probabilities, rows.top_k) & top_p(probabilities, rows.top_p)
     chosen = draw(probabilities * keep, uniform)
-    return tokens.gather(-1, chosen[..., None]).squeeze(-1)
+    return F.pad(tokens, (0, 1), value=tokens.shape[-1]).gather(-1, chosen[..., None]).squeeze(-1)
 
 
 def sample_some(logits: Tensor, rows: SamplingRows, uniform: Tensor, wanted: Tensor) -> Tensor:

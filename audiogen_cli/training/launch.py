@@ -7,12 +7,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable
-from datetime import timedelta
 from importlib.util import find_spec
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from audiogen_cli.devices import count_processes, has_native_bfloat16, is_main_process
+from audiogen_cli.devices import WAIT, count_processes, has_native_bfloat16, is_main_process
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.files import note
 from audiogen_cli.processes import STOP_SIGNALS, handle_signals
@@ -54,12 +53,12 @@ def relaunch(processes: int) -> None:
 def start_accelerator(precision: str, **settings: Any) -> Accelerator:
     """Join accelerate's processes. precision: no or bf16, for autocast; settings: accelerate's own.
 
-    Processes wait for each other for a day: reading, validating or making a probe takes some of them long. A GPU
-    without bfloat16 (before Ampere) computes in float32 and says so, as does a CPU, where emulation took 15 times as
-    long for a step of lm-tiny (AMD EPYC of the Zen 3 generation).
+    A GPU without bfloat16 (before Ampere) computes in float32 and says so, as does a CPU, where emulation took 15
+    times as long for a step of lm-tiny (AMD EPYC of the Zen 3 generation).
     """
     import torch
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
     on_gpu = torch.cuda.is_available()
@@ -68,10 +67,9 @@ def start_accelerator(precision: str, **settings: Any) -> Accelerator:
         precision = "no"
         if is_main_process():
             note(f"this {'GPU' if on_gpu else 'CPU'} has no bfloat16: training in float32")
-    handlers = [
-        InitProcessGroupKwargs(timeout=timedelta(days=1)),
-        DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False),
-    ]
+    ddp = DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)
+    handlers = [InitProcessGroupKwargs(timeout=WAIT), ddp]
+    AcceleratorState._reset_state()  # else the process would be bound to the precision of its first training
     # Else accelerate would take Apple's GPU, which lacks float64.
     return Accelerator(mixed_precision=precision, kwargs_handlers=handlers, **{"cpu": not on_gpu, **settings})
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed import new_subgroups_by_enumeration
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from audiogen_cli.devices import count_local_processes
+from audiogen_cli.devices import WAIT, count_local_processes
 
 
 def shard(model: nn.Module, units: Iterable[nn.Module], device: torch.device, processes: int, bf16: bool) -> None:
@@ -23,12 +24,15 @@ def shard(model: nn.Module, units: Iterable[nn.Module], device: torch.device, pr
     ours: torch's own `fully_shard`, which accelerate's plugin calls on GPUs only; here it is tested on CPUs.
     bf16: gather weights as bfloat16 (on a GPU); gradients are summed in float32 anyway.
     """
-    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
     on_machine = count_local_processes()
-    several = 1 < on_machine < processes and processes % on_machine == 0
-    shape, names = ((processes // on_machine, on_machine), ("machines", "gpus")) if several else ((processes,), None)
-    mesh = init_device_mesh(device.type, shape, mesh_dim_names=names)
+    mesh = init_device_mesh(device.type, (processes,))
+    if 1 < on_machine < processes and processes % on_machine == 0:
+        ranks = torch.arange(processes).view(-1, on_machine)
+        # In torch's own groups the others would wait for 10 minutes while one process writes a checkpoint.
+        groups: list[Any] = [new_subgroups_by_enumeration(each.tolist(), WAIT)[0] for each in (ranks.T, ranks)]
+        mesh = DeviceMesh.from_group(groups, device.type, ranks, mesh_dim_names=("machines", "gpus"))
     half = torch.bfloat16 if bf16 and device.type == "cuda" else None
     for unit in units:
         fully_shard(unit, mesh=mesh, mp_policy=precision_policy(half))

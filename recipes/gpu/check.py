@@ -89,7 +89,7 @@ def small_model(**changes: Any) -> tuple[LMConfig, AudioLanguageModel]:
     """Return a small language model with random weights on the CPU."""
     torch.manual_seed(0)
     settings = {"dim": 64, "n_layers": 2, "n_heads": 2, **changes}
-    config = configure(settings, 4, 200, TextConfig("static"), 32)
+    config = configure(settings, 4, 400, TextConfig("static"), 32)
     return config, AudioLanguageModel(config).eval().requires_grad_(False)
 
 
@@ -125,8 +125,8 @@ def decoding(check: Check) -> None:
     """Decode sounds of several lengths, one continued, one without text: as on the CPU, none left undecided."""
     config, model = small_model()
     sampling = replace(config.sampling, top_p=0.9)
-    longest = check.size(330, 60)  # frames, of windows of 200
-    requests = [DecodingRequest(torch.randn(3 + i, 32), longest - 20 * i, i, sampling) for i in range(check.size(4, 2))]
+    longest, n = check.size(700, 60), check.size(10, 2)  # frames, of windows of 400; together more than 16 rows
+    requests = [DecodingRequest(torch.randn(3 + 3 * i, 32), longest - 20 * i, i, sampling) for i in range(n)]
     requests += [replace(requests[0], prompt=torch.randint(500, (4, 37))), replace(requests[1], vectors=None)]
 
     def run(device: torch.device, dtype: str, batch_size: int | None = None) -> list[Tensor]:

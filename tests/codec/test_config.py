@@ -73,6 +73,11 @@ def test_former_recipes_load():
     assert (config.codec.network.noise_power, config.pca_crops) == (0.5, 24)
 
 
+def test_gradients_are_not_clipped_to_nothing():
+    with pytest.raises(InputError, match="grad_clip: Input should be greater than 0"):
+        validate(CodecTrainConfig, {"grad_clip": 0}, "recipe")
+
+
 @pytest.mark.parametrize(
     ("group", "name", "value"),
     [

@@ -11,6 +11,7 @@ import pytest
 from audiogen_cli.data.audio import read_audio, write_audio
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.data.windows import Window, cut_windows, read_window, split_clip
+from audiogen_cli.errors import InputError
 
 RATE = 1_000
 
@@ -56,6 +57,15 @@ def recording(tmp_path: Path) -> Clip:
 def test_a_window_is_its_part_of_the_file(recording: Clip) -> None:
     wav = read_window(Window(recording, "x", start=0.5, n_samples=700), RATE)
     np.testing.assert_array_equal(wav, read_audio(recording.audio_path, RATE)[500:1_200])
+
+
+def test_a_file_that_was_cut_since_is_no_silence(recording: Clip) -> None:
+    window = Window(recording, "x", start=1.0, n_samples=1_000)
+    write_audio(recording.audio_path, read_audio(recording.audio_path, RATE)[:1_999], RATE)
+    assert read_window(window, RATE)[-1] == 0  # rounded
+    write_audio(recording.audio_path, read_audio(recording.audio_path, RATE)[:1_900], RATE)
+    with pytest.raises(InputError, match=r"a.wav lasts 0.1 s less than prep found; run it again"):
+        read_window(window, RATE)
 
 
 @pytest.mark.parametrize("speed", [0.8, 1.0, 1.25])

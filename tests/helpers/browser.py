@@ -71,7 +71,7 @@ class Browser:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(60)
         os.close(self._commands)
         os.close(self._answers)
 
@@ -103,7 +103,7 @@ class Browser:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
-    def wait(self, condition: str, seconds: float = 30.0) -> None:
+    def wait(self, condition: str, seconds: float = 120.0) -> None:
         """Wait until a JavaScript condition holds."""
         end = time.monotonic() + seconds
         while not self.run(condition):

@@ -7,11 +7,12 @@ import os
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-LIMIT = 250  # seconds, below pytest's own, so that a process which hangs is ended and what it said is shown
+LIMIT = 800  # seconds, below pytest's own, so that a process which hangs is ended and what it said is shown
 server = multiprocessing.get_context("forkserver")
 PACKAGE = ("audiogen_cli.lm.training.train", "audiogen_cli.codec.train", "audiogen_cli.lm.generation.generator")
 LATE = ("accelerate", "datasets.io.parquet", "tokenizers", "torch._dynamo", "torch._inductor")  # imported on first use
@@ -33,25 +34,26 @@ def run_ranks(function: Callable[..., object], *arguments: object, n: int = 2, *
 
     more: variables of their environment.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    # The environment that `accelerate launch` and torchrun give; they themselves would take seconds.
-    launch = {
-        "WORLD_SIZE": str(n),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
-        "ACCELERATE_USE_CPU": "true",
-    } | more
-    with tempfile.TemporaryDirectory() as folder:
+    with socket.socket() as kept, tempfile.TemporaryDirectory() as folder:
+        # Bound until the end, so that the system gives it to nobody else; torch's store may listen on it all the same.
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.bind(("127.0.0.1", 0))
+        # The environment that `accelerate launch` and torchrun give; they themselves would take seconds.
+        launch = {
+            "WORLD_SIZE": str(n),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(kept.getsockname()[1]),
+            "ACCELERATE_USE_CPU": "true",
+        } | more
         outputs = [Path(folder, str(rank)) for rank in range(n)]
         processes = [
             start(function, *arguments, environment={**launch, "RANK": path.name, "LOCAL_RANK": path.name}, output=path)
             for path in outputs
         ]
+        end = time.monotonic() + LIMIT
         try:
             for process in processes:
-                process.join(LIMIT)
+                process.join(max(0.0, end - time.monotonic()))
         finally:
             for process in processes:
                 process.kill()

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -22,7 +21,7 @@ MEGA = 1_000_000
 
 def test_pauses_do_not_count_and_waiting_does(monkeypatch):
     clock = iter([0.0, 1.0, 2.0, 3.0, 7.0, 8.0, 8.0])
-    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(throughputs, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     throughput = Throughput(CPU)  # at 0
     with throughput.waiting():  # 1 to 2
         pass
@@ -38,7 +37,7 @@ def test_pauses_do_not_count_and_waiting_does(monkeypatch):
 def test_utilisation_is_that_of_one_gpu(monkeypatch):
     monkeypatch.setattr(throughputs, "peak_flops", lambda device: 1e12)
     clock = iter([0.0, 2.0, 2.0])
-    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(throughputs, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     throughput = Throughput(CPU, processes=4)
     throughput.add(100, 3e12)
     throughput.add(10, 1e12)  # a short step needs less: together 2e12 a second, 0.5e12 on each
@@ -80,8 +79,9 @@ def test_a_micro_batch_that_does_not_fit_is_halved_until_it_does(monkeypatch, fr
 
 
 def test_memory_of_a_trial_is_what_it_takes_at_a_time():
-    needed, seconds = throughputs.measure(lambda: torch.ones(8 * MEGA), torch.device("cpu"))
-    assert sys.platform != "linux" or 30 * MEGA < needed < 80 * MEGA
+    needed, seconds = throughputs.measure(lambda: torch.ones(64 * MEGA), torch.device("cpu"))
+    # 256 MB; where there are many cores, the system counts to within tens of them
+    assert sys.platform != "linux" or 150 * MEGA < needed < 400 * MEGA
     assert seconds > 0
 
 

@@ -23,6 +23,7 @@ LISTENING = "listening"
 def prepare_listening(config: EvalConfig, systems: Sequence[str], as_json: bool, report: bool = False) -> int:
     """Write a listening test and say what to do with it; return the exit code."""
     from audiogen_cli.evaluation.listening.stimuli import ListeningConfig, prepare
+    from audiogen_cli.lock import hold_folder
 
     if report:
         raise InputError("--report shows ratings, and there are none yet: give it with --score")
@@ -30,6 +31,7 @@ def prepare_listening(config: EvalConfig, systems: Sequence[str], as_json: bool,
     if config.generated is not None:
         folders["generated"] = config.generated
     listening = ListeningConfig(config, folders, with_model=config.model is not None or not folders)
+    hold_folder(config.out)
     with progress_bar("preparing") as progress:
         prepared = prepare(listening, progress)
     print(json.dumps(asdict(prepared), indent=2, default=str) if as_json else prepared.page)
@@ -48,10 +50,13 @@ def score_listening(files: Sequence[Path], rule: str, out: Path | None, seed: in
     """Score rating files and print a row per system; return the exit code."""
     from audiogen_cli.evaluation.listening.rater_filters import ReferenceRule
     from audiogen_cli.evaluation.listening.scores import results_folder, score
+    from audiogen_cli.lock import hold_folder
 
     folder = results_folder(files, out)
     if report and folder is None:
         raise InputError("--report needs --out FOLDER: there is no plan.json beside these ratings")
+    if folder:
+        hold_folder(folder)
     results = score(files, ReferenceRule.parse(rule), out, seed)
     if as_json:
         print(json.dumps(results, indent=2))

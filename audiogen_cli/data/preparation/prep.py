@@ -61,10 +61,10 @@ class PrepReport:
 
 
 def prepare(
-    datasets: Sequence[str],
-    raw: Path,
-    out: Path,
-    folder: Path | None = None,
+    datasets: Sequence[str | Source],
+    raw: str | Path,
+    out: str | Path,
+    folder: str | Path | None = None,
     name: str | None = None,
     captions: Path | None = None,
     keep_speech: bool = False,
@@ -78,6 +78,7 @@ def prepare(
 ) -> list[PrepReport]:
     """Write one manifest per dataset (each read from `<raw>/<key>`) and one for `folder`, called `name`.
 
+    datasets: keys of `registry.SOURCES`, or readers of your own.
     captions: a captions file (`caption_file.py`) for whichever of them it names.
     keep_speech: keep training clips whose captions or tags mention speech, which the paper drops.
     licenses: keep clips under these only (`licenses.py`); none: all. val_share: share of the folder's files for `val`.
@@ -88,7 +89,9 @@ def prepare(
     Raises InputError before any work for an unknown key or license, absent datasets (all of them in one message), or
     a bad captions file.
     """
-    sources = [(find_source(key), raw / key) for key in datasets]
+    raw, out, folder = Path(raw), Path(out), None if folder is None else Path(folder)
+    named = [find_source(each) if isinstance(each, str) else each for each in datasets]
+    sources = [(source, raw / source.key) for source in named]
     options: dict[str, Any] = {
         "keep_speech": keep_speech,
         "captions": str(captions.resolve()) if captions else None,

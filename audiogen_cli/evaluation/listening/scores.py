@@ -19,7 +19,6 @@ from audiogen_cli.evaluation.listening.statistics import agreements, crowdmos, p
 from audiogen_cli.evaluation.published import published_ratings
 from audiogen_cli.evaluation.results import Skipped
 from audiogen_cli.files import read_json, write_text
-from audiogen_cli.lock import hold_folder
 from audiogen_cli.training.log import versions
 
 FEW_RATERS = 5  # per item; the paper's number
@@ -33,7 +32,6 @@ def score(files: Sequence[Path], rule: ReferenceRule, out: Path | None = None, s
     files = expand(files)
     path, folder = find_plan(files, out), results_folder(files, out)
     if folder:
-        hold_folder(folder)
         _refuse_others(folder / "results.json")
     plan = Plan.load(path) if path else None
     ratings, skipped, warnings = read_ratings(files, plan)

@@ -33,7 +33,6 @@ from audiogen_cli.evaluation.references import Reference, limit_clips, load_refe
 from audiogen_cli.evaluation.results import Progress, Skipped
 from audiogen_cli.evaluation.tasks.generate_clips import generate_clips
 from audiogen_cli.files import write_text
-from audiogen_cli.lock import hold_folder
 
 FORMAT_VERSION = 1
 QUESTIONS = ("ovl", "rel")
@@ -90,7 +89,6 @@ def prepare(config: ListeningConfig, progress: Progress) -> ListeningTest:
     Raises InputError if `<out>` holds another test, AudiogenError if no clip is usable.
     """
     evaluation = config.evaluation
-    hold_folder(evaluation.out)
     everything, unfit = load_references(evaluation.split, evaluation.manifests, evaluation.reference)
     chosen = limit_clips(everything, evaluation.limit or DEFAULT_ITEMS)
     recordings, missing = _recordings(chosen, config, progress)

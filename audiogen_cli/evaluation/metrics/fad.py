@@ -44,7 +44,7 @@ class Fad(FrechetMetric):
         return {self.label(table.networks): found}
 
     def baselines(self, table: ScoreTable) -> Mapping[str, Values]:
-        """Compare two random halves of the references: the bias that so few clips give a perfect model."""
+        """Compare two random halves of the references: about twice the bias that so many clips give a perfect model."""
         clips = table.clips(REFERENCE, EMBEDDING)
         order = np.random.default_rng(table.seed).permutation(len(clips))
         halves = [np.concatenate([clips[i] for i in half]) for half in np.array_split(order, 2) if len(half)]

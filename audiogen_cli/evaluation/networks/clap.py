@@ -29,7 +29,7 @@ TEXTS_PER_BATCH = 64
 class Clap(AudioNetwork):
     """A CLAP model folder in transformers' form; one embedding per clip, no classes."""
 
-    sample_rate = 48_000
+    sample_rate, version = 48_000, 2
     min_duration = 0.1
     max_duration = 10.0  # a longer clip would be cropped at random
     license = "weights: LAION, see the model's card"
@@ -60,6 +60,8 @@ class Clap(AudioNetwork):
         import torch
 
         inputs = self.features(list(wav), sampling_rate=self.sample_rate, return_tensors="pt").to(self.device)
+        # A fused model takes a clip of a batch, at random, for a longer one; alone, as in published scores, each is it.
+        inputs["is_longer"][:] = self.features.truncation == "fusion"
         with torch.inference_mode():
             pooled = self.model.audio_model(**inputs).pooler_output
             embeddings = torch.nn.functional.normalize(self.model.audio_projection(pooled), dim=-1)

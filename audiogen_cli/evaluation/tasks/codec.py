@@ -93,7 +93,7 @@ def evaluate_codec(config: EvalConfig, progress: Progress, begin: Begin) -> Find
         details={
             "si_snr": asdict(summarize_si_snr(scores.values["si_snr"])),
             "lag": scores.lag,
-            "visqol_clips": len(scores.values["visqol"]),
+            "visqol_clips": int(np.isfinite(scores.values["visqol"]).sum()),
             "code_usage": asdict(usage),
         },
         warnings=warnings,

@@ -1,8 +1,8 @@
 """The task `generation`: FAD, KL and other metrics of generated clips against real ones (paper Table 1).
 
-Further rows give the numbers a scale: the two halves of the references against each other (the bias of FAD with so few
-clips), the references through the model's codec (the best that any language model over it can reach), noise and
-silence, the references against other references, and against themselves.
+Further rows give the numbers a scale: the two halves of the references against each other (FAD's bias with half as many
+clips, which is about twice as large), the references through the model's codec (the best that any language model over
+it can reach), noise and silence, the references against other references, and against themselves.
 """
 
 from __future__ import annotations

@@ -110,9 +110,9 @@ class Backend(ABC):
     def set_cross_kv(self, row: int, layers: Sequence[CrossAttentionKV]) -> None:
         """Set the text that a row attends to."""
 
-    @abstractmethod
     def clear(self, row: int) -> None:
-        """Empty a row's cache."""
+        """Empty a row's cache, if a step would read positions behind a row's own."""
+        return
 
     def record(self, state: BatchState) -> Callable[[int], None]:
         """Return the function of kv_length that advances a batch; a backend may record and replay it."""
@@ -208,6 +208,3 @@ class TorchBackend(Backend):
             own.key[row, :, :n_text] = text.key[0]
             own.value[row, :, :n_text] = text.value[0]
             own.mask[row, ..., :n_text] = text.mask[0]
-
-    def clear(self, row: int) -> None:
-        """Do nothing: a step masks all positions after a row's own."""

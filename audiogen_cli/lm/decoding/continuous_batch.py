@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from audiogen_cli.errors import AudiogenError
 from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.decoding.backend import Backend, BatchState
 from audiogen_cli.lm.decoding.requests import (
@@ -106,9 +107,12 @@ class ContinuousBatch:
             yield max(slot.request.n_prompt, slot.at - self.max_delay)
 
     def read_codes(self, start: int, end: int, slot: int = 0) -> Tensor:
-        """Return the decided frames start … end - 1 of a slot's sequence: [K, end - start], on the CPU."""
+        """Return decided frames of a slot's sequence: [K, end - start], on the CPU. Raises AudiogenError after NaNs."""
         steps = self.state.steps[slot : slot + 1, :, start : 1 + end + self.max_delay]
-        return undelay(steps, self.config.stream_delays)[0].cpu()
+        codes = undelay(steps, self.config.stream_delays)[0].cpu()
+        if bool((codes == self.config.special_token).any()):
+            raise AudiogenError("the model's outputs are no finite numbers: try --dtype bfloat16 or float32")
+        return codes
 
     def _step(self) -> None:
         self._advance(max(slot.length for slot in self.slots if slot))

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from audiogen_cli.errors import first_line
 from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.decoding.backend import Backend, BatchState, TorchBackend
-from audiogen_cli.lm.decoding.requests import UNKNOWN
+from audiogen_cli.lm.decoding.requests import TEXT_BUCKET, UNKNOWN
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.transformer import Block, CrossAttention, CrossAttentionKV
 
 BUCKET = 512  # steps and attended positions come in multiples of so many: fewer recordings
-PART = 256  # positions that one program attends to, 64 at once
+PART, JOINED = 256, 8  # positions that one program attends to, 64 at once; parts that are joined at once
 COLUMNS = 16  # outputs that one program computes …
 DEPTH = 512  # … from so many bytes of weights of each at once
 OWN = 8  # scores of a text that one program computes
@@ -147,9 +147,6 @@ class CudaBackend(Backend):
         if layers:
             self.last_text[row] = layers[0].key.shape[2] - 1
 
-    def clear(self, row: int) -> None:
-        """Do nothing: a step reads no position behind a row's own."""
-
     def _store(self, row: int, caches: Sequence[tuple[Tensor, ...]], layers: Sequence[tuple[Tensor, ...]]) -> None:
         """Replace what a row holds: in every layer keys, values and what else comes [H, C, …]."""
         pairs = slice(row * self.cache_shape[0], (row + 1) * self.cache_shape[0])
@@ -229,7 +226,7 @@ class CudaBackend(Backend):
             (self.x, norm.weight, norm.bias, keys, biases, self.last_text, self.scores, n_text),
             EPSILON=norm.eps,
             DIM=dim,
-            PAIRS=n_heads * n_text,
+            HEADS=n_heads,
             OWN=OWN,
             BLOCK=_power_of_2(dim),
         )
@@ -241,7 +238,7 @@ class CudaBackend(Backend):
             HEADS=n_heads,
             BIAS=layer.out.bias is not None,
             PADDED=_power_of_2(n_heads),
-            LENGTH=_power_of_2(n_text),
+            BLOCK=TEXT_BUCKET,
             OWN=COLUMNS,
             num_warps=8,
         )
@@ -295,7 +292,7 @@ class CudaBackend(Backend):
                 (pairs,),
                 (self.parts, self.sums, last, self.attended, n_parts),
                 PART=part,
-                MOST=_power_of_2(n_parts),
+                BLOCK=JOINED,
                 **shape,
             )
 
@@ -311,6 +308,8 @@ def load_fastest(model: AudioLanguageModel, dtype: str) -> tuple[type[Backend], 
     That is the kernels, if they compute what the model's modules do. Otherwise says why not.
     """
     try:
+        if model.null_text.is_cuda and torch.cuda.get_device_capability(model.null_text.device) < (8, 0):
+            raise ValueError("they are for GPUs since Ampere")  # on others triton uses no tensor cores
         most_rows = CudaBackend.load(model, dtype)
         error = _compare(model, getattr(torch, dtype))
         if not error < (EXACT if dtype == "float32" else ROUNDED):

@@ -2,8 +2,9 @@
 
 A step reads all weights for a handful of rows, and most kernels would take longer to launch than to run. So each
 product takes its LayerNorm, bias, GELU and residual with it, and attention writes the new key and value itself. Every
-row is rounded alike whatever is beside it: sums run over blocks of a fixed size in a fixed order, and attention
-splits a row's own positions into parts of a fixed length.
+row is rounded alike whatever is beside it: sums run over blocks of a fixed size in a fixed order, attention splits a
+row's own positions into parts of a fixed length, and what depends on other rows is no constant, so that one compiled
+kernel serves all.
 """
 
 # mypy: ignore-errors
@@ -16,7 +17,7 @@ import triton.language as tl
 # Shapes: n sequences, R rows, K streams, V codes, d width, H heads, E = d / H, C cached positions, S parts of them.
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_slots"])
 def embed(steps, at, start, delays, n_prefix, table, vectors, x, positions, n_slots, n_steps, DIM: tl.constexpr,
           STREAMS: tl.constexpr, SPECIAL: tl.constexpr, MEAN: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     """Write a row's input x [R, d] and position [R]: one program a row. steps: [n, K, n_steps]; table: [K (V + 1), d].
@@ -41,7 +42,7 @@ def embed(steps, at, start, delays, n_prefix, table, vectors, x, positions, n_sl
     tl.store(x + row * DIM + columns, total, mask=columns < DIM)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_rows"])
 def multiply(x, scale, shift, weight, bias, out, n_rows, EPSILON: tl.constexpr, INPUTS: tl.constexpr,
            OUTPUTS: tl.constexpr, NORM: tl.constexpr, BIAS: tl.constexpr, GELU: tl.constexpr, ADD: tl.constexpr,
            ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr):  # fmt: skip
@@ -85,7 +86,7 @@ def multiply(x, scale, shift, weight, bias, out, n_rows, EPSILON: tl.constexpr, 
     tl.store(places, total, mask=is_row & is_column)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_columns"])
 def attend(query, stride, key, value, last, parts, sums, out, n_columns, part_length, scale, HEADS: tl.constexpr,
            SIZE: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr, APPEND: tl.constexpr,
            WHOLE: tl.constexpr):  # fmt: skip
@@ -143,25 +144,33 @@ def attend(query, stride, key, value, last, parts, sums, out, n_columns, part_le
             tl.store(sums + 2 * place + 1, weight)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_parts"])
 def join(parts, sums, last, out, n_parts, HEADS: tl.constexpr, SIZE: tl.constexpr, PADDED: tl.constexpr,
-         PART: tl.constexpr, MOST: tl.constexpr):  # fmt: skip
+         PART: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     """Join the parts that `attend` left: out [R, H, E]; one program a row and head."""
     pair = tl.program_id(0)
     used = tl.load(last + pair // HEADS) // PART + 1
-    number, sizes = tl.arange(0, MOST), tl.arange(0, PADDED)
-    is_used, is_size = number < used, sizes < SIZE
-    places = pair * n_parts + number
-    largest = tl.load(sums + 2 * places, mask=is_used, other=-float("inf"))
-    kept = tl.exp(largest - tl.max(largest, 0))
-    weight = tl.sum(kept * tl.load(sums + 2 * places + 1, mask=is_used, other=0.0), 0)
-    total = tl.load(parts + places[:, None] * SIZE + sizes[None], mask=is_used[:, None] & is_size[None], other=0.0)
-    tl.store(out + pair * SIZE + sizes, tl.sum(kept[:, None] * total, 0) / weight, mask=is_size)
+    sizes = tl.arange(0, PADDED)
+    is_size = sizes < SIZE
+    largest = -float("inf")
+    weight = 0.0
+    total = tl.full((PADDED,), 0.0, tl.float32)
+    for first in range(0, used, BLOCK):
+        number = first + tl.arange(0, BLOCK)
+        is_used, places = number < used, pair * n_parts + number
+        each = tl.load(sums + 2 * places, mask=is_used, other=-float("inf"))
+        higher = tl.maximum(largest, tl.max(each, 0))
+        kept, shares = tl.exp(largest - higher), tl.exp(each - higher)
+        weight = weight * kept + tl.sum(shares * tl.load(sums + 2 * places + 1, mask=is_used, other=0.0), 0)
+        found = tl.load(parts + places[:, None] * SIZE + sizes[None], mask=is_used[:, None] & is_size[None], other=0.0)
+        total = total * kept + tl.sum(shares[:, None] * found, 0)
+        largest = higher
+    tl.store(out + pair * SIZE + sizes, total / weight, mask=is_size)
 
 
 @triton.jit
 def read_text(x, scale, shift, keys, biases, last, scores, n_text, EPSILON: tl.constexpr, DIM: tl.constexpr,
-              PAIRS: tl.constexpr, OWN: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+              HEADS: tl.constexpr, OWN: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     """Write cross-attention's scores [R, H · L] of x [R, d], normalized, with folded keys [R, H · L, d]: program (row,
     OWN of the scores). Those behind position last[row] are left, and all where it is 0: there the weight is 1."""
     row = tl.program_id(0)
@@ -169,13 +178,13 @@ def read_text(x, scale, shift, keys, biases, last, scores, n_text, EPSILON: tl.c
     if end > 1:
         pairs = tl.program_id(1) * OWN + tl.arange(0, OWN)
         columns = tl.arange(0, BLOCK)
-        is_column, is_pair = columns < DIM, (pairs < PAIRS) & (pairs % n_text < end)
+        is_column, is_pair = columns < DIM, (pairs < HEADS * n_text) & (pairs % n_text < end)
         values = tl.load(x + row * DIM + columns, mask=is_column, other=0.0)
         values = tl.where(is_column, values - tl.sum(values, 0) / DIM, 0.0)
         values /= tl.sqrt(tl.sum(values * values, 0) / DIM + EPSILON)
         values *= tl.load(scale + columns, mask=is_column, other=0.0)
         values += tl.load(shift + columns, mask=is_column, other=0.0)
-        place = row.to(tl.int64) * PAIRS + pairs
+        place = row.to(tl.int64) * HEADS * n_text + pairs
         folded = tl.load(
             keys + place[:, None] * DIM + columns[None], mask=is_pair[:, None] & is_column[None], other=0.0
         )
@@ -185,7 +194,7 @@ def read_text(x, scale, shift, keys, biases, last, scores, n_text, EPSILON: tl.c
 
 @triton.jit
 def write_text(scores, values, bias, last, x, n_text, DIM: tl.constexpr, HEADS: tl.constexpr, BIAS: tl.constexpr,
-               PADDED: tl.constexpr, LENGTH: tl.constexpr, OWN: tl.constexpr):  # fmt: skip
+               PADDED: tl.constexpr, BLOCK: tl.constexpr, OWN: tl.constexpr):  # fmt: skip
     """Add cross-attention with `read_text`'s scores and folded values [R, H · L, d] to x [R, d]: program (row, OWN of
     its columns). Where last[row] is 0, the first value is the sum of all heads' already."""
     row = tl.program_id(0)
@@ -194,15 +203,23 @@ def write_text(scores, values, bias, last, x, n_text, DIM: tl.constexpr, HEADS: 
     is_column = columns < DIM
     values += row.to(tl.int64) * HEADS * n_text * DIM
     if end > 1:
-        heads, places = tl.arange(0, PADDED), tl.arange(0, LENGTH)
-        pairs = heads[:, None] * n_text + places[None]
-        is_pair = (heads < HEADS)[:, None] & (places < end)[None]
-        found = tl.load(scores + row * HEADS * n_text + pairs, mask=is_pair, other=-1e30)
-        weights = tl.where(is_pair, tl.exp(found - tl.max(found, 1)[:, None]), 0.0)
-        weights /= tl.maximum(tl.sum(weights, 1), 1e-30)[:, None]
-        is_value = is_pair[:, :, None] & is_column[None, None]
-        folded = tl.load(values + pairs[:, :, None] * DIM + columns[None, None], mask=is_value, other=0.0)
-        total = tl.sum(tl.sum(folded.to(tl.float32) * weights[:, :, None], 0), 0)
+        heads = tl.arange(0, PADDED)
+        largest, weight = tl.full((PADDED,), -1e30, tl.float32), tl.full((PADDED,), 0.0, tl.float32)
+        each = tl.full((PADDED, OWN), 0.0, tl.float32)  # sums of the heads
+        for first in range(0, end, BLOCK):
+            places = first + tl.arange(0, BLOCK)
+            pairs = heads[:, None] * n_text + places[None]
+            is_pair = (heads < HEADS)[:, None] & (places < end)[None]
+            found = tl.load(scores + row * HEADS * n_text + pairs, mask=is_pair, other=-1e30)
+            higher = tl.maximum(largest, tl.max(found, 1))
+            weights = tl.where(is_pair, tl.exp(found - higher[:, None]), 0.0)
+            is_value = is_pair[:, :, None] & is_column[None, None]
+            folded = tl.load(values + pairs[:, :, None] * DIM + columns[None, None], mask=is_value, other=0.0)
+            kept = tl.exp(largest - higher)
+            weight = weight * kept + tl.sum(weights, 1)
+            each = each * kept[:, None] + tl.sum(folded.to(tl.float32) * weights[:, :, None], 1)
+            largest = higher
+        total = tl.sum(each / tl.maximum(weight, 1e-30)[:, None], 0)
     else:
         total = tl.load(values + columns, mask=is_column, other=0.0).to(tl.float32)
     if BIAS:
@@ -211,7 +228,7 @@ def write_text(scores, values, bias, last, x, n_text, DIM: tl.constexpr, HEADS: 
     tl.store(x + row * DIM + columns, total, mask=is_column)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_slots"])
 def normalize(logits, guidance, divisors, probabilities, n_slots, STREAMS: tl.constexpr, CODES: tl.constexpr,
               GUIDED: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     """Write probabilities [n, K, V] of logits [R, K, V], guided (eq. 4): one program a sequence and stream."""
@@ -260,7 +277,7 @@ def draw(probabilities, ranks, masses, held, counts, uniforms, steps, at, n_step
          CODES: tl.constexpr, UNKNOWN: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     """Draw the next step's code where it is unknown: one program a sequence and stream.
 
-    held, counts: [n], the limits of `lm.sampling`, whose `draw` this is.
+    held, counts: [n], the limits of `lm.sampling`, whose `draw` this is: V where there are NaNs.
     """
     place = tl.program_id(0)
     slot = place // STREAMS
@@ -278,6 +295,6 @@ def draw(probabilities, ranks, masses, held, counts, uniforms, steps, at, n_step
     step = tl.load(at + slot) + 1
     target *= tl.load(uniforms + place * n_steps + step)
     chosen = tl.sum((kept & (upper <= target)).to(tl.int32), 0)
-    code = tl.sum(tl.where(order == chosen, codes, 0), 0)
+    code = tl.minimum(tl.sum(tl.where(order == chosen, codes, 0), 0), CODES)
     next_code = steps + place * n_steps + step
     tl.store(next_code, tl.where(tl.load(next_code) == UNKNOWN, code, tl.load(next_code)))

@@ -156,8 +156,10 @@ def choose_dtype(name: str, config: LMConfig, device: str) -> str:
 
     auto: bfloat16 on CUDA (float16 before Ampere). On a CPU by the weights that a step reads: float32 if its caches
     hold them; int8 if there are many or it does not multiply bfloat16 natively; else bfloat16.
-    Raises InputError for int8 and int4 elsewhere than on a CPU.
+    Raises InputError for another name, and for int8 and int4 elsewhere than on a CPU.
     """
+    if name not in (known := ("auto", "float32", "bfloat16", "float16", *GROUPS)):
+        raise InputError(f"unknown number format '{name}': choose {', '.join(known)}")
     if name in GROUPS and device != "cpu":
         raise InputError(f"--dtype {name} is for CPUs; use bfloat16 on {device}")
     if name in GROUPS and not has_grouped_kernel():

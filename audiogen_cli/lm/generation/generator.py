@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,10 +22,10 @@ from audiogen_cli.devices import choose_device, is_out_of_memory
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.lm.adapters import Adapter, adapted_fingerprint, add_adapters
 from audiogen_cli.lm.config import LMConfig
-from audiogen_cli.lm.decoder import find_decoder
+from audiogen_cli.lm.decoder import check_inpainting, find_decoder
 from audiogen_cli.lm.decoding.engine import regroup
 from audiogen_cli.lm.decoding.requests import UNKNOWN, DecodingRequest
-from audiogen_cli.lm.generation.requests import GenerationRequest
+from audiogen_cli.lm.generation.requests import GenerationRequest, as_samples, check_regions, override
 from audiogen_cli.lm.generation.tracks import (
     JOIN_SECONDS,
     Candidate,
@@ -86,11 +89,13 @@ class Generator:
         device: str = "auto",
         dtype: str = "auto",
         adapters: Sequence[Adapter] = (),
+        encoder: TextEncoder | None = None,
     ) -> Generator:
         """Load a model folder, checkpoint or run; None: see `find_model`. adapters: see `find_adapters`.
 
         device: auto, cpu, cuda, cuda:N or mps. dtype: auto or another of `choose_dtype`'s names; the
-        codec always runs in float32. Raises InputError if something is missing or does not belong together.
+        codec always runs in float32. encoder: the one that the model was trained with, if it is none of ours.
+        Raises InputError if something is missing or does not belong together.
         """
         folder = model_folder.find_model(model)
         config = model_folder.load_config(folder, "lm", LMConfig)
@@ -102,7 +107,7 @@ class Generator:
                 f"codec/ holds {codec.fingerprint[:12]}; copy the model folder again"
             )
         check_same_codes(codec.config, config, f"{folder}: config.json")
-        encoder = load_text_encoder(config.text, where)
+        encoder = encoder or load_text_encoder(config.text, where)
         if (encoder.width, encoder.fingerprint) != (config.text_width, config.text_fingerprint):
             raise InputError(
                 f"{folder}: the language model was trained with other word vectors or another text encoder: "
@@ -122,8 +127,14 @@ class Generator:
         """Return whether the model knows a word of a prompt."""
         return len(self._encode(prompt)[1][0]) > 0
 
+    def request(self, text: str | None, seed: int = 0, duration: float = 5.0, **given: Any) -> GenerationRequest:
+        """Return a request with the model's own sampling settings, but for those given (guidance=5.0). Raises
+        InputError if one is out of range, TypeError if there is none of its name."""
+        return GenerationRequest(text, seed, duration, override(self.sampling, given))
+
     def prepare(self, request: GenerationRequest) -> Prepared:
         """Read a request's text and encode its prompt audio. Raises InputError if the request cannot be met."""
+        request = replace(request, seed=operator.index(request.seed), prompt_audio=as_samples(request.prompt_audio))
         n_samples, n_prompt = self._count_samples(request)
         if n_samples == n_prompt and not request.regions:
             return Prepared(request, n_samples)
@@ -197,7 +208,10 @@ class Generator:
         return self._finish(prepared, self.decode([candidate.codes])[0][: prepared.tracks[track].n_samples])
 
     def generate_codes(
-        self, requests: Sequence[DecodingRequest], batch_size: int | None, progress: OnSeconds
+        self,
+        requests: Sequence[DecodingRequest],
+        batch_size: int | None = None,
+        progress: OnSeconds = lambda seconds: None,
     ) -> Iterator[tuple[int, Tensor]]:
         """Yield (index, codes [K, T]) when ready; when memory runs out, halve the batches of the rest."""
         left, failed = dict.fromkeys(range(len(requests))), 0
@@ -233,12 +247,13 @@ class Generator:
             found[length] = iter(np.concatenate(list(self._decode_blocks(codes.split(self._first_block, -1))), -1))
         return [next(found[length]) for length in lengths]
 
-    def stream(self, prepared: Prepared) -> Iterator[np.ndarray]:
+    def stream(self, request: GenerationRequest | Prepared) -> Iterator[np.ndarray]:
         """Generate one sound; yield its samples [n] float32 block by block, as soon as they are decided.
 
         Together they are what `generate` yields for it with one candidate: on a CPU bit for bit. Prompt audio comes
         first. Raises InputError, at once, if it is mixed of several tracks, has times or loops: it must be complete.
         """
+        prepared = request if isinstance(request, Prepared) else self.prepare(request)
         if not prepared.is_single or prepared.n_overlap:
             raise InputError("--stream cannot mix sounds, place them at times or close a loop; leave --stream out")
         return self._stream(prepared)
@@ -302,7 +317,7 @@ class Generator:
 
     def _count_samples(self, request: GenerationRequest) -> tuple[int, int]:
         """Count the samples of the whole result and of its prompt audio."""
-        n_samples = round(request.duration * self.sample_rate)
+        n_samples = round(request.duration * self.sample_rate) if math.isfinite(request.duration) else 0
         n_prompt = 0 if request.prompt_audio is None else len(request.prompt_audio)
         if n_samples < 1:
             raise InputError(f"duration {request.duration} s: ask for at least 1/{self.sample_rate} s")
@@ -311,6 +326,9 @@ class Generator:
                 f"duration {request.duration} s is shorter than the {n_prompt / self.sample_rate:.2f} s to continue: "
                 "it is the length of the whole result"
             )
+        if request.regions:
+            check_inpainting(self.config, self.folder.name if self.folder else "")
+            check_regions(request.regions, n_prompt, n_samples)
         return n_samples, n_prompt
 
     @torch.inference_mode()

@@ -60,10 +60,12 @@ class Prompt:
 class GenerationRequest:
     """One sound to generate.
 
-    text: the prompt as written; None: without text. duration: seconds of the whole result. prompt_audio: [n] samples
-    at the model's rate, which the result begins with. regions: parts of it, [begin, end) in samples, that are generated
-    anew; the rest is then the whole result. output: the file to write. extra: columns of a prompt file for its sidecar;
-    facts: entries about the prompt audio. seed_drawn: drawn at random, so a finished sound with another counts, too.
+    text: the prompt as written; None: without text. duration: seconds of the whole result. sampling: by default the
+    paper's, not those of a model (`Generator.request`). prompt_audio: [n] float samples at the model's rate, which the
+    result begins with. regions: parts of it, [begin, end) in samples, that a diffusion model generates anew; the result
+    is then as long as the audio and equal to it elsewhere. output: the file to write. extra: columns of a prompt file
+    for its sidecar; facts: entries about the prompt audio. seed_drawn: drawn at random, so a finished sound with
+    another counts, too.
     """
 
     text: str | None
@@ -164,6 +166,27 @@ def check_text(text: str | None, where: str) -> None:
         (text or "").encode()
     except UnicodeEncodeError as error:
         raise InputError(f"{where}: character {error.start + 1} is no text; write it in UTF-8") from None
+
+
+def as_samples(audio: np.ndarray | None) -> np.ndarray | None:
+    """Return prompt audio as float32 [n]. Raises InputError unless it is one channel of finite floats."""
+    import numpy as np
+
+    if audio is None:
+        return None
+    wav = np.asarray(audio)
+    if wav.ndim != 1 or wav.dtype.kind != "f" or not np.isfinite(wav).all():
+        raise InputError(f"prompt_audio must be [n] finite floats in [-1, 1], not {wav.shape} {wav.dtype}")
+    return wav.astype(np.float32, copy=False)
+
+
+def check_regions(regions: Sequence[tuple[int, int]], n_audio: int, n_samples: int) -> None:
+    """Raise InputError unless regions, in samples, are in order and within audio that is as long as the result."""
+    bounds = [place for region in regions for place in region]
+    fit = bounds == sorted(set(bounds)) and bounds[0] >= 0 and bounds[-1] <= n_audio == n_samples
+    if not fit or any(isinstance(place, float) for place in bounds):
+        said = f"regions {regions} are not [begin, end) in samples, in order and apart,"
+        raise InputError(f"{said} of prompt_audio ({n_audio} samples) as long as the result ({n_samples})")
 
 
 def check_files(path: Path) -> None:

@@ -54,7 +54,12 @@ class TextEncoder(ABC):
         return self.fingerprint
 
     def encode(self, texts: Sequence[str]) -> list[Tensor]:
-        """Return a float32 CPU tensor [L, D] for each text; [0, D] for a blank one."""
+        """Return a float32 CPU tensor [L, D] for each text; [0, D] for a blank one.
+
+        Raises TypeError for a single str, whose letters would be the texts.
+        """
+        if isinstance(texts, str):
+            raise TypeError(f"texts must be a sequence of str: ['{texts}']")
         with self._lock:
             missing = [text for text in dict.fromkeys(texts) if text not in self._cache]
             found = {text: torch.zeros(0, self.width) for text in missing if not text.strip()}

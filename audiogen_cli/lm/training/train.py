@@ -50,21 +50,26 @@ from audiogen_cli.training.throughput import Throughput
 
 def train(
     config: TrainConfig,
-    tokens: Path | None,
-    codec: Path,
-    out: Path,
-    manifests: Path | None = None,
+    tokens: str | Path | None,
+    codec: str | Path,
+    out: str | Path,
+    manifests: str | Path | None = None,
     start_from: Path | None = None,
     trackers: Sequence[str] = (),
+    encoder: TextEncoder | None = None,
 ) -> Path:
     """Train a language model on token shards and write its model folder to `out`. Run again, it resumes.
 
     manifests: a manifest or a folder of them, instead of `tokens`: recordings are then mixed and encoded on the fly.
     codec: the codec's model folder, copied into every model folder written. start_from: folder of a language model
-    whose weights to begin with. trackers: names of accelerate's trackers, which get all metrics. The number of
+    whose weights to begin with. trackers: names of accelerate's trackers, which get all metrics. encoder: one of your
+    own in place of `config.text`; generating with the model then takes it, too (`Generator.load`). The number of
     processes may change between runs. Raises InputError if data, codec, the model to begin with or an earlier run in
     `out` do not fit, AudiogenError if step after step has no finite gradient or the disk is full.
     """
+    tokens, manifests = (None if each is None else Path(each) for each in (tokens, manifests))
+    out = Path(out)
+    codec = model_folder.find_codec(codec) if isinstance(codec, str) else codec
     if tokens is not None:
         codec = codec_of_shards(tokens, codec)
     accelerator = _start(config, out, trackers)
@@ -72,7 +77,7 @@ def train(
 
     # What to train on, and the model that fits it
     with first_of_machine():  # which may have to fetch it
-        encoder = load_text_encoder(config.text, device)
+        encoder = encoder or load_text_encoder(config.text, device)
     if config.text_cache and manifests and config.mix:
         if main:
             note("text_cache is not used: mixes made on the fly have ever new texts")

@@ -70,7 +70,7 @@ class Rater:
         shown: str = browser.run("document.getElementById('csv').value")
         browser.run("document.getElementById('download').click()")
         path = browser.folder / "downloads" / f"ratings-{self.plan.test}-{self.name}.csv"
-        for _ in range(200):
+        for _ in range(2_000):
             if path.is_file() and path.stat().st_size >= len(shown):
                 break
             browser.run("new Promise((done) => setTimeout(done, 50))")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,21 @@ def test_embeddings_have_length_1_and_the_score_is_their_cosine(tiny_clap: Clap)
         for text, sound in zip(texts, embeddings, strict=True)
     ]
     assert clap_score(texts, embeddings) == pytest.approx(cosine, abs=1e-6)
+
+
+def test_a_clip_of_a_fused_model_does_not_depend_on_the_others(folder: Path, tmp_path: Path) -> None:
+    """Of a batch without a longer one transformers, as laion_clap, takes one at random for longer than 10 s."""
+    from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
+
+    path = shutil.copytree(folder, tmp_path / "clap-fused")
+    config = ClapConfig.from_pretrained(folder)
+    config.audio_config.enable_fusion = True
+    torch.manual_seed(0)
+    ClapModel(config).save_pretrained(path)
+    ClapFeatureExtractor(truncation="fusion").save_pretrained(path)
+    fused = Clap(WeightSource(path, device="cpu"))
+    alone = np.concatenate([fused(wav, 48_000).embeddings for wav in sounds()])
+    assert fused(sounds(), 48_000).embeddings == pytest.approx(alone, abs=1e-5)
 
 
 def test_its_name_says_which_checkpoint(tiny_clap: Clap, folder: Path) -> None:

@@ -104,12 +104,12 @@ def move_to_fake_gpu(model: AudioLanguageModel) -> AudioLanguageModel:
     return model
 
 
-def advance(launches: list[Any], size: str, dtype: str, n: int, n_text: int) -> int:
+def advance(launches: list[Any], size: str, dtype: str, n: int, n_text: int, n_frames: int = 2500) -> int:
     """List the kernels of a step of n sequences; return how many of torch's own run beside them."""
     setup = Setup(size, 1, n)
     config, model = setup.config, load_on_meta(setup, dtype)
     with FakeTensorMode(), torch.inference_mode():
-        requests = [DecodingRequest(torch.empty(n_text, config.text_width), 2500, seed) for seed in range(n)]
+        requests = [DecodingRequest(torch.empty(n_text, config.text_width), n_frames, seed) for seed in range(n)]
         engine = Engine(move_to_fake_gpu(model), dtype, FakeCudaBackend)
         with engine.open_batch(requests) as batch:
             launches.clear()
@@ -135,34 +135,59 @@ def test_a_step_is_few_kernels(launches: list[Any], dtype: str, n: int) -> None:
             assert out.dtype == (torch.float32 if constants["ADD"] or is_head else half)
 
 
+def specialize(kernel: Any, arguments: tuple[Any, ...], constants: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what triton compiles for a launch: types, values and alignments of arguments, and options."""
+    options = {name: constants[name] for name in ("num_stages", "num_warps") if name in constants}
+    values = {name: value for name, value in constants.items() if name not in options}
+    types, aligned = dict.fromkeys(values, "constexpr"), []
+    for parameter, value in zip(kernel.params, arguments, strict=False):
+        if isinstance(value, Tensor):
+            types[parameter.name] = f"*{POINTERS[value.dtype]}"
+        elif value is None or (value == 1 and not parameter.do_not_specialize):
+            types[parameter.name], values[parameter.name] = "constexpr", value
+        else:
+            types[parameter.name] = "fp32" if isinstance(value, float) else "i32"
+        divisible = isinstance(value, int) and value % 16 == 0 and not parameter.do_not_specialize
+        if isinstance(value, Tensor) or divisible:  # torch aligns its memory
+            aligned.append(parameter.num)
+    return kernel.__name__, types, values, aligned, options
+
+
 # Rows of 16 and 32, texts that are folded and not: all kernels in all their forms.
-@pytest.mark.parametrize(("dtype", "n", "n_text"), [("bfloat16", 1, 12), ("float16", 9, 70)])
-def test_kernels_compile_for_gpus_since_ampere(launches: list[Any], dtype: str, n: int, n_text: int) -> None:
+@pytest.mark.parametrize(("dtype", "n", "n_text", "gpu"), [("bfloat16", 1, 12, 90), ("float16", 9, 70, 80)])
+def test_kernels_compile_for_gpus_since_ampere(launches: list[Any], dtype: str, n: int, n_text: int, gpu: int) -> None:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource, compile
 
     advance(launches, "tiny", dtype, n, n_text)
-    seen = set()
-    for kernel, arguments, constants in launches:
-        options = {name: constants[name] for name in ("num_stages", "num_warps") if name in constants}
-        values = {name: value for name, value in constants.items() if name not in options}
-        types = dict.fromkeys(values, "constexpr")
-        for name, value in zip(kernel.arg_names, arguments, strict=False):
-            if isinstance(value, Tensor):
-                types[name] = f"*{POINTERS[value.dtype]}"
-            elif value is None or value == 1:
-                types[name], values[name] = "constexpr", value
-            else:
-                types[name] = "fp32" if isinstance(value, float) else "i32"
-        form = kernel.__name__, *types.items(), *values.items()
-        if form not in seen:
-            seen.add(form)
-            source = ASTSource(kernel, signature=types, constexprs=values)
-            compiled = compile(source, target=GPUTarget("cuda", 80, 32), options=options)
-            assert "cubin" in compiled.asm and compiled.metadata.shared <= 99 << 10
-    assert {name for name, *_ in seen} >= {"multiply", "attend", "join", "draw"} | (
+    forms = {repr(form): (launch[0], *form[1:]) for launch in launches for form in [specialize(*launch)]}
+    for kernel, types, values, aligned, options in forms.values():
+        attributes = {(number,): [["tt.divisibility", 16]] for number in aligned}
+        source = ASTSource(kernel, signature=types, constexprs=values, attrs=attributes)
+        compiled = compile(source, target=GPUTarget("cuda", gpu, 32), options=options)
+        assert "cubin" in compiled.asm and compiled.metadata.shared <= 99 << 10
+    assert {kernel.__name__ for kernel, *_ in forms.values()} >= {"multiply", "attend", "join", "draw"} | (
         {"read_text", "write_text"} if n == 1 else set()
     )
+
+
+def test_one_compiled_kernel_serves_all_rows_texts_and_lengths(launches: list[Any]) -> None:
+    # Another would add in another order: a row's last bits would depend on the longest text and sound beside it.
+    def forms(n: int, n_text: int, n_frames: int) -> set[str]:
+        advance(launches, "tiny", "bfloat16", n, n_text, n_frames)
+        return {repr(specialize(*launch)) for launch in launches}
+
+    assert forms(1, 12, 400) == forms(3, 30, 2500) == forms(8, 60, 5000)  # of 2, 6 and 16 rows
+
+
+def test_gpus_before_ampere_run_torchs_kernels(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    monkeypatch.setattr(RecordedBackend, "load", lambda model, dtype: 1)
+    with FakeTensorMode():
+        assert load_fastest(move_to_fake_gpu(make_model(n_layers=1)), "float16")[0] is RecordedBackend
+    assert "since Ampere" in caplog.messages[0]
 
 
 def test_steps_are_recorded_once_for_each_length(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import torch
 from helpers.zoo import CONFIG, make_model
 from torch import Tensor
 
-from audiogen_cli.errors import InputError
+from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.decoding.backend import Backend, TorchBackend
 from audiogen_cli.lm.decoding.cpu_backend import CpuBackend
@@ -127,6 +127,14 @@ def test_a_longer_sample_begins_like_a_shorter_one() -> None:
     engine = Engine(make_model())
     short, long = run(engine, [DecodingRequest(make_text(3), n, seed=5) for n in (10, 17)])
     assert torch.equal(long[0, :10], short[0])  # stream 0 comes first; the others end with other neighbours
+
+
+@pytest.mark.parametrize("backend", [TorchBackend, CpuBackend])
+def test_outputs_that_are_no_numbers_are_said(backend: type[Backend]) -> None:
+    model = make_model(n_layers=1)
+    torch.nn.init.constant_(model.blocks[0].down.bias, torch.inf)  # as float16 overflows
+    with pytest.raises(AudiogenError, match="no finite numbers"):
+        run(Engine(model, backend=backend), [DecodingRequest(make_text(4), 5, 1)])
 
 
 def test_prompt_is_kept_and_seeds_differ() -> None:
