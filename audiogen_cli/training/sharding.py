@@ -7,10 +7,10 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.distributed import new_subgroups_by_enumeration
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from audiogen_cli.devices import WAIT, count_local_processes
 
@@ -93,7 +93,26 @@ def gather_full(value: Any, keep: bool = True) -> Any:
 
 def in_one_piece(tensor: Tensor) -> Tensor:
     """Gather a tensor where it is sharded; every process must call it."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    if not isinstance(tensor, DTensor):
+        return tensor
+    if tensor.device.type == "cpu" and tensor.placements[-1] == Shard(0):
+        return _gather_rows(tensor)
+    return tensor.full_tensor()
+
+
+def _gather_rows(tensor: DTensor) -> Tensor:
+    """Gather rows cut by `fully_shard`, on a CPU.
+
+    Not with `full_tensor`: of the operation that it takes, gloo's threads copy the name outside their lock, and a name
+    too long for a string to hold in place (ALLGATHER_COALESCED) may be freed twice (seen in torch 2.14).
+    """
+    group, part = tensor.device_mesh.get_group(-1), tensor.to_local()
+    processes = distributed.get_world_size(group)
+    rows = -(-len(tensor) // processes)  # of the first; the last ones may have fewer, or none
+    padded = torch.cat([part, part.new_zeros(rows - len(part), *part.shape[1:])])
+    parts = [torch.empty_like(padded) for _ in range(processes)]
+    distributed.all_gather(parts, padded, group)
+    return torch.cat(parts)[: len(tensor)]
 
 
 def shard_like(tensor: Tensor, reference: Tensor) -> Tensor:
