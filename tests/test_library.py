@@ -21,7 +21,6 @@ import torch
 from helpers.zoo import chirp, make_model
 from torch import Tensor
 
-import audiogen_cli
 from audiogen_cli.codec.config import CodecTrainConfig
 from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.codec.train import TRAINERS
@@ -68,7 +67,7 @@ def run(generator: Generator, *requests: GenerationRequest) -> list[np.ndarray]:
 
 
 def examples() -> list[str]:
-    text = (Path(audiogen_cli.__file__).parent / "README.md").read_text("utf-8")
+    text = (Path(__file__).parent.parent / "audiogen_cli" / "README.md").read_text("utf-8")
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 

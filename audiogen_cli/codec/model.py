@@ -89,6 +89,8 @@ class AudioCodec(nn.Module):
         Raises ValueError if wav is no such tensor, has no samples or, on a CPU, one that is not finite.
         """
         _check_wav(wav)
+        if wav.device.type == "cpu" and not wav.isfinite().all():  # a GPU would have to be waited for
+            raise ValueError("wav holds samples that are not finite numbers")
         if lengths:
             return self.quantizer.encode(self.encoder(wav, lengths))
         if self._prepared and _is_streamed(wav, wav.shape[2]):
@@ -225,8 +227,6 @@ def _check_wav(wav: Tensor) -> None:
     fits = isinstance(wav, Tensor) and wav.ndim == 3 and wav.shape[1] == 1 and wav.numel()
     if not fits or not wav.is_floating_point():
         raise ValueError(f"wav must be a tensor of floats [B, 1, N] with B, N > 0, not {_kind(wav)}")
-    if wav.device.type == "cpu" and not wav.isfinite().all():  # a GPU would have to be waited for
-        raise ValueError("wav holds samples that are not finite numbers")
 
 
 def _kind(value: object) -> str:
