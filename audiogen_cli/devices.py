@@ -30,7 +30,7 @@ OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_
 
 def check_device(name: str) -> None:
     """Raise InputError unless `name` could be a device. Imports no torch, so the device may still be absent."""
-    if not re.fullmatch(r"auto|cpu(:0)?|mps|cuda(:\d+)?", name):  # cpu:0: accelerate's
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
         raise InputError(f"unknown device '{name}': choose auto, cpu, cuda, cuda:N or mps")
 
 

@@ -82,7 +82,8 @@ from audiogen_cli.data.preparation import worker_pool
 from audiogen_cli.processes import end_with_parent
 
 def report(main):
-    print(os.getpid(), signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []), flush=True)
+    blocked = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    os.write(1, f"{os.getpid()} {blocked}\\n".encode())  # at once: print may write in pieces, between another's
     time.sleep(0.5)  # the main process is killed in the meantime
     end_with_parent(main)
 

@@ -146,7 +146,7 @@ def load_generator(folder: Path, device: str, dtype: str, adapters: Sequence[Ada
     from audiogen_cli.lm.generation.generator import Generator
 
     if count_processes() > 1 and (processes := join_processes()) and device == "auto":
-        device = str(processes.device)
+        device = processes.device.type
     return Generator.load(folder, device, dtype, adapters)
 
 
