@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
@@ -227,6 +228,7 @@ def _peer(setup: Setup, config: LMConfig, device: torch.device) -> Callable[[], 
         num_attention_heads=config.n_heads,
         ffn_dim=config.ff_scale * config.dim,
         num_codebooks=config.n_q,
+        **dict.fromkeys(("pad_token_id", "bos_token_id")),  # the default ones lie outside of a small vocabulary
     )
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     model: Any = MusicgenForCausalLM(shape)
@@ -234,6 +236,7 @@ def _peer(setup: Setup, config: LMConfig, device: torch.device) -> Callable[[], 
     rows = SamplingRows.empty(setup.batch_size, device)
     n_rows, uniform = 2 * setup.batch_size, torch.full((setup.batch_size, config.n_q), 0.5, device=device)
     text = torch.randn(n_rows, TEXT_LENGTH, config.dim, device=device, dtype=dtype)
+    kept = "cache" if "cache" in signature(model.forward).parameters else "past_key_values"  # new and old name
     size = (n_rows, config.n_heads, setup.cached, config.dim // config.n_heads)
 
     @torch.inference_mode()
@@ -245,7 +248,7 @@ def _peer(setup: Setup, config: LMConfig, device: torch.device) -> Callable[[], 
         tokens = torch.zeros(setup.batch_size, config.n_q, dtype=torch.long, device=device)
         while True:
             ids = tokens.repeat(2, 1).view(-1, 1)
-            output = model(input_ids=ids, encoder_hidden_states=text, past_key_values=cache, use_cache=True)
+            output = model(input_ids=ids, encoder_hidden_states=text, use_cache=True, **{kept: cache})
             with_text, without = output.logits.view(n_rows, config.n_q, -1).float().chunk(2)
             tokens = sample(guide(with_text, without, rows.guidance), rows, uniform)
             yield tokens

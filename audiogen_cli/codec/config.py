@@ -70,11 +70,7 @@ class FlowConfig:
     channels: tuple[Width, Width, Width] = (64, 96, 128)  # of the U-Net, at 1/2, 1/4 and 1/8 of the frames and mel bins
     dim: Width = 256  # width of the blocks between them, which run over frames of codes
     code_blocks: Few = 2  # number of those blocks
-    steps: Few = 4  # from noise to detail, of two passes through the network each
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError("steps must be at least 1")
+    steps: Count = 4  # from noise to detail, of one pass through the network each
 
 
 @dataclass(frozen=True)

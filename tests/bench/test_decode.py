@@ -35,6 +35,7 @@ def test_bytes_of_a_step() -> None:
         assert step_bytes(Engine(make_model(), dtype), 3, 100) == layers * d * d * per_block + heads + 2 * past
 
 
+@pytest.mark.filterwarnings("error::FutureWarning")
 @pytest.mark.parametrize(("cached", "peer"), [(0, True), (50, True), (50, False)])
 def test_what_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cached: int, peer: bool) -> None:
     (tmp_path / "lm-tiny.yaml").write_text("model: {dim: 32, n_layers: 2, n_heads: 2}")

@@ -429,7 +429,7 @@ def test_a_prompt_without_a_known_word_is_made_with_a_note(audiogen, tmp_path: P
     )
     unknown = [json.loads(line)["unknown_words"] for line in result.stdout.splitlines()]
     assert (result.returncode, unknown) == (0, [["asdfgh"], ["qwertzes"]])
-    assert "note: no word of 'asdfgh' is known\n" in result.stderr
+    assert "no word of 'asdfgh' is known\n" in result.stderr
 
 
 def test_the_embedded_model_names_sounds_instead_of_unknown_words(tmp_path: Path) -> None:
@@ -437,7 +437,7 @@ def test_the_embedded_model_names_sounds_instead_of_unknown_words(tmp_path: Path
     fake.folder = EMBEDDED_MODEL
     prepared = Prepared(GenerationRequest("asdf", 0, 1.0), RATE, ("asdf",), words={"asdf": False})
     writer._announce(fake, [prepared], writer.RenderOptions(), said.append)  # type: ignore[arg-type]
-    assert said[0].startswith("note: no word of 'asdf' is known; the model speaks of: airplane, ")
+    assert said[0].startswith("no word of 'asdf' is known; the model speaks of: airplane, ")
 
 
 def test_a_codec_is_no_language_model(tmp_path: Path, tiny_lm: Path) -> None:

@@ -9,6 +9,7 @@ quantizer's error, and gets the share as an input (conditioning augmentation: Ho
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -164,14 +165,14 @@ class Flow(nn.Module):
 
     def forward(self, outline: Tensor, latent: Tensor, noise: Tensor) -> Tensor:
         """Draw detail: outline [B, F, M], latent [B, T, D] and noise [F, M] → log magnitudes [B, F, M]."""
-        x, unblurred, step = noise.expand_as(outline), noise.new_zeros(len(outline)), 1 / self.config.steps
-
-        def velocity(x: Tensor, time: float) -> Tensor:
-            return self.velocity(x, outline, latent, torch.stack([unblurred + time, unblurred], 1))
-
-        for number in range(self.config.steps):  # the midpoint rule: Euler's loses a tenth of the detail's spread
-            time = number * step
-            x = x + step * velocity(x + step / 2 * velocity(x, time), time + step / 2)
+        # Adams and Bashforth's rule: of second order, as the midpoint rule, with one pass a step in place of two. The
+        # first step is Euler's, which alone loses a tenth of the detail's spread: so steps grow.
+        times = [(number / self.config.steps) ** 1.5 for number in range(self.config.steps + 1)]
+        x, unblurred, old, old_size = noise.expand_as(outline), noise.new_zeros(len(outline)), noise, math.inf
+        for begin, end in itertools.pairwise(times):
+            velocity = self.velocity(x, outline, latent, torch.stack([unblurred + begin, unblurred], 1))
+            x = x + (end - begin) * (velocity + (end - begin) / (2 * old_size) * (velocity - old))
+            old, old_size = velocity, end - begin
         return outline + DETAIL * x
 
 

@@ -225,13 +225,13 @@ def _announce(generator: Generator, prepared: Sequence[Prepared], options: Rende
     requests, rate = [each.request for each in prepared], generator.sample_rate
     window = generator.config.max_frames / generator.config.frame_rate
     if max(request.duration for request in requests) > window + 0.5:
-        say(f"note: trained on {window:g} s; what comes later is generated from the last {window / 2:.2g} s and more")
+        say(f"trained on {window:g} s; what comes later is generated from the last {window / 2:.2g} s and more")
     strange = [each.request.text for each in prepared if each.words and not any(each.words.values())]
     if strange:
         others = f" and of {len(strange) - 1} more prompts" if len(strange) > 1 else ""
         sounds = [*known_sounds(generator.folder)]
         named = f"; the model speaks of: {', '.join(sounds[:: len(sounds) // N_SOUNDS])}, …" if sounds else ""
-        say(f"note: no word of '{strange[0]}'{others} is known{named}")
+        say(f"no word of '{strange[0]}'{others} is known{named}")
     drawn = [
         (track.n_samples - track.n_known) / rate
         for each in prepared
@@ -239,7 +239,7 @@ def _announce(generator: Generator, prepared: Sequence[Prepared], options: Rende
         for _ in list_candidates(track.decoding)
     ]
     if len(drawn) > sum(len(each.tracks) for each in prepared) and generator.probe is None:
-        say("note: this model has no probe to rank candidates with; the first that is not near-silent is kept")
+        say("this model has no probe to rank candidates with; the first that is not near-silent is kept")
     if sum(drawn) >= LONG_SECONDS:
         from audiogen_cli.lm.generation.estimates import describe_work
 
