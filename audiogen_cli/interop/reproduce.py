@@ -34,7 +34,7 @@ def find_command(sound: Path) -> tuple[str, list[str]]:
 
 
 def _from_record(record: dict[str, Any]) -> tuple[list[str], list[str]]:
-    audio, seed = record.get("prompt_audio"), str(record["seed"] % (MAX_SEED + 1))
+    audio, seed = record.get("prompt_audio", ""), str(record["seed"] % (MAX_SEED + 1))
     prompt, regions = _word(record.get("prompt") or ""), record.get("regions")
     if regions:
         words = ["inpaint", audio, *([prompt] if prompt else []), "--seed", seed]
