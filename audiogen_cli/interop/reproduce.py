@@ -102,7 +102,7 @@ def _doubts(record: dict[str, Any], folder: Path, config: LMConfig | None) -> li
 
 
 def _is_read_again(audio: Path, record: dict[str, Any], config: LMConfig | None) -> bool:
-    """Return whether prompt audio is what it was, as far as can be told."""
+    """Return whether prompt audio is what it was; where a record holds no hash of it, whether it is there."""
     if config is None or "prompt_sha256" not in record:
         return audio.is_file()
     try:
