@@ -15,9 +15,9 @@ from audiogen_cli.evaluation.references import Reference
 from audiogen_cli.evaluation.results import Progress, Skipped
 from audiogen_cli.evaluation.shuffling import clip_seed
 from audiogen_cli.files import check_name, note
-from audiogen_cli.lm.adapters import Adapter, adapted_fingerprint, find_adapters
+from audiogen_cli.lm.adapters import Adapter, adapted_fingerprint, find_adapters, read_licenses
 from audiogen_cli.lm.generation.requests import GenerationRequest
-from audiogen_cli.model_folder import find_codec, find_model, license_line, model_name, read_license
+from audiogen_cli.model_folder import find_codec, find_model, license_line, model_name
 
 if TYPE_CHECKING:
     from audiogen_cli.lm.generation.generator import Generator
@@ -97,7 +97,7 @@ def find_scored(config: EvalConfig) -> tuple[Path, dict[str, Any]]:
     """
     folder = find_codec(config.model) if config.task == "codec" else find_model(config.model)
     adapters = find_adapters(config.adapters, folder)
-    return folder, _identity(folder, adapted_fingerprint(folder, adapters), read_license(folder), adapters)
+    return folder, _identity(folder, adapted_fingerprint(folder, adapters), read_licenses(folder, adapters), adapters)
 
 
 def describe_model(generator: Generator, config: EvalConfig) -> dict[str, Any]:
