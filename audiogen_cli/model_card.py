@@ -47,7 +47,7 @@ def write_card(folder: Path, run: Path) -> None:
     facts = {
         "data": ", ".join(record.inputs.get("datasets", [])) or "not recorded",
         "trained from": base or "random weights",
-        "steps": last.get("train", last.get("val", {})).get("step", "none logged"),
+        "steps": max((line["step"] for line in last.values()), default="none logged"),
         **{f"{name} ({split})": f"{line[name]:.4g}" for split, line in last.items() for name in line
            if isinstance(line[name], float) and name in header["metrics"]},
         "license": lines[0],

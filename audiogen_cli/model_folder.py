@@ -43,7 +43,7 @@ PROBE_FILE = "probe.safetensors"  # in a language model's folder, where it has o
 NO_SELLING = re.compile(
     r"\bnc\b|non-?commercial|(?:research|academic|educational) (?:use |purposes )?only", re.IGNORECASE
 )
-_FINGERPRINTS: dict[tuple[str, str], str] = {}  # folder and stamp → fingerprint, where it is known from elsewhere
+_FINGERPRINTS: dict[tuple[str, str], str] = {}  # folder and stamp → fingerprint
 UNLICENSED = "No licence has been set for these weights: ask whoever trained them before using them."
 
 
@@ -329,11 +329,12 @@ def fingerprint(folder: Path) -> str:
     path = folder / WEIGHTS_FILE
     if not path.is_file():
         raise InputError(f"{folder}: {WEIGHTS_FILE} is missing; copy the model folder again")
-    if known := _FINGERPRINTS.get((str(folder.resolve()), stamp(folder))):
-        return known
-    if (folder / PROBE_FILE).is_file():
-        return hashlib.sha256((hash_file(path) + hash_file(folder / PROBE_FILE)).encode()).hexdigest()
-    return hash_file(path)
+    if not (known := _FINGERPRINTS.get((str(folder.resolve()), stamp(folder)))):
+        known = hash_file(path)
+        if (folder / PROBE_FILE).is_file():
+            known = hashlib.sha256((known + hash_file(folder / PROBE_FILE)).encode()).hexdigest()
+        remember_fingerprint(folder, known)
+    return known
 
 
 def stamp(folder: Path) -> str:
@@ -363,8 +364,8 @@ def explain_rights(license: str, model: str) -> str:
 
     license: the first line of that of its weights.
     """
-    name = license.partition(":")[0]
-    if license in (license_line(UNLICENSED), license_line("")):
+    name = " and ".join(part.partition(":")[0].strip() for part in license.split(";"))
+    if license.startswith((UNLICENSED[:-1], license_line(""))):
         return (
             f"No license is stated for the weights of {model}. Ask whoever trained them before you sell or publish its "
             f'sounds. Attribution to copy: "Sound: audiogen, model {model}".'

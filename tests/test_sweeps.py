@@ -137,8 +137,31 @@ def test_options_of_eval_go_to_what_takes_them(sign: str, tmp_path: Path) -> Non
     (tmp_path / "out" / "x32").mkdir(parents=True)
     made = list_calls(tmp_path, SWEEPS / "streams.sh", "man", tmp_path / "out", **settings)
     codec, model = (call for call in made if call[0] == "eval")
-    assert codec[-5:] == ["--task", "codec", "--seed", "3", "--download"]
+    assert codec[-5:] == ["--seed", "3", "--download", "--task", "codec"]
     assert model[-len(settings["EVAL_OPTIONS"].split()) :] == settings["EVAL_OPTIONS"].split()
+
+
+def test_what_a_sweep_varies_wins_over_options_that_name_it_too(tmp_path: Path) -> None:
+    settings = {"EVAL_OPTIONS": "--guidance 9 --passes 9", "GUIDANCES": "1 2", "PASSES": "5 7"}
+    settings |= {"PRIOR_OPTIONS": "--set text_dropout=0.5", "SCHEDULES": "mask uniform", "PYTHON": "true"}
+    settings |= {"LM_OPTIONS": "--set model.diffusion.schedule=mask_uniform --set text.name=x --set text_dropout=0"}
+
+    def last(calls: list[list[str]], flag: str) -> list[str]:
+        """Return of each call the value of a flag or a setting that counts: the last one, if there is any."""
+        found = [re.findall(rf"{flag}[ =](\S+)", " ".join(call)) for call in calls]
+        return [values[-1] for values in found if values]
+
+    def calls(name: str, stage: str, *arguments: object) -> list[list[str]]:
+        folder = tmp_path / f"{name}-{stage}"
+        (folder / "out").mkdir(parents=True)
+        made = list_calls(folder, SWEEPS / name, *arguments, folder / "out", **settings)
+        return [call for call in made if call[0] == stage]
+
+    assert last(calls("guidance.sh", "eval", "man", "model"), "--guidance") == ["1", "2"]
+    assert last(calls("diffsound.sh", "eval", "man", "codec"), "--passes")[1:] == ["5", "7", "7"]
+    assert last(calls("diffsound.sh", "train-lm", "man", "codec"), "schedule")[1:] == ["mask", "uniform"]
+    assert last(calls("text-encoders.sh", "train-lm", "man", "tokens"), "text.name")[::2] == ["t5-base", "t5-large"]
+    assert last(calls("audio-prior.sh", "train-lm", "man", "tokens"), "text_dropout") == ["1", "0", "0"]
 
 
 def test_text_encoders(tmp_path: Path) -> None:
@@ -324,6 +347,16 @@ def test_the_paper_in_miniature_calls_every_experiment(tmp_path: Path) -> None:
     load_recipe(CodecTrainConfig, "codec-x32", [each for each in trained if "=" in each])
     trained = next(call for call in made if call[0] == "train-lm")
     load_recipe(TrainConfig, "lm-tiny", [each for each in trained if "=" in each])
+
+
+def test_guidance_3_is_measured_where_it_is_not_what_x32_was_measured_with(tmp_path: Path) -> None:
+    for codec in ("x32", "x64", "x128"):
+        (tmp_path / "out" / "streams" / codec).mkdir(parents=True)
+    script, settings = PAPER / "run.sh", {"PYTHON": "true", "EVAL_OPTIONS": "--guidance 5"}
+    made = list_calls(tmp_path, script, "raw", tmp_path / "out", **settings)
+    (call,) = (call for call in made if str(tmp_path / "out" / "guidance" / "guidance-3") in call)
+    assert call[-2:] == ["--guidance", "3"]
+    assert not (tmp_path / "out" / "guidance" / "guidance-3").is_symlink()
 
 
 def test_the_papers_table_says_which_orderings_hold(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +74,14 @@ def train(
     if config.batch_size % accelerator.num_processes:
         raise InputError(f"batch_size {config.batch_size} cannot be shared by {accelerator.num_processes} processes")
     torch.manual_seed(config.seed)
+    if start_from:  # what is made of another's weights is under the license of those
+        config = replace(config, license=config.license or model_folder.read_license(start_from))
 
     sample_rate = config.codec.sample_rate
     augment = AugmentConfig(config.mix, config.vary, config.fill)
     crops = CropDataset(clips, config.crop_seconds, sample_rate, config.seed, augment)
     trainer = TRAINERS[config.codec.network.kind](config, accelerator)
-    inputs: dict[str, Any] = {"datasets": sorted({clip.dataset for clip in clips})}
+    inputs: dict[str, Any] = {"datasets": sorted({clip.dataset for clip in clips}), "clips": len(clips)}
     if start_from:
         trainer.codec.start_from(start_from)
         inputs["base_model"] = model_folder.model_name(start_from)
@@ -108,6 +110,8 @@ def train(
     batches = load_batches(crops, sampler, config.workers, crops.collate)
     throughput = Throughput(accelerator.device)
     with log, StopSignal() as stop:
+        if validator and not validation:
+            log.say("no clips of split val: there will be no validation")
         while trainer.step < config.max_steps:
             with throughput.waiting():
                 batch = next(batches)
@@ -120,10 +124,10 @@ def train(
                 raise Interrupted(stopped_after(trainer.step))
             first = trainer.step * config.batch_size
             ids = (crops.clip(i).id for i in range(first, first + config.batch_size))
+            trainer.step += 1
             if skipped := guard.note(trainer.step, math.isfinite(metrics["grad_norm"]), ids):
                 log.say(f"warning: {skipped}")
             log.leave_out(batch.unreadable)
-            trainer.step += 1
             throughput.add()
             log.advance(trainer.step)
             if log.due(trainer.step):

@@ -7,39 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
-from audiogen_cli.commands.terminal.options import (
-    AdapterOption,
-    BatchSizeOption,
-    DeviceOption,
-    Dtype,
-    DtypeOption,
-    JsonOption,
-    KeepCandidatesOption,
-    ModelOption,
-    OutDirOption,
-    OutputOption,
-    OverwriteOption,
-    SamplesOption,
-    SeedOption,
-    StreamOption,
-    check_place,
-    delivery_flags,
-    parse_seconds,
-    sampling_flags,
-)
+from audiogen_cli.commands.terminal import options
 
 
-@sampling_flags(without=("layers", "timing", "loop"))
-@delivery_flags
+@options.sampling_flags(without=("layers", "timing", "loop"))
+@options.delivery_flags
 def continue_(
     audio: Annotated[Path, typer.Argument(metavar="AUDIO", help="The sound to continue; any rate, any channels.")],
     text: Annotated[str | None, typer.Argument(metavar="PROMPT", help="A description of what follows.")] = None,
-    output: OutputOption = None,
+    output: options.OutputOption = None,
     prompt_seconds: Annotated[
         float | None,
         typer.Option(
             metavar="SECONDS",
-            parser=parse_seconds,
+            parser=options.parse_seconds,
             help="Length of the part of AUDIO to continue. [default: all]",
             show_default=False,
         ),
@@ -48,24 +29,24 @@ def continue_(
         float | None,
         typer.Option(
             metavar="SECONDS",
-            parser=parse_seconds,
+            parser=options.parse_seconds,
             help="Length of the whole result. [default: 5 s more than the part to continue]",
             show_default=False,
         ),
     ] = None,
-    out_dir: OutDirOption = None,
-    model: ModelOption = None,
-    adapter: AdapterOption = None,
-    samples: SamplesOption = 1,
-    seed: SeedOption = None,
-    batch_size: BatchSizeOption = None,
-    stream: StreamOption = False,
+    out_dir: options.OutDirOption = None,
+    model: options.ModelOption = None,
+    adapter: options.AdapterOption = None,
+    samples: options.SamplesOption = 1,
+    seed: options.SeedOption = None,
+    batch_size: options.BatchSizeOption = None,
+    stream: options.StreamOption = False,
     delivery: Any = None,
-    keep_candidates: KeepCandidatesOption = False,
-    overwrite: OverwriteOption = False,
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = Dtype.auto,
-    json_: JsonOption = False,
+    keep_candidates: options.KeepCandidatesOption = False,
+    overwrite: options.OverwriteOption = False,
+    device: options.DeviceOption = "auto",
+    dtype: options.DtypeOption = options.Dtype.auto,
+    json_: options.JsonOption = False,
     **sampling: Any,
 ) -> None:
     """Example: audiogen continue rain.wav "thunder" -o storm.wav
@@ -80,15 +61,16 @@ def continue_(
     """
     from audiogen_cli.commands.terminal.rendering import ModelChoice, check_stream, render_with
     from audiogen_cli.errors import InputError
-    from audiogen_cli.lm.generation.requests import Prompt, continue_from, plan_requests
+    from audiogen_cli.lm.generation.requests import SINGLE, Prompt, check_source, continue_from, plan_requests
 
-    check_place(output, out_dir)
+    options.check_place(output, out_dir)
     check_stream(stream, output, delivery, keep_candidates, json_, sampling)
     if text is not None and not text.strip():
         raise InputError("the prompt is empty; leave it out to continue without text")
     chosen = ModelChoice.find(model, adapter, device, dtype.value)
-    defaults = chosen.defaults(seed, 0.0, {**sampling, "layers": 1})  # a single sound is continued
+    defaults = chosen.defaults(seed, 0.0, {**sampling, **SINGLE})
+    check_source(audio, output, chosen.config.sample_rate)
     defaults = continue_from(defaults, audio, prompt_seconds, chosen.config.sample_rate)
-    prompt = Prompt(text, duration=duration, name=f"{audio.stem}-continued", where=str(audio))
+    prompt = Prompt(text and text.strip(), duration=duration, name=f"{audio.stem}-continued", where=str(audio))
     requests = plan_requests([prompt], defaults, samples, output, out_dir)
     render_with(chosen, requests, delivery, json_, out_dir, batch_size, keep_candidates, stream, overwrite)

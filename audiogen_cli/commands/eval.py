@@ -10,22 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from audiogen_cli.commands.terminal import options
 from audiogen_cli.commands.terminal.announce import announce, describe_identity, plan_evaluation
 from audiogen_cli.commands.terminal.comparison import compare
 from audiogen_cli.commands.terminal.listening import LISTENING, prepare_listening, score_listening, show_report
-from audiogen_cli.commands.terminal.options import (
-    MAX_COUNT,
-    MAX_SEED,
-    AdapterOption,
-    BatchSizeOption,
-    DeviceOption,
-    Dtype,
-    DtypeOption,
-    JsonOption,
-    ModelOption,
-    sampling_flags,
-    split_names,
-)
 from audiogen_cli.commands.terminal.progress import progress_bar
 from audiogen_cli.commands.terminal.tables import print_table, shorten
 from audiogen_cli.devices import is_main_process
@@ -37,7 +25,7 @@ if TYPE_CHECKING:
 MANIFESTS = Path("data/manifests")
 
 
-@sampling_flags(without=("timing", "loop"))
+@options.sampling_flags(without=("timing", "loop"))
 def eval_(
     split: Annotated[
         str | None,
@@ -58,8 +46,8 @@ def eval_(
             " listening: a test for human raters.",
         ),
     ] = "generation",
-    model: ModelOption = None,
-    adapter: AdapterOption = None,
+    model: options.ModelOption = None,
+    adapter: options.AdapterOption = None,
     before: Annotated[
         str | None,
         typer.Option(
@@ -111,14 +99,15 @@ def eval_(
         str, typer.Option("--prompt-seconds", metavar="A,B", help="continuation: lengths of the prompts.")
     ] = "0.5,1,2,3,4",
     limit: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=MAX_COUNT, help="Score only N clips, spread over the texts.")
+        int | None,
+        typer.Option(metavar="N", min=1, max=options.MAX_COUNT, help="Score only N clips, spread over the texts."),
     ] = None,
     seed: Annotated[
-        int, typer.Option(metavar="N", min=0, max=MAX_SEED, help="Seed of the sounds and of the intervals.")
+        int, typer.Option(metavar="N", min=0, max=options.MAX_SEED, help="Seed of the sounds and of the intervals.")
     ] = 0,
-    batch_size: BatchSizeOption = None,
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = Dtype.auto,
+    batch_size: options.BatchSizeOption = None,
+    device: options.DeviceOption = "auto",
+    dtype: options.DtypeOption = options.Dtype.auto,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="FOLDER", help="For results.json and sounds. [default: runs/TASK-SPLIT]"),
@@ -146,7 +135,7 @@ def eval_(
             " in that folder, or in the folders in it.",
         ),
     ] = False,
-    json_: JsonOption = False,
+    json_: options.JsonOption = False,
     **sampling: Any,
 ) -> int:
     """Example: audiogen eval --split audiocaps-test --model runs/lm-base
@@ -174,7 +163,7 @@ def eval_(
     if report and out is not None and split is None and reference is None:
         return show_report(out)
     folder = out or Path("runs") / f"{'eval' if task == 'generation' else task}-{split or 'folders'}"
-    splits = split_names(split or "") if before else [split]
+    splits = options.split_names(split or "") if before else [split]
     config = EvalConfig(
         out=folder,
         task="generation" if task == LISTENING else task,
@@ -269,7 +258,7 @@ def _metrics(names: str | None) -> tuple[str, ...]:
 
     endings = sorted((f"_{name.replace('-', '_')}" for name in NETWORKS), key=len, reverse=True)
     found = []
-    for word in split_names(names or ""):
+    for word in options.split_names(names or ""):
         name = word.replace("-", "_")
         found.append(next((name.removesuffix(ending) for ending in endings if name.endswith(ending)), name))
     return tuple(dict.fromkeys("fad" if name == "fd" else name for name in found))
@@ -284,6 +273,6 @@ def _weights(given: list[str]) -> tuple[tuple[str, Path], ...]:
 
 def _seconds(text: str) -> tuple[float, ...]:
     try:
-        return tuple(map(read_seconds, split_names(text)))
+        return tuple(map(read_seconds, options.split_names(text)))
     except ValueError as error:
         raise InputError(f"--prompt-seconds {text}: {error}") from None

@@ -7,37 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from audiogen_cli.commands.terminal.options import (
-    AdapterOption,
-    BatchSizeOption,
-    DeviceOption,
-    Dtype,
-    DtypeOption,
-    JsonOption,
-    KeepCandidatesOption,
-    ModelOption,
-    OutDirOption,
-    OutputOption,
-    OverwriteOption,
-    SamplesOption,
-    SeedOption,
-    StreamOption,
-    check_place,
-    delivery_flags,
-    parse_seconds,
-    sampling_flags,
-)
+from audiogen_cli.commands.terminal import options
 
 if TYPE_CHECKING:
     from audiogen_cli.lm.generation.requests import Prompt
 
 
-@sampling_flags()
-@delivery_flags
+@options.sampling_flags()
+@options.delivery_flags
 def generate(
     texts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT", help="A description of the sound.")] = None,
-    output: OutputOption = None,
-    out_dir: OutDirOption = None,
+    output: options.OutputOption = None,
+    out_dir: options.OutDirOption = None,
     prompts: Annotated[
         Path | None,
         typer.Option(
@@ -46,22 +27,23 @@ def generate(
             " name, seed, duration and every sampling flag, as in top_p.",
         ),
     ] = None,
-    model: ModelOption = None,
-    adapter: AdapterOption = None,
+    model: options.ModelOption = None,
+    adapter: options.AdapterOption = None,
     duration: Annotated[
-        float, typer.Option(metavar="SECONDS", parser=parse_seconds, help="Length of each sound; also as 30s or 2m.")
+        float,
+        typer.Option(metavar="SECONDS", parser=options.parse_seconds, help="Length of each sound; also as 30s or 2m."),
     ] = 5.0,
-    samples: SamplesOption = 1,
-    seed: SeedOption = None,
-    batch_size: BatchSizeOption = None,
-    stream: StreamOption = False,
+    samples: options.SamplesOption = 1,
+    seed: options.SeedOption = None,
+    batch_size: options.BatchSizeOption = None,
+    stream: options.StreamOption = False,
     delivery: Any = None,
-    keep_candidates: KeepCandidatesOption = False,
-    overwrite: OverwriteOption = False,
+    keep_candidates: options.KeepCandidatesOption = False,
+    overwrite: options.OverwriteOption = False,
     unconditional: Annotated[bool, typer.Option("--unconditional", help="Generate without a prompt.")] = False,
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = Dtype.auto,
-    json_: JsonOption = False,
+    device: options.DeviceOption = "auto",
+    dtype: options.DtypeOption = options.Dtype.auto,
+    json_: options.JsonOption = False,
     **sampling: Any,
 ) -> None:
     """Example: audiogen generate "a dog barks" -o dog.wav
@@ -80,7 +62,7 @@ def generate(
     from audiogen_cli.commands.terminal.rendering import ModelChoice, check_stream, render_with
     from audiogen_cli.lm.generation.requests import plan_requests
 
-    check_place(output, out_dir)
+    options.check_place(output, out_dir)
     chosen = _prompts(texts or [], prompts, unconditional)
     check_stream(stream, output, delivery, keep_candidates, json_, {**sampling, **chosen[0].overrides})
     chosen_model = ModelChoice.find(model, adapter, device, dtype.value)

@@ -42,14 +42,16 @@ def import_(
     audiogen generate "a dog barks" --model models/medium -o dog.wav
     audiogen import models/medium --adapter runs/lora=0.8 --out models/mine
     """
-    from audiogen_cli.interop.import_audiocraft import import_checkpoint
+    from audiogen_cli.errors import InputError
+    from audiogen_cli.interop.import_audiocraft import import_checkpoint, merge_adapters
     from audiogen_cli.lock import hold_folder
     from audiogen_cli.model_folder import license_line, read_license
 
+    if adapter and text_encoder:
+        raise InputError("--text-encoder is for a checkpoint to convert: with --adapter the model keeps its own")
     if not out.is_file():
         hold_folder(out, deep=False)
     if adapter:
-        from audiogen_cli.interop.merge_adapters import merge_adapters
         from audiogen_cli.lm.generation.requests import find_language_model
 
         merge_adapters(find_language_model(source)[0], adapter, out)

@@ -7,41 +7,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from audiogen_cli.commands.terminal.options import (
-    AdapterOption,
-    DeviceOption,
-    Dtype,
-    DtypeOption,
-    JsonOption,
-    ModelOption,
-    OutputOption,
-    SeedOption,
-    delivery_flags,
-    sampling_flags,
-)
+from audiogen_cli.commands.terminal import options
 
 if TYPE_CHECKING:
     from audiogen_cli.lm.generation.inpainting import Region
 
 
-@sampling_flags(without=("layers", "timing", "loop"))
-@delivery_flags
+@options.sampling_flags(without=("layers", "timing", "loop"))
+@options.delivery_flags
 def inpaint(
     audio: Annotated[Path, typer.Argument(metavar="AUDIO", help="The sound; any rate, any channels.")],
     text: Annotated[str | None, typer.Argument(metavar="PROMPT", help="A description of what to put there.")] = None,
-    output: OutputOption = None,
+    output: options.OutputOption = None,
     from_: Annotated[float | None, typer.Option("--from", metavar="SECONDS", help="Where the part begins.")] = None,
     to: Annotated[float | None, typer.Option("--to", metavar="SECONDS", help="Where it ends.")] = None,
     region: Annotated[
         list[str] | None, typer.Option(metavar="FROM-TO", help="A part, as in 1.5-3.0; for several (repeatable).")
     ] = None,
-    model: ModelOption = None,
-    adapter: AdapterOption = None,
-    seed: SeedOption = None,
+    model: options.ModelOption = None,
+    adapter: options.AdapterOption = None,
+    seed: options.SeedOption = None,
     delivery: Any = None,
-    device: DeviceOption = "auto",
-    dtype: DtypeOption = Dtype.auto,
-    json_: JsonOption = False,
+    device: options.DeviceOption = "auto",
+    dtype: options.DtypeOption = options.Dtype.auto,
+    json_: options.JsonOption = False,
     **sampling: Any,
 ) -> None:
     """Example: audiogen inpaint street.wav "a dog barks" --from 1.5 --to 3 --model runs/diffsound -o dog.wav
@@ -58,7 +47,7 @@ def inpaint(
     from audiogen_cli.errors import InputError
     from audiogen_cli.lm.decoder import check_inpainting
     from audiogen_cli.lm.generation.inpainting import fill_regions
-    from audiogen_cli.lm.generation.requests import STDOUT, Prompt, plan_requests
+    from audiogen_cli.lm.generation.requests import SINGLE, STDOUT, Prompt, check_source, plan_requests
 
     if output is None or str(output) == STDOUT:
         raise InputError("say where to write: -o FILE")
@@ -67,9 +56,10 @@ def inpaint(
     regions = _regions(from_, to, region or [])
     chosen = ModelChoice.find(model, adapter, device, dtype.value)
     check_inpainting(chosen.config, chosen.folder.name)
-    defaults = chosen.defaults(seed, 0.0, {**sampling, "layers": 1})  # one sound is mended
+    defaults = chosen.defaults(seed, 0.0, {**sampling, **SINGLE})
+    check_source(audio, output, chosen.config.sample_rate)
     defaults = fill_regions(defaults, audio, regions, chosen.config)
-    requests = plan_requests([Prompt(text, where=str(audio))], defaults, 1, output, None)
+    requests = plan_requests([Prompt(text and text.strip(), where=str(audio))], defaults, 1, output, None)
     render_with(chosen, requests, delivery, json_)
 
 

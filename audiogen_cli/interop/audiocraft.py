@@ -206,7 +206,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Settings]:
         raise InputError(f"{path} is not an exported model: it lacks best_state or xp.cfg; {EXPECTED}")
     if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise InputError(f"{path}: best_state is not a flat dict of tensors: export the model with audiocraft first")
-    return dict(state), Settings.parse(config, path)
+    return dict(state), Settings(config, path)
 
 
 @contextmanager
@@ -223,15 +223,10 @@ class Settings:
 
     REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
-    def __init__(self, values: Mapping[str, Any], path: Path) -> None:
-        self.values, self.path = values, path
-
-    @classmethod
-    def parse(cls, text: str, path: Path) -> Settings:
-        values = parse_yaml(text, f"{path}: its configuration")
-        if not isinstance(values, Mapping):
+    def __init__(self, text: str, path: Path) -> None:
+        self.values, self.path = parse_yaml(text, f"{path}: its configuration"), path
+        if not isinstance(self.values, Mapping):
             raise InputError(f"{path}: its configuration is not a mapping")
-        return cls(values, path)
 
     def get(self, key: str, default: Any, depth: int = 0) -> Any:
         """Return the value at a dotted key, or `default` if there is no such key."""

@@ -1,21 +1,23 @@
-"""Convert public checkpoints, which `interop.audiocraft` reads, to model folders."""
+"""Convert public checkpoints, which `interop.audiocraft` reads, to model folders; merge adapters into one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from audiogen_cli import model_folder
 from audiogen_cli.codec.config import CodecConfig
 from audiogen_cli.errors import InputError
 from audiogen_cli.files import check_folder, delete, temporary_name
 from audiogen_cli.interop import audiocraft
 from audiogen_cli.interop.describe import T5_SHAPES, text_width
+from audiogen_cli.lm.adapters import add_adapters, find_adapters, read_licenses
 from audiogen_cli.lm.config import LMConfig, TextConfig
+from audiogen_cli.lm.decoder import find_decoder
 from audiogen_cli.lock import LOCK_FILE
-from audiogen_cli.model_folder import CODEC_FOLDER, compare_shapes, fingerprint, outline, save_model, shapes_of
 from audiogen_cli.training.recipe import validate
 
 if TYPE_CHECKING:
@@ -46,9 +48,24 @@ def import_checkpoint(source: str, out: Path, text_encoder: str | None = None) -
     _check_weights(AudioLanguageModel, config, lm.weights, lm_file)
     license = audiocraft.read_license(folder, source)
     with new_folder(out) as temporary:
-        save_model(temporary / CODEC_FOLDER, "codec", codec_config, codec_weights, license)
-        config = replace(config, codec_fingerprint=fingerprint(temporary / CODEC_FOLDER))
-        save_model(temporary, "lm", config, lm.weights, license)
+        model_folder.save_model(temporary / model_folder.CODEC_FOLDER, "codec", codec_config, codec_weights, license)
+        config = replace(config, codec_fingerprint=model_folder.fingerprint(temporary / model_folder.CODEC_FOLDER))
+        model_folder.save_model(temporary, "lm", config, lm.weights, license)
+
+
+def merge_adapters(model: Path, given: Sequence[str], out: Path) -> None:
+    """Write a model folder whose weights, in float32, are a model's with adapters added; the rest is the model's.
+
+    given: as `find_adapters` takes them. Raises InputError if one does not belong to the model.
+    """
+    check_new(out)
+    adapters, config = find_adapters(given, model), model_folder.load_config(model, "lm", LMConfig)
+    lm = find_decoder(config).model_class().load(model)
+    add_adapters(lm, adapters)
+    with new_folder(out) as temporary:
+        model_folder.save_model(temporary, "lm", config, lm.state_dict(), read_licenses(model, adapters))
+        model_folder.copy_model(model / model_folder.CODEC_FOLDER, temporary / model_folder.CODEC_FOLDER)
+        model_folder.copy_file(model, temporary, model_folder.PROBE_FILE)
 
 
 def check_new(out: Path) -> None:
@@ -96,9 +113,11 @@ def _text_encoder(name: str, width: int, path: Path) -> str:
 
 def _check_weights(kind: type[nn.Module], config: Any, weights: Mapping[str, Tensor], path: Path) -> None:
     """Raise InputError unless names and shapes are those of a model of this configuration."""
-    with outline():
+    with model_folder.outline():
         module = kind(config)
-    compare_shapes(shapes_of(module), {name: tuple(value.shape) for name, value in weights.items()}, str(path))
+    model_folder.compare_shapes(
+        model_folder.shapes_of(module), {name: tuple(value.shape) for name, value in weights.items()}, str(path)
+    )
 
 
 @contextmanager

@@ -13,16 +13,21 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
 
 from audiogen_cli.errors import InputError
 from audiogen_cli.files import hash_file, read_json, write_text
 from audiogen_cli.model_folder import (
+    UNLICENSED,
     compare_shapes,
     find_model,
     fingerprint,
+    license_line,
     load_config,
     load_tensors,
+    read_license,
     save_document,
     save_tensors,
 )
@@ -55,6 +60,7 @@ class LoRASettings:
     use_dora: Literal[False] = False
     fan_in_fan_out: Literal[False] = False
     bias: Literal["none"] = "none"
+    alpha_pattern: Annotated[dict[str, Any], Field(max_length=0)] | None = None
 
 
 @dataclass(frozen=True)
@@ -65,15 +71,15 @@ class Adapter:
     strength: float = 1.0
 
     def __str__(self) -> str:
-        return str(self.folder) if self.strength == 1 else f"{self.folder}={self.strength:g}"
+        return str(self.folder) if self.strength == 1 else f"{self.folder}={self.strength!r}".removesuffix(".0")
 
 
-def find_adapters(given: Sequence[str], model: Path) -> tuple[Adapter, ...]:
+def find_adapters(given: Sequence[str | Path | Adapter], model: Path) -> tuple[Adapter, ...]:
     """Read what a user gives as adapters of a model: FOLDER or FOLDER=STRENGTH; a run or a name on the hub, too.
 
     Raises InputError if one is none, or was trained on another model.
     """
-    return tuple(_find(text, model) for text in given)
+    return tuple(_find(str(each), model) for each in given)
 
 
 def adapted_fingerprint(model: Path, adapters: Sequence[Adapter]) -> str:
@@ -81,6 +87,13 @@ def adapted_fingerprint(model: Path, adapters: Sequence[Adapter]) -> str:
     active = [each for each in adapters if each.strength]
     parts = [fingerprint(model), *(f"{hash_file(each.folder / ADAPTER_FILE)} {each.strength!r}" for each in active)]
     return hashlib.sha256(" ".join(parts).encode()).hexdigest() if active else parts[0]
+
+
+def read_licenses(model: Path, adapters: Sequence[Adapter]) -> str:
+    """Return the license of a model folder with adapters: its own, or all of them if an adapter has another one."""
+    folders = [model, *(each.folder for each in adapters if each.strength)]
+    texts = sorted(dict.fromkeys(map(read_license, folders)), key=lambda text: not text.startswith(UNLICENSED[:-1]))
+    return texts[0] if len(texts) == 1 else "\n\n".join(["; ".join(map(license_line, texts)), *texts])
 
 
 def add_adapters(model: nn.Module, adapters: Sequence[Adapter]) -> None:

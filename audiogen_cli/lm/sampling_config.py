@@ -57,7 +57,7 @@ class Sampling:
     )
 
     # ours: its logits in place of those without text in eq. 4; "" = no text, as in the paper
-    negative: str = _setting("", "TEXT", "What to keep out of the sound; acts through guidance.")
+    negative: str = _setting("", "TEXT", "What to keep out of the sound; takes guidance above 1.")
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -65,6 +65,8 @@ class Sampling:
                 raise ValueError(f"{name} must be a finite number, got {value}")
         if not 0 <= self.guidance <= MAX_GUIDANCE:
             raise ValueError(f"guidance must lie in [0, {MAX_GUIDANCE:g}], got {self.guidance}")
+        if self.negative.strip() and self.guidance <= 1:
+            raise ValueError(f"negative acts through guidance, which must then be above 1, got {self.guidance:g}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
         if not 0 <= self.top_k <= MAX_TOP_K:

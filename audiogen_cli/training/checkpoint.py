@@ -25,8 +25,7 @@ def save_checkpoint(
 
     save_model: writes the model's own files into the folder it is given. state: optimizer states and the
     like, made of tensors and plain values only, so that it loads with `weights_only=True`. every: steps between two
-    checkpoints; those of other steps, where a run was stopped, go first, and a run that was never stopped keeps the
-    same.
+    checkpoints; those of other steps, where a run was stopped, go first.
     Raises AudiogenError if it cannot be written (a full disk); the checkpoints before it are still there.
     """
     import torch
@@ -43,15 +42,15 @@ def save_checkpoint(
             delete(folder)
     except Exception as error:  # a full disk is an OSError, or what torch and safetensors make of it
         raise AudiogenError(_unwritten(run, folder, error)) from error
-    _delete_old(run, every)
+    _delete_old(run, step, every)
     return folder
 
 
-def _delete_old(run: Path, every: int) -> None:
-    """Delete older checkpoints, each renamed before: no half of one is ever taken for one."""
-    older = list_checkpoints(run)[:-1]
+def _delete_old(run: Path, step: int, every: int) -> None:
+    """Delete checkpoints older than that of `step`, each renamed before: no half of one is ever taken for one."""
+    older = [path for path in list_checkpoints(run) if _step(path) < step]  # one after it was damaged
     planned = [path for path in older if _step(path) % every == 0]
-    for old in set(older) - set(planned[1 - KEPT :]):
+    for old in set(older) - set((planned or older)[1 - KEPT :]):
         delete(old.rename(temporary_name(old.parent)))
 
 

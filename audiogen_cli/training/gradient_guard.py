@@ -31,8 +31,9 @@ class GradientGuard:
             return f"{found}; skipped, the weights stay as they are {batch}"
         last = next(reversed(list_checkpoints(self.run)), "none")
         raise AudiogenError(
-            f"{found}, as in the {SKIPS_IN_A_ROW - 1} steps before: the training has diverged {batch}. Lower the "
-            f"learning rate, set precision=no, or listen to these clips; last good checkpoint: {last}"
+            f"{found}, as in the {SKIPS_IN_A_ROW - 1} steps before: the training has diverged {batch}. Listen to these "
+            "clips, or train into another --out with a lower learning rate or precision=no, --from the last good "
+            f"checkpoint: {last}"
         )
 
     def metrics(self) -> Mapping[str, float]:

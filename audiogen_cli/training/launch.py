@@ -135,12 +135,6 @@ def ignore_signals(worker: int) -> None:
 
 
 def _without_option(arguments: list[str], option: str) -> list[str]:
-    kept, skip = [], False
-    for argument in arguments:
-        if skip:
-            skip = False
-        elif argument == option:
-            skip = True
-        elif not argument.startswith(option + "="):
-            kept.append(argument)
-    return kept
+    values = {place + 1 for place, argument in enumerate(arguments) if argument == option}
+    others = (argument for place, argument in enumerate(arguments) if place not in values)
+    return [argument for argument in others if argument.partition("=")[0] != option]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,24 +19,24 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from audiogen_cli.errors import InputError, printable
-from audiogen_cli.files import parse_json, read_json, read_text, write_text
+from audiogen_cli.files import note, parse_json, read_json, read_text, write_text
 from audiogen_cli.training.recipe import validate
 
 if TYPE_CHECKING:
     from audiogen_cli.training.throughput import Trial
 
-Track = Callable[[Mapping[str, float], int], None]
+Track = Callable[[Mapping[str, float], int], None] | None
 RUN_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
 # Settings without influence on what is learned, by present and former names: they may differ in a resumed run.
 FREE_SETTINGS = frozenset({
-    "base_model", "checkpoint_activations", "clips", "compile", "datasets", "distributed", "keep_checkpoints",
-    "licence", "license", "log_every", "max_steps", "micro_batch", "previews", "probe_samples", "samples", "sampling",
+    "base_model", "checkpoint_activations", "clips", "compile", "distributed", "keep_checkpoints", "licence", "license",
+    "log_every", "max_steps", "micro_batch", "previews", "probe_samples", "samples", "sampling",
     "save_every", "text_cache", "trackers", "validate_clips", "validate_every", "validate_samples",
     "validation_clips", "weights_dtype", "workers",
 })  # fmt: skip
 LONGEST_SILENCE = 60.0  # seconds between two logged steps, unless one step takes longer
-NEW_INPUTS = frozenset({"training_data"})
+NEW_INPUTS = frozenset({"training_data", "datasets"})
 
 
 class RunLog:
@@ -47,13 +48,7 @@ class RunLog:
     """
 
     def __init__(
-        self,
-        run: Path,
-        start_step: int,
-        max_steps: int,
-        every: int = 1,
-        enabled: bool = True,
-        track: Track | None = None,
+        self, run: Path, start_step: int, max_steps: int, every: int = 1, enabled: bool = True, track: Track = None
     ) -> None:
         self.path = run / METRICS_FILE
         self.every, self.enabled, self.track = every, enabled, track
@@ -72,6 +67,8 @@ class RunLog:
         self.task = self.progress.add_task("training", total=max_steps, completed=start_step, note="")
         if enabled:
             _keep_lines_before(run, start_step)
+        if start_step > max_steps:
+            self.say(f"warning: step {start_step} is done already: max_steps {max_steps} takes nothing back")
 
     def __enter__(self) -> RunLog:
         self.progress.start()
@@ -96,15 +93,16 @@ class RunLog:
             return
         if kind != "train" or self._is_kept(step):
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, "kind": kind, **metrics}) + "\n")
+                finite = {name: value if isfinite(value or 0) else None for name, value in metrics.items()}
+                file.write(json.dumps({"step": step, "kind": kind, **finite}) + "\n")
         numbers = {name: value for name, value in metrics.items() if value is not None}
         if self.track:
             self.track({f"{kind}/{name}": value for name, value in numbers.items()}, step)
-        note = " ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+        shown = " ".join(f"{name} {value:.4g}" for name, value in numbers.items())
         if self.progress.disable or kind != "train":
-            self.say(f"{kind} step {step}: {note}")
+            self.say(f"{kind} step {step}: {shown}")
         else:
-            self.progress.update(self.task, note=note)
+            self.progress.update(self.task, note=shown)
 
     def _is_kept(self, step: int) -> bool:
         """Return whether this step's line goes into metrics.jsonl; depends on the step number only."""
@@ -164,11 +162,12 @@ def record_run(run: Path, recipe: Any, inputs: Mapping[str, Any]) -> None:
     """Write `run.json` (resolved recipe, inputs, versions, command), or check that a resumed run agrees with it.
 
     recipe: the run's config dataclass. inputs: what the run depends on besides (fingerprints, counts).
-    Raises InputError naming the first setting that differs from the one the run was started with.
+    What may change is said where it does. Raises InputError naming the first setting that differs from the one the run
+    was started with and may not.
     """
-    document = {"recipe": asdict(recipe), "inputs": dict(inputs)}
+    document = json.loads(json.dumps({"recipe": asdict(recipe), "inputs": dict(inputs)}))
     path = run / RUN_FILE
-    # Recordings, unlike shards, come and go: one that turned out to be damaged may be removed.
+    # Recordings, unlike shards, come and go: one that turned out to be damaged may be removed. So do a codec's clips.
     free = FREE_SETTINGS | ({"rows"} if inputs.get("source") == "manifests" else set())
     if path.is_file():
         before = read_run(run)
@@ -177,11 +176,15 @@ def record_run(run: Path, recipe: Any, inputs: Mapping[str, Any]) -> None:
         # Of the data, older versions recorded less.
         new = {name: value for name, value in inputs.items() if name in NEW_INPUTS}
         known = {"recipe": asdict(recipe_before), "inputs": {**new, **before.inputs}}
-        for key, old, new in _differences(json.loads(json.dumps(known)), json.loads(json.dumps(document))):
+        for key, old, new in _differences(json.loads(json.dumps(known)), document):
             if not free & set(key.split(".")):
                 raise InputError(
                     f"{run} was started with {key} = {old}, now it is {new}: put it back, or train into another --out"
                 )
+        for key, old, new in _differences({"recipe": before.recipe, "inputs": before.inputs}, document):
+            if free & set(key.split(".")) and None not in (old, new):  # None: settings of another version
+                moved = key == "recipe.max_steps" and "'cosine'" in str(document)
+                note(f"{key} was {old!r:.60}, now it is {new!r:.60}{', where the cosine schedule ends' * moved}")
     run.mkdir(parents=True, exist_ok=True)
     environment = {"python": platform.python_version(), **versions("torch", "audiogen-cli", "accelerate")}
     write_text(path, json.dumps({**document, "versions": environment, "command": sys.argv}, indent=2) + "\n")
@@ -191,10 +194,8 @@ def versions(*packages: str) -> dict[str, str]:
     """Return the installed versions of packages; those that are not installed are left out."""
     found = {}
     for package in packages:
-        try:
+        with suppress(PackageNotFoundError):
             found[package] = version(package)
-        except PackageNotFoundError:
-            continue
     return found
 
 

@@ -32,10 +32,7 @@ class _Batches(Dataset[Any]):
 
 
 def load_batches(
-    dataset: Dataset[Any],
-    sampler: RankBatchSampler,
-    workers: int,
-    collate: Callable[[Sequence[Any]], Any],
+    dataset: Dataset[Any], sampler: RankBatchSampler, workers: int, collate: Callable[[Sequence[Any]], Any]
 ) -> Iterator[Any]:
     """Read the sampler's batches, in `workers` processes, or where the iterator is used. Workers start at once."""
     loader: DataLoader[Any] = DataLoader(

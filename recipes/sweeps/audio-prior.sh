@@ -10,7 +10,7 @@ manifests=${1:?} tokens=${2:?} out=${3:?}
 words prior_options "${PRIOR_OPTIONS:-}"
 train=(train-lm --config "$recipes/lm-${SIZE:-base}.yaml" --tokens "$tokens")
 
-stage "${train[@]}" --out "$out/prior" "${lm_options[@]}" --set text_dropout=1 --set probe_samples=0 "${prior_options[@]}"
+stage "${train[@]}" --out "$out/prior" "${lm_options[@]}" "${prior_options[@]}" --set text_dropout=1 --set probe_samples=0
 stage "${train[@]}" --from "$out/prior" --out "$out/pretrained/lm" "${lm_options[@]}"
 stage "${train[@]}" --out "$out/plain/lm" "${lm_options[@]}"
 for run in pretrained plain; do

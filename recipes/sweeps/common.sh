@@ -3,6 +3,7 @@
 # AUDIOGEN (audiogen): the command. SPLIT (audiocaps-test), LIMIT (all): which clips to score, and how many.
 # CODEC_OPTIONS, LM_OPTIONS: further flags of train-codec and train-lm, as in LM_OPTIONS="--max-steps 1000 --processes 8".
 # EVAL_OPTIONS: of eval; its --metrics are those of generation, so codecs and continuation have their default ones.
+# What a sweep varies comes after the options, which may name it, too.
 set -eo pipefail # no -u: bash before 4.4, macOS's, takes an empty list for an unset one
 recipes=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
@@ -39,5 +40,5 @@ score() {
     local options=("${eval_options[@]}")
     [[ " ${*:4} " != *" --task "* ]] || words options "$(sed -E 's/--metrics[ =][^ ]+//g' <<<"${options[*]}")"
     partial "$3/results.json" eval --split "${SPLIT:-audiocaps-test}" --manifests "$1" --model "$2" --out "$3" \
-        ${LIMIT:+--limit "$LIMIT"} "${@:4}" "${options[@]}"
+        ${LIMIT:+--limit "$LIMIT"} "${options[@]}" "${@:4}"
 }

@@ -28,7 +28,7 @@ stage train-lm --config "$recipes/${pair[0]}.yaml" --tokens "$out/tokens" --out 
 measure autoregressive "$out/autoregressive/lm"
 for schedule in "${schedules[@]}"; do
     stage train-lm --config "$recipes/${pair[1]}.yaml" --tokens "$out/tokens" --out "$out/$schedule/lm" \
-        --set model.diffusion.schedule="$schedule" "${lm_options[@]}"
+        "${lm_options[@]}" --set model.diffusion.schedule="$schedule"
     for n in "${passes[@]}"; do
         [ "$schedule" = "${schedules[0]}" ] || [ "$n" = "${passes[${#passes[@]} - 1]}" ] || continue
         measure "$schedule-$n" "$out/$schedule/lm" "$n"

@@ -13,7 +13,7 @@ for encoder in ${ENCODERS:-t5-base t5-large}; do
         run=$out/$(basename "$encoder")-$size
         text=(--set text.kind=t5 --set text.name="$encoder")
         [ "$encoder" != lookup ] || text=(--set text.kind=lookup --set text.name=null)
-        stage train-lm --config "$recipes/lm-$size.yaml" --tokens "$tokens" --out "$run/lm" "${text[@]}" "${lm_options[@]}"
+        stage train-lm --config "$recipes/lm-$size.yaml" --tokens "$tokens" --out "$run/lm" "${lm_options[@]}" "${text[@]}"
         score "$manifests" "$run/lm" "$run/eval"
     done
 done

@@ -40,7 +40,7 @@ from audiogen_cli.data.manifest import Clip
 from audiogen_cli.devices import process_index
 from audiogen_cli.errors import AudiogenError, AudiogenWarning, InputError, Interrupted
 from audiogen_cli.evaluation.tasks.codec_validation import validate_codec
-from audiogen_cli.model_folder import find_model
+from audiogen_cli.model_folder import find_model, read_license
 from audiogen_cli.training import throughput
 from audiogen_cli.training.checkpoint import list_checkpoints
 from audiogen_cli.training.recipe import load_recipe
@@ -135,9 +135,11 @@ def test_a_steps_seconds_are_without_validation(clips, tmp_path, monkeypatch):
 
 
 def test_a_run_has_a_model_card(clips, tmp_path):
-    out = train(recipe(max_steps=1), clips, [], tmp_path / "run")
-    for folder in (out, out / "checkpoints" / "step-000001"):
-        assert 'license: "other"' in (folder / "README.md").read_text()
+    config = recipe(max_steps=2, log_every=9)  # the second step is no line of its own
+    out = train(config, clips, clips, tmp_path / "run", lambda codec, heard, folder: ValidationReport({}))
+    for folder in (out, out / "checkpoints" / "step-000002"):
+        text = (folder / "README.md").read_text()
+        assert 'license: "other"' in text and "| steps | 2 |" in text
 
 
 def test_spectral_networks_train_and_resume(clips, tmp_path):
@@ -152,7 +154,7 @@ def test_spectral_networks_train_and_resume(clips, tmp_path):
 def test_a_codec_gets_a_flow_and_keeps_its_codes(clips, tmp_path):
     plain = CodecConfig(network=SPECTRAL, latent_dim=8, n_q=2, codebook_size=16)
     still = {"quantizer": QuantizerConfig(decay=1.0, dead_below=0.0, kmeans_vectors=0.5), "weights_dtype": "float16"}
-    first = train(recipe(codec=plain, **still), clips, [], tmp_path / "first")
+    first = train(recipe(codec=plain, license="CC BY-NC 4.0", **still), clips, [], tmp_path / "first")
     flow = FlowConfig((8, 8, 8), dim=8, code_blocks=1, steps=1)
     config = recipe(codec=replace(plain, network=replace(SPECTRAL, flow=flow)), lr=1e-2, mix=0.5, fill=0.5, **still)
     whole = train(
@@ -160,6 +162,7 @@ def test_a_codec_gets_a_flow_and_keeps_its_codes(clips, tmp_path):
     )
     train(replace(config, max_steps=3), clips, clips[:1], tmp_path / "parts", None, first)
     assert_equal_runs(train(config, clips, clips[:1], tmp_path / "parts", None, first), whole, 1e-5)
+    assert {read_license(folder) for folder in (first, whole, list_checkpoints(whole)[-1])} == {"CC BY-NC 4.0"}
     wav = 0.1 * torch.randn(1, 1, 16_000)
     codes = AudioCodec.load(first).encode(wav)
     outlines = [AudioCodec.load(folder).decoder.expand.state_dict() for folder in (first, whole)]
@@ -345,7 +348,7 @@ def test_refuses_to_resume_with_other_settings(clips, tmp_path):
 
 
 def test_a_training_that_diverges_stops_with_step_clips_and_checkpoint(clips, tmp_path):
-    with pytest.raises(AudiogenError, match=r"step 8: the gradient is not finite.*t/\d.*checkpoint: .*step-000008"):
+    with pytest.raises(AudiogenError, match=r"step 9: the gradient is not .*t/\d.*--from .*checkpoint: .*step-000008"):
         train(recipe(lr=float("inf"), save_every=1, max_steps=20), clips, [], tmp_path / "run")
 
 
@@ -420,6 +423,8 @@ def test_unreadable_recordings_are_left_out_named_once_and_may_be_removed(clips,
     assert "no such file" in said and "(3 so far)" in said
     assert len(read_metrics(run, "train")) == 6 and all(math.isfinite(loss) for loss in read_losses(run))
     train(replace(config, max_steps=7), clips[3:], clips[3:], run, validate_codec)
+    said = capsys.readouterr().err
+    assert "note: inputs.clips was 6, now it is 3" in said and "max_steps was 6, now it is 7\n" in said
     assert len(read_metrics(run, "train")) == 7
     with pytest.raises(InputError, match="8 clips in a row cannot be read"):
         train(config, clips[:3], [], tmp_path / "other")

@@ -70,6 +70,17 @@ def test_each_departure_from_the_paper_is_one_warning(codec: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("settings", "warnings"), [(["text_dropout=0"], 1), (["text_dropout=0", "sampling.guidance=1"], 0)]
+)
+def test_guidance_of_a_model_that_always_had_a_text_is_warned_of(
+    codec: Path, settings: list[str], warnings: int
+) -> None:
+    recipe = load_recipe(TrainConfig, "lm-base", settings)
+    plan = announce.plan_lm_training(recipe, codec, CodecConfig(), MIXED, on_the_fly=False)
+    assert [warning.startswith("text_dropout is 0: guidance (3)") for warning in plan.warnings] == [True] * warnings
+
+
+@pytest.mark.parametrize(
     ("license", "forbids"),
     [
         ("CC BY-NC 4.0: these weights", True),

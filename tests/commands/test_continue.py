@@ -14,6 +14,7 @@ from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.commands.continue_ import continue_
 from audiogen_cli.data.audio import probe, read_audio
 from audiogen_cli.errors import InputError
+from audiogen_cli.lm.generation.requests import read_long
 
 RATE = 16_000
 
@@ -124,6 +125,25 @@ def test_the_result_may_replace_its_own_beginning(tmp_path: Path, noise: Path, t
     before = read_samples(noise)
     continue_(noise, "rain", noise, duration=0.7, model=str(tiny_lm), seed=1)
     np.testing.assert_array_equal(read_samples(noise)[: len(before)], before)
+
+
+def test_a_result_in_mono_does_not_replace_a_stereo_source(audiogen, tiny_lm: Path, tiny_diffusion: Path) -> None:
+    soundfile.write("a.wav", np.full((4_800, 2), 0.1), 48_000)
+    before = Path("a.wav").read_bytes()
+    for call in (
+        ("continue", "a.wav", "--duration", "0.3", "--model", tiny_lm),
+        ("continue", "a.wav", "--duration", "0.3", "--model", tiny_lm, "--stream"),
+        ("inpaint", "a.wav", "--region", "0.02-0.08", "--model", tiny_diffusion),
+    ):
+        done = audiogen(*call, "-o", "a.wav")
+        assert done.returncode == 2 and "would replace its source by mono at 16000 Hz" in done.stderr
+        assert Path("a.wav").read_bytes() == before
+
+
+def test_a_sample_more_than_whole_pieces_is_read(command_environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("audiogen_cli.lm.generation.requests.READ_SECONDS", 1)
+    soundfile.write("a.wav", np.full(3 * 48_000 + 1, 0.1), 48_000)
+    assert len(read_long(Path("a.wav"), RATE, probe("a.wav").duration)) == 3 * RATE
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import weakref
 from collections.abc import Iterator
@@ -104,6 +105,51 @@ def test_a_negative_prompt_changes_the_sound_and_is_recorded(audiogen, tiny_lm: 
     assert [record.get("negative") for record in records] == [None, None, "a dog barks"]
     plain, empty, steered = (Path(record["path"]).read_bytes() for record in records)
     assert plain == empty != steered
+
+
+def test_a_negative_prompt_that_could_not_act_is_refused(audiogen, tiny_lm: Path, tmp_path: Path) -> None:
+    call = ["generate", "--model", tiny_lm, "--out-dir", "o"]
+    (tmp_path / "p.csv").write_text("prompt,negative,guidance\nrain,a dog,3\nrain,a dog,1\n")
+    for more, where in ((["rain", "--negative", "a dog", "--guidance", "1"], ""), (["--prompts", "p.csv"], "line 3: ")):
+        done = audiogen(*call, *more)
+        assert done.returncode == 2 and f"{where}negative acts through guidance" in done.stderr
+    assert not (tmp_path / "o").exists()
+
+
+def test_prompts_that_are_read_alike_are_told(audiogen, tiny_lm: Path) -> None:
+    call = ["generate", "a dog barks", "rain", "dogs barking", "--model", tiny_lm, "--duration", "0.2"]
+    assert "note: 'a dog barks' and 'dogs barking' are read alike" in audiogen(*call, "--out-dir", "o").stderr
+    assert "alike" not in audiogen(*call[:3], "rain", *call[4:], "--out-dir", "p").stderr
+
+
+def test_columns_that_set_nothing_are_named(audiogen, tiny_lm: Path, tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("prompt,guidence,top-p\nrain,9,0.5\n")
+    done = audiogen("generate", "--prompts", "p.csv", "--model", tiny_lm, "--duration", "0.2", "--out-dir", "o")
+    assert "note: no settings, and only put into sidecars: guidence\n" in done.stderr
+
+
+def test_a_sidecar_belongs_to_one_of_two_formats(audiogen, tiny_lm: Path, tmp_path: Path) -> None:
+    def run(text: str, *more: object) -> subprocess.CompletedProcess[str]:
+        return audiogen("generate", text, "--model", tiny_lm, "--duration", "0.2", "--seed", "1", *more)
+
+    run("rain", "--json", "-o", "a.wav")
+    assert run("a dog", "-o", "a.flac").returncode == 0
+    done = run("a dog", "--json", "-o", "a.flac")
+    assert done.returncode == 2 and "a.json is no sidecar of a.flac" in done.stderr
+    assert audiogen("convert", "a.wav", "-o", "a.ogg").returncode == 0
+    assert json.loads((tmp_path / "a.json").read_text())["path"] == "a.wav"
+    (tmp_path / "p.jsonl").write_text('{"prompt": "a dog", "name": "a.flac"}')
+    done = audiogen("generate", "--prompts", "p.jsonl", "--model", tiny_lm, "--duration", "0.2", "--out-dir", ".")
+    assert re.fullmatch(r"a-seed\d+.flac\n", done.stdout)
+    (tmp_path / "a.wav").unlink()
+    assert run("a dog", "--json", "-o", "a.flac").returncode == 0  # the one that it belonged to is gone
+
+
+def test_another_take_leaves_a_name_in_capitals_alone(audiogen, tiny_lm: Path, tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"prompt": "rain", "name": "RAIN.WAV"}')
+    call = ["generate", "--prompts", "p.jsonl", "--model", tiny_lm, "--duration", "0.2", "--out-dir", "o"]
+    names = [Path(audiogen(*call, "--seed", seed).stdout.strip()).name for seed in (1, 2, 2)]
+    assert names == ["RAIN.WAV", "RAIN-seed2.WAV", "RAIN-seed2.WAV"]
 
 
 def test_without_text(tmp_path: Path, tiny_lm: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -429,7 +475,7 @@ def test_a_prompt_without_a_known_word_is_made_with_a_note(audiogen, tmp_path: P
     )
     unknown = [json.loads(line)["unknown_words"] for line in result.stdout.splitlines()]
     assert (result.returncode, unknown) == (0, [["asdfgh"], ["qwertzes"]])
-    assert "no word of 'asdfgh' is known\n" in result.stderr
+    assert "note: no word of 'asdfgh' is known\n" in result.stderr
 
 
 def test_the_embedded_model_names_sounds_instead_of_unknown_words(tmp_path: Path) -> None:
@@ -437,7 +483,7 @@ def test_the_embedded_model_names_sounds_instead_of_unknown_words(tmp_path: Path
     fake.folder = EMBEDDED_MODEL
     prepared = Prepared(GenerationRequest("asdf", 0, 1.0), RATE, ("asdf",), words={"asdf": False})
     writer._announce(fake, [prepared], writer.RenderOptions(), said.append)  # type: ignore[arg-type]
-    assert said[0].startswith("no word of 'asdf' is known; the model speaks of: airplane, ")
+    assert said[0].startswith("note: no word of 'asdf' is known; the model speaks of: airplane, ")
 
 
 def test_a_codec_is_no_language_model(tmp_path: Path, tiny_lm: Path) -> None:

@@ -17,6 +17,7 @@ from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.data.audio import write_audio
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.data.shards import ShardMeta, ShardWriter, TokenRow
+from audiogen_cli.lm.adapters import AdapterBase, save_adapter
 from audiogen_cli.lm.config import LMConfig, TextConfig
 from audiogen_cli.lm.decoder import find_decoder
 from audiogen_cli.lm.model import AudioLanguageModel
@@ -176,6 +177,20 @@ def make_lm(folder: Path, codec: Path, text: TextConfig, license: str, **changes
     torch.manual_seed(0)
     save_model(folder, "lm", config, find_decoder(config).build(config).state_dict(), license)
     copy_model(codec, folder / "codec")
+    return folder
+
+
+def make_adapter(folder: Path, model: Path, license: str, seed: int = 0, **settings: object) -> Path:
+    """Save an untrained adapter, of rank 2, that changes all of a model's attention."""
+    torch.manual_seed(seed)
+    weights = {}
+    for name, weight in AudioLanguageModel.load(model).named_parameters():
+        if name.endswith("attention.out.weight"):
+            module = name.removesuffix(".weight")
+            weights[f"{module}.lora_A.weight"] = torch.randn(2, weight.shape[1])
+            weights[f"{module}.lora_B.weight"] = torch.randn(weight.shape[0], 2)
+    settings = {"r": 2, "lora_alpha": 4, "peft_type": "LORA", **settings}
+    save_adapter(folder, weights, settings, AdapterBase(fingerprint(model), str(model)), license)
     return folder
 
 

@@ -42,6 +42,20 @@ def test_a_run_that_was_stopped_keeps_the_checkpoints_of_one_that_was_not(tmp_pa
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000012", "step-000014"]
 
 
+def test_a_run_stopped_before_its_first_planned_checkpoint_keeps_two(tmp_path):
+    for step in (3, 5, 8):
+        save_checkpoint(tmp_path, step, write_model, {}, every=100)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000005", "step-000008"]
+
+
+def test_a_save_before_a_damaged_checkpoint_is_kept(tmp_path):
+    for step in (3, 6, 9):
+        save_checkpoint(tmp_path, step, write_model, {}, every=3)
+    (tmp_path / "checkpoints" / "step-000009" / "training.pt").write_bytes(b"")  # resumed from 6, stopped at 7
+    save_checkpoint(tmp_path, 7, write_model, {}, every=3)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000006", "step-000007", "step-000009"]
+
+
 def test_a_save_that_dies_leaves_no_checkpoint(tmp_path):
     def die(folder: Path) -> None:
         write_model(folder)

@@ -1,6 +1,7 @@
 """A run's records: metrics read as one undisturbed run, and settings that may not change are named."""
 
 import json
+import math
 from dataclasses import dataclass, replace
 
 import pytest
@@ -14,6 +15,7 @@ from audiogen_cli.training.log import RunLog, record_run
 class Recipe:
     lr: float = 0.1
     max_steps: int = 10
+    schedule: str = "constant"
 
 
 def test_lines_after_the_resumed_step_are_cut(tmp_path):
@@ -89,6 +91,33 @@ def test_other_data_is_refused_but_for_runs_that_did_not_record_it(tmp_path):
     record_run(tmp_path, Recipe(), {"rows": 3, "training_data": "a"})
     with pytest.raises(InputError, match=r"inputs\.training_data = a, now it is b"):
         record_run(tmp_path, Recipe(), {"rows": 3, "training_data": "b"})
+
+
+def test_a_change_that_is_taken_is_said(tmp_path, capsys):
+    record_run(tmp_path, Recipe(schedule="cosine"), {"license": "a"})
+    assert capsys.readouterr().err == ""
+    record_run(tmp_path, Recipe(max_steps=20, schedule="cosine"), {"license": "a"})
+    said = capsys.readouterr().err
+    assert said.count("note:") == 1 and "max_steps was 10, now it is 20, where the cosine" in said
+    with pytest.raises(InputError, match=r"inputs\.datasets = \['a'\], now it is \['b'\]"):
+        for datasets in (["a"], ["b"]):
+            record_run(tmp_path / "of", Recipe(), {"datasets": datasets})
+
+
+def test_fewer_steps_than_there_are_is_said(tmp_path, capsys):
+    RunLog(tmp_path, 10, 10)
+    assert capsys.readouterr().err == ""
+    RunLog(tmp_path, 10, 8)
+    assert "step 10 is done already: max_steps 8 takes nothing back" in capsys.readouterr().err
+
+
+def test_a_number_that_is_not_finite_is_null_in_the_file(tmp_path, capsys):
+    RunLog(tmp_path, 0, 10).write(1, {"loss": math.nan, "lr": 0.5, "mfu": None})
+    (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line, parse_constant=pytest.fail) == {
+        "step": 1, "kind": "train", "loss": None, "lr": 0.5, "mfu": None,
+    }  # fmt: skip
+    assert "loss nan" in capsys.readouterr().err
 
 
 def test_a_changed_setting_is_refused_by_name_and_a_longer_run_is_not(tmp_path):

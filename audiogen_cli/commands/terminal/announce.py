@@ -17,9 +17,10 @@ from audiogen_cli.model_folder import NO_SELLING
 
 if TYPE_CHECKING:
     from audiogen_cli.codec.config import CodecConfig, CodecTrainConfig
+    from audiogen_cli.commands.terminal.rendering import ModelChoice
     from audiogen_cli.data.totals import Totals
     from audiogen_cli.evaluation.config import EvalConfig
-    from audiogen_cli.lm.config import LMConfig, TrainConfig
+    from audiogen_cli.lm.config import TrainConfig
     from audiogen_cli.lm.generation.generator import Generator
 
 PUBLIC_MODEL = "facebook/audiogen-medium"
@@ -130,6 +131,11 @@ def plan_lm_training(
         plan.warnings += license_warnings("the model to begin with", license)
     if not (recipe.mix if on_the_fly else data.mixed):
         plan.warnings.append("no mixed rows: the paper mixes pairs of clips (sec. 4.1); tokenize --mix 1 makes them")
+    if not (recipe.text_dropout or start_from) and (guidance := recipe.sampling.guidance) != 1:
+        plan.warnings.append(
+            f"text_dropout is 0: guidance ({guidance:g}) needs a model that has learned to go without a text, as with "
+            "the paper's 0.1 (sec. 3.2); or set sampling.guidance=1"
+        )
     if (shape.dim, shape.n_layers, shape.n_heads) in PAPER_SHAPES and codec.frame_rate not in PAPER_FRAME_RATES:
         rates = ", ".join(map(str, PAPER_FRAME_RATES))
         plan.warnings.append(f"the codec makes {codec.frame_rate:g} frames/s, the paper's models are on {rates}")
@@ -137,17 +143,19 @@ def plan_lm_training(
     return plan
 
 
-def plan_generation(folder: Path, config: LMConfig, n_sounds: int, seconds: float) -> Announcement:
+def plan_generation(model: ModelChoice, n_sounds: int, seconds: float) -> Announcement:
     """Say which model generates."""
-    from audiogen_cli.model_folder import CODEC_FOLDER, license_line, read_license, weight_facts
+    from audiogen_cli.lm.adapters import read_licenses
+    from audiogen_cli.model_folder import CODEC_FOLDER, license_line, weight_facts
 
+    folder, adapters = model.folder, model.adapters
     facts = weight_facts(folder / "model.safetensors")
     sounds = f"{n_sounds:,} sound{'s' * (n_sounds != 1)}, {seconds:.3g} s in all"
-    license = license_line(read_license(folder))
-    model = f"{_millions(facts['parameters'])} parameters, text by {text_encoder_name(config.text)}"
+    license, name = license_line(read_licenses(folder, adapters)), " + ".join([model_name(folder), *map(str, adapters)])
+    shape = f"{_millions(facts['parameters'])} parameters, text by {text_encoder_name(model.config.text)}"
     codec = _load_codec(folder / CODEC_FOLDER)
     return Announcement(
-        [f"model {model_name(folder)}: {model}; codec {describe_codec(codec)}; {sounds}; {license}"],
+        [f"model {name}: {shape}; codec {describe_codec(codec)}; {sounds}; {license}"],
         license_warnings("these weights", license),
     )
 

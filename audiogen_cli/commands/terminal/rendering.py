@@ -62,7 +62,7 @@ class ModelChoice:
         from audiogen_cli.lm.generation.writer import load_generator
 
         seconds = sum(request.duration for request in requests)
-        announce(plan_generation, self.folder, self.config, len(requests), seconds)
+        announce(plan_generation, self, len(requests), seconds)
         generator = load_generator(self.folder, self.device, self.dtype, self.adapters)
         announce(plan_computing, generator)
         return generator
@@ -134,6 +134,8 @@ def render(
     if options.sidecars:
         check_sidecars(request.output for index, request in enumerate(requests) if index not in kept)
         _report_places(asked, requests, kept, say)
+    if columns := sorted({name for request in requests for name in request.extra}):
+        say(f"note: no settings, and only put into sidecars: {', '.join(columns[:10])}")
     generator = None
     if len(kept) < len(requests):
         _print_seed(requests, say)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +16,10 @@ from audiogen_cli.evaluation.config import EvalConfig
 from audiogen_cli.evaluation.references import Reference
 from audiogen_cli.evaluation.results import Progress, Skipped
 from audiogen_cli.evaluation.shuffling import clip_seed
-from audiogen_cli.files import check_name, note
-from audiogen_cli.lm.adapters import Adapter, adapted_fingerprint, find_adapters
+from audiogen_cli.files import check_name
+from audiogen_cli.lm.adapters import Adapter, adapted_fingerprint, find_adapters, read_licenses
 from audiogen_cli.lm.generation.requests import GenerationRequest
-from audiogen_cli.model_folder import find_codec, find_model, license_line, model_name, read_license
+from audiogen_cli.model_folder import find_codec, find_model, license_line, model_name
 
 if TYPE_CHECKING:
     from audiogen_cli.lm.generation.generator import Generator
@@ -80,7 +82,7 @@ def write_missing(
     maker = Maker(generator.fingerprint, generator.sample_rate, computing=_computing(generator))
     finished = find_finished(requests, maker)
     options, failed = RenderOptions(config.batch_size, sidecars=True), dict[int, str]()
-    say = note if is_main_process() else str
+    say = partial(print, file=sys.stderr, flush=True) if is_main_process() else str
     every = write_sounds(generator, requests, options, finished, say=say)
     new = (rendered for rendered in every if not rendered.kept)
     for done, rendered in enumerate(new, 1):
@@ -97,7 +99,7 @@ def find_scored(config: EvalConfig) -> tuple[Path, dict[str, Any]]:
     """
     folder = find_codec(config.model) if config.task == "codec" else find_model(config.model)
     adapters = find_adapters(config.adapters, folder)
-    return folder, _identity(folder, adapted_fingerprint(folder, adapters), read_license(folder), adapters)
+    return folder, _identity(folder, adapted_fingerprint(folder, adapters), read_licenses(folder, adapters), adapters)
 
 
 def describe_model(generator: Generator, config: EvalConfig) -> dict[str, Any]:

@@ -112,6 +112,7 @@ class Denoising(Objective):
         if bool((self.counts < ENOUGH).any()):
             return torch.full((self.n_steps,), 1 / self.n_steps, dtype=torch.float64)
         roots = self.mean_squares.sqrt() + 1e-4
+        roots[0] = roots[:2][-1]  # published; the loss of t = 1 is nearly always 0
         return roots / roots.sum()
 
     def end_step(self, accelerator: Accelerator) -> None:

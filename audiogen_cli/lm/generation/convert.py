@@ -32,7 +32,7 @@ def plan_outputs(sources: list[Path], output: Path | None, folder: Path | None, 
             raise InputError(f"{other} and {source} would both be written to {path}; convert them apart")
         if path.exists() and source.exists() and path.samefile(source):
             raise InputError(f"{path} would replace its source; write to another folder or name")
-        if read_sidecar(source):
+        if read_sidecar(source) and path.with_suffix(".json") != source.with_suffix(".json"):
             check_sidecars([path])
     return outputs
 
@@ -42,7 +42,7 @@ def convert(source: Path, output: Path, delivery: Delivery) -> dict[str, Any]:
 
     Tags go along, and so does a sidecar of ours. What `delivery` leaves out stays as it is, the number of bits
     included if the file can hold them. Raises InputError if `source` cannot be read, AudiogenError if `output` cannot
-    be written. A sidecar of the sound that was there before goes.
+    be written. A sidecar of the sound that was there before goes; one that the source needs stays the source's.
     """
     samples, rate, subtype = read_channels(source)
     sound = deliver(samples if samples.shape[1] > 1 else samples[:, 0], rate, delivery)
@@ -50,6 +50,7 @@ def convert(source: Path, output: Path, delivery: Delivery) -> dict[str, Any]:
     made = read_sidecar(source)
     tags = read_tags(source)
     record = {**made, "path": str(output), "source": str(source), **sound.facts(delivery)}
-    with beside(output, record if made else None):
+    apart = output.with_suffix(".json") != source.with_suffix(".json")
+    with beside(output, record if made and apart else None):
         sound.write(output, delivery.subtype or kept, tags)
     return record

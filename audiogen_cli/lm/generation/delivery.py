@@ -167,8 +167,8 @@ def resample(wav: np.ndarray, rate: int, new_rate: int, loop: bool = False) -> n
         return wav
     import soxr
 
-    if loop and len(wav) > rate:  # a second more on either side is a whole number of samples at both rates
-        longer = resample(np.concatenate([wav[-rate:], wav, wav[:rate]]), rate, new_rate)
+    if loop:  # a second more on either side is a whole number of samples at both rates
+        longer = resample(np.pad(wav, [(rate, rate), *[(0, 0)] * (wav.ndim - 1)], "wrap"), rate, new_rate)
         return longer[new_rate : new_rate + round(len(wav) * new_rate / rate)]
     n = round(len(wav) * new_rate / rate)
     resampled = soxr.resample(np.ascontiguousarray(wav, np.float32), rate, new_rate, quality="VHQ")[:n]

@@ -20,7 +20,7 @@ from audiogen_cli.codec.model import AudioCodec
 from audiogen_cli.data.captions import read_prompt
 from audiogen_cli.devices import choose_device, is_out_of_memory
 from audiogen_cli.errors import AudiogenError, InputError
-from audiogen_cli.lm.adapters import Adapter, adapted_fingerprint, add_adapters
+from audiogen_cli.lm.adapters import Adapter, adapted_fingerprint, add_adapters, find_adapters, read_licenses
 from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.decoder import check_inpainting, find_decoder
 from audiogen_cli.lm.decoding.engine import regroup
@@ -79,7 +79,7 @@ class Generator:
         self.sample_rate, self.sampling = lm.config.sample_rate, lm.config.sampling
         self._first_block = max(1, round(FIRST_BLOCK * lm.config.frame_rate))  # frames that a stream decodes first
         self.probe = Probe.load(folder, lm.config) if folder else None
-        self.license = model_folder.read_license(folder) if folder else ""
+        self.license = read_licenses(folder, adapters) if folder else ""
         self.fingerprint = adapted_fingerprint(folder, adapters) if folder else ""
 
     @classmethod
@@ -88,7 +88,7 @@ class Generator:
         model: str | Path | None = None,
         device: str = "auto",
         dtype: str = "auto",
-        adapters: Sequence[Adapter] = (),
+        adapters: Sequence[Adapter | Path | str] = (),
         encoder: TextEncoder | None = None,
     ) -> Generator:
         """Load a model folder, checkpoint or run; None: see `find_model`. adapters: see `find_adapters`.
@@ -98,7 +98,7 @@ class Generator:
         Raises InputError if something is missing or does not belong together.
         """
         folder = model_folder.find_model(model)
-        config = model_folder.load_config(folder, "lm", LMConfig)
+        config, changes = model_folder.load_config(folder, "lm", LMConfig), find_adapters(adapters, folder)
         where = choose_device(device)
         codec = AudioCodec.load(folder / "codec", where)
         if codec.fingerprint != config.codec_fingerprint:
@@ -115,13 +115,13 @@ class Generator:
                 "put the one it was trained with in its place"
             )
         decoder = find_decoder(config)
-        if adapters:  # they change the weights, so packed ones are of no use
+        if changes:  # they change the weights, so packed ones are of no use
             lm = decoder.model_class().load(folder, where)
-            add_adapters(lm, adapters)
+            add_adapters(lm, changes)
         else:
             lm, dtype = decoder.load(folder, where, dtype)
         lm.requires_grad_(False)
-        return cls(lm, codec, encoder, dtype, folder, adapters)
+        return cls(lm, codec, encoder, dtype, folder, changes)
 
     def knows(self, prompt: str) -> bool:
         """Return whether the model knows a word of a prompt."""
@@ -326,6 +326,8 @@ class Generator:
                 f"duration {request.duration} s is shorter than the {n_prompt / self.sample_rate:.2f} s to continue: "
                 "it is the length of the whole result"
             )
+        if n_prompt and request.sampling.loop:
+            raise InputError("a sound that is continued or mended cannot loop: leave loop out")
         if request.regions:
             check_inpainting(self.config, self.folder.name if self.folder else "")
             check_regions(request.regions, n_prompt, n_samples)

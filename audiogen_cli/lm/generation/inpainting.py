@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ import numpy as np
 from audiogen_cli.data.audio import probe
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import LMConfig
-from audiogen_cli.lm.generation.requests import GenerationRequest, check_text, read_long
+from audiogen_cli.lm.generation.requests import GenerationRequest, check_text, describe_audio, read_long
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,11 +53,7 @@ def fill_regions(
     places = [(round(begin * rate), min(n_samples, round(end * rate))) for begin, end in regions]
     if regions[-1][1] >= duration:  # of which reading may have made a sample more or less
         places[-1] = places[-1][0], n_samples
-    facts = {
-        "prompt_audio": str(audio),
-        "prompt_sha256": hashlib.sha256(wav.tobytes()).hexdigest(),
-        "regions": [[begin, end] for begin, end in regions],
-    }
+    facts = {**describe_audio(audio, wav), "regions": [[begin, end] for begin, end in regions]}
     joined = _join_touching(places)
     return replace(defaults, duration=n_samples / rate, prompt_audio=wav, regions=joined, facts=facts)
 

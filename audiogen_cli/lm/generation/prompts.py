@@ -84,13 +84,15 @@ def _text_rows(text: str) -> Rows:
 def _table_rows(data: bytes, where: str) -> Rows:
     table = read_table(data, ("prompt",), ("name", *COLUMNS), name=where)
     for line, row in zip(table.index, table.to_dict("records"), strict=True):
-        yield f"line {line}", {str(key): value for key, value in row.items() if key == "prompt" or value}
+        named = _name_columns(row, f"{where} line {line}")
+        yield f"line {line}", {key: value for key, value in named.items() if key == "prompt" or value}
 
 
 def _json_rows(text: str, where: str) -> Rows:
     for place, value in _json_values(text, where):
         row = {"prompt": value} if isinstance(value, str) else value
-        if not isinstance(row, dict) or "prompt" not in row:
+        row = _name_columns(row, f"{where} {place}") if isinstance(row, dict) else {}
+        if "prompt" not in row:
             raise InputError(f"{where} {place}: expected a string or an object with 'prompt'")
         yield place, {key: value for key, value in row.items() if key == "prompt" or value is not None}
 
@@ -104,6 +106,18 @@ def _json_values(text: str, where: str) -> Iterator[tuple[str, Any]]:
             yield f"line {number}", json.loads(line)
         except (ValueError, RecursionError) as error:
             raise InputError(f"{where} line {number}: not valid JSON: {getattr(error, 'msg', error)}") from None
+
+
+def _name_columns(row: Mapping[Any, Any], where: str) -> dict[str, Any]:
+    """Call columns of ours as COLUMNS does, however they are written: `Top-P` is top_p."""
+    found: dict[str, Any] = {}
+    for key, value in row.items():
+        plain = str(key).strip().casefold().replace("-", "_")
+        name = plain if plain in {"prompt", "name", *COLUMNS} else str(key)
+        if name in found:
+            raise InputError(f"{where}: the column '{name}' is there twice")
+        found[name] = value
+    return found
 
 
 def _prompt(values: Mapping[str, Any], where: str) -> Prompt:

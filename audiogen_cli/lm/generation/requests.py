@@ -29,6 +29,7 @@ MAX_SOUNDS = 100_000  # in one run
 CONTINUE_SECONDS = 5.0
 READ_SECONDS = 300  # of a sound to continue read at once: hours at its own rate and channels would fill the memory
 SLUG_LENGTH = 40
+SINGLE = {"layers": 1, "timing": "", "loop": False}  # settings for a sound that is continued or mended: it is one
 STDOUT = "-"  # the output that is no file; only a stream can go there
 # Entries of a sidecar that are ours, whatever the columns of a prompt file are called.
 ENTRIES = {*Sampling.__dataclass_fields__, *AudioStats.__dataclass_fields__}
@@ -128,15 +129,24 @@ def continue_from(
     kept = available if prompt_seconds is None else prompt_seconds
     if not math.isfinite(kept) or kept < MIN_DURATION:
         raise InputError(f"--prompt-seconds must be a number of seconds above 0, got {kept:g}")
-    if kept > available:
+    if round(kept * sample_rate) > round(available * sample_rate):
         raise InputError(f"--prompt-seconds {kept:g}: {audio} lasts only {available:g} s")
     wav = read_long(audio, sample_rate, kept)
-    facts = {
-        "prompt_audio": str(audio),
-        "prompt_seconds": len(wav) / sample_rate,
-        "prompt_sha256": hashlib.sha256(wav.tobytes()).hexdigest(),
-    }
+    facts = {**describe_audio(audio, wav), "prompt_seconds": len(wav) / sample_rate}
     return replace(defaults, duration=kept + CONTINUE_SECONDS, prompt_audio=wav, facts=facts)
+
+
+def describe_audio(audio: Path, wav: np.ndarray) -> dict[str, str]:
+    """Return entries of a sidecar for prompt audio: its path, and a hash of what was read of it."""
+    return {"prompt_audio": str(audio), "prompt_sha256": hashlib.sha256(wav.tobytes()).hexdigest()}
+
+
+def check_source(audio: Path, output: Path | None, sample_rate: int) -> None:
+    """Raise InputError if the result, which is mono at the model's rate, would replace audio that is more than that."""
+    if output and output.exists() and audio.exists() and output.samefile(audio):
+        info = probe(audio)
+        if (info.sample_rate, info.channels) != (sample_rate, 1):
+            raise InputError(f"-o {output} would replace its source by mono at {sample_rate} Hz; give another name")
 
 
 def find_language_model(name: str | None) -> tuple[Path, LMConfig]:
@@ -151,13 +161,6 @@ def override(sampling: Sampling, given: Mapping[str, Any], where: str = "") -> S
         return sampling.override(given)
     except ValueError as error:
         raise InputError(f"{where}: {error}" if where else str(error)) from None
-
-
-def check_duration(duration: float, where: str) -> None:
-    """Raise InputError unless `duration` is a positive number of seconds, long enough for a sample."""
-    if not MIN_DURATION <= duration <= MAX_DURATION:
-        limits = f"above 0, at most {MAX_DURATION:g}"
-        raise InputError(f"{where}: duration must be a number of seconds {limits}, got {duration:g}")
 
 
 def check_text(text: str | None, where: str) -> None:
@@ -213,7 +216,9 @@ def slug(text: str) -> str:
 
 def _request(prompt: Prompt, defaults: GenerationRequest, seed: int, output: Path) -> GenerationRequest:
     duration = defaults.duration if prompt.duration is None else prompt.duration
-    check_duration(duration, prompt.where)
+    if not MIN_DURATION <= duration <= MAX_DURATION:
+        limits = f"above 0, at most {MAX_DURATION:g}"
+        raise InputError(f"{prompt.where}: duration must be a number of seconds {limits}, got {duration:g}")
     kept = defaults.facts.get("prompt_seconds", 0.0)
     if kept and round(duration / kept * len(defaults.prompt_audio)) <= len(defaults.prompt_audio):  # type: ignore[arg-type]
         raise InputError(
@@ -234,8 +239,9 @@ def read_long(audio: Path, sample_rate: int, duration: float) -> np.ndarray:
     """Read audio from the start, READ_SECONDS at a time."""
     import numpy as np
 
-    starts = range(0, math.ceil(duration), READ_SECONDS)
-    return np.concatenate([read_audio(audio, sample_rate, s, min(READ_SECONDS, duration - s)) for s in starts])
+    n_samples, step = round(duration * sample_rate), READ_SECONDS * sample_rate
+    bounds = [(start / sample_rate, min(step, n_samples - start) / sample_rate) for start in range(0, n_samples, step)]
+    return np.concatenate([read_audio(audio, sample_rate, *each) for each in bounds])
 
 
 def _names(prompt: Prompt, number: int, n_samples: int) -> list[str]:

@@ -113,8 +113,9 @@ def _base(path: Path) -> Path:
 def _list_moved(folders: Collection[Path]) -> dict[Path, list[Path]]:
     """List the sounds that made way for another: the name without suffix that they would have had → files, by time."""
     moved: dict[Path, list[Path]] = defaultdict(list)
-    files = [path for folder in folders if folder.is_dir() for path in folder.iterdir() if path.suffix in FORMATS]
-    named = [(match[1], path) for path in files if (match := _MOVED.fullmatch(path.stem))]
+    files = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
+    sounds = [path for path in files if path.suffix.lower() in FORMATS]
+    named = [(match[1], path) for path in sounds if (match := _MOVED.fullmatch(path.stem))]
     for stem, path in sorted(named, key=lambda each: (each[1].stat().st_mtime_ns, each[1].name)):
         moved[path.parent / stem].append(path)
     return moved
@@ -137,6 +138,6 @@ def _is_free(request: GenerationRequest, path: Path, maker: Maker) -> bool:
     record = read_sidecar(path)
     if path.with_suffix(".json").exists() and not record:
         return False  # somebody else's
-    if not any(path.with_suffix(suffix).exists() for suffix in FORMATS):
+    if not any(path.with_suffix(suffix).exists() for suffix in (path.suffix, *FORMATS)):
         return True
     return maker.made(request, record) and not is_whole(path, record["duration"]) and not path.is_dir()

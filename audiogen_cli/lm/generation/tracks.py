@@ -23,7 +23,7 @@ from torch import Tensor
 
 from audiogen_cli.data.captions import split_caption
 from audiogen_cli.data.loudness import UNMIXABLE_RMS, find_holes, measure
-from audiogen_cli.errors import AudiogenError, InputError
+from audiogen_cli.errors import AudiogenError, InputError, read_seconds
 from audiogen_cli.lm.decoding.requests import DecodingRequest
 from audiogen_cli.lm.generation.requests import GenerationRequest
 from audiogen_cli.lm.sampling_config import MAX_LAYERS
@@ -35,8 +35,9 @@ Score = Callable[[Tensor, Tensor, Tensor | None], float]
 LEAD = 2.0  # seconds from the beginning of the first track to that of the last, and from end to end …
 MAX_LEAD = 0.4  # … or this share of the whole, if that is less
 OVERLAP = 1.0  # seconds, of the end of a loop with its beginning
-_TIMES = re.compile(r"(\d+(?:\.\d+)?)\s*-\s*(\d+(?:\.\d+)?)?")
+_TIMES = re.compile(r"(\.?\d[\d.:hms]*)\s*-\s*(\.?\d[\d.:hms]*)?")  # each as `read_seconds` takes it
 _TIMED = re.compile(rf"(.*[^@\s])\s*@\s*{_TIMES.pattern}")
+_UNREAD = re.compile(r"\S@\.?\d")  # a time, but not where one is read
 JOIN_SECONDS = 0.02  # after the end of prompt audio, see `splice`
 FADE = 0.25  # seconds, where a track begins or ends inside the whole
 TRIED = 4  # candidates, after which holes in all of them belong to the sound
@@ -117,14 +118,19 @@ def _read_timing(text: str, timing: str) -> tuple[list[str], list[tuple[float, f
         return texts, [_span(*match.groups()) for match in spans if match]
     parts = [part.strip() for part in text.split(",") if part.strip()]
     found = [_TIMED.fullmatch(part) for part in parts]
+    texts = [match[1].strip() if match else part for part, match in zip(parts, found, strict=True)]
+    if any(map(_UNREAD.search, texts)):
+        raise InputError(f"prompt '{text}': write times behind each sound, commas between: 'a dog@0-2, rain@1-5'")
     if not any(found):
         return [], []
-    texts = [match[1].strip() if match else part for part, match in zip(parts, found, strict=True)]
     return texts, [_span(match[2], match[3]) if match else (0.0, None) for match in found]
 
 
 def _span(begin: str, end: str | None) -> tuple[float, float | None]:
-    found = float(begin), float(end) if end else None
+    try:
+        found = read_seconds(begin), read_seconds(end) if end else None
+    except ValueError as error:
+        raise InputError(f"times {begin}-{end or ''}: {error}") from None
     if found[1] is not None and found[1] <= found[0]:
         raise InputError(f"times {begin}-{end}: a sound must end after it begins")
     return found

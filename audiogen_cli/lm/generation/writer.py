@@ -161,19 +161,22 @@ def write_sidecar(output: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_sidecar(output: Path) -> dict[str, Any]:
-    """Read the sidecar of an output file; {} if there is none, or none of ours."""
+    """Read the sidecar of an output file; {} if there is none, none of ours, or that of one with another suffix."""
     try:
         record = read_json(output.with_suffix(".json"))
     except InputError:
         return {}
-    return record if isinstance(record, dict) and "model_fingerprint" in record else {}
+    if not isinstance(record, dict) or "model_fingerprint" not in record:
+        return {}
+    owner = output.with_suffix(Path(str(record.get("path"))).suffix or output.suffix)
+    return {} if owner != output and owner.exists() else record
 
 
 def check_sidecars(outputs: Iterable[Path]) -> None:
-    """Raise InputError if a file that is no sidecar of ours has the name of an output's sidecar."""
+    """Raise InputError if a file that is not its sidecar has the name of an output's."""
     for output in outputs:
         if (sidecar := output.with_suffix(".json")).exists() and not read_sidecar(output):
-            raise InputError(f"{sidecar} is no sidecar of ours, and {output.name} would replace it; give another name")
+            raise InputError(f"{sidecar} is no sidecar of {output.name}, which would replace it; give another name")
 
 
 def _render(
@@ -225,13 +228,20 @@ def _announce(generator: Generator, prepared: Sequence[Prepared], options: Rende
     requests, rate = [each.request for each in prepared], generator.sample_rate
     window = generator.config.max_frames / generator.config.frame_rate
     if max(request.duration for request in requests) > window + 0.5:
-        say(f"trained on {window:g} s; what comes later is generated from the last {window / 2:.2g} s and more")
+        say(f"note: trained on {window:g} s; what comes later is generated from the last {window / 2:.2g} s and more")
     strange = [each.request.text for each in prepared if each.words and not any(each.words.values())]
     if strange:
         others = f" and of {len(strange) - 1} more prompts" if len(strange) > 1 else ""
         sounds = [*known_sounds(generator.folder)]
         named = f"; the model speaks of: {', '.join(sounds[:: len(sounds) // N_SOUNDS])}, …" if sounds else ""
-        say(f"no word of '{strange[0]}'{others} is known{named}")
+        say(f"note: no word of '{strange[0]}'{others} is known{named}")
+    first: dict[object, str | None] = {}
+    for each in prepared:
+        asked = each.request
+        other = first.setdefault((each.texts, asked.seed, asked.duration, asked.sampling), asked.text)
+        if other != asked.text:
+            say(f"note: '{other}' and '{asked.text}' are read alike: with one seed they are one sound, so give two")
+            break
     drawn = [
         (track.n_samples - track.n_known) / rate
         for each in prepared
@@ -239,7 +249,7 @@ def _announce(generator: Generator, prepared: Sequence[Prepared], options: Rende
         for _ in list_candidates(track.decoding)
     ]
     if len(drawn) > sum(len(each.tracks) for each in prepared) and generator.probe is None:
-        say("this model has no probe to rank candidates with; the first that is not near-silent is kept")
+        say("note: this model has no probe to rank candidates with; the first that is not near-silent is kept")
     if sum(drawn) >= LONG_SECONDS:
         from audiogen_cli.lm.generation.estimates import describe_work
 

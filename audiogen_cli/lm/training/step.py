@@ -114,18 +114,13 @@ def try_step(state: State, encoder: TextEncoder, config: TrainConfig, accelerato
 
 @torch.no_grad()
 def validate(
-    state: State,
-    source: ExampleSource,
-    encoder: TextEncoder,
-    config: TrainConfig,
-    accelerator: Accelerator,
-    log: RunLog,
+    state: State, data: ExampleSource, encoder: TextEncoder, config: TrainConfig, accelerator: Accelerator, log: RunLog
 ) -> None:
     """Log the loss on at most `validate_samples` rows, evenly spaced: from the beginning, with the first text.
 
     Recordings that cannot be read are left out and named; if there are no others, there is nothing to log.
     """
-    size, chosen = config.optim.micro_batch, spread_evenly(len(source), config.validate_samples)
+    size, chosen = config.optim.micro_batch, spread_evenly(len(data), config.validate_samples)
     own = chosen[accelerator.process_index :: accelerator.num_processes]
     sums = torch.zeros(state.model.config.n_q + 1, device=accelerator.device)  # per stream, and the frames
     with state.best() as model:
@@ -133,7 +128,9 @@ def validate(
         # Equally many batches in every process, empty ones if need be: all gather sharded weights together.
         for start in range(0, math.ceil(len(chosen) / accelerator.num_processes), size):
             rows = own[start : start + size]
-            batch = collate([source.validation_example(row) for row in rows or chosen[:1]])
+            batch = collate([data.validation_example(row) for row in rows or chosen[:1]])
+            if config.text_dropout == 1:  # no text has been read, and none would be understood
+                batch = replace(batch, texts=[None] * len(batch.texts))
             read = encode_texts(batch, encoder, model.config, accelerator.device)
             sums[:-1] += _losses(state, model, read, accelerator) * bool(rows)
             sums[-1] += int(batch.frames_mask.sum()) * bool(rows)

@@ -115,11 +115,11 @@ def train(
     batches = prefetch(code_batches(step_batches(data.train, sampler, config.workers), encoder, lm_config, device))
 
     throughput = Throughput(device, accelerator.num_processes)
-    guard, stopped = GradientGuard(out), False
+    guard = GradientGuard(out)
     with log, StopSignal() as stop, closing(batches):
         if data.validation is None:
             log.say("no rows of split val: there will be no validation loss")
-        while state.step < config.max_steps and not stopped:
+        while state.step < config.max_steps:
             with throughput.waiting():
                 micro_batches = next(batches)
             lengths = buckets.lengths(state.step)
@@ -127,12 +127,11 @@ def train(
             metrics = train_step(state, micro_batches, n_frames, config, accelerator, stop.asked)
             if metrics is None:
                 save(state, config, codec, out, accelerator)
-                stopped = True
-                break
+                raise Interrupted(stopped_after(state.step))
+            state.step += 1
             finite = math.isfinite(metrics["grad_norm"])
             if skipped := guard.note(state.step, finite, [] if finite else _all_ids(micro_batches)):
                 log.say(f"warning: {skipped}")
-            state.step += 1
             throughput.add(n_frames * lm_config.n_q, _flops(accelerator, lm_config, lengths))
             log.advance(state.step)
             log.leave_out({failure: failure for batch in micro_batches for failure in batch.failures})
@@ -147,8 +146,8 @@ def train(
                 stopped = stop.agreed(accelerator)
                 if state.step % config.save_every == 0 or last or stopped:
                     save(state, config, codec, out, accelerator)
-    if stopped and state.step < config.max_steps:
-        raise Interrupted(stopped_after(state.step))
+            if stopped and not last:
+                raise Interrupted(stopped_after(state.step))
 
     weights = best_weights(state, main)
     if main:
@@ -253,7 +252,7 @@ def _inputs(
 ) -> dict[str, Any]:
     """Return what a run depends on besides its recipe."""
     inputs: dict[str, Any] = {"codec": data.meta.codec_fingerprint, "text": encoder.fingerprint}
-    inputs |= {"source": "manifests"} if manifests else {"rows": len(data.train)}
+    inputs |= {"rows": len(data.train), **({"source": "manifests"} if manifests else {})}
     if data.digest:
         inputs["training_data"] = data.digest
     inputs["datasets"] = list(data.datasets)

@@ -51,6 +51,19 @@ def test_json_lines_hold_objects_or_strings_and_null_means_no_text(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("p.csv", "Prompt,SEED,top-p,Top_K,tag-a\na dog,7,0.5,3,x\n"),
+        ("p.jsonl", '{"Prompt": "a dog", "Seed": 7, "top-p": 0.5, "TOP_K": 3, "tag-a": "x"}\n'),
+    ],
+)
+def test_columns_are_known_however_they_are_written(tmp_path: Path, name: str, text: str) -> None:
+    (prompt,) = read_prompts(_write(tmp_path, name, text))
+    assert (prompt.text, prompt.seed, prompt.overrides) == ("a dog", 7, {"top_p": 0.5, "top_k": 3})
+    assert prompt.extra == {"tag-a": "x"}
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ('{"prompt": "a dog", "seed": 1}\n', Prompt("a dog", 1, where="stdin line 1")),
@@ -128,6 +141,8 @@ def test_a_column_of_prompts_takes_its_commas(tmp_path: Path) -> None:
         ("p.jsonl", "[1]\n", "item 1: expected a string or an object"),
         ("p.jsonl", '{"prompt": "a dog", "seed": true}\n', "line 1: seed must be a whole number"),
         ("p.jsonl", '{"prompt": "a dog", "negative": 3}\n', "line 1: negative must be a text"),
+        ("p.jsonl", '{"prompt": "a dog", "top_p": 1, "top-p": 0.5}\n', "line 1: the column 'top_p' is there twice"),
+        ("p.csv", "prompt,top-p,TOP_P\na dog,1,0.5\n", "line 2: the column 'top_p' is there twice"),
         ("p.jsonl", '{"prompt": 5}\n', "line 1: the prompt is empty or no text"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +32,8 @@ def test_times_are_read_from_a_prompt_or_beside_it() -> None:
         [(0.0, 2.0), (1.5, 5.0), (0.0, None), (3.0, None)],
     )
     assert _read("a dog barks while it rains", "0-2, 1-5") == (["a dog barks", "it rains"], [(0.0, 2.0), (1.0, 5.0)])
-    for text in ("rain", "a dog, rain", "me@home", "a dog barks @ night"):
+    assert _read("a dog@.5-2s, rain@0:01-1m")[1] == [(0.5, 2.0), (1.0, 60.0)]
+    for text in ("rain", "a dog, rain", "me@home", "a dog barks @ night", "engine @ 3000-4000rpm", "fan @ 50 Hz"):
         assert _read(text) == ([], [])
 
 
@@ -41,6 +43,10 @@ def test_times_are_read_from_a_prompt_or_beside_it() -> None:
         ("dog@2-1", "", "end after it begins"),
         ("rain", "0-1, 2-3", "another number"),
         ("rain", "early", "write seconds"),
+        ("a dog@0-2 and rain@1-5", "", "commas between"),
+        ("a dog@1", "", "behind each sound"),
+        ("rain@0-2x", "", "behind each sound"),
+        ("rain@0-2hm", "", "is no duration"),
         (", ".join(["dog@0-1"] * 9), "", "at most 8"),
     ],
 )
@@ -88,8 +94,29 @@ def test_a_loop_goes_on_at_its_beginning() -> None:
     for sound in (loop, deliver(loop, RATE, Delivery(rate=48_000), loop=True).samples):
         steps = np.abs(np.diff(sound))
         assert abs(sound[0] - sound[-1]) <= np.quantile(steps, 0.999)
+    # Resampled, a short one is what the middle of many in a row is.
+    short = close_loop(noise[: RATE // 2 + 800], 800)
+    row = deliver(np.tile(short, 9), RATE, Delivery(rate=48_000)).samples
+    once = deliver(short, RATE, Delivery(rate=48_000), loop=True).samples
+    np.testing.assert_allclose(once, row[4 * len(once) : 5 * len(once)], atol=1e-5)
+    stereo = deliver(np.stack([short, short], 1), RATE, Delivery(rate=48_000), loop=True).samples
+    np.testing.assert_allclose(stereo[:, 1], once, atol=1e-6)
     power = (loop**2).reshape(-1, 1_600).mean(1)
     assert 0.4 < power[:10].mean() / power[10:].mean() < 2.5
+
+
+def test_what_goes_on_from_a_sound_is_no_loop(audiogen, delayed_generator: Generator, delayed_lm: Path) -> None:
+    audio = np.full(RATE // 2, 0.1, np.float32)
+    with pytest.raises(InputError, match="cannot loop"):
+        delayed_generator.prepare(GenerationRequest("rain", 1, 1.0, replace(FREE, loop=True), audio))
+    shutil.copytree(delayed_lm, "m")
+    document = json.loads(Path("m/config.json").read_text())
+    document["config"]["sampling"] |= {"loop": True, "timing": "0-1"}  # a model that makes loops only
+    Path("m/config.json").write_text(json.dumps(document))
+    soundfile.write("a.wav", audio, RATE)
+    done = audiogen("continue", "a.wav", "rain", "--model", "m", "--duration", "0.8", "-o", "b.wav")
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(soundfile.read("b.wav")[0][: len(audio)], soundfile.read("a.wav")[0])
 
 
 @pytest.mark.parametrize("more", [["--stream"], ["--trim"]])

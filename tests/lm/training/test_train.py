@@ -149,6 +149,21 @@ def test_a_finished_run_gets_or_loses_its_probe(world: World, tmp_path: Path) ->
     assert Probe.load(silent) is None
 
 
+def test_a_model_that_never_reads_a_text_is_validated_without_any(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Any] = []
+    monkeypatch.setattr(
+        stepping, "encode_texts", lambda batch, *rest: (read.append(batch), encode_texts(batch, *rest))[1]
+    )
+    for share in (0.9, 1.0):
+        read.clear()
+        config = recipe(world, text_dropout=share, max_steps=1, probe_samples=0)
+        train(config, world.tokens, world.codec, tmp_path / f"{share}")
+        texts = {text for batch in read if batch.ids[0] for text in batch.texts}  # those of the trial have no ids
+        assert texts and (None in texts) == (share == 1) and (texts == {None}) == (share == 1)
+
+
 @pytest.mark.parametrize("codebooks", [False, True])
 def test_a_run_begins_with_the_weights_it_is_given(
     world: World, plain_run: Path, tmp_path: Path, codebooks: bool
