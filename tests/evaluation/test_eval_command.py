@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -209,7 +210,11 @@ class TestModel:
         for reference, seconds in zip(references, lengths, strict=True):
             write_audio(tmp_path / "real" / f"{reference.name}.wav", chirp(1, seconds), 16_000)
         (tmp_path / "real" / f"{references[0].name}.wav").write_bytes(b"no sound")
-        results = run(capsys, code=1, reference=tmp_path / "real", **options)
+        generator.config = SimpleNamespace(max_frames=25, frame_rate=25.0)
+        assert eval_(json_=True, reference=tmp_path / "real", **options) == 1
+        printed = capsys.readouterr()
+        assert "\nnote: trained on 1 s;" in printed.err
+        results = json.loads(printed.out)
         assert results["n"] == len(references) - 1
         assert [skipped["id"] for skipped in results["skipped"]] == [references[0].id]
         assert sorted(request.duration for request in generator.requests) == pytest.approx([*lengths[2:], 10.0])
