@@ -349,6 +349,16 @@ def test_the_paper_in_miniature_calls_every_experiment(tmp_path: Path) -> None:
     load_recipe(TrainConfig, "lm-tiny", [each for each in trained if "=" in each])
 
 
+def test_guidance_3_is_measured_where_it_is_not_what_x32_was_measured_with(tmp_path: Path) -> None:
+    for codec in ("x32", "x64", "x128"):
+        (tmp_path / "out" / "streams" / codec).mkdir(parents=True)
+    script, settings = PAPER / "run.sh", {"PYTHON": "true", "EVAL_OPTIONS": "--guidance 5"}
+    made = list_calls(tmp_path, script, "raw", tmp_path / "out", **settings)
+    (call,) = (call for call in made if str(tmp_path / "out" / "guidance" / "guidance-3") in call)
+    assert call[-2:] == ["--guidance", "3"]
+    assert not (tmp_path / "out" / "guidance" / "guidance-3").is_symlink()
+
+
 def test_the_papers_table_says_which_orderings_hold(tmp_path: Path) -> None:
     def write(folder: str, metrics: dict[str, float], **more: object) -> None:
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,7 @@ from audiogen_cli.data.augment import NO_AUGMENTATION, AugmentConfig, RowAudio, 
 from audiogen_cli.data.captions import only_tags, published_texts
 from audiogen_cli.data.manifest import SPLITS, Clip
 from audiogen_cli.data.mixing import mix_rows, mix_texts
-from audiogen_cli.data.shards import ShardMeta, ShardWriter, TokenRow
+from audiogen_cli.data.shards import ShardMeta, ShardWriter, TokenRow, read_notes
 from audiogen_cli.data.windows import SHORTEST_REST, WINDOW_SECONDS, Window, clip_key, cut_windows
 from audiogen_cli.devices import count_local_processes, gather_values
 from audiogen_cli.errors import InputError
@@ -45,7 +45,7 @@ Progress = Callable[[int, int], None]  # (rows done, rows in all)
 @dataclass(frozen=True)
 class Tokenized:
     """The result of `tokenize`. kept: number of shards found. failed: id and reason of each row that is missing.
-    outdated: shards found and made again, for their recordings have changed."""
+    outdated: shards found and made again, for their recordings have changed or can be read now."""
 
     meta: ShardMeta
     kept: int
@@ -80,7 +80,7 @@ def tokenize(
     numbers = [range(n * SHARD_ROWS, min((n + 1) * SHARD_ROWS, len(rows))) for n in range(n_shards)]
     writer = ShardWriter(Path(out), shard_meta(codec), keys, [rows.files_digest(each) for each in numbers])
     mine = range(n_shards)[state.process_index :: state.num_processes] if state else range(n_shards)
-    to_do = [number for number in mine if not writer.is_finished(number)]
+    to_do = [n for n in mine if not writer.is_finished(n) or _can_be_mended(writer.path(n), rows, numbers[n])]
     outdated = sum(writer.path(number).exists() for number in to_do)
     with closing(RowEncoder(codec)) as encoder:
         shards = ((shard, [rows[number] for number in numbers[shard]]) for shard in to_do)
@@ -102,6 +102,13 @@ def tokenize(
     return Tokenized(writer.finish(), kept, writer.notes(), outdated)
 
 
+def _can_be_mended(shard: Path, rows: RowIndex, numbers: range) -> bool:
+    """Return whether a row that a shard leaves out can be read now: a disk, or ffmpeg's absence, was to blame."""
+    left_out = {note["id"] for note in read_notes(shard)}
+    again = (row for n in numbers if left_out and (row := rows[n]).id in left_out)
+    return any(isinstance(_try_read(row, rows.sample_rate), tuple) for row in again)
+
+
 def encode_rows(
     shards: Iterable[tuple[int, list[RowSpec]]], encoder: RowEncoder, sample_rate: int, batch_size: int
 ) -> Iterator[tuple[int, list[TokenRow], list[dict[str, str]]]]:
@@ -112,8 +119,8 @@ def encode_rows(
     size = max(batch_size, encoder.rows_at_once)
     batches = ((number, rows[begin : begin + size]) for number, rows in shards for begin in range(0, len(rows), size))
     readers = READERS if encoder.device.type == "cpu" else max(READERS, (cpu_count() or 1) // count_local_processes())
-    for number, batch, audio in _read_ahead(batches, sample_rate, readers):
-        read = list(zip(batch, audio, strict=True))
+    for number, batch, futures in _read_ahead(batches, sample_rate, readers):
+        read = [(row, future.result()) for row, future in zip(batch, futures, strict=True)]
         failed = [{"id": row.id, "reason": str(each)} for row, each in read if isinstance(each, InputError)]
         good = [(row, each) for row, each in read if not isinstance(each, InputError)]
         codes = encoder.encode(*mix_rows(good, encoder.device))
@@ -122,30 +129,23 @@ def encode_rows(
 
 def _read_ahead(
     batches: Iterator[tuple[int, list[RowSpec]]], sample_rate: int, readers: int
-) -> Iterator[tuple[int, list[RowSpec], list[RowAudio | InputError]]]:
-    """Read batches on threads while earlier ones are encoded; a file that cannot be read gives its error."""
-
-    def read(row: RowSpec) -> RowAudio | InputError:
-        try:
-            return read_row(row, sample_rate)
-        except InputError as error:
-            return error
-
+) -> Iterator[tuple[int, list[RowSpec], list[Future[RowAudio | InputError]]]]:
+    """Read batches on threads while earlier ones are encoded."""
     waiting: deque[tuple[int, list[RowSpec], list[Future[RowAudio | InputError]]]] = deque()
     with ThreadPoolExecutor(readers) as pool:
         for number, batch in batches:
-            waiting.append((number, batch, [pool.submit(read, row) for row in batch]))
+            waiting.append((number, batch, [pool.submit(_try_read, row, sample_rate) for row in batch]))
             if len(waiting) > BATCHES_AHEAD:
-                yield _finished(waiting.popleft())
-        while waiting:
-            yield _finished(waiting.popleft())
+                yield waiting.popleft()
+        yield from waiting
 
 
-def _finished(
-    batch: tuple[int, list[RowSpec], list[Future[RowAudio | InputError]]],
-) -> tuple[int, list[RowSpec], list[RowAudio | InputError]]:
-    number, rows, futures = batch
-    return number, rows, [future.result() for future in futures]
+def _try_read(row: RowSpec, sample_rate: int) -> RowAudio | InputError:
+    """Read a row; a file that cannot be read gives its error."""
+    try:
+        return read_row(row, sample_rate)
+    except InputError as error:
+        return error
 
 
 def _token_row(row: RowSpec, codes: np.ndarray) -> TokenRow:
@@ -181,6 +181,7 @@ class RowIndex(Sequence[RowSpec]):
         seed: int = 0,
     ) -> None:
         self._augment, self._copies, self._mix_copies, self._seed = augment, copies, mix_copies, seed
+        self.sample_rate = sample_rate
         self._max_samples = round(WINDOW_SECONDS * sample_rate)
         settings = [sample_rate, WINDOW_SECONDS, SHORTEST_REST, mix_copies, seed, augment.fill, copies, augment.vary]
         digest = hashlib.sha256(json.dumps(settings).encode())

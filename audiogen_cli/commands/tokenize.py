@@ -120,7 +120,7 @@ def tokenize(
     counts = result.meta.counts
     document = {"out": str(out), "codec": result.meta.codec_fingerprint, **counts, "failed": len(result.failed)}
     typer.echo(json.dumps(document) if json_ else out)
-    again = f", {result.outdated} made again: their recordings have changed" if result.outdated else ""
+    again = f", {result.outdated} made again: recordings have changed, or can be read now" if result.outdated else ""
     kept = f"({result.kept} were there already{again})"
     typer.echo(f"{counts['rows']} rows in {counts['shards']} shards {kept}", err=True)
     for failure in result.failed[:FAILURES_SHOWN]:

@@ -34,9 +34,9 @@ def read_table(
 
     source: a file, or its content, which error messages call `name`. required, optional: column names to find in any
     letter case and to return as spelled here.
-    Accepts UTF-8 and UTF-16 (with a byte order mark), else Latin-1; any line ending; `,`, `;` or tab as the delimiter
-    and Excel's line `sep=;`. Leaves out rows without text and fills short rows with empty cells. A single column takes
-    whole lines, commas and all.
+    Accepts UTF-8 and UTF-16 (with a byte order mark), else Windows-1252; any line ending; `,`, `;` or tab as the
+    delimiter and Excel's line `sep=;`. Leaves out rows without text and fills short rows with empty cells. A single
+    column takes whole lines, commas and all.
     Raises InputError if the file is absent, lacks a required column, or a row has more cells than the header; with
     `wide_rows`, leaves such rows out and adds their lines to it.
     """
@@ -201,5 +201,5 @@ def _find_encoding(file: io.BufferedIOBase) -> str:
             block = file.read(_BLOCK)
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
-        return "latin-1"
+        return "cp1252"
     return "utf-8-sig"

@@ -35,9 +35,10 @@ stage prep --datasets "${DATASETS:-esc50}" --raw "$raw" --out "$out/manifests"
 "$sweeps/streams.sh" "$out/manifests" "$out/streams"
 codec=$out/streams/x32/codec model=$out/streams/x32/lm
 
-# Guidance 3 is the default and a mixed copy, too: what x32 has shown already is not done again.
+# Guidance 3 is the default, unless the options name another, and a mixed copy, too: what x32 has shown already is not
+# done again.
 mkdir -p "$out/guidance" "$out/mixing/mix-1"
-ln -sfn ../streams/x32/lm-eval "$out/guidance/guidance-3"
+[[ "${EVAL_OPTIONS:-} ${LM_OPTIONS:-}" == *guidance* ]] || ln -sfn ../streams/x32/lm-eval "$out/guidance/guidance-3"
 ln -sfn ../../streams/x32/lm-eval "$out/mixing/mix-1/eval"
 for part in tokens lm; do
     ln -sfn "../../streams/x32/$part" "$out/mixing/mix-1/$part"

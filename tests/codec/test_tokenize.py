@@ -207,6 +207,27 @@ def test_what_cannot_be_read_is_left_out_reported_and_remembered(clips: list[Cli
     assert not tokenize(clips, codec, tmp_path / "tokens").failed  # looked at again, for it has changed
 
 
+def test_what_can_be_read_now_is_left_out_no_more(
+    clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audiogen_cli.codec.tokenize.SHARD_ROWS", 2)
+
+    def read_without_ffmpeg(row: Any, sample_rate: int) -> Any:
+        if row.id == "x/b":
+            raise InputError("needs the ffmpeg command")
+        return read_row(row, sample_rate)
+
+    codec: Any = LevelCodec()
+    with monkeypatch.context() as patch:
+        patch.setattr("audiogen_cli.codec.tokenize.read_row", read_without_ffmpeg)
+        for _ in range(2):
+            assert [row["id"] for row in tokenize(clips, codec, tmp_path / "tokens").failed] == ["x/b"]
+        assert tokenize(clips, codec, tmp_path / "tokens").kept == 2
+    result = tokenize(clips, codec, tmp_path / "tokens")  # the file is the same as before
+    assert (result.kept, result.outdated, result.failed) == (1, 1, [])
+    assert load_shards(tmp_path / "tokens")["id"][:] == ["x/c", "x/a", "x/b", "x/d"]
+
+
 def test_a_copy_that_was_cut_is_left_out_by_name(clips: list[Clip], tmp_path: Path) -> None:
     copy = clips[1].audio_path.with_suffix(".flac")
     write_audio(copy, chirp(1, 2.0))

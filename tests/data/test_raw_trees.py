@@ -128,12 +128,34 @@ def test_evaluation_clips_are_held_out_even_if_only_their_lists_are_there(tmp_pa
     assert audioset.dropped["held out"] == 1 and not audioset.warnings
     for path in (tmp_path / "raw/audiocaps").rglob("test.csv"):
         path.unlink()
+    (audioset,) = prepare(["audioset"], tmp_path / "raw", tmp_path / "out", workers=1)
+    assert "NOT held out: audiocaps's evaluation clips" in audioset.warnings[0]  # half of them is not enough
     (tmp_path / "raw/audiocaps/audiocaps-master/dataset/val.csv").unlink()
     (audioset,) = prepare(["audioset"], tmp_path / "raw", tmp_path / "out", workers=1)
     assert "held out" not in audioset.dropped
     (warning,) = audioset.warnings
     assert "NOT held out: audiocaps's evaluation clips" in warning
     assert read_manifest(audioset.manifest).metadata["options"]["not_held_out"] == ["audiocaps"]
+
+
+def test_freesounds_recordings_are_in_no_two_datasets_splits(tmp_path: Path) -> None:
+    build_raw(tmp_path / "raw", "clotho", "fsd50k", "esc50")
+    header = "file_name,keywords,sound_id,license\n"
+    table(tmp_path / "raw/clotho/clotho_metadata_evaluation.csv", f"{header}FREEZER_DOOR_OPEN_CLOSE.wav,x,64760,CC0\n")
+    table(tmp_path / "raw/clotho/clotho_metadata_development.csv", f"{header}KOOKABURRA..WAV.wav,x,9032,CC0\n")
+    clotho, fsd50k, esc50 = prepare(["clotho", "fsd50k", "esc50"], tmp_path / "raw", tmp_path / "out", workers=1)
+    assert (clotho.dropped["held out"], fsd50k.dropped["held out"]) == (1, 1) and "held out" not in esc50.dropped
+    assert "fsd50k/64760" not in {clip.id for clip in read_manifest(fsd50k.manifest).clips}
+    assert not fsd50k.warnings  # the paper scores on AudioCaps
+
+
+def test_renamed_lists_of_audioset_keep_their_split(tmp_path: Path) -> None:
+    build_raw(tmp_path / "raw", "audioset")
+    path = tmp_path / "raw/audioset/metadata/eval_segments.csv"
+    path.rename(path.with_name("audioset_eval_segments.csv"))
+    (report,) = prepare(["audioset"], tmp_path / "raw", tmp_path / "out", workers=1)
+    splits, _ = EXPECTED["audioset"]
+    assert report.clips["test"] == len(splits["test"])
 
 
 def test_laions_audiocaps_has_a_text_beside_each_sound(tmp_path: Path) -> None:

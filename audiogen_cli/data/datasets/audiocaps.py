@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from audiogen_cli.data.datasets.dataset_folder import DatasetFolder, Source, SourceItem, not_found, stem
+from audiogen_cli.data.datasets.dataset_folder import SPLIT_NAMES, DatasetFolder, Source, SourceItem, not_found, stem
 from audiogen_cli.data.datasets.youtube import ID_LENGTH, VideoIndex, damaged_id
 from audiogen_cli.data.manifest import SPLITS, Dropped, Split
 from audiogen_cli.data.tables import first_row, stream_rows
 
 PUBLISHED = ("audiocap_id", "youtube_id", "start_time", "caption")
 _TEXT_FILE = re.compile(r"Y?([\w-]{11})", re.ASCII)
-_SPLIT_FOLDERS: dict[str, Split] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _V2 = re.compile(r"2[._]0|v2", re.IGNORECASE)
 
 
@@ -73,19 +72,9 @@ class AudioCaps(Source):
                     path=audio or f"{split}/{video}.wav",
                     captions=tuple(dict.fromkeys(filter(None, clip.captions))),
                     missing=audio is None,
-                    video=video,
+                    recording=video,
                 )
         yield from index.unmatched()
-
-    def evaluation_videos(self, tree: DatasetFolder) -> Iterator[tuple[str, str]]:
-        """Yield videos that must not be trained on, with the split they belong to."""
-        lists = _lists(tree)
-        for split, path in lists.items():
-            if split != "train":
-                yield from ((video, f"AudioCaps {split}") for video, *_ in _rows(tree.root / path))
-        if not lists:
-            found = ((video, _split_of(path)) for video, path in _text_files(tree))
-            yield from ((video, f"AudioCaps {split}") for video, split in found if split in ("val", "test"))
 
     def _captioned_items(self, tree: DatasetFolder, captioned: list[tuple[str, str]]) -> Iterator[SourceItem | Dropped]:
         index = VideoIndex(self.key, tree.audio)
@@ -96,8 +85,8 @@ class AudioCaps(Source):
                 yield Dropped(f"{self.key}/{video}", "", audio or path, "no split", why)
                 continue
             caption = (tree.root / path).read_text("utf-8-sig", "replace").strip().partition("\n")[0].strip()
-            captions = (caption,) if caption else ()
-            yield SourceItem(video, split, audio or f"{path[:-4]}.wav", captions, missing=audio is None, video=video)
+            captions, where = (caption,) if caption else (), audio or f"{path[:-4]}.wav"
+            yield SourceItem(video, split, where, captions, missing=audio is None, recording=video)
         yield from index.unmatched()
 
 
@@ -125,7 +114,7 @@ def _text_files(tree: DatasetFolder) -> Iterator[tuple[str, str]]:
 def _split_of(path: str) -> Split | None:
     """Return the split that the innermost folder called after one names."""
     folders = path.casefold().split("/")[:-1]
-    return next((_SPLIT_FOLDERS[name] for name in reversed(folders) if name in _SPLIT_FOLDERS), None)
+    return next((SPLIT_NAMES[name] for name in reversed(folders) if name in SPLIT_NAMES), None)
 
 
 def _has_crlf(path: Path) -> bool:

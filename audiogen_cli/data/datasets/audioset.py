@@ -36,7 +36,7 @@ class AudioSet(Source):
             raise not_found(
                 tree, "AudioSet's *_segments.csv and class_labels_indices.csv (research.google.com/audioset/download)"
             )
-        names = _label_names(tree)
+        names = _label_names(tree) if tree.audio else {}
         index = VideoIndex(self.key, tree.audio)
         for path in lists:
             split = _split(path)
@@ -52,15 +52,9 @@ class AudioSet(Source):
                     path=audio or f"{video}.wav",
                     tags=tuple(names[label] for label in row["positive_labels"].split(",") if label in names),
                     missing=audio is None,
-                    video=video,
+                    recording=video,
                 )
         yield from index.unmatched()
-
-    def evaluation_videos(self, tree: DatasetFolder) -> Iterator[tuple[str, str]]:
-        """Yield videos that must not be trained on, with the split they belong to."""
-        for path in tree.find_named("*_segments.csv"):
-            if _split(path) == "test":
-                yield from ((row["YTID"], "AudioSet eval") for row in _rows(tree, path))
 
 
 def _rows(tree: DatasetFolder, path: str) -> Iterator[dict[str, str]]:
@@ -71,7 +65,7 @@ def _rows(tree: DatasetFolder, path: str) -> Iterator[dict[str, str]]:
 
 
 def _split(path: str) -> Split:
-    return "test" if path.rpartition("/")[2].casefold().startswith("eval") else "train"
+    return "test" if "eval" in path.rpartition("/")[2].casefold() else "train"
 
 
 def _start(seconds: str) -> str:

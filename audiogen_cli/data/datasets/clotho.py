@@ -14,7 +14,7 @@ CAPTIONS = tuple(f"caption_{number}" for number in range(1, 6))
 
 
 class Clotho(Source):
-    """`clotho_captions_<split>.csv`, `clotho_metadata_<split>.csv` (for the licenses) and a folder of audio per split.
+    """`clotho_captions_<split>.csv`, `clotho_metadata_<split>.csv` (licenses, Freesound ids), a folder of audio each.
 
     A clip is known by its split and name: four names occur in two splits. Three names begin with a blank, which some
     unpacking tools strip; many hold commas, brackets or dots.
@@ -36,7 +36,7 @@ class Clotho(Source):
             raise not_found(tree, "Clotho's clotho_captions_*.csv and unpacked clotho_audio_*.7z (zenodo.org/4783391)")
         index = AudioIndex(self.key, tree.audio, _audio_key)
         for path, split in lists.items():
-            licenses = _licenses(tree, split)
+            facts = _metadata(tree, split)
             for row in stream_rows(tree.root / path, ("file_name", *CAPTIONS), strip=False):
                 name = row["file_name"]
                 audio = index.match(f"{split}/{stem(name)}") or index.match(f"{split}/{stem(name.strip())}")
@@ -45,8 +45,9 @@ class Clotho(Source):
                     split=SPLITS[split],
                     path=audio or f"{split}/{name}",
                     captions=tuple(dict.fromkeys(filter(None, (row[column].strip() for column in CAPTIONS)))),
-                    license=licenses.get(name.strip(), self.license),
+                    license=facts.get(name.strip(), {}).get("license", self.license),
                     missing=audio is None,
+                    recording=facts.get(name.strip(), {}).get("sound_id", "").replace("Not found", ""),
                 )
         yield from index.unmatched()
 
@@ -63,8 +64,8 @@ def _audio_key(path: str) -> str | None:
     return split and f"{split}/{stem(path)}"
 
 
-def _licenses(tree: DatasetFolder, split: str) -> dict[str, str]:
-    """Map file names to licenses, if the metadata of a split are there."""
+def _metadata(tree: DatasetFolder, split: str) -> dict[str, dict[str, str]]:
+    """Map file names to their rows, if the metadata of a split are there."""
     found = tree.find_named(f"clotho_metadata_{split}.csv")
     rows = stream_rows(tree.root / found[0], ("file_name", "license")) if found else ()
-    return {row["file_name"]: row["license"] for row in rows}
+    return {row["file_name"]: row for row in rows}

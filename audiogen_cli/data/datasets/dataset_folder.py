@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -14,6 +14,12 @@ from audiogen_cli.data.audio import AUDIO_SUFFIXES, FFMPEG_SUFFIXES
 from audiogen_cli.data.manifest import Dropped, Split
 from audiogen_cli.errors import InputError
 
+# Names of folders, case-folded → the split of what is in them.
+SPLIT_NAMES: dict[str, Split] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
 _ARCHIVES = (".zip", ".z01", ".7z", ".7z.001", ".tar", ".tar.gz", ".tgz", ".rar")
 
 
@@ -23,8 +29,9 @@ class SourceItem:
 
     name: the clip's id within its dataset. path: relative to the root, with `/`; where it should be, if missing.
     captions, tags: as published, tags with `_` already a space. license: of this clip; empty means its source's.
-    start, duration: the window in seconds; None reaches to the end of the file. video: the YouTube id it was cut from.
+    start, duration: the window in seconds; None reaches to the end of the file. recording: its YouTube or Freesound id.
     embedded: the file's own description takes the captions' place and its keywords join the tags (`file_metadata.py`).
+    assigned: the user says its split, which stays.
     """
 
     name: str
@@ -36,8 +43,9 @@ class SourceItem:
     start: float = 0.0
     duration: float | None = None
     missing: bool = False
-    video: str = ""
+    recording: str = ""
     embedded: bool = False
+    assigned: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,7 @@ class Source(ABC):
     """One dataset as its publisher lays it out."""
 
     key: str  # its name in `--datasets`, in ids and of the manifest
-    captions_guessed = False  # from names only: a user's captions then replace them
+    guessed: Sequence[str] = ()  # `captions`, `tags`: from names only, so that a user's captions replace them
     license = ""  # of clips that have none of their own; empty if unknown
     terms = ""  # one sentence on what the license allows in training; printed once
     download = ""  # shell commands that download it to FOLDER, or where to buy it; empty for a user's own sounds

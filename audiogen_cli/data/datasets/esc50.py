@@ -49,14 +49,14 @@ class Esc50(Source):
                 split=SPLIT_OF_FOLD[row["fold"]],
                 path=audio or f"{base}audio/{row['filename']}",
                 tags=(row["category"].replace("_", " "),),
-                license=licenses.get(name) or licenses.get(name.rpartition("-")[0]) or self._license(row),
+                # True in the published file, TRUE in copies saved by Excel
+                license=licenses.get(name)
+                or licenses.get(name.rpartition("-")[0])
+                or (LICENSE_ESC10 if row.get("esc10", "").casefold() == "true" else self.license),
                 missing=audio is None,
+                recording=row.get("src_file", ""),
             )
         yield from index.unmatched()
-
-    def _license(self, row: dict[str, str]) -> str:
-        # True in the published file, TRUE in copies saved by Excel
-        return LICENSE_ESC10 if row.get("esc10", "").casefold() == "true" else self.license
 
 
 def _licenses(tree: DatasetFolder) -> dict[str, str]:

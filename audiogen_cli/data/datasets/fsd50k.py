@@ -61,6 +61,7 @@ class Fsd50k(Source):
                     tags=tuple(label_words(label) for label in row["labels"].split(",") if label),
                     license=str(info.get("license", self.license)),
                     missing=audio is None,
+                    recording=row["fname"],
                 )
         yield from index.unmatched()
 

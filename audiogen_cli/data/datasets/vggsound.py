@@ -48,6 +48,6 @@ class VggSound(Source):
                 path=audio or f"{name}.wav",
                 tags=(row["label"],),
                 missing=audio is None,
-                video=row["video"],
+                recording=row["video"],
             )
         yield from index.unmatched()

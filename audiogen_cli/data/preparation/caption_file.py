@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -17,6 +18,7 @@ from audiogen_cli.data.tables import read_table
 from audiogen_cli.errors import InputError
 
 Lookup = dict[str, list[str]]
+_SWALLOWED = re.compile(r"[\r\n].*[,;\t]")  # the next row, in a cell whose quotation mark is never closed
 
 
 @dataclass
@@ -24,7 +26,7 @@ class CaptionFile:
     """A captions file, read and checked. by_file or by_tag is empty, as the header says.
 
     by_file: path as written → captions. splits: path as written → split. by_tag: tag, case-folded → captions.
-    used: the keys that `attach` has found a clip for. splits_of_paths: path of a clip that `attach` found → its split.
+    used: the keys that `attach` has found a clip for. unnamed: paths whose texts stay guesses, as no key means them.
     """
 
     path: Path
@@ -32,44 +34,50 @@ class CaptionFile:
     splits: dict[str, Split] = field(default_factory=dict)
     by_tag: Lookup = field(default_factory=lambda: defaultdict(list))
     used: set[str] = field(default_factory=set)
-    splits_of_paths: dict[str, Split] = field(default_factory=dict)
+    unnamed: list[str] = field(default_factory=list)
 
     @property
     def unused(self) -> list[str]:
         """List files or tags that no clip has."""
         return [key for key in (*self.by_file, *self.by_tag) if key not in self.used]
 
-    def attach(self, items: Iterable[SourceItem | Dropped], replacing: bool) -> list[SourceItem | Dropped]:
+    def attach(self, items: Iterable[SourceItem | Dropped], guessed: Sequence[str]) -> list[SourceItem | Dropped]:
         """Add the captions to the items they name.
 
-        replacing: captions of a file take the place of the item's own, which were only guessed from its name.
+        guessed: captions of a file take the place of these texts of an item, which were only guessed from names.
         A file is named by its path below the root, or by its bare name (with or without suffix) if only one has it.
         """
         items = list(items)
         paths = _Paths(item.path for item in items if isinstance(item, SourceItem))
         captions: Lookup = defaultdict(list)
-        splits = self.splits_of_paths
+        splits: dict[str, Split] = {}
         for key in self.by_file:
             if path := paths.find(key):
                 self.used.add(key)
                 captions[path] += self.by_file[key]
                 if key in self.splits:
                     splits[path] = self.splits[key]
+        if guessed and self.by_file:
+            self.unnamed += [path for path in paths.exact.values() if path not in captions]
         return [
-            self._extend(item, captions, splits, replacing) if isinstance(item, SourceItem) else item for item in items
+            self._extend(item, captions, splits, guessed) if isinstance(item, SourceItem) else item for item in items
         ]
 
-    def _extend(self, item: SourceItem, captions: Lookup, splits: dict[str, Split], replacing: bool) -> SourceItem:
-        own = () if replacing and item.path in captions else item.captions
+    def _extend(
+        self, item: SourceItem, captions: Lookup, splits: dict[str, Split], guessed: Sequence[str]
+    ) -> SourceItem:
         added = captions.get(item.path, [])
         for tag in map(_tag_key, item.tags):
             if tag in self.by_tag:
                 self.used.add(tag)
                 added = added + self.by_tag[tag]
+        drop = guessed if item.path in captions else ()
         return replace(
             item,
-            captions=(*own, *added),
+            captions=(*(() if "captions" in drop else item.captions), *added),
+            tags=() if "tags" in drop else item.tags,
             split=splits.get(item.path, item.split),
+            assigned=item.assigned or item.path in splits,
             embedded=item.embedded and not added,  # what a user says counts more
         )
 
@@ -104,23 +112,22 @@ def read_caption_file(path: Path) -> CaptionFile:
         key, caption = row.get("file", row.get("tag")), row["caption"]
         if not key or not caption:
             raise InputError(f"{where}: both cells must be filled, found '{key}' and '{caption}'")
+        if _SWALLOWED.search(caption):
+            raise InputError(
+                f"{where}: its caption goes on in the next line: write it in one, or close the quotation mark"
+            )
         if "tag" in table:
             result.by_tag[_tag_key(key)].append(caption)
             continue
         key = PurePosixPath(key.replace("\\", "/")).as_posix()
         result.by_file[key].append(caption)
-        if split := row.get("split"):
-            _set_split(result, key, split, where)
+        if (split := row.get("split")) and split not in SPLITS:
+            raise InputError(f"{where}: split '{split}' is none of {', '.join(SPLITS)}")
+        if split and result.splits.setdefault(key, split) != split:
+            raise InputError(f"{where}: '{key}' is in split {result.splits[key]} and in {split}")
     if table.empty:
         raise InputError(f"{path}: holds no captions")
     return result
-
-
-def _set_split(captions: CaptionFile, key: str, split: str, where: str) -> None:
-    if split not in SPLITS:
-        raise InputError(f"{where}: split '{split}' is none of {', '.join(SPLITS)}")
-    if captions.splits.setdefault(key, split) != split:
-        raise InputError(f"{where}: '{key}' is in split {captions.splits[key]} and in {split}")
 
 
 def _tag_key(tag: str) -> str:

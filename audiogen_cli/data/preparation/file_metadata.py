@@ -20,6 +20,7 @@ _DESCRIPTIONS = ("bext", "BWF_DESCRIPTION", "ICMT", "COMM", "ISBJ", "NOTE", "com
 _KEYWORDS = ("IKEY", "KEYWORDS")
 _IXML = re.compile(r"<(BWF_DESCRIPTION|NOTE|KEYWORDS)>", re.IGNORECASE)
 _RECORDER = re.compile(r"(?:^|\s)[a-z]([A-Z][A-Z0-9]*)=")
+_BY_SOX = "Processed by SoX"  # its comment on whatever it converts
 _LINK = re.compile(r"(?:\bvisit(?: us)?(?: at)?:? )?(?:https?://|www\.)\S+", re.IGNORECASE)
 _DESCRIPTION, _METADATA = re.compile(r"\bDESCRIPTION:"), re.compile(r"\bMETADATA:")
 _ID3_ENCODINGS = ("latin-1", "utf-16", "utf-16-be", "utf-8")
@@ -117,8 +118,9 @@ def _id3_fields(tag: bytes) -> Iterator[tuple[str, str]]:
         length = _synchsafe(size) if tag[3] == 4 else int.from_bytes(size, "big")
         body = tag[position + 10 : position + 10 + length]
         if name == b"COMM" and len(body) > 4 and body[0] < len(_ID3_ENCODINGS):
-            _, _, text = body[4:].decode(_ID3_ENCODINGS[body[0]], "replace").partition("\0")
-            yield "COMM", text.strip("\0\ufeff ")
+            about, _, text = body[4:].decode(_ID3_ENCODINGS[body[0]], "replace").partition("\0")
+            if not about.startswith("iTun"):  # levels and lengths, in hexadecimal
+                yield "COMM", text.strip("\0\ufeff ")
         position += 10 + length
 
 
@@ -151,4 +153,4 @@ def _description(text: str) -> str:
     first, *pairs = _RECORDER.split(text)
     recorded = dict(zip(pairs[::2], pairs[1::2], strict=True))
     said = " ".join(_LINK.sub("", " ".join((recorded.get("NOTE", "") if recorded else first).split())).split())
-    return said if any(map(str.isalnum, said)) else ""
+    return said if any(map(str.isalnum, said)) and said != _BY_SOX else ""

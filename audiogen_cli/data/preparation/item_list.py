@@ -21,7 +21,7 @@ from audiogen_cli.data.datasets.dataset_folder import (
     not_found,
     scan_folder,
 )
-from audiogen_cli.data.datasets.leakage import held_out_videos, hold_out
+from audiogen_cli.data.datasets.leakage import held_out_recordings, hold_out
 from audiogen_cli.data.manifest import Dropped
 from audiogen_cli.data.preparation.caption_file import CaptionFile
 from audiogen_cli.files import no_room, temporary_file
@@ -81,12 +81,12 @@ def list_items(source: Source, folder: Path, raw: Path, captions: CaptionFile | 
         if not folder.is_dir() and source.download:
             next(source.items(DatasetFolder(folder, [], [], [])))  # an empty one: the source says what it looks for
         tree = scan_folder(folder)
-        videos, leaks = held_out_videos(source.key, tree, raw)
-        items: Iterable[Item] = hold_out(source.key, source.items(tree), videos)
+        recordings, leaks = held_out_recordings(source.key, tree, raw)
+        items: Iterable[Item] = hold_out(source.key, source.items(tree), recordings)
         if captions:
-            items = captions.attach(items, replacing=source.captions_guessed)
+            items = captions.attach(items, source.guessed)
         if val_share:
-            items = split_off_validation(items, val_share, captions.splits_of_paths if captions else ())
+            items = split_off_validation(items, val_share)
         spool = ItemSpool(_with_unnameable(source.key, items, tree))
         if spool.missing and spool.missing == spool.published:
             raise not_found(tree, f"the recordings: {spool.missing} clips are listed, and none of them is there")
@@ -99,22 +99,14 @@ def list_items(source: Source, folder: Path, raw: Path, captions: CaptionFile | 
     return ItemList(source, tree.root, spool, list(leaks), warnings)
 
 
-def split_off_validation(items: Iterable[Item], share: float, assigned: Iterable[str] = ()) -> list[Item]:
-    """Move a share of the training files to `val`; at least one file, and never the last.
+def split_off_validation(items: Iterable[Item], share: float) -> list[Item]:
+    """Move a share of the training files to `val`; at least one file, and never the last; assigned ones stay.
 
-    assigned: paths whose split a captions file names; they stay, as does what is in a folder called `train`.
     # ours: files in the order of a hash of their names, so every machine and every run chooses the same ones, and new
     files hardly change the choice. Files of one name (`bark.wav`, `bark.flac`) are one source and stay together.
     """
     items = list(items)
-    fixed = set(assigned)
-    free = [
-        isinstance(item, SourceItem)
-        and item.split == "train"
-        and not item.path.startswith("train/")
-        and item.path not in fixed
-        for item in items
-    ]
+    free = [isinstance(item, SourceItem) and item.split == "train" and not item.assigned for item in items]
     sources = {_source_hash(item.path) for item, is_free in zip(items, free, strict=True) if is_free}
     count = min(max(1, round(share * len(sources))), len(sources) - 1)
     chosen = set(sorted(sources)[: max(0, count)])

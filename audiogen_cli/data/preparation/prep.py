@@ -113,7 +113,8 @@ def prepare(
             keys = ", ".join(caption_file.unused[:MISSING_SHOWN])
             raise InputError(f"{captions}: names no clip of {', '.join(s.key for s, _ in sources)} ({keys}, ...)")
         own_manifest = out / f"{sources[-1][0].key}.parquet"
-        warnings = _check_replaced(own_manifest, folder.resolve()) if folder is not None else []
+        given = {"captions": captions, "val": val_share}
+        warnings = _check_replaced(own_manifest, folder.resolve(), given) if folder is not None else []
         forget_mapped(out)
         total = sum(each.items.count for each in lists)
         begin(total)
@@ -128,16 +129,17 @@ def prepare(
             for count in _prepare(each, {**options, **own, "not_held_out": each.not_held_out}, pool, report):
                 progress(done + count, total)
             done += report.items
-            if (
-                licenses
-                and any(report.clips.values())
-                and (own_terms := each.source.license)
-                and not license_key(own_terms)
-            ):
+            own_terms = each.source.license
+            if licenses and any(report.clips.values()) and own_terms and not license_key(own_terms):
                 report.warnings.append(f"{key}: --license chose by the recordings' licenses; {own_terms}")
     reports[-1].warnings += warnings
-    if caption_file and caption_file.unused:
-        reports[-1].warnings.append(_unused(caption_file))
+    if caption_file:
+        for paths, what in (
+            (caption_file.unused, "entries name no clip, or more than one"),
+            (caption_file.unnamed, "clips have no entry, and for text what their names say"),
+        ):
+            names = ", ".join(paths[:MISSING_SHOWN]) + (", ..." if len(paths) > MISSING_SHOWN else "")
+            reports[-1].warnings += [f"{captions}: {len(paths)} {what}: {names}"] if paths else []
     return reports
 
 
@@ -154,25 +156,30 @@ def _list_all(
             continue
         stack.enter_context(closing(found.items.file))
         lists.append(found)
-    if len(missing) == 1:
-        raise DatasetNotFound(missing[0])
     if missing:
-        raise DatasetNotFound(f"{len(missing)} of {len(sources)} datasets are not there\n" + "\n".join(missing))
+        many = f"{len(missing)} of {len(sources)} datasets are not there\n" if len(missing) > 1 else ""
+        raise DatasetNotFound(many + "\n".join(missing))
     return lists
 
 
-def _check_replaced(manifest: Path, folder: Path) -> list[str]:
-    """Raise InputError if a manifest is that of another folder that still exists; warn if that one is gone."""
+def _check_replaced(manifest: Path, folder: Path, given: dict[str, Any]) -> list[str]:
+    """Raise InputError if a manifest is that of another folder that still exists; warn if that one is gone.
+
+    Also warn if it was made with a captions file or --val, and neither is given now.
+    """
     try:
         metadata, *_ = stream_manifest(manifest)
     except InputError:  # none, or a damaged one
         return []
-    before = metadata["options"].get("folder") or metadata["root"]
-    if before == str(folder) or (metadata["options"].get("convert") and "folder" not in metadata["options"]):
-        return []
+    options = metadata["options"]
+    lost = " ".join(f"--{name} {options[name]}" for name in given if options.get(name) and not given[name])
+    warnings = [f"{manifest}: was made with {lost} before, and is made without now"] if lost else []
+    before = options.get("folder") or metadata["root"]
+    if before == str(folder) or (options.get("convert") and "folder" not in options):
+        return warnings
     if Path(before).is_dir():
         raise InputError(f"{manifest} is the manifest of {before}: choose another --name, or delete it")
-    return [f"{manifest}: replaces the manifest of {before}, which is gone"]
+    return [*warnings, f"{manifest}: replaces the manifest of {before}, which is gone"]
 
 
 def _prepare(listed: ItemList, options: dict[str, Any], pool: Workers, report: PrepReport) -> Iterator[int]:
@@ -236,8 +243,3 @@ def _valid_name(name: str) -> str:
             f"--name '{name}': it names a file and ids, at most {MAX_NAME} bytes, no / \\ , or \" and no dot in front"
         )
     return name
-
-
-def _unused(captions: CaptionFile) -> str:
-    names = ", ".join(captions.unused[:MISSING_SHOWN]) + (", ..." if len(captions.unused) > MISSING_SHOWN else "")
-    return f"{captions.path}: {len(captions.unused)} entries name no clip, or more than one: {names}"

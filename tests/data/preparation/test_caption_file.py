@@ -12,6 +12,7 @@ from audiogen_cli.data.preparation.caption_file import read_caption_file
 from audiogen_cli.data.preparation.filename_words import name_words
 from audiogen_cli.errors import InputError
 
+BOTH = ("captions", "tags")
 ITEMS = [
     SourceItem("a", "train", "dogs/a.wav", captions=("guessed",), tags=("dog",)),
     SourceItem("b", "train", "dogs/b.wav", captions=("guessed",), tags=("dog",)),
@@ -29,18 +30,27 @@ def test_captions_of_files(tmp_path: Path) -> None:
         write(tmp_path, "file,caption,split\ndogs\\a.wav,A dog barks,test\n./dogs/a.wav,Barking,\nb.wav,Howling,\n")
     )
     dropped = Dropped("x", "train", "x", "missing")
-    a, b, a2, same = captions.attach([*ITEMS, dropped], replacing=True)
+    a, b, a2, same = captions.attach([*ITEMS, dropped], BOTH)
     assert isinstance(a, SourceItem) and isinstance(b, SourceItem)
     assert (a.captions, a.split) == (("A dog barks", "Barking"), "test")
     assert (b.captions, b.split) == (("Howling",), "train")
     assert a2 == ITEMS[2] and same is dropped
-    assert captions.unused == []
+    assert (a.tags, b.tags) == ((), ())  # guessed from a folder's name, too
+    assert (a.assigned, b.assigned) == (True, False)
+    assert (captions.unused, captions.unnamed) == ([], ["cats/a.wav"])
+
+
+def test_a_windows_table_keeps_its_apostrophes(tmp_path: Path) -> None:
+    (tmp_path / "c.csv").write_bytes("file,caption\r\nSäge.wav,It’s a saw – sawing\r\n".encode("cp1252"))
+    assert dict(read_caption_file(tmp_path / "c.csv").by_file) == {"Säge.wav": ["It’s a saw – sawing"]}
 
 
 def test_captions_are_added_where_the_dataset_has_its_own(tmp_path: Path) -> None:
     captions = read_caption_file(write(tmp_path, "file,caption\nb,Howling\n"))
-    items = captions.attach(ITEMS, replacing=False)
-    assert [item.captions for item in items if isinstance(item, SourceItem)][1] == ("guessed", "Howling")
+    items = captions.attach(ITEMS, ())
+    b = items[1]
+    assert isinstance(b, SourceItem) and (b.captions, b.tags) == (("guessed", "Howling"), ("dog",))
+    assert not captions.unnamed
 
 
 @pytest.mark.parametrize(
@@ -51,7 +61,7 @@ def test_what_a_user_says_counts_more_than_embedded_text(tmp_path: Path, text: s
         SourceItem("a", "train", "a.wav", tags=("dog",), embedded=True),
         SourceItem("b", "train", "b.wav", embedded=True),
     ]
-    found = read_caption_file(write(tmp_path, text)).attach(items, replacing=True)
+    found = read_caption_file(write(tmp_path, text)).attach(items, BOTH)
     assert [item.embedded for item in found if isinstance(item, SourceItem)] == kept
 
 
@@ -61,7 +71,7 @@ def test_names_match_in_either_form_of_unicode(tmp_path: Path, forms: tuple[Any,
     listed, there = ([unicodedata.normalize(form, name) for name in names] for form in forms)
     (tmp_path / "c.csv").write_text("file,caption\n" + "".join(f"{name},a {name}\n" for name in listed), "utf-8")
     captions = read_caption_file(tmp_path / "c.csv")
-    items = captions.attach([SourceItem(name, "train", f"x/{name}.wav") for name in there], replacing=True)
+    items = captions.attach([SourceItem(name, "train", f"x/{name}.wav") for name in there], BOTH)
     assert [item.captions for item in items] == [(f"a {name}",) for name in listed]  # type: ignore[union-attr]
     assert not captions.unused
     assert [name_words(name) for name in there] == list(names)
@@ -69,7 +79,7 @@ def test_names_match_in_either_form_of_unicode(tmp_path: Path, forms: tuple[Any,
 
 def test_a_name_that_two_files_have_means_neither(tmp_path: Path) -> None:
     captions = read_caption_file(write(tmp_path, "file,caption\na.wav,?\nz.wav,?\n"))
-    assert captions.attach(ITEMS, replacing=True) == ITEMS
+    assert captions.attach(ITEMS, BOTH) == ITEMS
     assert captions.unused == ["a.wav", "z.wav"]
 
 
@@ -77,7 +87,7 @@ def test_captions_of_tags(tmp_path: Path) -> None:
     captions = read_caption_file(
         write(tmp_path, "tag,caption\nChirping_Birds,Birds sing\ndog,Barking\ndog,Woof\ncow,Moo\n")
     )
-    items = [item for item in captions.attach(ITEMS, replacing=True) if isinstance(item, SourceItem)]
+    items = [item for item in captions.attach(ITEMS, BOTH) if isinstance(item, SourceItem)]
     assert [item.captions for item in items] == [
         ("guessed", "Barking", "Woof"),
         ("guessed", "Barking", "Woof"),
@@ -97,6 +107,7 @@ def test_captions_of_tags(tmp_path: Path) -> None:
             "file,caption\na.wav,dog\n02.flac,rain, heavy\n",
             "line 3: more cells than the 2 columns",
         ),
+        ('file,caption\na.wav,"dog\nb.wav,"a cat"\n', "line 2: its caption goes on in the next line"),
         ("file,caption\na.wav,\n", "line 2: both cells must be filled"),
         ("file,caption,split\na.wav,x,dev\n", "line 2: split 'dev' is none of train, val, test"),
         ("file,caption,split\na.wav,x,val\na.wav,y,test\n", "line 3: 'a.wav' is in split val and in test"),

@@ -33,10 +33,10 @@ def bext(text: bytes) -> bytes:
     return chunk(b"bext", text[:256].ljust(256, b"\0") + b"\0" * 346)
 
 
-def comm(text: bytes, version: int = 3, encoding: int = 0) -> bytes:
+def comm(text: bytes, version: int = 3, encoding: int = 0, after: bytes = b"") -> bytes:
     body = bytes([encoding]) + b"eng" + (b"\0" if encoding in (0, 3) else b"\xff\xfe\0\0") + text
     size = struct.pack(">I", len(body))  # below 128, so both kinds of size agree
-    frame = b"COMM" + size + b"\0\0" + body
+    frame = b"COMM" + size + b"\0\0" + body + after
     return b"ID3" + bytes([version, 0, 0]) + struct.pack(">I", len(frame)) + frame
 
 
@@ -91,6 +91,7 @@ def test_a_megabyte_of_text_is_read_in_no_time(tmp_path: Path, text: bytes) -> N
             FileMetadata("a & b"),
         ),
         ([chunk(b"id3 ", comm(b"TAGS: x DESCRIPTION: A dog barks. METADATA: y"))], FileMetadata("A dog barks.")),
+        ([chunk(b"LIST", b"INFO" + chunk(b"ICMT", b"Processed by SoX"))], FileMetadata()),
         ([chunk(b"ID3 ", comm("Café".encode("utf-16-le"), 4, 1))], FileMetadata("Café")),
     ],
 )
@@ -117,7 +118,8 @@ def test_other_formats(tmp_path: Path) -> None:
             file.comment = "a dog"
             file.write(np.zeros(100))
         assert read_file_metadata(tmp_path / name) == FileMetadata("a dog")
-    (tmp_path / "a.mp3").write_bytes(comm(b"a dog") + b"\0" * 100)
+    level = b"COMM\0\0\0\x12\0\0\0engiTunNORM\x00 03E8"  # by iTunes
+    (tmp_path / "a.mp3").write_bytes(comm(b"a dog", after=level) + b"\0" * 100)
     assert read_file_metadata(tmp_path / "a.mp3") == FileMetadata("a dog")
 
 

@@ -112,7 +112,11 @@ def test_given_captions_replace_file_names(sounds: Path, tmp_path: Path) -> None
     clip = read_manifest(report.manifest).clips[0]
     assert (clip.split, clip.captions, clip.texts) == ("test", ("Two dogs barking",), ("two dog bark",))
     assert report.dataset == "sounds"
-    assert report.warnings == [f"{captions}: 1 entries name no clip, or more than one: absent.wav"]
+    assert report.warnings == [
+        f"{captions}: 1 entries name no clip, or more than one: absent.wav",
+        f"{captions}: 4 clips have no entry, and for text what their names say:"
+        " a man giving a speech.wav, broken.wav, rain/heavy.flac, ...",
+    ]
 
 
 def test_captions_that_name_nothing_are_refused(sounds: Path, tmp_path: Path) -> None:
@@ -258,7 +262,8 @@ def test_a_share_of_the_files_is_split_off_the_same_way_every_time(tmp_path: Pat
     folder = tmp_path / "sounds"
     for number in range(19):
         write_audio(folder / f"dog {number:02d}/bark.wav", np.full(800, 0.1))
-    write_audio(folder / "train/kept.wav", np.full(800, 0.1))
+    for path in ("train/kept.wav", "test/kept.wav"):
+        write_audio(folder / path, np.full(800, 0.1))
     chosen = val_files(folder, tmp_path / "1", val_share=0.2)
     assert len(chosen) == 4 and "train/kept.wav" not in chosen
     for path in list(folder.glob("dog*/bark.wav")):  # the same recording in another format is no other source
@@ -268,6 +273,10 @@ def test_a_share_of_the_files_is_split_off_the_same_way_every_time(tmp_path: Pat
     captions = tmp_path / "captions.csv"
     captions.write_text(f"file,caption,split\n{chosen[0]},a dog,train\n")
     assert chosen[0] not in val_files(folder, tmp_path / "3", val_share=0.2, captions=captions)
+    (report,) = prepare([], tmp_path, tmp_path / "3", folder=folder, name="mine", workers=1)
+    assert report.warnings == [
+        f"{report.manifest}: was made with --captions {captions} --val 0.2 before, and is made without now"
+    ]
     with pytest.raises(InputError, match="--val goes with --folder"):
         prepare(["esc50"], tmp_path, tmp_path / "4", val_share=0.1)
 

@@ -19,7 +19,7 @@ from audiogen_cli.data.preparation.filename_words import name_words, ucs_parts
 class SoundLibrary(Source):
     """A library: every sound in its folder is an item; videos and other media that come with it are dropped."""
 
-    captions_guessed = True
+    guessed = ("captions",)
     expected: str  # what its folder should hold, for the message if it does not
     unlisted = ""  # why a file is dropped that `folders` says is not part of the library
 
