@@ -25,8 +25,8 @@ from audiogen_cli.files import check_folder, check_name, replacing, temporary_fi
 SAMPLE_RATE = 16_000  # Hz, the paper's
 
 # The suffixes of audio files, in lower case. libsndfile reads all but FFMPEG_SUFFIXES.
-LOSSLESS_SUFFIXES = frozenset((".wav", ".wave", ".flac", ".aif", ".aiff", ".aifc", ".w64", ".rf64", ".au", ".caf"))
-FFMPEG_SUFFIXES = frozenset((".m4a", ".aac", ".mp4", ".mkv", ".mka", ".webm", ".wma"))
+LOSSLESS_SUFFIXES = frozenset(".wav .wave .bwf .flac .aif .aiff .aifc .w64 .rf64 .au .caf".split())  # noqa: SIM905
+FFMPEG_SUFFIXES = frozenset(".m4a .m4b .aac .mp4 .mkv .mka .webm .wma .amr .ape .wv".split())  # noqa: SIM905
 AUDIO_SUFFIXES = LOSSLESS_SUFFIXES | FFMPEG_SUFFIXES | {".mp3", ".ogg", ".oga", ".opus"}
 SOUND_SUFFIXES = AUDIO_SUFFIXES - {".mp4", ".mkv", ".webm"}  # no videos
 

@@ -10,11 +10,11 @@ from audiogen_cli.errors import InputError
 
 
 def test_a_folder_is_listed_without_hidden_files(tmp_path: Path) -> None:
-    for name in ("b/2.FLAC", "a.wav", "b/._2.flac", ".git/x.wav", "__MACOSX/a.wav", "b/deep/notes.txt"):
+    for name in ("b/2.FLAC", "a.wav", "b/3.bwf", "b/._2.flac", ".git/x.wav", "__MACOSX/a.wav", "b/deep/notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
     tree = scan_folder(tmp_path)
-    assert (tree.audio, tree.other) == (["a.wav", "b/2.FLAC"], ["b/deep/notes.txt"])
+    assert (tree.audio, tree.other) == (["a.wav", "b/2.FLAC", "b/3.bwf"], ["b/deep/notes.txt"])
     assert tree.find_named("*.txt", "absent.csv") == ["b/deep/notes.txt"]
 
 
