@@ -177,7 +177,7 @@ def load_config(folder: Path, kind: Kind, config_class: type[Config]) -> Config:
     """Read and validate `config.json`. Raises InputError if it is absent, broken or of another kind."""
     document = read_document(folder)
     if document.kind != kind:
-        hint = ": give its model, and this as --adapter" if document.kind == "adapter" else ""
+        hint = ": give its model with this as --adapter, or import both" if document.kind == "adapter" else ""
         raise InputError(f"{folder} holds a {document.kind} model, not a {kind} model{hint}")
     return validate(config_class, document.config, str(folder / "config.json"))
 

@@ -13,12 +13,13 @@ import pytest
 import torch
 from helpers.exported import TEXT_WIDTH, write_checkpoint
 from helpers.hub import COMMIT, serve
-from helpers.zoo import make_t5
+from helpers.zoo import make_adapter, make_t5
 
 from audiogen_cli import hub
 from audiogen_cli.errors import InputError
 from audiogen_cli.interop import import_audiocraft
 from audiogen_cli.interop.describe import describe
+from audiogen_cli.lm.adapters import find_adapters
 from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.model_folder import find_codec, find_model, fingerprint, load_config, model_name
 
@@ -71,6 +72,18 @@ def test_a_model_by_name_is_fetched_once(
 def test_a_revision_is_part_of_the_name(asked: list[str]) -> None:
     assert find_model("acme/tiny@v1") == find_model(f"acme/tiny@{COMMIT}")
     assert any(path.endswith("revision/v1") for path in asked)
+
+
+def test_an_adapter_by_name_has_its_revision_and_strength(
+    asked: list[str], tiny_lm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_adapter(tmp_path / "hub" / "acme" / "lora", tiny_lm, "CC0\n")
+    (adapter,) = find_adapters(["acme/lora@v1=-0.5"], tiny_lm)
+    assert adapter.strength == -0.5 and (adapter.folder / "adapter_config.json").is_file()
+    asked.clear()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert find_adapters([adapter, "acme/lora@v1"], tiny_lm)[0] == adapter
+    assert not asked
 
 
 def test_a_download_that_was_interrupted_is_completed(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,8 +114,8 @@ def train_lm(
     overrides = [*(set_ or []), *([f"max_steps={max_steps}"] if max_steps else [])]
     overrides += [f"lora.rank={lora}"] if lora else []
     recipe = load_recipe(TrainConfig, name, overrides, inherited_settings(base) if base else None)
-    if recipe.lora.rank and base and recipe.sampling != base.sampling:
-        raise InputError("sampling is the base's own: an adapter holds no settings, give them to generate")
+    if recipe.lora.rank and recipe.sampling != (base and base.sampling):
+        raise InputError("--lora changes weights of a model: give --from MODEL, and settings of sampling to generate")
     trackers = [tracker.value for tracker in track or []]
     check_trackers(trackers)
     folder, codec_config = check_data(tokens, manifests, codec)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -102,3 +103,16 @@ def test_a_text_encoder_is_not_left_out_in_silence(audiogen, tiny_lm: Path) -> N
     _make("a", tiny_lm, "CC0\n")
     done = audiogen("import", tiny_lm, "--adapter", "a", "--text-encoder", "t5-base", "--out", "merged")
     assert done.returncode == 2 and "--text-encoder" in done.stderr and not Path("merged").exists()
+
+
+def test_a_training_says_what_an_adapter_cannot_do(
+    audiogen, delayed_lm: Path, tiny_lm: Path, token_shards: Path
+) -> None:
+    call = ["train-lm", "--tokens", token_shards, "--codec", delayed_lm / "codec", "--max-steps", "1", "--out", "r"]
+    for more, what in (
+        (["--lora", "4"], "give --from MODEL"),
+        (["--lora", "4", "--from", delayed_lm, "--set", "sampling.guidance=5"], "settings of sampling to generate"),
+        (["--from", tiny_lm], f"its codec_fingerprint is .*; tokenize with its codec: --codec {tiny_lm}"),
+    ):
+        done = audiogen(*call, *more)
+        assert done.returncode == 2 and re.search(what, done.stderr), done.stderr

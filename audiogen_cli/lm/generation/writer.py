@@ -236,8 +236,7 @@ def _announce(generator: Generator, prepared: Sequence[Prepared], options: Rende
         named = f"; the model speaks of: {', '.join(sounds[:: len(sounds) // N_SOUNDS])}, …" if sounds else ""
         say(f"note: no word of '{strange[0]}'{others} is known{named}")
     first: dict[object, str | None] = {}
-    for each in prepared:
-        asked = each.request
+    for asked, each in zip(requests, prepared, strict=True):
         other = first.setdefault((each.texts, asked.seed, asked.duration, asked.sampling), asked.text)
         if other != asked.text:
             say(f"note: '{other}' and '{asked.text}' are read alike: with one seed they are one sound, so give two")

@@ -110,4 +110,5 @@ def check_start(folder: Path, wanted: LMConfig) -> None:
     found = asdict(load_config(folder, "lm", LMConfig))
     for name, value in asdict(wanted).items():
         if name not in CHANGEABLE and found[name] != value:
-            raise InputError(f"{folder} cannot be begun with: its {name} is {found[name]}, the run's is {value}")
+            hint = f"; tokenize with its codec: --codec {folder}" if name == "codec_fingerprint" else ""
+            raise InputError(f"{folder} cannot be begun with: its {name} is {found[name]}, the run's is {value}{hint}")
