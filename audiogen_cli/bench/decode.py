@@ -228,7 +228,8 @@ def _peer(setup: Setup, config: LMConfig, device: torch.device) -> Callable[[], 
         num_attention_heads=config.n_heads,
         ffn_dim=config.ff_scale * config.dim,
         num_codebooks=config.n_q,
-        **dict.fromkeys(("pad_token_id", "bos_token_id")),  # the default ones lie outside of a small vocabulary
+        pad_token_id=None,  # the default ones lie outside of a small vocabulary
+        bos_token_id=None,
     )
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     model: Any = MusicgenForCausalLM(shape)
