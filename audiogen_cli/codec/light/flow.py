@@ -165,8 +165,7 @@ class Flow(nn.Module):
 
     def forward(self, outline: Tensor, latent: Tensor, noise: Tensor) -> Tensor:
         """Draw detail: outline [B, F, M], latent [B, T, D] and noise [F, M] → log magnitudes [B, F, M]."""
-        # Adams and Bashforth's rule: of second order, as the midpoint rule, with one pass a step in place of two. The
-        # first step is Euler's, which alone loses a tenth of the detail's spread: so steps grow.
+        # Adams and Bashforth's rule: second order at one pass a step. The first step is Euler's, so the steps grow.
         times = [(number / self.config.steps) ** 1.5 for number in range(self.config.steps + 1)]
         x, unblurred, old, old_size = noise.expand_as(outline), noise.new_zeros(len(outline)), noise, math.inf
         for begin, end in itertools.pairwise(times):
