@@ -18,7 +18,8 @@ from helpers.zoo import chirp
 
 from audiogen_cli.codec.config import CodecTrainConfig
 from audiogen_cli.data.audio import write_audio
-from audiogen_cli.data.manifest import Clip
+from audiogen_cli.data.manifest import Clip, load_manifests
+from audiogen_cli.data.preparation.prep import prepare
 from audiogen_cli.lm.config import TextConfig, TrainConfig
 from audiogen_cli.training.recipe import load_recipe
 
@@ -259,6 +260,15 @@ def test_captions_with_two_sounds_are_counted(tmp_path: Path) -> None:
     command = [sys.executable, str(SWEEPS / "count_sounds.py"), str(tmp_path), "audiocaps-test"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.stdout == "audiocaps-test: 2 of 3, 67% (the paper's test: 85%)\n", done.stderr
+
+
+def test_pairs_are_mixes_that_prep_reads(tmp_path: Path, clip_manifests: Path) -> None:
+    command = [sys.executable, str(PAPER / "two_sounds.py"), str(clip_manifests), "esc50-test", str(tmp_path / "pairs")]
+    subprocess.run([*command, "--n", "3"], check=True)
+    folder, out = tmp_path / "pairs", tmp_path / "manifests"
+    (report,) = prepare([], tmp_path, out, folder, captions=folder / "captions.csv", workers=1)
+    assert report.clips == {"train": 0, "val": 0, "test": 3} and not report.dropped
+    assert all(len(clip.captions[0].split()) > 1 for clip in load_manifests(out))
 
 
 def test_a_stage_that_fails_ends_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:

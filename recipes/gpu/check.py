@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +187,8 @@ def gradients(check: Check) -> None:
         codec.zero_grad(set_to_none=True)
         with torch.autocast(check.device.type, torch.bfloat16, enabled=half):
             codec.encoder(wav).float().square().mean().backward()
-        found.append({name: p.grad.flatten() for name, p in codec.encoder.named_parameters() if "lstm.weight" in name})
+        weights = ((name, p.grad) for name, p in codec.encoder.named_parameters() if "lstm.weight" in name)
+        found.append({name: grad.flatten() for name, grad in weights if grad is not None})
     exact, rough = found
     cosines = [float(torch.nn.functional.cosine_similarity(rough[name], exact[name], 0)) for name in exact]
     zeros = max(float((value == 0).float().mean()) for value in rough.values())
@@ -225,7 +227,7 @@ def tokenize(check: Check) -> None:
         wav = 0.1 * torch.randn(rows, 1, seconds * RATE, device=check.device)
         lengths = [seconds * RATE - i for i in range(rows)]
         with check.peak() as memory:
-            taken = check.seconds(lambda wav=wav, lengths=lengths: encode_batch(codec, wav, lengths))
+            taken = check.seconds(partial(encode_batch, codec, wav, lengths))
         check.say("tokenize", rows=rows, encode_x_realtime=rows * seconds / taken, **memory)
     with torch.inference_mode():
         drawn = torch.randint(2048, (2, 1, seconds * int(FRAME_RATE)), device=check.device)

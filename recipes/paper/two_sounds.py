@@ -41,8 +41,8 @@ def main() -> None:
             pair = [clips[first], clips[second]]
             a, b = (whole_clip(clip, SAMPLE_RATE) for clip in pair)
             row = RowSpec(f"{number}", a, b, mix_seed=number)
-            (wav,) = mix_rows([(row, read_row(row, SAMPLE_RATE))], torch.device("cpu"))
-            write_audio(options.out / f"{number:04d}.wav", wav.numpy())
+            wav, _ = mix_rows([(row, read_row(row, SAMPLE_RATE))], torch.device("cpu"))
+            write_audio(options.out / f"{number:04d}.wav", wav[0, 0].numpy())
             texts = mix_texts(*((clip.captions or clip.texts)[:1] for clip in pair))
             table.writerow([f"{number:04d}.wav", texts[0], "test"])
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,7 @@ def build(out: Path) -> None:
     from transformers import AutoModel, AutoTokenizer
 
     source = str(get_model_path())
-    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer: Any = AutoTokenizer.from_pretrained(source)
     # Its tokenizer pads to 128 pieces; model2vec would average those pads into every word added below.
     tokenizer.backend_tokenizer.no_padding()
     model = distill_from_model(
