@@ -171,7 +171,7 @@ def test_processes_that_want_the_public_model_at_once_convert_it_once(monkeypatc
 @pytest.mark.usefixtures("public")
 def test_a_conversion_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("audiogen_cli.interop.import_audiocraft.save_model", interrupt)
+        patch.setattr("audiogen_cli.model_folder.save_model", interrupt)
         find_model("facebook/audiogen-medium")
     assert [path.name for path in (tmp_path / "ours" / "models").iterdir()] == [".audiogen-medium@main.lock"]
     assert find_model("facebook/audiogen-medium").is_dir()
