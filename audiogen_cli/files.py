@@ -16,7 +16,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
-from audiogen_cli.errors import InputError
+from audiogen_cli.errors import InputError, printable
 from audiogen_cli.processes import is_running
 
 PACKAGE = Path(__file__).parent
@@ -125,9 +125,14 @@ def check_depth(value: Any, where: str) -> None:
     raise InputError(f"{where}: nested too deeply")
 
 
+def show_line(line: str) -> None:
+    """Show the user a line on stderr, what a terminal cannot show escaped."""
+    print(printable(line), file=sys.stderr, flush=True)
+
+
 def note(line: str) -> None:
-    """Tell the user, on stderr, what needs no answer: a cache was made again."""
-    print(f"note: {line}", file=sys.stderr, flush=True)
+    """Tell the user what needs no answer: a cache was made again."""
+    show_line(f"note: {line}")
 
 
 def hash_file(path: Path) -> str:

@@ -133,8 +133,7 @@ def plan_lm_training(
         plan.warnings.append("no mixed rows: the paper mixes pairs of clips (sec. 4.1); tokenize --mix 1 makes them")
     if not (recipe.text_dropout or start_from) and (guidance := recipe.sampling.guidance) != 1:
         plan.warnings.append(
-            f"text_dropout is 0: guidance ({guidance:g}) needs a model that has learned to go without a text, as with "
-            "the paper's 0.1 (sec. 3.2); or set sampling.guidance=1"
+            f"text_dropout is 0: guidance ({guidance:g}) needs the paper's 0.1 (sec. 3.2); or set sampling.guidance=1"
         )
     if (shape.dim, shape.n_layers, shape.n_heads) in PAPER_SHAPES and codec.frame_rate not in PAPER_FRAME_RATES:
         rates = ", ".join(map(str, PAPER_FRAME_RATES))

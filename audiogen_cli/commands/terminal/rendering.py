@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from audiogen_cli.errors import AudiogenError, InputError, format_seconds, printable
+from audiogen_cli.errors import AudiogenError, InputError, format_seconds
+from audiogen_cli.files import show_line
 
 if TYPE_CHECKING:
     from audiogen_cli.lm.adapters import Adapter
@@ -111,7 +112,7 @@ def render(
     from audiogen_cli.lm.generation.requests import WHOLE_SECONDS
     from audiogen_cli.lm.generation.writer import check_sidecars, write_sounds
 
-    say = _say if is_main_process() else lambda line: None
+    say = show_line if is_main_process() else lambda line: None
     for request in requests:
         options.delivery.check(request.output)
         if options.delivery.trim and request.sampling.loop:
@@ -204,18 +205,14 @@ def render_stream(model: ModelChoice, request: GenerationRequest, options: Rende
         raise InputError(f"{request.output}: WAV holds at most {format_seconds(MAX_SAMPLES / rate)}; use -o -")
     if options.sidecars:
         check_sidecars([request.output])
-    _print_seed([request], _say)
+    _print_seed([request], show_line)
     generator = model.load([request])
     begun = time.monotonic()
-    record = write_stream(generator, request, options, _say)
+    record = write_stream(generator, request, options, show_line)
     if not to_stdout:
         typer.echo(to_json(record) if as_json else request.output)
-    _say(f"first sound after {record['first_sound']:.2f} s")
-    _summarize([record], request.new_seconds(rate), time.monotonic() - begun, _say)
-
-
-def _say(line: str) -> None:
-    typer.echo(printable(line), err=True)
+    show_line(f"first sound after {record['first_sound']:.2f} s")
+    _summarize([record], request.new_seconds(rate), time.monotonic() - begun, show_line)
 
 
 def _report_places(

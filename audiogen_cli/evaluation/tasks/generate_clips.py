@@ -14,7 +14,7 @@ from audiogen_cli.evaluation.config import EvalConfig
 from audiogen_cli.evaluation.references import Reference
 from audiogen_cli.evaluation.results import Progress, Skipped
 from audiogen_cli.evaluation.shuffling import clip_seed
-from audiogen_cli.files import check_name, note
+from audiogen_cli.files import check_name, show_line
 from audiogen_cli.lm.adapters import Adapter, adapted_fingerprint, find_adapters, read_licenses
 from audiogen_cli.lm.generation.requests import GenerationRequest
 from audiogen_cli.model_folder import find_codec, find_model, license_line, model_name
@@ -80,8 +80,7 @@ def write_missing(
     maker = Maker(generator.fingerprint, generator.sample_rate, computing=_computing(generator))
     finished = find_finished(requests, maker)
     options, failed = RenderOptions(config.batch_size, sidecars=True), dict[int, str]()
-    say = (lambda line: note(line.removeprefix("note: "))) if is_main_process() else str
-    every = write_sounds(generator, requests, options, finished, say=say)
+    every = write_sounds(generator, requests, options, finished, say=show_line if is_main_process() else str)
     new = (rendered for rendered in every if not rendered.kept)
     for done, rendered in enumerate(new, 1):
         progress(done, len(requests) - len(finished))
