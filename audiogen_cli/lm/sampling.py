@@ -14,13 +14,20 @@ DTYPES = torch.float32, torch.float32, torch.long, torch.float32  # of the field
 COLDEST = 1e-6  # below this temperature the likeliest token has all the probability, and float32 overflows
 
 
-def guide(conditional: Tensor, unconditional: Tensor, guidance: Tensor | float) -> Tensor:
+def guide(
+    conditional: Tensor, unconditional: Tensor, guidance: Tensor | float, negative: Tensor | None = None
+) -> Tensor:
     """Apply classifier-free guidance (eq. 4): γ log p(v|u) + (1 - γ) log p(v), not normalized.
 
     conditional, unconditional: logits [..., V]; guidance: γ, broadcast. γ = 1 is the conditional distribution,
     γ = 0 the unconditional one.
+    negative: logits [..., V] with a text n to steer away from.
+    # ours: then log p(v) + γ (log p(v|u) - log p(v|n)), as Liu 2022 (Composable Diffusion) negates a concept. With n in
+    place of no text in eq. 4, n equal to u would give log p(v|u), all of what was to be left out.
     """
     with_text, without = conditional.log_softmax(-1), unconditional.log_softmax(-1)
+    if negative is not None:
+        return without + guidance * (with_text - negative.log_softmax(-1))
     return guidance * with_text + (1 - guidance) * without
 
 

@@ -34,6 +34,18 @@ def test_guidance_is_equation_4() -> None:
     torch.testing.assert_close(guide(conditional, unconditional, 3.0), 3 * p.log() - 2 * q.log())
 
 
+def test_a_negative_text_takes_away_what_the_text_adds() -> None:
+    conditional, unconditional, negative = (logits(seed, 2, 3, 9) for seed in range(3))
+    nothing = guide(conditional, unconditional, 3.0, conditional).softmax(-1)
+    torch.testing.assert_close(nothing, unconditional.softmax(-1))
+    torch.testing.assert_close(
+        guide(conditional, unconditional, 3.0, unconditional), guide(conditional, unconditional, 3.0)
+    )
+    p, q, r = (each.softmax(-1) for each in (conditional, unconditional, negative))
+    expected = (q * (p / r) ** 2).log().log_softmax(-1)
+    torch.testing.assert_close(guide(conditional, unconditional, 2.0, negative).log_softmax(-1), expected)
+
+
 @given(seed=st.integers(0, 1000), p=st.floats(1e-6, 1.0), size=st.integers(1, 40))
 @settings(max_examples=50, deadline=None)
 def test_nucleus_is_the_fewest_that_hold_the_mass(seed: int, p: float, size: int) -> None:

@@ -138,8 +138,8 @@ class Backend(ABC):
         logits = self.step(x, positions, kv_length)
         if state.n_copies == 1:
             return logits
-        with_text, without = logits.float().chunk(2)
-        return guide(with_text, without, state.sampling.guidance)
+        with_text, without, *negative = logits.float().chunk(state.n_copies)
+        return guide(with_text, without, state.sampling.guidance, *negative)
 
     def prepare(self, row: int, vectors: Tensor | None) -> Tensor:
         """Restart a row with a text [L, D], or None for no text; return its prefix [L, d], L = 0 without one."""

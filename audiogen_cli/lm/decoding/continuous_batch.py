@@ -53,7 +53,7 @@ class BatchShape(NamedTuple):
         """Return the shape for requests, all guided or none. bucket: n_steps is a multiple of it."""
         n_steps = max(request.n_frames for request in requests) + max_delay(config)
         n_text = max(map(count_text_columns, requests))
-        return cls(n_slots, 1 + requests[0].guided, n_text, -(-n_steps // bucket) * bucket)
+        return cls(n_slots, len(requests[0].texts), n_text, -(-n_steps // bucket) * bucket)
 
     def count_columns(self, config: LMConfig) -> int:
         """Return the most positions of a row."""
@@ -142,8 +142,7 @@ class ContinuousBatch:
         state.steps[index, :, : steps.shape[1]], state.uniforms[index, :, : steps.shape[1]] = steps, uniforms
         state.sampling.set(index, request.sampling)
         state.active[index] = 1
-        texts = (request.vectors, request.negative)[: self.shape.n_copies]
-        prefixes = [self.backend.prepare(row, text) for row, text in zip(rows, texts, strict=True)]
+        prefixes = [self.backend.prepare(row, text) for row, text in zip(rows, request.texts, strict=True)]
         state.n_prefix[rows] = torch.tensor([*map(len, prefixes)], device=self.device)
         slot = _Slot(number, request, prefixes, list_windows(self.config, request.n_prompt, request.n_frames), 0)
         self.slots[index] = slot

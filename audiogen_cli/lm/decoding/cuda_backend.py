@@ -182,7 +182,7 @@ class CudaBackend(Backend):
             (places,),
             (self.logits, *state.sampling.shaping, self.probabilities, n),
             STREAMS=n_streams,
-            GUIDED=state.n_copies == 2,
+            COPIES=state.n_copies,
             **codes,
         )
         ranked = self.probabilities, self.ranks, self.masses

@@ -228,23 +228,35 @@ def write_text(scores, values, bias, last, x, n_text, DIM: tl.constexpr, HEADS: 
     tl.store(x + row * DIM + columns, total, mask=is_column)
 
 
+@triton.jit
+def log_softmax(scores):
+    """Return the logarithms of scores' shares."""
+    scores -= tl.max(scores, 0)
+    return scores - tl.log(tl.sum(tl.exp(scores), 0))
+
+
 @triton.jit(do_not_specialize=["n_slots"])
 def normalize(logits, guidance, divisors, probabilities, n_slots, STREAMS: tl.constexpr, CODES: tl.constexpr,
-              GUIDED: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
-    """Write probabilities [n, K, V] of logits [R, K, V], guided (eq. 4): one program a sequence and stream."""
+              COPIES: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    """Write probabilities [n, K, V] of logits [R, K, V], by `lm.sampling.guide`: one program a sequence and stream.
+
+    COPIES: rows of a sequence, its text's, without text, its negative text's.
+    """
     place = tl.program_id(0)
     slot = place // STREAMS
     codes = tl.arange(0, BLOCK)
     is_code = codes < CODES
-    scores = tl.load(logits + place * CODES + codes, mask=is_code, other=-float("inf"))
-    if GUIDED:
-        without = tl.load(logits + (place + n_slots * STREAMS) * CODES + codes, mask=is_code, other=-float("inf"))
-        factor = tl.load(guidance + slot)
-        scores -= tl.max(scores, 0)
-        scores -= tl.log(tl.sum(tl.exp(scores), 0))
-        without -= tl.max(without, 0)
-        without -= tl.log(tl.sum(tl.exp(without), 0))
-        scores = tl.where(is_code, factor * scores + (1 - factor) * without, -float("inf"))
+    own = logits + place * CODES + codes
+    scores = tl.load(own, mask=is_code, other=-float("inf"))
+    if COPIES > 1:
+        factor, further = tl.load(guidance + slot), n_slots * STREAMS * CODES
+        scores, without = log_softmax(scores), log_softmax(tl.load(own + further, mask=is_code, other=-float("inf")))
+        if COPIES == 3:
+            scores -= log_softmax(tl.load(own + 2 * further, mask=is_code, other=-float("inf")))
+            scores = without + factor * scores
+        else:
+            scores = factor * scores + (1 - factor) * without
+        scores = tl.where(is_code, scores, -float("inf"))
     scores /= tl.load(divisors + slot)
     weights = tl.exp(scores - tl.max(scores, 0))
     tl.store(probabilities + place * CODES + codes, weights / tl.sum(weights, 0), mask=is_code)

@@ -65,7 +65,7 @@ class Engine:
 
         batch_size: most sequences at once; on a CPU there are at most MAX_ROWS rows anyway.
         """
-        kinds = [(each.guided, self.backend.folds(self.config, count_text_columns(each))) for each in requests]
+        kinds = [(len(each.texts), self.backend.folds(self.config, count_text_columns(each))) for each in requests]
         for kind in sorted(set(kinds), reverse=True):  # what is computed in one way is decoded together
             members = [index for index, each in enumerate(kinds) if each == kind]
             members.sort(key=lambda index: -requests[index].n_frames)  # so that all slots are busy to the end

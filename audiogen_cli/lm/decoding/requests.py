@@ -37,9 +37,11 @@ class DecodingRequest:
         return 0 if self.prompt is None else self.prompt.shape[1]
 
     @property
-    def guided(self) -> bool:
-        """Return whether guidance needs a second row: one without text, or with the negative one."""
-        return self.sampling.guidance != 1 and not (self.vectors is None and self.negative is None)
+    def texts(self) -> list[Tensor | None]:
+        """List the texts [L, D] that a step reads, a row each: its own, none for guidance, the negative one."""
+        if self.negative is not None:
+            return [self.vectors, None, self.negative]
+        return [self.vectors] if self.vectors is None or self.sampling.guidance == 1 else [self.vectors, None]
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def count_frames(config: LMConfig, n_prompt: int, n_frames: int) -> tuple[int, i
 
 def count_text_columns(request: DecodingRequest) -> int:
     """Return the positions that a text cache holds for a request's texts."""
-    n_text = max([1, *(len(each) for each in (request.vectors, request.negative) if each is not None)])
+    n_text = max([1, *(len(each) for each in request.texts if each is not None)])
     return -(-n_text // TEXT_BUCKET) * TEXT_BUCKET
 
 

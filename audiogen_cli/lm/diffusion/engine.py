@@ -60,7 +60,7 @@ class DiffusionEngine:
         groups: dict[object, list[int]] = defaultdict(list)
         for index, request in enumerate(requests):
             windows = tuple(list_windows(lay_out(self.config, request), self.config.window_frames))
-            groups[request.guided, request.n_frames, request.sampling.passes, windows].append(index)
+            groups[len(request.texts), request.n_frames, request.sampling.passes, windows].append(index)
         for members in groups.values():
             for start in range(0, len(members), size):
                 some = members[start : start + size]
@@ -87,7 +87,7 @@ class DiffusionEngine:
 
     def count_bytes(self, request: DecodingRequest, n: int) -> int:
         """Count the bytes of logits that n sequences like this one take side by side."""
-        config, rows = self.config, n * (1 + request.guided)
+        config, rows = self.config, n * len(request.texts)
         return 4 * rows * min(request.n_frames, config.window_frames) * config.n_q * config.codebook_size
 
     def _decode(self, requests: Sequence[DecodingRequest]) -> Iterator[Tensor]:
@@ -145,20 +145,19 @@ class DiffusionEngine:
     def _predict(
         self, codes: Tensor, times: Tensor, known: Tensor, texts: Sequence[CrossAttentionKV], rows: SamplingRows
     ) -> Tensor:
-        """Compute the network's guided logits [n, K, T, V] (eq. 4); texts hold n or 2 n rows."""
+        """Compute the network's guided logits [n, K, T, V] (eq. 4); texts hold a row of each copy, n of each."""
         n_copies = len(texts[0].key) // len(codes)
         codes, times, known = (torch.cat([each] * n_copies) for each in (codes, times, known))
         logits = self.model.predict(codes, times, texts, torch.ones_like(known), known).float()
         if n_copies == 1:
             return logits
-        with_text, without = logits.chunk(2)
-        return guide(with_text, without, rows.guidance[..., None])
+        with_text, without, *negative = logits.chunk(n_copies)
+        return guide(with_text, without, rows.guidance[..., None], *negative)
 
     def _read_texts(self, requests: Sequence[DecodingRequest]) -> list[CrossAttentionKV]:
         """Compute every block's keys and values of the texts; for guidance, then of what it steers away from."""
         nothing = torch.zeros(0, self.config.text_width)
-        texts = [request.vectors for request in requests]
-        texts += [request.negative for request in requests] if requests[0].guided else []
+        texts = [text for copies in zip(*(request.texts for request in requests), strict=True) for text in copies]
         text, mask = pad([nothing if each is None else each.float().cpu() for each in texts])
         projected, mask = self.model.project_text(text.to(self.device), mask.to(self.device))
         return [kv for kv in self.model.precompute_cross_kv(projected, mask) if kv]

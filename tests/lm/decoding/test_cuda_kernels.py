@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 
 import pytest
@@ -51,6 +52,7 @@ def make_requests(n_prompts: list[int], n_new: int, n_q: int) -> list[DecodingRe
 @pytest.mark.parametrize("changes", [{}, {"pattern": "parallel", "n_q": 1, "bias": False, "embedding": "sum"}])
 def test_codes_are_those_of_the_plain_backend(changes: dict[str, object]) -> None:
     requests = make_requests([3, 14, 9], 2, int(changes.get("n_q", 3)))  # the third follows the first, in its slot
+    requests += [dataclasses.replace(request, negative=make_text(4, 9)) for request in requests[:2]]
 
     def run(backend: type[Backend]) -> list[Tensor]:
         engine = Engine(make_model(n_layers=1, max_frames=16, **changes), backend=backend)

@@ -36,13 +36,13 @@ def greedy_by_full_forwards(model: AudioLanguageModel, request: DecodingRequest)
     if request.prompt is not None:
         codes[0, :, :known] = request.prompt
     nothing = torch.zeros(1, 1, config.text_width), torch.zeros(1, 1, dtype=torch.bool)
-    some, other = (
+    texts = [
         nothing if vectors is None else (vectors[None], torch.ones(1, len(vectors), dtype=torch.bool))
-        for vectors in (request.vectors, request.negative)
-    )
+        for vectors in (request.vectors, None, request.negative)
+    ]
     for step in range(known + 1, 1 + request.n_frames + max(late)):
-        with_text, without = (model(codes, *text).logits.log_softmax(-1) for text in (some, other))
-        best = (guidance * with_text + (1 - guidance) * without).argmax(-1)
+        with_text, without, against = (model(codes, *text).logits.log_softmax(-1) for text in texts)
+        best = (without + guidance * (with_text - against)).argmax(-1)
         for k in range(config.n_q):
             if known <= step - 1 - late[k] < request.n_frames:
                 codes[0, k, step - 1 - late[k]] = best[0, k, step - 1 - late[k]]
