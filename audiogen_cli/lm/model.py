@@ -212,7 +212,9 @@ class AudioLanguageModel(CodeModel):
             text_mask = torch.ones_like(text_mask)  # as these models were trained: padding weakens the text
         hidden = self._decode(self.embedding(steps), text, text_mask)  # [B, S, d]
         logits = self.heads(self.norm(hidden))  # [B, K, S, V]; step s predicts step s + 1
-        aligned = [logits[:, k, n_late : n_late + codes.shape[-1]] for k, n_late in enumerate(config.stream_delays)]
+        # Streams apart at once: the gradient of a slice of all logits would be as large as all logits, for each stream.
+        streams, n_frames = zip(logits.unbind(1), config.stream_delays, strict=True), codes.shape[-1]
+        aligned = [stream[:, n_late : n_late + n_frames] for stream, n_late in streams]
         return LMOutput(torch.stack(aligned, dim=1), frames_mask[:, None].expand(codes.shape))
 
     def hidden_states(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 import torch
 from helpers.zoo import CONFIG, make_model
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.training.cpu_kernels import use_cpu_kernels
@@ -175,3 +177,26 @@ def test_both_ways_of_cross_attention_are_one(n_text: int, bias: bool) -> None:
     for other in others:
         for ours, theirs in zip(first, other, strict=True):
             torch.testing.assert_close(ours, theirs)
+
+
+class CountBytes(TorchDispatchMode):
+    """Counts the bytes of what operators return that is as large as one stream's logits, or larger."""
+
+    def __init__(self, least: int) -> None:
+        super().__init__()
+        self.least, self.total = least, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if isinstance(found, Tensor) and found._base is None and found.nbytes >= self.least:
+            self.total += found.nbytes
+        return found
+
+
+def test_the_backward_pass_of_many_streams_takes_no_copy_of_all_logits_for_each() -> None:
+    model = make_model(n_q=12, pattern="delay", codebook_size=64, n_layers=1)
+    codes = torch.randint(64, (2, 12, 40))
+    logits = model(codes, torch.randn(2, 3, CONFIG.text_width), torch.ones(2, 3, dtype=torch.bool)).logits
+    with CountBytes(logits.nbytes // 12) as count:
+        (logits * torch.randn_like(logits)).sum().backward()
+    assert count.total < 30 * logits.nbytes  # 20 times; sliced stream by stream from all of them 48 times
