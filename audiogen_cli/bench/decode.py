@@ -25,7 +25,7 @@ from audiogen_cli.lm.decoding.engine import Engine, choose_dtype
 from audiogen_cli.lm.decoding.grouped_weights import GROUPS, has_grouped_kernel
 from audiogen_cli.lm.decoding.requests import DecodingRequest
 from audiogen_cli.lm.model import AudioLanguageModel
-from audiogen_cli.lm.sampling import SamplingRows, guide, sample
+from audiogen_cli.lm.sampling import SamplingRows, guide_rows, sample
 from audiogen_cli.training.recipe import load_recipe
 
 CODES = 2048  # of all streams together (sec. 3.1: 1 × 2048, 2 × 1024, 4 × 512)
@@ -250,8 +250,8 @@ def _peer(setup: Setup, config: LMConfig, device: torch.device) -> Callable[[], 
         while True:
             ids = tokens.repeat(2, 1).view(-1, 1)
             output = model(input_ids=ids, encoder_hidden_states=text, use_cache=True, **{kept: cache})
-            with_text, without = output.logits.view(n_rows, config.n_q, -1).float().chunk(2)
-            tokens = sample(guide(with_text, without, rows.guidance), rows, uniform)
+            logits = output.logits.view(n_rows, config.n_q, -1)
+            tokens = sample(guide_rows(logits, setup.batch_size, rows.guidance), rows, uniform)
             yield tokens
 
     return steps

@@ -40,8 +40,14 @@ def delay(codes: Tensor, delays: Sequence[int], special_token: int) -> Tensor:
 
 def undelay(steps: Tensor, delays: Sequence[int]) -> Tensor:
     """Invert `delay`: steps [B, K, 1 + T + max(delays)], or with more dimensions behind, → codes [B, K, T]."""
-    n_frames = steps.shape[2] - 1 - max(delays)
-    return torch.stack([steps[:, k, 1 + n_late : 1 + n_late + n_frames] for k, n_late in enumerate(delays)], dim=1)
+    return align(steps[:, :, 1:], delays)
+
+
+def align(x: Tensor, delays: Sequence[int]) -> Tensor:
+    """Take the frames of every stream out of its steps: [B, K, T + max(delays), …] → [B, K, T, …]."""
+    n_frames = x.shape[2] - max(delays)
+    # Streams apart first: the gradient of a slice of all of x is as large as x, and there is one for each stream.
+    return torch.stack([s[:, late : late + n_frames] for s, late in zip(x.unbind(1), delays, strict=True)], dim=1)
 
 
 class StreamEmbedding(nn.Module):
@@ -212,10 +218,7 @@ class AudioLanguageModel(CodeModel):
             text_mask = torch.ones_like(text_mask)  # as these models were trained: padding weakens the text
         hidden = self._decode(self.embedding(steps), text, text_mask)  # [B, S, d]
         logits = self.heads(self.norm(hidden))  # [B, K, S, V]; step s predicts step s + 1
-        # Streams apart at once: the gradient of a slice of all logits would be as large as all logits, for each stream.
-        streams, n_frames = zip(logits.unbind(1), config.stream_delays, strict=True), codes.shape[-1]
-        aligned = [stream[:, n_late : n_late + n_frames] for stream, n_late in streams]
-        return LMOutput(torch.stack(aligned, dim=1), frames_mask[:, None].expand(codes.shape))
+        return LMOutput(align(logits, config.stream_delays), frames_mask[:, None].expand(codes.shape))
 
     def hidden_states(
         self, codes: Tensor, blocks: Collection[int], frames_mask: Tensor | None = None

@@ -19,16 +19,20 @@ def guide(
 ) -> Tensor:
     """Apply classifier-free guidance (eq. 4): γ log p(v|u) + (1 - γ) log p(v), not normalized.
 
-    conditional, unconditional: logits [..., V]; guidance: γ, broadcast. γ = 1 is the conditional distribution,
-    γ = 0 the unconditional one.
-    negative: logits [..., V] with a text n to steer away from.
-    # ours: then log p(v) + γ (log p(v|u) - log p(v|n)), as Liu 2022 (Composable Diffusion) negates a concept. With n in
-    place of no text in eq. 4, n equal to u would give log p(v|u), all of what was to be left out.
+    conditional, unconditional, negative: logits [..., V]; guidance: γ, broadcast; 1 is conditional, 0 unconditional.
+    # ours: with a negative text n log p(v) + γ (log p(v|u) - log p(v|n)), as Liu 2022 (Composable Diffusion) negates.
+    If n took the place of no text in eq. 4, n equal to u would give log p(v|u), all of what was to be left out.
     """
-    with_text, without = conditional.log_softmax(-1), unconditional.log_softmax(-1)
+    with_text, without = (each.log_softmax(-1, torch.float32) for each in (conditional, unconditional))
     if negative is not None:
-        return without + guidance * (with_text - negative.log_softmax(-1))
+        return without + guidance * (with_text - negative.log_softmax(-1, torch.float32))
     return guidance * with_text + (1 - guidance) * without
+
+
+def guide_rows(logits: Tensor, n: int, guidance: Tensor) -> Tensor:
+    """Guide n sequences, [n, …, V], by their rows' logits [R, …, V]: of all texts, without text, of negative texts."""
+    with_text, *others = logits.split(n)
+    return guide(with_text, others[0], guidance, *others[1:]) if others else with_text
 
 
 def top_k(probabilities: Tensor, k: Tensor | int) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.decoding.requests import UNKNOWN
 from audiogen_cli.lm.model import AudioLanguageModel
-from audiogen_cli.lm.sampling import SamplingRows, guide, sample
+from audiogen_cli.lm.sampling import SamplingRows, guide_rows, sample
 from audiogen_cli.lm.transformer import Block, CrossAttentionKV, KVCache, additive_mask, sinusoidal_positions
 
 # Shapes: n sequences, R rows (n, or 2n with guidance), C cached positions, L text positions, H heads, E = d / H.
@@ -135,11 +135,7 @@ class Backend(ABC):
     def compute_logits(self, state: BatchState, tokens: Tensor, positions: Tensor, kv_length: int) -> Tensor:
         """Compute guided logits [n, K, V] of the next step. tokens: [n, K, 1], each sequence's step; positions: [R]."""
         x = self.model.embedding(tokens)[:, 0].repeat(state.n_copies, 1) + state.positions[positions]  # [R, d]
-        logits = self.step(x, positions, kv_length)
-        if state.n_copies == 1:
-            return logits
-        with_text, without, *negative = logits.float().chunk(state.n_copies)
-        return guide(with_text, without, state.sampling.guidance, *negative)
+        return guide_rows(self.step(x, positions, kv_length), len(tokens), state.sampling.guidance)
 
     def prepare(self, row: int, vectors: Tensor | None) -> Tensor:
         """Restart a row with a text [L, D], or None for no text; return its prefix [L, d], L = 0 without one."""

@@ -44,13 +44,13 @@ class BatchShape(NamedTuple):
     """The sizes of a batch's tensors."""
 
     n_slots: int  # sequences side by side
-    n_copies: int  # rows of each: 2 with guidance
+    n_copies: int  # rows of each: 2 with guidance, 3 with a negative text
     n_text: int  # positions of the longest text
     n_steps: int  # of the longest sequence
 
     @classmethod
     def of(cls, config: LMConfig, requests: Sequence[DecodingRequest], n_slots: int, bucket: int = 1) -> BatchShape:
-        """Return the shape for requests, all guided or none. bucket: n_steps is a multiple of it."""
+        """Return the shape for requests that read equally many texts. bucket: n_steps is a multiple of it."""
         n_steps = max(request.n_frames for request in requests) + max_delay(config)
         n_text = max(map(count_text_columns, requests))
         return cls(n_slots, len(requests[0].texts), n_text, -(-n_steps // bucket) * bucket)
@@ -62,7 +62,7 @@ class BatchShape(NamedTuple):
 
 
 class ContinuousBatch:
-    """n sequences side by side, in slots: R rows, those with text, then for guidance those without (or a negative one).
+    """n sequences side by side, in slots. R rows: all texts', for guidance those without text, negative texts'.
 
     Every slot has its own position, and whatever is computed for one alone (text, prompt, windows) is computed alone:
     so on a CPU its numbers are the same bit for bit whatever is decoded beside it.

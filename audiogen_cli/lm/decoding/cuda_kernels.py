@@ -238,10 +238,7 @@ def log_softmax(scores):
 @triton.jit(do_not_specialize=["n_slots"])
 def normalize(logits, guidance, divisors, probabilities, n_slots, STREAMS: tl.constexpr, CODES: tl.constexpr,
               COPIES: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
-    """Write probabilities [n, K, V] of logits [R, K, V], by `lm.sampling.guide`: one program a sequence and stream.
-
-    COPIES: rows of a sequence, its text's, without text, its negative text's.
-    """
+    """Write probabilities [n, K, V] of COPIES · n rows' logits, by `guide_rows`: one program a sequence and stream."""
     place = tl.program_id(0)
     slot = place // STREAMS
     codes = tl.arange(0, BLOCK)

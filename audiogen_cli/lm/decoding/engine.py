@@ -103,7 +103,7 @@ class Engine:
     def open_batch(
         self, requests: Sequence[DecodingRequest], batch_size: int | None = None
     ) -> Iterator[ContinuousBatch]:
-        """Begin to decode requests, all guided or none; with one of the kept batch's shape in its tensors."""
+        """Begin to decode requests that read equally many texts; with one of the kept batch's shape in its tensors."""
         kept, self._kept = self._kept, None  # nobody else gets it meanwhile
         n_slots = self.count_slots(requests, batch_size or self.default_batch, kept.shape if kept else None)
         shape = BatchShape.of(self.config, requests, n_slots, self.backend.bucket)

@@ -20,7 +20,7 @@ from audiogen_cli.lm.decoding.engine import choose_dtype
 from audiogen_cli.lm.decoding.requests import UNKNOWN, DecodingRequest
 from audiogen_cli.lm.diffusion.network import DiffusionModel
 from audiogen_cli.lm.diffusion.schedule import NoiseSchedule
-from audiogen_cli.lm.sampling import SamplingRows, guide, sample, sample_some
+from audiogen_cli.lm.sampling import SamplingRows, guide_rows, sample, sample_some
 from audiogen_cli.lm.text.encoders import pad
 from audiogen_cli.lm.transformer import CrossAttentionKV
 
@@ -146,16 +146,13 @@ class DiffusionEngine:
         self, codes: Tensor, times: Tensor, known: Tensor, texts: Sequence[CrossAttentionKV], rows: SamplingRows
     ) -> Tensor:
         """Compute the network's guided logits [n, K, T, V] (eq. 4); texts hold a row of each copy, n of each."""
-        n_copies = len(texts[0].key) // len(codes)
-        codes, times, known = (torch.cat([each] * n_copies) for each in (codes, times, known))
+        n = len(codes)
+        codes, times, known = (torch.cat([each] * (len(texts[0].key) // n)) for each in (codes, times, known))
         logits = self.model.predict(codes, times, texts, torch.ones_like(known), known).float()
-        if n_copies == 1:
-            return logits
-        with_text, without, *negative = logits.chunk(n_copies)
-        return guide(with_text, without, rows.guidance[..., None], *negative)
+        return guide_rows(logits, n, rows.guidance[..., None])
 
     def _read_texts(self, requests: Sequence[DecodingRequest]) -> list[CrossAttentionKV]:
-        """Compute every block's keys and values of the texts; for guidance, then of what it steers away from."""
+        """Compute every block's keys and values of the texts; row by row of `DecodingRequest.texts`."""
         nothing = torch.zeros(0, self.config.text_width)
         texts = [text for copies in zip(*(request.texts for request in requests), strict=True) for text in copies]
         text, mask = pad([nothing if each is None else each.float().cpu() for each in texts])

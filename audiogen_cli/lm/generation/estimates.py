@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -42,19 +43,20 @@ def estimate(
     engine, config = generator.engine, generator.config
     sampling = sampling or generator.sampling
     together = min(batch_size or engine.default_batch, max(1, len(durations)))
-    if engine.exact:
-        together = min(together, engine.most_rows // 2)
     vectors = torch.zeros(1, config.text_width)  # any: they make the sound a guided one
+    timed = DecodingRequest(vectors, TIMED_FRAMES, 0, sampling, negative=vectors if sampling.negative.strip() else None)
+    if engine.exact:
+        together = min(together, max(1, engine.most_rows // len(timed.texts)))
     frames = [math.ceil(each * config.frame_rate) for each in durations]
     counts = [engine.count_frames(0, each) for each in frames]
-    per_step = _time(generator, DecodingRequest(vectors, TIMED_FRAMES, 0, sampling), together) / TIMED_FRAMES
+    per_step = _time(generator, timed, together) / TIMED_FRAMES
     per_read = 0.0
     if any(n_read for _, n_read in counts):
         nothing = torch.zeros(config.n_q, TIMED_FRAMES, dtype=torch.long)
-        prompted = DecodingRequest(vectors, TIMED_FRAMES + 1, 0, sampling, nothing)
+        prompted = replace(timed, n_frames=TIMED_FRAMES + 1, prompt=nothing)
         per_read = max(0.0, _time(generator, prompted, together) - per_step) / TIMED_FRAMES
     seconds = [per_step * n_steps + per_read * n_read for n_steps, n_read in counts]
-    longest = DecodingRequest(vectors, max(frames, default=0), 0, sampling)
+    longest = replace(timed, n_frames=max(frames, default=0))
     n_bytes = used_memory(generator.device) + engine.count_bytes(longest, together)
     return max(sum(seconds) / together, max(seconds, default=0.0)), n_bytes
 

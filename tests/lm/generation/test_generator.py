@@ -293,6 +293,18 @@ def test_an_estimate_is_made_with_the_settings_asked_for(generator: Generator, m
     assert tried and set(tried) == {7}
 
 
+def test_an_estimate_counts_the_row_of_a_negative_text(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+    monkeypatch.setattr(
+        "audiogen_cli.lm.generation.estimates._time", lambda _, request, n: tried.append((len(request.texts), n)) or 1.0
+    )
+    monkeypatch.setattr("audiogen_cli.lm.generation.estimates.used_memory", lambda device: 0)
+    plain, steered = (estimate(generator, [0.36], None, Sampling(negative=text))[1] for text in ("", "rain"))
+    assert 2 * steered == 3 * plain > 0
+    estimate(generator, [0.36] * 100, 100, Sampling(negative="rain"))
+    assert tried == [(2, 1), (3, 1), (3, generator.engine.most_rows // 3)]
+
+
 @pytest.mark.parametrize("n_prompt", [1, 639, 640, 5000, 9000])  # up to beyond the trained window of 6400
 def test_continuation_begins_with_exactly_the_prompt(generator: Generator, n_prompt: int) -> None:
     prompt = np.random.default_rng(0).uniform(-0.5, 0.5, n_prompt).astype(np.float32)
