@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -34,12 +35,15 @@ class _Batches(Dataset[Any]):
 def load_batches(
     dataset: Dataset[Any], sampler: RankBatchSampler, workers: int, collate: Callable[[Sequence[Any]], Any]
 ) -> Iterator[Any]:
-    """Read the sampler's batches, in `workers` processes, or where the iterator is used. Workers start at once."""
+    """Read the sampler's batches, in `workers` processes, one a core at most, or where the iterator is used.
+
+    Workers start at once.
+    """
     loader: DataLoader[Any] = DataLoader(
         _Batches(dataset, collate),
         sampler=sampler,
         batch_size=None,
-        num_workers=workers,
+        num_workers=min(workers, os.cpu_count() or 1),
         collate_fn=_unchanged,
         worker_init_fn=ignore_signals if workers else None,
         generator=torch.Generator(),  # else it would draw from the generator that dropout uses

@@ -4,7 +4,8 @@
 does the analysis and an inverse STFT the synthesis. Only magnitudes are coded between them: the log-mel spectrogram of
 a few frames at a time, as principal components. A few codes give only a sound's outline, which alone makes rain a hum.
 A flow (`light/flow.py`) draws the detail; without one, the white noise whose phases a sound starts from makes it rough.
-Phases are not coded: a few iterations of Griffin and Lim's algorithm (1984) find some that fit.
+Phases are not coded: they begin as a tone's or noise's (`light/phases.py`), and an iteration of Griffin and Lim's
+algorithm (1984) makes them fit.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 
 from audiogen_cli.codec.config import SpectralConfig
 from audiogen_cli.codec.light.flow import Flow
+from audiogen_cli.codec.light.phases import tonality, tone_angles
 from audiogen_cli.codec.streaming import CodecNetwork, StreamingLayer, StreamingSequential, StreamState
 
 FLOOR = 3e-4  # added to magnitudes before the logarithm: about -85 dB of a full-scale sine's
@@ -25,7 +27,7 @@ FAINT = 0.01  # of the magnitude wanted: below it no phase is clear
 KNEE, CEILING = 0.7, 0.99  # of full scale, see `soft_limit`
 NOISE_BLOCK = 1 << 14  # samples drawn at once
 BLOCK, CONTEXT = 64, 16  # frames of codes that a flow draws at once, and reads on either side of them
-GRIFFIN_LIM_ITERS = 4  # Griffin and Lim 1984
+GRIFFIN_LIM_ITERS = 1  # Griffin and Lim 1984
 DETAIL_SEED = 1  # of the noise that becomes detail
 MAX_LOG_MAGNITUDE = 4.0  # e^4 is above any bin of full-scale audio at these window lengths
 
@@ -106,20 +108,27 @@ class LogMel(nn.Module):
         median = (self.stft.window.square().mean() * math.log(2)).sqrt()  # Rayleigh's
         return self.stft.analyze(noise.view(-1, noise.shape[-1]).to(median.device)) / median
 
-    def to_wav(self, patches: Tensor, noise: Tensor) -> Tensor:
+    def to_wav(self, patches: Tensor, noise: Tensor, angles: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Synthesize patches [B, T, frames_per_code · n_mels] to wav [B, 1, T · hop_length].
 
-        noise: [T · hop_length], white, of variance 1; its phases are the first ones. Every iteration makes the phases
-        fit the magnitudes, and one another, better.
+        noise: [T · hop_length], white, of variance 1; its phases are the first ones where there is no tone. Every
+        iteration makes the phases fit the magnitudes, and one another, better. angles: of tones in the frame before the
+        first, [B, n_bins]; none: 0. Returns those of every frame [B, n_bins, F], too.
         """
         excitation = self.excitation(noise)
         magnitude = (self.to_bins(self.to_frames(patches)).exp() - FLOOR).clamp(min=0.0)
-        magnitude = magnitude * excitation.abs() ** self.noise_power
-        spectrum = magnitude * _phases(excitation, 0.0)
+        angles = magnitude.new_zeros(magnitude.shape[:2]) if angles is None else angles
+        angles = tone_angles(magnitude, math.tau * self.stft.hop / self.stft.n_fft, angles)
+        tonal = tonality(magnitude)
+        # A frame's middle is half a window behind its first sample: half a turn a bin.
+        tone = torch.polar(tonal, angles + math.pi * torch.arange(tonal.shape[1], device=tonal.device)[:, None])
+        first = tone + (1 - tonal) * _phases(excitation, 0.0)
+        magnitude = magnitude * excitation.abs() ** (self.noise_power * (1 - tonal))
+        spectrum = magnitude * _phases(first, FAINT)
         for _ in range(self.griffin_lim_iters):
             possible = self.stft.analyze(self.stft.synthesize(spectrum))
             spectrum = magnitude * _phases(possible, FAINT * magnitude)
-        return soft_limit(self.stft.synthesize(spectrum)[:, None])
+        return soft_limit(self.stft.synthesize(spectrum)[:, None]), angles
 
 
 def no_autocast(x: Tensor) -> torch.autocast:
@@ -226,8 +235,8 @@ class SpectralDecoder(CodecNetwork):
         return log_mel.unflatten(1, (-1, self.log_mel.step)).flatten(2)
 
     def forward(self, latent: Tensor) -> Tensor:
-        patches = StreamingDetail(self)(latent.transpose(1, 2), {}, last=True)
-        return self.log_mel.to_wav(patches, WhiteNoise().draw(latent.shape[-1] * self.log_mel.hop_length))
+        wav: Tensor = self.streaming()(latent.transpose(1, 2), {}, True).transpose(1, 2)
+        return wav
 
     def streaming(self) -> StreamingLayer:
         return StreamingSequential([StreamingDetail(self), StreamingSynthesis(self.log_mel)])
@@ -307,18 +316,20 @@ class StreamingSynthesis(StreamingLayer):
 
     def __call__(self, x: Tensor, state: StreamState, last: bool) -> Tensor:
         hop_length = self.log_mel.hop_length
-        source, n_past, old, old_noise = state.get(self) or (WhiteNoise(), 0, x[:, :0], torch.empty(0))
+        begin = WhiteNoise(), 0, x[:, :0], torch.empty(0), None
+        source, n_past, old, old_noise, angles = state.get(self, begin)
         noise = torch.cat([old_noise, source.draw(x.shape[1] * hop_length)])
         x = torch.cat([old, x], 1)
         n_known = x.shape[1] if last else x.shape[1] - self.margin
         if n_known <= n_past:
-            state[self] = source, n_past, x, noise
+            state[self] = source, n_past, x, noise, angles
             return x.new_zeros(len(x), 0, 1)
         n_kept = min(n_known, self.margin)
         n_dropped = n_known - n_kept
-        state[self] = source, n_kept, x[:, n_dropped:].clone(), noise[n_dropped * hop_length :].clone()
-        wav = self.log_mel.to_wav(x, noise).transpose(1, 2)
-        return wav[:, n_past * hop_length : n_known * hop_length]
+        wav, turned = self.log_mel.to_wav(x, noise, angles)
+        angles = turned[..., n_dropped * self.log_mel.step - 1].clone() if n_dropped else angles
+        state[self] = source, n_kept, x[:, n_dropped:].clone(), noise[n_dropped * hop_length :].clone(), angles
+        return wav.transpose(1, 2)[:, n_past * hop_length : n_known * hop_length]
 
 
 @torch.no_grad()

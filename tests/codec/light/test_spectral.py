@@ -75,9 +75,20 @@ def test_noise_comes_back_as_noise_of_the_same_color_and_level(griffin_lim_iters
     wav = 0.1 * torch.randn(1, 1, RATE, generator=generator)
     wav[..., RATE // 2 :] *= 0.1
     loudness = make_log_mel(noise_power, griffin_lim_iters)
-    back = loudness.to_wav(loudness(wav), WhiteNoise().draw(RATE))
+    back = loudness.to_wav(loudness(wav), WhiteNoise().draw(RATE))[0]
     for part in (slice(1000, 7000), slice(9000, 15_000)):
         assert 0.7 < float(back[..., part].std() / wav[..., part].std()) < 1.5
+
+
+@pytest.mark.parametrize("hertz", [220.0, 440.0, 1003.7])
+def test_a_tone_comes_back_as_a_tone(hertz):
+    wav = 0.3 * torch.sin(2 * torch.pi * hertz * torch.arange(RATE) / RATE)[None, None]
+    loudness = make_log_mel(noise_power=0.5, griffin_lim_iters=1)
+    back = loudness.to_wav(loudness(wav), WhiteNoise().draw(RATE))[0][0, 0, 3000:13_000]
+    power = torch.fft.rfft(back * torch.hann_window(len(back))).abs().square()
+    bins = torch.arange(len(power)) * RATE / len(back)
+    assert abs(float(bins[power.argmax()]) - hertz) < 15
+    assert float(power[(bins - hertz).abs() < 30].sum() / power.sum()) > 0.9
 
 
 def test_griffin_lim_iterations_bring_the_spectrum_nearer_to_the_magnitudes():
@@ -87,7 +98,7 @@ def test_griffin_lim_iterations_bring_the_spectrum_nearer_to_the_magnitudes():
     def error(griffin_lim_iters: int) -> float:
         loudness = make_log_mel(griffin_lim_iters=griffin_lim_iters)
         wanted = loudness(wav)
-        return float((loudness(loudness.to_wav(wanted, WhiteNoise().draw(RATE))) - wanted).square().mean())
+        return float((loudness(loudness.to_wav(wanted, WhiteNoise().draw(RATE))[0]) - wanted).square().mean())
 
     errors = [error(n) for n in (0, 1, 4)]
     assert errors[0] > errors[1] > errors[2]
@@ -99,7 +110,7 @@ def test_noise_power_is_how_much_an_even_sound_wavers(griffin_lim_iters):
 
     def wavering(noise_power: float) -> float:
         loudness = make_log_mel(noise_power, griffin_lim_iters)
-        heard = loudness(loudness.to_wav(steady, WhiteNoise().draw(RATE)))
+        heard = loudness(loudness.to_wav(steady, WhiteNoise().draw(RATE))[0])
         return float(heard.unflatten(2, (CONFIG.frames_per_code, -1))[0, 2:-2].std(0).mean())
 
     assert wavering(0.0) < wavering(0.5) < wavering(1.0)
@@ -107,7 +118,7 @@ def test_noise_power_is_how_much_an_even_sound_wavers(griffin_lim_iters):
 
 def test_silence_stays_silent():
     loudness = make_log_mel()
-    assert float(loudness.to_wav(loudness(torch.zeros(1, 1, 3200)), WhiteNoise().draw(3200)).abs().max()) < 1e-4
+    assert float(loudness.to_wav(loudness(torch.zeros(1, 1, 3200)), WhiteNoise().draw(3200))[0].abs().max()) < 1e-4
 
 
 def test_the_limiter_is_smooth_monotonic_and_spares_what_is_below_its_knee():
