@@ -126,7 +126,7 @@ def main() -> None:
     try:
         code = _run(arguments)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader of our results has gone, as in `… | head -1`
+    except (BrokenPipeError, SystemExit):  # the reader of our results has gone, as in `… | head -1`: Typer exits then
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at its end
         code = 1
     except (KeyboardInterrupt, typer.Abort):

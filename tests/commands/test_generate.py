@@ -10,7 +10,6 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -314,12 +313,9 @@ class TestStream:
         os.close(read)
         words = ["generate", "rain", "--model", str(tiny_lm), "--seed", "4", "--stream", "-o", "-"]
         monkeypatch.setattr(sys, "argv", ["audiogen", *words])
-        stdout = os.fdopen(write, "w")
-        monkeypatch.setattr(sys, "stdout", stdout)
-        with pytest.raises(SystemExit) as ended:
+        with os.fdopen(write, "w") as stdout, pytest.raises(SystemExit) as ended:
+            monkeypatch.setattr(sys, "stdout", stdout)
             main()
-        with suppress(BrokenPipeError):  # what it still holds finds no reader either
-            stdout.close()
         assert ended.value.code == 1 and "error" not in capsys.readouterr().err.lower()
 
     def test_what_is_cut_short_leaves_no_file(

@@ -24,6 +24,7 @@ from audiogen_cli.codec.streaming import CodecNetwork, StreamingLayer, Streaming
 
 FLOOR = 3e-4  # added to magnitudes before the logarithm: about -85 dB of a full-scale sine's
 FAINT = 0.01  # of the magnitude wanted: below it no phase is clear
+UNCLEAR = 0.1  # of 1: nor where a tone and noise cancel each other
 KNEE, CEILING = 0.7, 0.99  # of full scale, see `soft_limit`
 NOISE_BLOCK = 1 << 14  # samples drawn at once
 BLOCK, CONTEXT = 64, 16  # frames of codes that a flow draws at once, and reads on either side of them
@@ -124,7 +125,7 @@ class LogMel(nn.Module):
         tone = torch.polar(tonal, angles + math.pi * torch.arange(tonal.shape[1], device=tonal.device)[:, None])
         first = tone + (1 - tonal) * _phases(excitation, 0.0)
         magnitude = magnitude * excitation.abs() ** (self.noise_power * (1 - tonal))
-        spectrum = magnitude * _phases(first, FAINT)
+        spectrum = magnitude * _phases(first, UNCLEAR)
         for _ in range(self.griffin_lim_iters):
             possible = self.stft.analyze(self.stft.synthesize(spectrum))
             spectrum = magnitude * _phases(possible, FAINT * magnitude)
@@ -235,8 +236,7 @@ class SpectralDecoder(CodecNetwork):
         return log_mel.unflatten(1, (-1, self.log_mel.step)).flatten(2)
 
     def forward(self, latent: Tensor) -> Tensor:
-        wav: Tensor = self.streaming()(latent.transpose(1, 2), {}, True).transpose(1, 2)
-        return wav
+        return self.streaming()(latent.transpose(1, 2), {}, last=True).transpose(1, 2)
 
     def streaming(self) -> StreamingLayer:
         return StreamingSequential([StreamingDetail(self), StreamingSynthesis(self.log_mel)])
@@ -316,8 +316,7 @@ class StreamingSynthesis(StreamingLayer):
 
     def __call__(self, x: Tensor, state: StreamState, last: bool) -> Tensor:
         hop_length = self.log_mel.hop_length
-        begin = WhiteNoise(), 0, x[:, :0], torch.empty(0), None
-        source, n_past, old, old_noise, angles = state.get(self, begin)
+        source, n_past, old, old_noise, angles = state.get(self) or (WhiteNoise(), 0, x[:, :0], torch.empty(0), None)
         noise = torch.cat([old_noise, source.draw(x.shape[1] * hop_length)])
         x = torch.cat([old, x], 1)
         n_known = x.shape[1] if last else x.shape[1] - self.margin
