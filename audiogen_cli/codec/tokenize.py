@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from os import cpu_count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from joblib import cpu_count
 
 from audiogen_cli.codec.batch_encoder import RowEncoder, shard_meta
 from audiogen_cli.data.augment import NO_AUGMENTATION, AugmentConfig, RowAudio, RowSpec, read_row, speed_perturbed
@@ -118,7 +118,7 @@ def encode_rows(
     """
     size = max(batch_size, encoder.rows_at_once)
     batches = ((number, rows[begin : begin + size]) for number, rows in shards for begin in range(0, len(rows), size))
-    readers = READERS if encoder.device.type == "cpu" else max(READERS, (cpu_count() or 1) // count_local_processes())
+    readers = READERS if encoder.device.type == "cpu" else max(READERS, cpu_count() // count_local_processes())
     for number, batch, futures in _read_ahead(batches, sample_rate, readers):
         read = [(row, future.result()) for row, future in zip(batch, futures, strict=True)]
         failed = [{"id": row.id, "reason": str(each)} for row, each in read if isinstance(each, InputError)]

@@ -29,6 +29,7 @@ def relaunch(processes: int) -> None:
     KeyboardInterrupt if a signal stopped them.
     """
     import torch
+    from joblib import cpu_count
 
     if 0 < torch.cuda.device_count() < processes:
         raise InputError(f"--processes {processes}: this machine has {torch.cuda.device_count()} GPU(s), one a process")
@@ -37,7 +38,7 @@ def relaunch(processes: int) -> None:
     torchrun = [sys.executable, "-m", "audiogen_cli.training.torchrun", "--standalone"]
     torchrun += ["--signals-to-handle", "SIGQUIT"]  # the module handles the others
     command = [*torchrun, "--nproc_per_node", str(processes)]
-    threads = max(1, (os.cpu_count() or 1) // processes)
+    threads = max(1, cpu_count() // processes)
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
     if not torch.cuda.device_count():
         environment["ACCELERATE_USE_CPU"] = "true"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
+from joblib import cpu_count
 from torch.utils.data import DataLoader, Dataset
 
 from audiogen_cli.errors import AudiogenError
@@ -35,15 +35,12 @@ class _Batches(Dataset[Any]):
 def load_batches(
     dataset: Dataset[Any], sampler: RankBatchSampler, workers: int, collate: Callable[[Sequence[Any]], Any]
 ) -> Iterator[Any]:
-    """Read the sampler's batches, in `workers` processes, one a core at most, or where the iterator is used.
-
-    Workers start at once.
-    """
+    """Read the sampler's batches in `workers` processes, which start at once, one a core at most; 0: in this one."""
     loader: DataLoader[Any] = DataLoader(
         _Batches(dataset, collate),
         sampler=sampler,
         batch_size=None,
-        num_workers=min(workers, os.cpu_count() or 1),
+        num_workers=min(workers, cpu_count()),
         collate_fn=_unchanged,
         worker_init_fn=ignore_signals if workers else None,
         generator=torch.Generator(),  # else it would draw from the generator that dropout uses

@@ -53,11 +53,12 @@ def plan_prep(
     total: int, sources: Sequence[str], out: Path, workers: int | None, engine: str, keep_speech: bool, copies: bool
 ) -> Announcement:
     """Say what `prep` reads and writes."""
-    import os
+    from joblib import cpu_count
 
     from audiogen_cli.commands.terminal import estimates
 
-    where = f"on {workers or os.cpu_count()} processes" if engine == "processes" else f"on {engine}"
+    workers = workers or cpu_count()
+    where = f"on {workers} processes" if engine == "processes" else f"on {engine}"
     time = f"very roughly {format_seconds(estimates.preparing(total, workers, copies))}, less for known files"
     what = f"preparing {total:,} items of {', '.join(sources)} into {out} {where}"
     plan = Announcement([f"{what}; texts by the paper's rules (sec. 4.1); {time}"])

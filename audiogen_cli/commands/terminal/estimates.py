@@ -79,9 +79,9 @@ def encoding(folder: Path, hours: float) -> tuple[float, float]:
     return total, rows / tried * needed * WINDOW_SECONDS / TRIAL_SECONDS
 
 
-def preparing(total: int, workers: int | None, copies: bool) -> float:
+def preparing(total: int, workers: int, copies: bool) -> float:
     """Return the seconds that `prep` takes for so many files that it has not seen before."""
-    return total * (COPY_SECONDS if copies else FILE_SECONDS) / (workers or os.cpu_count() or 1)
+    return total * (COPY_SECONDS if copies else FILE_SECONDS) / workers
 
 
 def count_parameters(model: nn.Module) -> int:

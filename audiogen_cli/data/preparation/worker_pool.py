@@ -43,7 +43,7 @@ def start_workers(engine: Engine = "processes", count: int | None = None) -> Ite
 
     ray: the cluster that RAY_ADDRESS names, or else one on this machine. Raises InputError if it is not installed.
     """
-    from joblib import Parallel, parallel_config
+    from joblib import Parallel, cpu_count, parallel_config
 
     with ExitStack() as stack:
         if engine == "ray":
@@ -52,7 +52,7 @@ def start_workers(engine: Engine = "processes", count: int | None = None) -> Ite
             stack.enter_context(parallel_config(backend="ray"))
         else:
             stack.enter_context(parallel_config(backend="loky", initializer=end_with_parent, initargs=(os.getpid(),)))
-        count = count or os.cpu_count() or 1
+        count = count or cpu_count()
         # Ray's backend gives results only round by round.
         return_as = "list" if engine == "ray" else "generator"
         # Without the folder for large arrays in shared memory, of which there are none: it would outlive a kill.

@@ -5,13 +5,13 @@ Embeddings are cached by content, so a second run of any evaluation reads files 
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from joblib import cpu_count
 
 from audiogen_cli.data.loudness import AudioStats, measure
 from audiogen_cli.devices import count_processes, gather_values, process_index
@@ -75,7 +75,7 @@ def _embed(
 def _decode_ahead(
     network: AudioNetwork, clips: Sequence[AudioSource], cache: EmbeddingCache
 ) -> Iterator[tuple[int, _Decoded | ClipEmbedding | str]]:
-    workers = min(MAX_WORKERS, os.cpu_count() or 1)
+    workers = min(MAX_WORKERS, cpu_count())
     with ThreadPoolExecutor(workers, "decode") as pool:
         pending: deque[Future[_Decoded | ClipEmbedding | str]] = deque()
         submitted = 0
