@@ -15,14 +15,15 @@ raw=${1:?} out=${2:?}
 export SPLIT=${SPLIT:-esc50-val} LIMIT=${LIMIT:-100} GUIDANCES=${GUIDANCES:-1 2 3 4}
 
 if [ -z "${FULL:-}" ]; then
-    # Narrower and shorter than the paper's, but with its parts, losses and down-sampling factors. Why these weights of
-    # the losses: see codec-small.yaml.
+    # Narrower and shorter than the paper's, but with its parts, losses and down-sampling factors. Why weight norm, filled
+    # clips and these weights of the losses: see codec-small.yaml.
     codec_steps=${CODEC_STEPS:-4000}
     export CODEC_OPTIONS="--max-steps $codec_steps --set adversary_start=$((codec_steps * 3 / 4)) \
---set codec.network.channels=8 --set discriminator.channels=8 --set quantizer.decay=0.97 \
---set quantizer.start_step=80 --set warmup_steps=20 --set log_every=20 --set losses.time=10 --set losses.adversarial=0.1 \
---set losses.feature=0.1 --set lr=1e-3 --set schedule=cosine --set batch_size=8 --set crop_seconds=0.5 \
---set precision=no --set workers=0 --set validate_clips=16 --set validate_every=500 --set save_every=250 \
+--set codec.network.channels=8 --set codec.network.norm=weight --set discriminator.channels=8 \
+--set quantizer.decay=0.97 --set quantizer.start_step=80 --set warmup_steps=20 --set log_every=20 \
+--set losses.time=10 --set losses.adversarial=0.1 --set losses.feature=0.1 --set lr=1e-3 --set schedule=cosine \
+--set batch_size=8 --set crop_seconds=0.5 --set fill=0.8 --set precision=no --set workers=0 --set validate_clips=16 \
+--set validate_every=500 --set save_every=250 \
 ${CODEC_OPTIONS:-}"
     export SIZE=tiny LM_OPTIONS="--max-steps ${LM_STEPS:-4000} --set model.dim=128 --set model.n_layers=4 \
 --set model.n_heads=2 --set model.pattern=parallel --set optim.batch_size=8 --set optim.micro_batch=8 \
