@@ -81,15 +81,3 @@ def test_an_error_of_reading_keeps_its_kind_and_words(workers):
     with pytest.raises(InputError) as caught:
         next(batches)
     assert str(caught.value) == "a.wav: not audio; mend it"
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="a process is not held to some cores here")
-def test_it_reads_in_no_more_processes_than_it_may_use_cores(recwarn):
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(cores)})
-    try:
-        batches = load_batches(Masks(), RankBatchSampler(lambda step: [0], range(2), 0, 1), 4, list)
-        assert len(list(batches)) == 2
-    finally:
-        os.sched_setaffinity(0, cores)
-    assert not [str(each.message) for each in recwarn if "worker" in str(each.message)]  # torch warns of more
