@@ -31,7 +31,7 @@ from audiogen_cli.codec.seanet import start_quietly
 from audiogen_cli.errors import AudiogenWarning
 from audiogen_cli.model_card import write_card
 from audiogen_cli.training.checkpoint import check_optimizer, load_state, save_checkpoint
-from audiogen_cli.training.launch import in_any_process, never
+from audiogen_cli.training.launch import in_any_process
 from audiogen_cli.training.recipe import learning_rate
 from audiogen_cli.training.sampler import seed_step
 from audiogen_cli.training.throughput import Trial, try_micro_batches
@@ -49,7 +49,7 @@ class Trainer(ABC):
         self.codec_optimizer = torch.optim.Adam(self.codec.parameters(), config.lr, config.betas)
         self.step = 0
 
-    def train_step(self, wav: Tensor, stop: Callable[[], bool] = never) -> dict[str, float] | None:
+    def train_step(self, wav: Tensor, stop: Callable[[], bool] = lambda: False) -> dict[str, float] | None:
         """Update once on wav [B, 1, N], this process's share of the batch; return what to log, means over processes.
 
         stop: asked before each micro-batch; if it is true in any process, nothing is changed and None returned.

@@ -147,7 +147,10 @@ def _find(text: str, model: Path) -> Adapter:
         if not abs(strength) <= MAX_STRENGTH:
             raise InputError(f"--adapter {text}: the strength after = must be a number from -10 to 10")
         text = name
-    folder = find_model(text)
+    try:
+        folder = find_model(text)
+    except InputError as error:
+        raise InputError(f"--adapter {text}: {error}") from None
     if not (folder / ADAPTER_FILE).is_file():
         raise InputError(f"--adapter {text}: no adapter, which train-lm --lora makes: {ADAPTER_FILE} is missing")
     base = load_config(folder, "adapter", AdapterBase)

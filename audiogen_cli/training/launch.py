@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterable
 from importlib.util import find_spec
 from types import FrameType
@@ -68,6 +69,8 @@ def start_accelerator(precision: str, **settings: Any) -> Accelerator:
         precision = "no"
         if is_main_process():
             note(f"this {'GPU' if on_gpu else 'CPU'} has no bfloat16: training in float32")
+    # torch 2.14 wants another name for it, which accelerate does not pass on yet.
+    warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
     ddp = DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)
     handlers = [InitProcessGroupKwargs(timeout=WAIT), ddp]
     AcceleratorState._reset_state()  # else the process would be bound to the precision of its first training
@@ -122,11 +125,6 @@ def in_any_process(flag: bool, accelerator: Accelerator) -> bool:
     if accelerator.num_processes == 1:
         return flag
     return bool(accelerator.reduce(torch.tensor([float(flag)], device=accelerator.device), "sum").item())
-
-
-def never() -> bool:
-    """Return False: never stop."""
-    return False
 
 
 def ignore_signals(worker: int) -> None:

@@ -69,6 +69,8 @@ class RunLog:
             _keep_lines_before(run, start_step)
         if start_step > max_steps:
             self.say(f"warning: step {start_step} is done already: max_steps {max_steps} takes nothing back")
+        elif start_step < max_steps and (run / "config.json").is_file():
+            self.say(f"{run} stays the model of the training's former end until step {max_steps} is done")
 
     def __enter__(self) -> RunLog:
         self.progress.start()

@@ -143,6 +143,7 @@ def test_an_adapter_changes_an_imported_model_and_leaves_it_as_it_is(run: Run, a
         (("--model", "merged", "--adapter", "lora"), "was trained on the model"),
         (("--model", "model", "--adapter", "lora=much"), "strength"),
         (("--model", "model", "--adapter", "model"), "no adapter"),
+        (("--model", "model", "--adapter", "nowhere"), "--adapter nowhere: unknown model"),
         (("--model", "lora"), "--adapter"),
     ):
         done = audiogen("generate", "dog", *arguments, "-o", "x.wav")

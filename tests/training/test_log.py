@@ -111,6 +111,16 @@ def test_fewer_steps_than_there_are_is_said(tmp_path, capsys):
     assert "step 10 is done already: max_steps 8 takes nothing back" in capsys.readouterr().err
 
 
+def test_a_finished_model_in_the_folder_of_a_training_that_goes_on_is_named(tmp_path, capsys):
+    RunLog(tmp_path, 10, 20)
+    assert capsys.readouterr().err == ""
+    (tmp_path / "config.json").write_text("{}")
+    RunLog(tmp_path, 10, 10)
+    assert capsys.readouterr().err == ""
+    RunLog(tmp_path, 10, 20)
+    assert f"{tmp_path} stays the model of the training's former end until step 20" in capsys.readouterr().err
+
+
 def test_a_number_that_is_not_finite_is_null_in_the_file(tmp_path, capsys):
     RunLog(tmp_path, 0, 10).write(1, {"loss": math.nan, "lr": 0.5, "mfu": None})
     (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()

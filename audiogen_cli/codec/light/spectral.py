@@ -28,7 +28,6 @@ UNCLEAR = 0.1  # of 1: nor where a tone and noise cancel each other
 KNEE, CEILING = 0.7, 0.99  # of full scale, see `soft_limit`
 NOISE_BLOCK = 1 << 14  # samples drawn at once
 BLOCK, CONTEXT = 64, 16  # frames of codes that a flow draws at once, and reads on either side of them
-GRIFFIN_LIM_ITERS = 1  # Griffin and Lim 1984
 DETAIL_SEED = 1  # of the noise that becomes detail
 MAX_LOG_MAGNITUDE = 4.0  # e^4 is above any bin of full-scale audio at these window lengths
 
@@ -77,7 +76,7 @@ class LogMel(nn.Module):
     def __init__(self, config: SpectralConfig, sample_rate: int) -> None:
         super().__init__()
         self.hop_length, self.step = config.hop_length, config.frames_per_code
-        self.noise_power, self.griffin_lim_iters = config.noise_power, GRIFFIN_LIM_ITERS
+        self.noise_power = config.noise_power
         self.stft = STFT(config.n_fft, config.stft_hop)
         bands, centers = mel_bands(config.n_mels, config.n_bins, sample_rate)
         self.register_buffer("bands", bands, persistent=False)  # [M, bins], rows that sum to 1
@@ -93,7 +92,7 @@ class LogMel(nn.Module):
     @property
     def reach(self) -> int:
         """Return the number of frames on either side of a sample that `to_wav` computes it from."""
-        return 1 + 2 * self.stft.overlap * (1 + self.griffin_lim_iters)
+        return 1 + 4 * self.stft.overlap
 
     def to_frames(self, patches: Tensor) -> Tensor:
         """Unfold patches [B, T, frames_per_code · n_mels] to the log magnitudes of the bands [B, F, M]."""
@@ -112,8 +111,8 @@ class LogMel(nn.Module):
     def to_wav(self, patches: Tensor, noise: Tensor, angles: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Synthesize patches [B, T, frames_per_code · n_mels] to wav [B, 1, T · hop_length].
 
-        noise: [T · hop_length], white, of variance 1; its phases are the first ones where there is no tone. Every
-        iteration makes the phases fit the magnitudes, and one another, better. angles: of tones in the frame before the
+        noise: [T · hop_length], white, of variance 1; its phases are the first ones where there is no tone. An
+        iteration makes them fit the magnitudes, and one another, better. angles: of tones in the frame before the
         first, [B, n_bins]; none: 0. Returns those of every frame [B, n_bins, F], too.
         """
         excitation = self.excitation(noise)
@@ -126,9 +125,8 @@ class LogMel(nn.Module):
         first = tone + (1 - tonal) * _phases(excitation, 0.0)
         magnitude = magnitude * excitation.abs() ** (self.noise_power * (1 - tonal))
         spectrum = magnitude * _phases(first, UNCLEAR)
-        for _ in range(self.griffin_lim_iters):
-            possible = self.stft.analyze(self.stft.synthesize(spectrum))
-            spectrum = magnitude * _phases(possible, FAINT * magnitude)
+        possible = self.stft.analyze(self.stft.synthesize(spectrum))
+        spectrum = magnitude * _phases(possible, FAINT * magnitude)
         return soft_limit(self.stft.synthesize(spectrum)[:, None]), angles
 
 

@@ -19,7 +19,6 @@ from audiogen_cli.lm.text.encoders import TextEncoder
 from audiogen_cli.lm.training.batches import encode_texts
 from audiogen_cli.lm.training.datasets import Batch, ExampleSource, collate
 from audiogen_cli.lm.training.state import State, clip_gradients, update_average
-from audiogen_cli.training.launch import never
 from audiogen_cli.training.log import RunLog
 from audiogen_cli.training.recipe import learning_rate
 from audiogen_cli.training.sampler import seed_step, spread_evenly
@@ -43,7 +42,7 @@ def train_step(
     n_frames: int,
     config: TrainConfig,
     accelerator: Accelerator,
-    stop: Callable[[], bool] = never,
+    stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
     """Make one optimizer step; return what to log.
 
