@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import re
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -26,6 +27,9 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 # In messages of plain RuntimeErrors: the machine's memory, CUDA's and Apple's, and the libraries that work on a GPU.
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+
+
+_ON_GPU = threading.RLock()
 
 
 def check_device(name: str) -> None:
@@ -56,6 +60,14 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device '{name}' cannot be used here: {first_line(error)}") from None
     return device
+
+
+def alone(device: torch.device | str) -> contextlib.AbstractContextManager[object]:
+    """Return what lets one thread at a time compute on a GPU: PyTorch's settings of precision are the whole process's.
+
+    On a CPU, where they change nothing, threads do not wait.
+    """
+    return contextlib.nullcontext() if str(device) == "cpu" else _ON_GPU
 
 
 def has_native_bfloat16() -> bool:

@@ -78,8 +78,8 @@ def _repeat(number: int) -> None:
         signal.raise_signal(number)
 
 
-def end_with_parent(parent: int | None = None) -> None:
-    """Send this process SIGTERM when its parent ends in any way; on Windows do nothing.
+def end_with_parent(parent: int | None = None, by: int = signal.SIGTERM) -> None:
+    """Send this process a signal when its parent ends in any way; on Windows do nothing.
 
     parent: its number, for a process whose parent may have ended before this call.
     """
@@ -88,17 +88,17 @@ def end_with_parent(parent: int | None = None) -> None:
     parent = parent or os.getppid()
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGTERM)
+            ctypes.CDLL(None).prctl(_DEATH_SIGNAL, by)
         if os.getppid() != parent:  # it has ended in the meantime
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), by)
     else:
-        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+        threading.Thread(target=_watch, args=(parent, by), daemon=True).start()
 
 
-def _watch(parent: int) -> None:
+def _watch(parent: int, by: int) -> None:
     while os.getppid() == parent:
         time.sleep(_WATCH_SECONDS)
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), by)
 
 
 def is_running(process: int) -> bool:

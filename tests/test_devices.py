@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 from typing import Any
 
 import pytest
 import torch
 
-from audiogen_cli.devices import check_device, choose_device, is_out_of_memory
+from audiogen_cli.devices import alone, check_device, choose_device, is_out_of_memory
 from audiogen_cli.errors import InputError
 from audiogen_cli.training.launch import relaunch, start_accelerator
 from audiogen_cli.training.sharding import precision_policy
@@ -63,6 +64,22 @@ def test_a_chosen_gpu_becomes_the_current_one(
     if rank:
         monkeypatch.setenv("LOCAL_RANK", rank)
     assert choose_device(name) == torch.device("cuda", expected) and current == [expected]
+
+
+def test_one_thread_at_a_time_computes_on_a_gpu_and_any_number_on_a_cpu() -> None:
+    for name, together in (("cuda:1", False), ("cpu", True)):
+        entered = threading.Event()
+
+        def enter(name: str = name, entered: threading.Event = entered) -> None:
+            with alone(torch.device(name)):
+                entered.set()
+
+        with alone(name), alone(name):
+            thread = threading.Thread(target=enter)
+            thread.start()
+            assert entered.wait(60 if together else 0.2) == together
+        thread.join()
+        assert entered.is_set()
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

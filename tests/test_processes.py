@@ -111,6 +111,46 @@ def test_workers_of_prep_end_with_it() -> None:
     assert wait_for(lambda: all(map(is_gone, workers)))
 
 
+READERS = """
+import os, sys, time
+from torch.utils.data import Dataset
+from audiogen_cli.training.prefetch import load_batches
+from audiogen_cli.training.sampler import RankBatchSampler
+
+class Slow(Dataset):
+    def __getitem__(self, i):
+        if i and sys.argv[1] == "sleeps":
+            time.sleep(600)
+        return bytes(10**6) if i else os.getpid()
+
+if __name__ == "__main__":
+    batches = load_batches(Slow(), RankBatchSampler(lambda step: [step], range(9), 0, 1), 1, list)
+    print(*next(batches), flush=True)
+    if sys.argv[1] == "sleeps":
+        sys.exit("the disk is full")
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("reader", ["writes", "sleeps"])
+def test_readers_of_a_training_end_with_it(reader: str, tmp_path: Path) -> None:
+    """With one that is killed while they write to it, and with one that fails while they read."""
+    (tmp_path / "train.py").write_text(READERS)
+    command = [sys.executable, str(tmp_path / "train.py"), reader]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None and parent.stderr is not None
+        worker = int(parent.stdout.readline())
+        try:
+            if reader == "writes":
+                time.sleep(0.5)  # the pipe is full by then
+            else:
+                assert parent.wait(60) == 1
+        finally:
+            parent.kill()
+        assert parent.stderr.read() == ("" if reader == "writes" else "the disk is full\n")
+    assert wait_for(lambda: is_gone(worker))
+
+
 def test_one_process_works_itself_and_outlives_its_parent() -> None:
     with Parallel(n_jobs=1, return_as="generator") as pool:
         assert list(Workers(pool, 1).map(os.getpid, [()])) == [os.getpid()]

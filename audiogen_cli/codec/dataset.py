@@ -15,7 +15,7 @@ from audiogen_cli.data.augment import NO_AUGMENTATION, AugmentConfig, draw_partn
 from audiogen_cli.data.loudness import EMPTY_CROP_PEAK
 from audiogen_cli.data.manifest import Clip
 from audiogen_cli.data.mixing import draw_mix, mix
-from audiogen_cli.data.windows import whole_clip
+from audiogen_cli.data.windows import WINDOW_SECONDS, whole_clip
 from audiogen_cli.errors import InputError
 from audiogen_cli.training.sampler import ExampleOrder
 
@@ -100,7 +100,11 @@ class CropDataset(Dataset[Crop]):
         first = round(position * max(0, whole.n_samples - self.n_samples))
         n_samples = min(self.n_samples, whole.n_samples)
         if augment.fill and generator.random() < augment.fill:
-            wav = read_filled(whole, self.sample_rate, True)[first : first + n_samples]
+            # Of a long clip one window alone, as `tokenize` fills it.
+            n_read = min(max(round(WINDOW_SECONDS * self.sample_rate), n_samples), whole.n_samples)
+            begin = min(first // n_read * n_read, whole.n_samples - n_read)
+            window = replace(whole, start=clip.start + begin * speed / self.sample_rate, n_samples=n_read)
+            wav = read_filled(window, self.sample_rate, True)[min(first - begin, n_read - n_samples) :][:n_samples]
         else:
             start = clip.start + first * speed / self.sample_rate
             window = replace(whole, start=start, n_samples=n_samples)

@@ -13,7 +13,7 @@ from audiogen_cli import model_folder
 from audiogen_cli.codec.config import CodecConfig
 from audiogen_cli.codec.quantizer import ResidualVectorQuantizer
 from audiogen_cli.codec.streaming import StreamingLayer, StreamState
-from audiogen_cli.devices import give_back_memory
+from audiogen_cli.devices import alone, give_back_memory
 from audiogen_cli.errors import InputError
 
 BLOCK = 1 << 20  # samples of a batch that go through a network at once
@@ -78,7 +78,6 @@ class AudioCodec(nn.Module):
         super()._apply(fn, recurse)
         return self
 
-    @torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # in TF32 one code in seven is another
     def encode(self, wav: Tensor, lengths: Sequence[int] = ()) -> Tensor:
         """Turn audio into codes (sec. 3.1: E, then Q).
 
@@ -91,6 +90,11 @@ class AudioCodec(nn.Module):
         _check_wav(wav)
         if wav.device.type == "cpu" and not wav.isfinite().all():  # a GPU would have to be waited for
             raise ValueError("wav holds samples that are not finite numbers")
+        # In TF32 one code in seven is another.
+        with alone(wav.device), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            return self._encode(wav, lengths)
+
+    def _encode(self, wav: Tensor, lengths: Sequence[int]) -> Tensor:
         if lengths:
             return self.quantizer.encode(self.encoder(wav, lengths))
         if self._prepared and _is_streamed(wav, wav.shape[2]):

@@ -69,8 +69,8 @@ def tokenize(
     their recordings has another size or time than it had then.
 
     mix_copies: mixed copies per training window, each with a partner drawn from the other training clips' windows.
-    copies: unmixed ones. batch_size: rows read and mixed at once; the codes do not depend on it. state: accelerate's,
-    if several processes share the work; each makes its own shards, the main one writes meta.json when all are there.
+    copies: unmixed ones. batch_size: rows read and mixed at once, at least; the codes do not depend on it. state:
+    accelerate's, if processes share the work; each makes its own shards, the main one writes meta.json at the end.
     Rows whose audio cannot be read are left out, remembered in their shard and reported.
     Raises InputError if `out` holds shards of something else.
     """
@@ -132,12 +132,15 @@ def _read_ahead(
 ) -> Iterator[tuple[int, list[RowSpec], list[Future[RowAudio | InputError]]]]:
     """Read batches on threads while earlier ones are encoded."""
     waiting: deque[tuple[int, list[RowSpec], list[Future[RowAudio | InputError]]]] = deque()
-    with ThreadPoolExecutor(readers) as pool:
+    pool = ThreadPoolExecutor(readers)
+    try:
         for number, batch in batches:
             waiting.append((number, batch, [pool.submit(_try_read, row, sample_rate) for row in batch]))
             if len(waiting) > BATCHES_AHEAD:
                 yield waiting.popleft()
         yield from waiting
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _try_read(row: RowSpec, sample_rate: int) -> RowAudio | InputError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -254,14 +255,16 @@ def _notes(results: dict[str, Any]) -> list[str]:
 
 def _metrics(names: str | None) -> tuple[str, ...]:
     """Read a list of metrics, by their short names or as results.json has them (`fad_yamnet`)."""
+    from audiogen_cli.evaluation.config import METRICS
     from audiogen_cli.evaluation.networks.registry import NETWORKS
 
-    endings = sorted((f"_{name.replace('-', '_')}" for name in NETWORKS), key=len, reverse=True)
+    networks = [f"_{name.partition('-')[0]}" for name in NETWORKS]
     found = []
     for word in options.split_names(names or ""):
-        name = word.replace("-", "_")
-        found.append(next((name.removesuffix(ending) for ending in endings if name.endswith(ending)), name))
-    return tuple(dict.fromkeys("fad" if name == "fd" else name for name in found))
+        name = re.sub("^fd(?=_|$)", "fad", word.replace("-", "_"))
+        begun = {each for task in METRICS.values() for each in task if name.startswith(f"{each}_")}
+        found.append(max(begun, key=len, default=name) if any(each in name for each in networks) else name)
+    return tuple(dict.fromkeys(found))
 
 
 def _weights(given: list[str]) -> tuple[tuple[str, Path], ...]:

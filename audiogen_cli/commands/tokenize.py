@@ -62,7 +62,9 @@ def tokenize(
     ] = 0.0,
     batch_size: Annotated[
         int,
-        typer.Option(metavar="N", min=1, max=MAX_COUNT, help="Rows read and mixed at once; codes do not depend on it."),
+        typer.Option(
+            metavar="N", min=1, max=MAX_COUNT, help="Rows read and mixed at once, at least; codes do not depend on it."
+        ),
     ] = 16,
     seed: Annotated[int, typer.Option(metavar="N", min=0, max=MAX_SEED, help="Seed of all copies.")] = 0,
     device: DeviceOption = "auto",

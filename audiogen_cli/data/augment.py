@@ -104,7 +104,7 @@ def loop_fill(wav: np.ndarray, sample_rate: int, generator: np.random.Generator)
     sound = (envelope * sound * (PEAK / np.abs(sound).max())).astype(np.float32)
     filled, begin = np.zeros_like(wav), 0
     if len(sound) < FULL * len(wav):
-        begin = round(generator.uniform(*FIRST_PAUSE) * sample_rate)
+        begin = min(round(generator.uniform(*FIRST_PAUSE) * sample_rate), len(wav) - len(sound))
     while begin < len(filled):
         end = min(begin + len(sound), len(filled))
         filled[begin:end] = sound[: end - begin]

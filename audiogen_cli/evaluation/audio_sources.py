@@ -14,7 +14,7 @@ import numpy as np
 
 from audiogen_cli import files
 from audiogen_cli.data.audio import SAMPLE_RATE, probe, read_audio
-from audiogen_cli.devices import choose_device
+from audiogen_cli.devices import alone, choose_device
 from audiogen_cli.errors import InputError
 from audiogen_cli.model_folder import find_codec
 
@@ -76,7 +76,7 @@ class Reconstructor:
         import torch
 
         wav = recording.read(self.codec.sample_rate)
-        with torch.inference_mode():
+        with torch.inference_mode(), alone(self.device):
             codes = self.codec.encode(torch.from_numpy(wav)[None, None].to(self.device))
             decoded = self.codec.decode(codes)[0, 0, : len(wav)]
         return wav, decoded.float().cpu().numpy(), codes[0].cpu().numpy()

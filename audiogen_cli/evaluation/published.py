@@ -94,7 +94,7 @@ def published_codecs(config: EvalConfig, findings: Findings) -> dict[str, dict[s
 
     The paper does not say on which clips it measured; all its other numbers are of that set.
     """
-    if config.split != SPLIT or config.limit is not None or findings.n < MIN_CLIPS:
+    if config.split != SPLIT or config.limit is not None or config.reference is not None or findings.n < MIN_CLIPS:
         return {}
     return {
         f"{name} (paper, Table 2)": {"paper_kbps": kbps, "si_snr": si_snr, "visqol": visqol}

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 from audiogen_cli.devices import WAIT, count_processes, has_native_bfloat16, is_main_process
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.files import note
-from audiogen_cli.processes import STOP_SIGNALS, handle_signals
+from audiogen_cli.processes import STOP_SIGNALS, end_with_parent, handle_signals
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 STOPPED = frozenset({130, *(code for number in STOP_SIGNALS for code in (128 + number, -number))})  # exit codes
+PATIENCE = 3600  # seconds
 
 
 def relaunch(processes: int) -> None:
@@ -40,7 +41,9 @@ def relaunch(processes: int) -> None:
     torchrun += ["--signals-to-handle", "SIGQUIT"]  # the module handles the others
     command = [*torchrun, "--nproc_per_node", str(processes)]
     threads = max(1, cpu_count() // processes)
-    environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
+    # torchrun kills processes that take longer to end their step and save; a second Ctrl-C does at any time.
+    patience = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(PATIENCE)}
+    environment = {"OMP_NUM_THREADS": str(threads), **patience, **os.environ}
     if not torch.cuda.device_count():
         environment["ACCELERATE_USE_CPU"] = "true"
     child = subprocess.Popen([*command, "-m", "audiogen_cli", *arguments], env=environment)
@@ -128,7 +131,11 @@ def in_any_process(flag: bool, accelerator: Accelerator) -> bool:
 
 
 def ignore_signals(worker: int) -> None:
-    """Ignore signals in a data worker: the main process acts on one sent to the whole group, after its step."""
+    """Ignore signals in a data worker: the main process acts on one sent to the whole group, after its step.
+
+    Without the main process it ends at once, also while it writes to a pipe that nobody reads any more.
+    """
+    end_with_parent(by=signal.SIGKILL)
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 Track = Callable[[Mapping[str, float], int], None] | None
 RUN_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
-# Settings without influence on what is learned, by present and former names: they may differ in a resumed run.
+# Settings without influence on what is learned, micro_batch but for its random numbers, by present and former names:
+# they may differ in a resumed run.
 FREE_SETTINGS = frozenset({
     "base_model", "checkpoint_activations", "clips", "compile", "distributed", "keep_checkpoints", "licence", "license",
     "log_every", "max_steps", "micro_batch", "previews", "probe_samples", "samples", "sampling",

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
+import os
 import queue
+import signal
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, TypeVar
@@ -45,8 +49,19 @@ def load_batches(
         worker_init_fn=ignore_signals if workers else None,
         generator=torch.Generator(),  # else it would draw from the generator that dropout uses
     )
+    if workers:
+        atexit.register(_kill_readers)  # before multiprocessing waits for them
     with block_signals():  # which reach a worker, too, before it can ignore them
         return map(_unwrap, iter(loader))
+
+
+def _kill_readers() -> None:
+    """End readers that are still at work, which ignore milder signals: a file may take them long."""
+    readers = [each for each in multiprocessing.active_children() if each.daemon]
+    if readers and os.name == "posix":
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes it for an accident
+    for each in readers:
+        each.kill()
 
 
 def _unwrap(read: Any) -> Any:

@@ -6,7 +6,7 @@
 #
 # One task a node starts one process a GPU. Near the time limit SLURM sends SIGTERM: the run saves after its step, and
 # the job asks to be put into the queue again, where the same command goes on from that checkpoint, on as many nodes as
-# there are then. (torchrun ends processes 30 s after SIGTERM: if a step and a checkpoint take longer than that on your
+# there are then. (torchrun ends processes 270 s after SIGTERM: if a step and a checkpoint take longer than that on your
 # disks, what is lost is the way since the last `save_every`, never a checkpoint.) Without SLURM, the same on each node by hand:
 #
 #   torchrun --nnodes=8 --nproc_per_node=8 --rdzv_backend=c10d --rdzv_endpoint=FIRST_NODE:29500 \
@@ -29,6 +29,7 @@ port=$((20000 + SLURM_JOB_ID % 20000))
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 gpus=${SLURM_GPUS_ON_NODE:-8}
 export OMP_NUM_THREADS=$((${SLURM_CPUS_PER_TASK:-8} / gpus > 0 ? ${SLURM_CPUS_PER_TASK:-8} / gpus : 1))
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=270 # within the 300 s of --signal
 
 srun --kill-on-bad-exit=1 torchrun --nnodes="$SLURM_NNODES" --nproc_per_node="$gpus" --rdzv_id="$SLURM_JOB_ID" \
     --rdzv_backend=c10d --rdzv_endpoint="$first:$port" -m audiogen_cli train-lm "$@" &

@@ -6,6 +6,8 @@ import soundfile
 import torch
 
 from audiogen_cli.codec.dataset import CropDataset
+from audiogen_cli.data import windows
+from audiogen_cli.data.audio import read_audio
 from audiogen_cli.data.augment import AugmentConfig
 from audiogen_cli.data.manifest import Clip
 
@@ -34,6 +36,22 @@ def test_filled_crops_hold_sound_where_the_recording_is_silent(write):
     levels = [[float(crops[i].wav.square().mean()) ** 0.5 for i in range(12)] for crops in (plain, filled)]
     assert min(levels[0]) < 0.005 and min(levels[1]) > 0.1
     assert all(crops[i].wav.shape == (1, round(1.5 * RATE)) for crops in (plain, filled) for i in range(3))
+
+
+def test_a_filled_crop_of_a_long_clip_reads_one_window(write, monkeypatch):
+    wav = np.zeros(25 * RATE, np.float32)
+    wav[:RATE] = 0.1 * np.sin(np.arange(RATE) / 9)
+    wav[12 * RATE : 13 * RATE] = 0.1 * np.sin(np.arange(RATE) / 5)
+    crops = CropDataset([write("long", wav)], 1.5, RATE, 0, AugmentConfig(fill=1))
+    lengths = []
+
+    def read(path, rate, start, length):
+        lengths.append(length)
+        return read_audio(path, rate, start, length)
+
+    monkeypatch.setattr(windows, "read_audio", read)
+    assert all(crops[i].wav.shape == (1, round(1.5 * RATE)) for i in range(12))
+    assert set(lengths) == {10.0}
 
 
 def heard(wav: np.ndarray) -> set[int]:

@@ -1,6 +1,7 @@
 """Augmentation: recordings filled with their sound, partners to mix with."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,6 +37,16 @@ def test_what_lasts_is_only_levelled():
 def test_silence_stays_silence():
     silence = np.zeros(4000, np.float32)
     assert np.array_equal(loop_fill(silence, RATE, np.random.default_rng(0)), silence)
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.3, 0.5, 0.9])
+def test_a_clip_shorter_than_the_first_pause_keeps_its_sound(seconds):
+    n_samples = round(seconds * RATE)
+    wav = bark(n_samples // 10, n_samples * 8 // 10, n_samples)
+    for seed in range(50):
+        filled = loop_fill(wav, RATE, np.random.default_rng(seed))
+        assert np.abs(filled).max() == pytest.approx(PEAK, rel=1e-3)
+        assert np.count_nonzero(filled) >= np.count_nonzero(wav) - 2
 
 
 @given(begin=st.integers(0, 2000), n_samples=st.integers(1, 2000), extra=st.integers(0, 3000), seed=st.integers(0, 99))

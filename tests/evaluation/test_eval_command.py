@@ -15,12 +15,14 @@ import pytest
 from helpers.fakes import FakeGenerator, write_clips
 from helpers.zoo import chirp
 
-from audiogen_cli.commands.eval import eval_, show_report
+from audiogen_cli.commands.eval import _metrics, eval_, show_report
 from audiogen_cli.commands.terminal.announce import describe_identity
 from audiogen_cli.data.audio import write_audio
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.evaluation.metrics import reconstruction
 from audiogen_cli.evaluation.references import load_references
+from audiogen_cli.lm.generation.requests import GenerationRequest
+from audiogen_cli.lm.generation.tracks import Prepared
 from audiogen_cli.model_folder import fingerprint
 
 NAMES = {f"clip-{index}": index for index in range(12)}
@@ -307,6 +309,24 @@ class TestModel:
         assert [item["id"] for item in results["skipped"]] == ["esc50/5-9-A-0"]
         assert (results["n"], results["run"]["reused"]) == (11, 10)
 
+    def test_a_prompt_that_the_model_cannot_read_is_skipped(
+        self,
+        capsys: pytest.CaptureFixture[str],
+        generator: FakeGenerator,
+        options: dict[str, Any],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def prepare(request: GenerationRequest) -> Prepared:
+            if request.text == "rain":
+                raise InputError("prompt 'rain' holds no word that the model knows; name a sound")
+            return FakeGenerator.prepare(generator, request)
+
+        monkeypatch.setattr(generator, "prepare", prepare)
+        results = run(capsys, code=1, **options)
+        assert results["n"] == 8 and {item["reason"].split(";")[0] for item in results["skipped"]} == {
+            "prompt 'rain' holds no word that the model knows"
+        }
+
     def test_a_sidecar_never_vouches_for_audio_of_a_later_run(
         self,
         capsys: pytest.CaptureFixture[str],
@@ -476,6 +496,13 @@ def test_a_diffusion_model_is_scored_in_as_many_passes_as_asked_for(
     name = sorted(path.name for path in (tmp_path / "two" / "generated").glob("*.wav"))[0]
     two, three = ((tmp_path / folder / "generated" / name).read_bytes() for folder in ("two", "three"))
     assert other["sampling"]["passes"] == 3 and two != three
+
+
+def test_metrics_are_named_as_results_name_them_or_short() -> None:
+    given = "fad_yamnet,fd_pann_cnn14_32k,kl_pann_16k,is_pann_cnn14_32k,class_hits_top1_yamnet,fd_infinity_passt,clap"
+    named = ("fad", "kl", "is", "class_hits", "fad_infinity", "clap")
+    assert _metrics(given) == named
+    assert _metrics("fad_vgish,nonsense") == ("fad_vgish", "nonsense")  # which EvalConfig refuses
 
 
 def test_systems_are_for_listening_tests() -> None:

@@ -73,6 +73,7 @@ def test_codecs_of_table_2() -> None:
     assert rows["x64, 2 streams (paper, Table 2)"] == {"paper_kbps": 4.88, "si_snr": 4.5, "visqol": 3.94}
     assert published_codecs(replace(config, split="esc50-val"), OURS) == {}
     assert published_codecs(config, replace(OURS, n=100)) == {}
+    assert published_codecs(replace(config, reference=Path("elsewhere")), OURS) == {}
 
 
 def test_ratings_of_table_1() -> None:

@@ -178,10 +178,11 @@ def plan_computing(generator: Generator) -> Announcement:
 def plan_evaluation(config: EvalConfig, n_clips: int) -> Announcement:
     """Say what `eval` scores: the model with its folder, fingerprint and license, or a folder of audio."""
     from audiogen_cli.evaluation.tasks.generate_clips import find_scored
+    from audiogen_cli.evaluation.tasks.generation import choose_metrics
     from audiogen_cli.model_folder import find_codec
 
     against = config.split or str(config.reference)
-    metrics = ", ".join(config.chosen_metrics)
+    metrics = ", ".join(choose_metrics(config) if config.task == "generation" else config.chosen_metrics)
     plan = Announcement([f"scoring {config.task} on {n_clips:,} clips of {against}: {metrics}"])
     if config.generated is not None:
         plan.lines.append(f"audio in {config.generated}")

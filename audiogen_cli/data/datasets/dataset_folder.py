@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from audiogen_cli.data.audio import AUDIO_SUFFIXES, FFMPEG_SUFFIXES
 from audiogen_cli.data.manifest import Dropped, Split
+from audiogen_cli.data.mapped_parquet import CACHE
 from audiogen_cli.errors import InputError
 
 # Names of folders, case-folded → the split of what is in them.
@@ -20,6 +21,7 @@ SPLIT_NAMES: dict[str, Split] = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
 }
+COPIES = ".audio"  # ends the name of the folder where `prep --convert` puts a dataset's copies
 _ARCHIVES = (".zip", ".z01", ".7z", ".7z.001", ".tar", ".tar.gz", ".tgz", ".rar")
 
 
@@ -127,6 +129,8 @@ def _walk(folder: Path, prefix: str, above: tuple[Path, ...]) -> Iterator[str]:
             if not _is_folder(entry):
                 if entry.is_file(follow_symlinks=False) or is_audio_name(entry.name) or Path(entry.path).is_file():
                     yield prefix + entry.name
+                continue
+            if entry.name.endswith(COPIES) and Path(folder, CACHE).is_dir():  # of `prep --convert`, below --folder
                 continue
             real = Path(entry.path).resolve() if entry.is_symlink() else Path(entry.path)
             if real not in above:  # a link to a folder that holds it would never end

@@ -88,12 +88,13 @@ def convert(path: Path, copy: Path, duration: float) -> int:
 class FileIndex:
     """The facts of one dataset's files, by path below its root; a database that survives a kill.
 
-    Its name in `folder` depends on the dataset, its root and `copies` (whether the facts are those of FLAC copies).
+    Its name in `folder` depends on the dataset and its root. With `copies` the facts are those of FLAC copies, and of
+    the root that these were last made from.
     Raises AudiogenError if another run is writing to it, or the disk refuses.
     """
 
     def __init__(self, folder: Path, dataset: str, root: Path, copies: bool) -> None:
-        digest = hashlib.sha256(f"{FORMAT_VERSION}/{root}/{copies}".encode()).hexdigest()[:12]
+        digest = hashlib.sha256(f"{FORMAT_VERSION}/{'copies' if copies else root}".encode()).hexdigest()[:12]
         self.path = folder / f"{dataset}-{digest}.sqlite"
         with self._errors():
             folder.mkdir(parents=True, exist_ok=True)

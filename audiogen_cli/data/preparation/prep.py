@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from audiogen_cli.data.datasets.dataset_folder import DatasetNotFound, Source, SourceItem
+from audiogen_cli.data.datasets.dataset_folder import COPIES, DatasetNotFound, Source, SourceItem
 from audiogen_cli.data.datasets.folder import Folder
 from audiogen_cli.data.datasets.registry import SOURCES, find_source
 from audiogen_cli.data.manifest import (
@@ -185,7 +185,7 @@ def _check_replaced(manifest: Path, folder: Path, given: dict[str, Any]) -> list
 def _prepare(listed: ItemList, options: dict[str, Any], pool: Workers, report: PrepReport) -> Iterator[int]:
     """Write a dataset's manifest and its list of dropped items, filling in `report`; yield the items done so far."""
     key, path = listed.source.key, report.manifest
-    copies = path.with_suffix(".audio").resolve() if options["convert"] else None
+    copies = path.with_suffix(COPIES).resolve() if options["convert"] else None
     rules = ClipRules(
         dataset=key,
         root=listed.root,

@@ -51,7 +51,9 @@ class NetworkOutput:
 
         Unlike the softmax of `logits`, it lets a short sound in a long silence keep its class.
         """
-        return softmax(self.window_logits).mean(1) if self.window_logits.shape[-1] else self.window_logits.mean(1)
+        return (softmax(self.window_logits) if self.window_logits.size else self.window_logits).mean(
+            1, dtype=np.float64
+        )
 
 
 class AudioNetwork(ABC):

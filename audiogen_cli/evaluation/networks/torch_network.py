@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from audiogen_cli.devices import choose_device
+from audiogen_cli.devices import alone, choose_device
 from audiogen_cli.evaluation.networks.base import AudioNetwork, NetworkOutput, WeightSource
 from audiogen_cli.evaluation.networks.weights import WeightFile, load_strictly, read_checkpoint
 from audiogen_cli.files import hash_file
@@ -57,6 +57,6 @@ class TorchNetwork(AudioNetwork):
 
         # TensorFloat-32 would cost three digits of an embedding, a free choice of algorithms the last ones.
         exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-        with torch.inference_mode(), exact:
+        with torch.inference_mode(), alone(self.device), exact:
             logits, embeddings = self.forward(torch.from_numpy(wav).to(self.device))
         return NetworkOutput(logits.float().cpu().numpy(), embeddings.float().cpu().numpy())

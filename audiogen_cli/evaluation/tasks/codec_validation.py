@@ -58,7 +58,9 @@ def validate_codec(codec: AudioCodec, clips: Sequence[Clip], folder: Path) -> Va
         levels.append(_relative_level(wav, decoded))
         counts += count_codes(codes, codec.codebook_size)
         if i < SAVED_CLIPS:
-            name = clip.id.replace("/", "_")
+            name = (
+                clip.id.replace("/", "_").encode()[-200:].decode(errors="ignore")
+            )  # of a path, more than a name holds
             write_audio(folder / f"{name}.wav", decoded, codec.sample_rate)
             write_audio(folder / f"{name}-original.wav", wav, codec.sample_rate)
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audiogen_cli.devices import is_main_process
-from audiogen_cli.errors import AudiogenError
+from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.evaluation.audio_sources import (
     MAX_DURATION,
     RESAMPLER,
@@ -44,7 +44,7 @@ from audiogen_cli.evaluation.score_table import CODEC, SHUFFLED
 from audiogen_cli.evaluation.shuffling import clip_seed, derangement
 from audiogen_cli.evaluation.tasks.generate_clips import describe_model, load_model, write_missing
 from audiogen_cli.evaluation.tasks.generation import INTERVALS
-from audiogen_cli.lm.generation.requests import GenerationRequest
+from audiogen_cli.lm.generation.requests import GenerationRequest, describe_audio
 
 if TYPE_CHECKING:
     from audiogen_cli.lm.generation.generator import Generator
@@ -79,6 +79,8 @@ def evaluate_continuation(config: EvalConfig, progress: Progress, begin: Begin) 
     least = max([MIN_LEFT, *(network.min_duration for network in networks.all())])
     references, short = _long_enough(everything, max(config.prompt_seconds) + least)
     references = limit_clips(references, config.limit)
+    if len(references) < 2:
+        raise InputError("a continuation is scored on two clips or more: each takes another one's text, too")
     if main:
         begin(len(references))
     others = derangement([clip.id for clip in references], config.seed, [clip.text for clip in references])
@@ -97,7 +99,7 @@ def evaluate_continuation(config: EvalConfig, progress: Progress, begin: Begin) 
     alive = grid.alive
     lost = [Skipped(references[index].id, reason) for index, reason in sorted(failed.items())]
     if len(alive) < 2:
-        raise AudiogenError(f"none of {len(references)} clips could be scored; {lost[-1].reason if lost else ''}")
+        raise AudiogenError(f"{len(alive)} of {len(references)} clips could be continued: {lost[-1].reason}")
     rows = [row for cell in cells for row in grid.score(cell, progress)]
     baselines = grid.baselines(progress)
     if not main:
@@ -224,7 +226,7 @@ class Grid:
         found = embed_clips(self.networks[role], clips, progress)
         for clip in found:
             if isinstance(clip, str):
-                raise AudiogenError(f"a clip of the grid cannot be scored: {clip}; delete it and run again")
+                raise AudiogenError(f"a clip of the grid cannot be scored: {clip}; mend or delete it and run again")
         return found
 
 
@@ -242,6 +244,7 @@ def _long_enough(references: Sequence[Reference], seconds: float) -> tuple[list[
     for reference in references:
         try:
             length = reference.recording.length
+            reference.recording.read()  # a header may promise more than is there
         except AudiogenError as error:
             skipped.append(Skipped(reference.id, str(error)))
             continue
@@ -250,7 +253,7 @@ def _long_enough(references: Sequence[Reference], seconds: float) -> tuple[list[
         else:
             kept.append(reference)
     if not kept:
-        raise AudiogenError(f"no clip has the {seconds:g} s that the longest prompt needs; shorten --prompt-seconds")
+        raise InputError(f"no clip can be continued after the longest of --prompt-seconds: {skipped[-1].reason}")
     return kept, skipped
 
 
@@ -263,13 +266,15 @@ def _job(
     config: EvalConfig,
 ) -> GenerationRequest:
     reference = references[index]
+    prompt = reference.recording.first(cell.prompt_seconds).read(generator.sample_rate)
     text = {"src": reference.caption, "none": None, "rnd": references[others[index]].caption}[cell.text]
     return GenerationRequest(
         text,
         clip_seed(f"{reference.id}/{cell.folder}", config.seed),
         reference.recording.length,
         generator.sampling.override(config.sampling),
-        reference.recording.first(cell.prompt_seconds).read(generator.sample_rate),
+        prompt,
         _path(cell, reference, config),
         {"continues": reference.id, "prompt_seconds": cell.prompt_seconds},
+        facts={"prompt_sha256": describe_audio(reference.recording.path, prompt)["prompt_sha256"]},
     )

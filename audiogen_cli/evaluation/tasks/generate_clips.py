@@ -79,7 +79,7 @@ def write_missing(
         check_name(request.output.with_suffix(".json"))
     maker = Maker(generator.fingerprint, generator.sample_rate, computing=_computing(generator))
     finished = find_finished(requests, maker)
-    options, failed = RenderOptions(config.batch_size, sidecars=True), dict[int, str]()
+    options, failed = RenderOptions(config.batch_size, sidecars=True, skip=True), dict[int, str]()
     every = write_sounds(generator, requests, options, finished, say=show_line if is_main_process() else str)
     new = (rendered for rendered in every if not rendered.kept)
     for done, rendered in enumerate(new, 1):

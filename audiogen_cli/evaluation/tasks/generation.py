@@ -166,7 +166,7 @@ def _inputs(table: ScoreTable, config: EvalConfig) -> dict[str, Any]:
         "seed": config.seed,
         "reference_set": hash_references(table.references),
         "paired": table.paired,
-        "captions": "the first of each clip, else its tags, as published; a model processes it as in training",
+        "captions": "the first of each clip, else its tags, as published; a model processes it as a prompt",
         "max_duration": MAX_DURATION,
         "loudness": "as in the files",
         "kl": {"direction": "reference to generated, unless the name says otherwise", "epsilon": EPSILON},

@@ -41,12 +41,13 @@ def convert(source: Path, output: Path, delivery: Delivery) -> dict[str, Any]:
     """Write a sound at another rate, with other channels, samples or levels; return what its sidecar says.
 
     Tags go along, and so does a sidecar of ours. What `delivery` leaves out stays as it is, the number of bits
-    included if the file can hold them. Raises InputError if `source` cannot be read, AudiogenError if `output` cannot
+    as far as the file can hold them. Raises InputError if `source` cannot be read, AudiogenError if `output` cannot
     be written. A sidecar of the sound that was there before goes; one that the source needs stays the source's.
     """
     samples, rate, subtype = read_channels(source)
     sound = deliver(samples if samples.shape[1] > 1 else samples[:, 0], rate, delivery)
-    kept = subtype if subtype in SUBTYPES[output.suffix.lower()] else None
+    known = SUBTYPES[output.suffix.lower()]  # the last holds most
+    kept = subtype if subtype in known else known[-1] if subtype in ("PCM_24", "PCM_32", "FLOAT", "DOUBLE") else None
     made = read_sidecar(source)
     tags = read_tags(source)
     record = {**made, "path": str(output), "source": str(source), **sound.facts(delivery)}

@@ -42,12 +42,13 @@ Say = Callable[[str], object]  # shows the user a line
 class RenderOptions:
     """Options of writing. batch_size: most sounds decoded at once. sidecars: write `<name>.json` beside each sound.
     delivery: rate, channels, format and level of the files. keep_candidates: write the other candidates, too, as
-    `NAME-candidate02` and so on, in the order of their scores."""
+    `NAME-candidate02` and so on, in the order of their scores. skip: a request that cannot be met is a failure."""
 
     batch_size: int | None = None
     sidecars: bool = False
     delivery: Delivery = AS_IT_IS
     keep_candidates: bool = False
+    skip: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def write_sounds(
     With one process a result comes as soon as it can; with several, which divide the requests and each yield every
     result, all come at the end. A sound that cannot be written is a failure, and so are those left when the device
     runs out of memory. generator: None if all are finished. say: called with notes for the user.
-    Raises InputError, before anything is generated, if a request cannot be met.
+    Raises InputError, before anything is generated, if a request cannot be met, unless `options` skip it.
     """
     finished = finished or {}
     todo = [index for index in range(len(requests)) if index not in finished]
@@ -188,9 +189,19 @@ def _render(
     say: Say,
 ) -> Iterator[Rendered]:
     """Generate and write the requests with the numbers `chosen`, in any order."""
-    if generator is None or not chosen:
+    if generator is None:
         return
-    prepared = [generator.prepare(requests[index]) for index in chosen]
+    ready: dict[int, Prepared] = {}
+    for index in chosen:
+        try:
+            ready[index] = generator.prepare(requests[index])
+        except InputError as error:
+            if not options.skip:
+                raise
+            yield Rendered(index, failure=str(error))
+    if not ready:
+        return
+    chosen, prepared = [*ready], [*ready.values()]
     _announce(generator, prepared, options, say)
     total = sum(requests[index].new_seconds(generator.sample_rate) for index in chosen)
     report = (lambda seconds: progress(int(seconds), math.ceil(total))) if progress else lambda seconds: None
@@ -241,13 +252,9 @@ def _announce(generator: Generator, prepared: Sequence[Prepared], options: Rende
         if other != asked.text:
             say(f"note: '{other}' and '{asked.text}' are read alike: with one seed they are one sound, so give two")
             break
-    drawn = [
-        (track.n_samples - track.n_known) / rate
-        for each in prepared
-        for track in each.tracks
-        for _ in list_candidates(track.decoding)
-    ]
-    if len(drawn) > sum(len(each.tracks) for each in prepared) and generator.probe is None:
+    tracks = [track for each in prepared for track in each.tracks]
+    drawn = [(each.n_samples - each.n_known) / rate for each in tracks for _ in list_candidates(each.decoding)]
+    if len(drawn) > len(tracks) and generator.probe is None:
         say("note: this model has no probe to rank candidates with; the first that is not near-silent is kept")
     if sum(drawn) >= LONG_SECONDS:
         from audiogen_cli.lm.generation.estimates import describe_work

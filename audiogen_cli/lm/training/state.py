@@ -103,20 +103,20 @@ def build_state(
 
 
 def clip_gradients(state: State, limit: float) -> Tensor:
-    """Clip the gradients' norm to `limit` (0: not at all) for the optimizer's next step; return the norm before.
+    """Clip the gradients' norm to `limit` for the optimizer's next step; return the norm before.
 
     A fused optimizer scales gradients itself as it reads them, which saves a pass over all of them.
     """
     norm = nn.utils.get_total_norm([parameter.grad for parameter in state.parameters if parameter.grad is not None])
     if state.optimizer.defaults["fused"] and not is_sharded(state.model):
         # What torch's GradScaler sets, too; 1e-6 as in clip_grad_norm_.
-        scale = ((norm + 1e-6) / limit).clamp(min=1) if limit else None
-        state.optimizer.grad_scale = scale  # type: ignore[attr-defined]
-    elif limit:
+        state.optimizer.grad_scale = ((norm + 1e-6) / limit).clamp(min=1)  # type: ignore[attr-defined]
+    else:
         nn.utils.clip_grads_with_norm_(state.parameters, limit, norm)
     return in_one_piece(norm)
 
 
+@torch.no_grad()
 def update_average(state: State, decay: float) -> None:
     """Move the running mean of the weights, if there is one, toward the weights; faster in the first steps."""
     if state.average is not None:

@@ -166,6 +166,23 @@ def test_copies_are_what_a_converted_manifest_names(sounds: Path, tmp_path: Path
     assert all(len(read_audio(clip.audio_path)) == 8_000 for clip in manifest.clips)
 
 
+def test_copies_below_the_folder_are_no_clips_of_it(sounds: Path) -> None:
+    for _ in range(2):
+        (report,) = prepare([], sounds, sounds / "data", folder=sounds, name="mine", copies=True, workers=1)
+        assert sum(report.clips.values()) == 3
+        report.manifest.unlink()  # as if the first run had been killed
+
+
+def test_copies_are_those_of_the_folder_that_was_named_last(tmp_path: Path) -> None:
+    for name, level in (("a", 0.1), ("b", 0.5)):
+        for path in raw_trees.build_raw(tmp_path / name, "esc50").rglob("*-A-*.*"):
+            write_audio(path, np.full(8_000, level))
+    for name, level in (("a", 0.1), ("b", 0.5), ("a", 0.1)):
+        (report,) = prepare(["esc50"], tmp_path / name, tmp_path / "out", copies=True, workers=1)
+        peaks = {round(float(read_audio(clip.audio_path).max()), 3) for clip in read_manifest(report.manifest).clips}
+        assert peaks == {level}
+
+
 def test_given_captions_count_more_than_embedded_text(tmp_path: Path) -> None:
     folder = tmp_path / "raw" / "sonniss" / "A - Dogs"
     folder.mkdir(parents=True)

@@ -14,6 +14,7 @@ from helpers.zoo import chirp
 from audiogen_cli.data.audio import write_audio
 from audiogen_cli.evaluation.audio_sources import AudioSource, FileAudio, NoiseAudio, Recording
 from audiogen_cli.evaluation.networks import embed
+from audiogen_cli.evaluation.networks.base import NetworkOutput
 from audiogen_cli.evaluation.networks.cache import ClipEmbedding, EmbeddingCache
 from audiogen_cli.evaluation.networks.embed import embed_clips
 from audiogen_cli.files import cache_folder
@@ -60,8 +61,19 @@ def test_many_lengths_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [len(result.embeddings) for result in results] == [2 + i for i in range(9)]
 
 
-def test_a_second_run_classifies_nothing(files: list[AudioSource]) -> None:
-    first, again = FakeNetwork(), FakeNetwork()
+class ClasslessNetwork(FakeNetwork):
+    """As VGGish and CLAP: embeddings alone."""
+
+    classes = ()
+
+    def classify(self, wav: np.ndarray) -> NetworkOutput:
+        found = super().classify(wav)
+        return NetworkOutput(found.window_logits[..., :0], found.embeddings)
+
+
+@pytest.mark.parametrize("kind", [FakeNetwork, ClasslessNetwork])
+def test_a_second_run_classifies_nothing(kind: type[FakeNetwork], files: list[AudioSource]) -> None:
+    first, again = kind(), kind()
     before, after = embedded(first, files), embedded(again, files)
     assert first.batches and not again.batches
     for one, two in zip(before, after, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,12 @@ def test_an_exact_codec(clips: list[Clip], tmp_path: Path) -> None:
     assert len(list((tmp_path / "saved").iterdir())) == 2 * codec_validation.SAVED_CLIPS
     pair = [read_audio(tmp_path / "saved" / f"t_0{end}.wav") for end in ("", "-original")]
     assert np.corrcoef(*pair)[0, 1] > 0.999
+
+
+def test_ids_may_be_longer_than_the_name_of_a_file(clips: list[Clip], tmp_path: Path) -> None:
+    clips = [replace(clip, id=f"t/{'é/' * 130}{i}") for i, clip in enumerate(clips)]
+    validate_codec(Exact(clips), clips, tmp_path / "saved")
+    assert len(list((tmp_path / "saved").iterdir())) == 2 * codec_validation.SAVED_CLIPS
 
 
 def test_a_late_codec_is_distinguished_from_a_bad_one(clips: list[Clip], tmp_path: Path) -> None:

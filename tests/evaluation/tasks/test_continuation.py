@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from helpers.fakes import FakeGenerator
 
 from audiogen_cli.commands.eval import eval_
 from audiogen_cli.data.audio import read_audio, write_audio
-from audiogen_cli.errors import AudiogenError, InputError
+from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.audio_sources import CodecAudio, ContinuationAudio, Reconstructor, Recording
 from audiogen_cli.evaluation.tasks.continuation import Cell
 
@@ -30,6 +31,16 @@ def options(tmp_path: Path, clip_manifests: Path, tiny_codec: Path, generator: F
         "prompt_seconds": "0.1,0.3",
         "out": tmp_path / "out",
     }
+
+
+@pytest.fixture
+def raw(clip_manifests: Path) -> Iterator[Path]:
+    """The folder of the recordings, which are put back after the test."""
+    folder = clip_manifests.parent / "raw"
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    yield folder
+    for path, content in before.items():
+        path.write_bytes(content)
 
 
 def run(options: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
@@ -106,8 +117,39 @@ def test_the_table(options: dict[str, Any], capsys: pytest.CaptureFixture[str]) 
 
 
 def test_clips_too_short_for_the_longest_prompt(options: dict[str, Any]) -> None:
-    with pytest.raises(AudiogenError, match=r"no clip has the 0\.65 s"):
+    with pytest.raises(InputError, match=r"no clip can be .* --prompt-seconds: 0\.5 s: every .* needs 0\.65 s"):
         eval_(**{**options, "prompt_seconds": "0.1,0.55"})
+
+
+def test_one_clip_is_refused_before_anything_is_generated(options: dict[str, Any], generator: FakeGenerator) -> None:
+    with pytest.raises(InputError, match="on two clips or more"):
+        eval_(**options, limit=1)
+    assert not generator.requests
+
+
+def test_a_damaged_recording_is_skipped_before_anything_is_generated(
+    options: dict[str, Any], capsys: pytest.CaptureFixture[str], generator: FakeGenerator, raw: Path, tmp_path: Path
+) -> None:
+    write_audio(tmp_path / "noise.flac", np.random.default_rng(0).uniform(-0.5, 0.5, 8000))
+    whole = (tmp_path / "noise.flac").read_bytes()
+    (raw / "5-3-A-0.wav").write_bytes(whole[: len(whole) // 2])  # a header that promises 0.5 s, and half of them
+    capsys.readouterr()
+    assert eval_(json_=True, **options) == 1
+    results = json.loads(capsys.readouterr().out)
+    assert [item["id"] for item in results["skipped"]] == ["esc50/5-3-A-0"] and results["n"] == 11
+    assert len(generator.requests) == 11 * 6
+
+
+def test_other_recordings_under_the_same_names_are_continued_anew(
+    options: dict[str, Any], capsys: pytest.CaptureFixture[str], generator: FakeGenerator, raw: Path
+) -> None:
+    run({**options, "limit": 3}, capsys)
+    changed = sorted({path.name for path in (options["out"] / "continuation").rglob("*.wav")})[1]
+    other = read_audio(raw / "5-11-A-0.wav")
+    write_audio(raw / changed, other)
+    run({**options, "limit": 3}, capsys)
+    assert len(generator.requests) == 18 + 6
+    assert (generator.requests[-1].prompt_audio == other[:4800]).all()
 
 
 @pytest.mark.parametrize(

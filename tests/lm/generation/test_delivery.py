@@ -138,6 +138,15 @@ def test_convert_keeps_bits_and_channels_and_one_bad_file_fails_alone(audiogen, 
     info = soundfile.info(tmp_path / "out" / "a.wav")
     assert (info.subtype, info.channels, info.samplerate) == ("PCM_24", 2, 48_000)
     assert audiogen("convert", "a.wav", "--trim", "-o", "a.wav").returncode == 2
+    for subtype, kept, packed in (
+        ("DOUBLE", "FLOAT", "PCM_24"),
+        ("PCM_32", "FLOAT", "PCM_24"),
+        ("ULAW", *["PCM_16"] * 2),
+    ):
+        soundfile.write(tmp_path / "c.wav", stereo, RATE, subtype)
+        for name, wanted in (("c.wav", kept), ("c.flac", packed)):
+            audiogen("convert", "c.wav", "--rate", "48000", "-o", f"out/{name}")
+            assert soundfile.info(tmp_path / "out" / name).subtype == wanted
 
 
 def test_delivered_sounds_are_found_again(audiogen, tiny_lm: Path) -> None:
