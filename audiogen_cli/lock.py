@@ -41,6 +41,11 @@ class Holder:
     since: str
     command: str
 
+    @property
+    def key(self) -> tuple[int, str, int, str]:
+        """Return what tells it from others: in two containers the processes may have one number."""
+        return self.process, self.host, self.space, self.started
+
 
 _held: dict[Path, tuple[list[Path], bool]] = {}  # lock → folders made for it, and whether to sweep those within
 
@@ -90,7 +95,7 @@ def _write(path: Path, folder: Path) -> None:
         other = _parse(text)
         if other and (other.host, other.space) == (mine.host, mine.space) and not is_running(other.process):
             _remove_semaphores(other.process)
-        if other and other.process != mine.process and _is_alive(other, mine, os.fstat(lock).st_mtime):
+        if other and other.key != mine.key and _is_alive(other, mine, os.fstat(lock).st_mtime):
             raise InputError(
                 f"{folder}: another command is writing there: process {other.process} on {other.host}, since "
                 f"{other.since} ({other.command}); wait for it, or choose another folder"

@@ -47,8 +47,9 @@ OPEN = {
     # with adapters, packed weights, delivery, the baseline and its MBTG, GPUs, estimates, agreed trials, sums on GPUs
     # whose order no other row changes, checks of what only a caller from Python can give, the gather on CPUs, splits by
     # every usual name of a folder, recordings that several datasets hold, a row of guidance for a negative text, tones'
-    # phases, readers that end with their training, what was damaged or copied or renamed between two runs
-    "package lines": 30_972,
+    # phases, readers that end with their training, what was damaged, copied or renamed between two runs, locks
+    # of containers, lists without recordings
+    "package lines": 31_017,
 }
 
 

@@ -130,6 +130,13 @@ def test_a_lock_of_another_machine_is_stale_when_it_has_not_been_touched_for_lon
     hold_folder(tmp_path / "out")
 
 
+def test_in_two_containers_processes_may_have_one_number(other: subprocess.Popen[str], tmp_path: Path) -> None:
+    lock = tmp_path / "out" / LOCK_FILE
+    lock.write_text(json.dumps({**json.loads(lock.read_text()), "host": "elsewhere", "process": os.getpid()}))
+    with pytest.raises(InputError, match=f"process {os.getpid()} on elsewhere"):
+        hold_folder(tmp_path / "out")
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"process": "x"}'])
 def test_what_is_no_lock_locks_nothing(tmp_path: Path, content: str) -> None:
     (tmp_path / LOCK_FILE).write_text(content)

@@ -11,7 +11,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+from helpers.fakes import write_clips
 from helpers.manifests import write_manifest
 from helpers.scripts import list_calls
 from helpers.zoo import chirp
@@ -269,6 +271,18 @@ def test_pairs_are_mixes_that_prep_reads(tmp_path: Path, clip_manifests: Path) -
     (report,) = prepare([], tmp_path, out, folder, captions=folder / "captions.csv", workers=1)
     assert report.clips == {"train": 0, "val": 0, "test": 3} and not report.dropped
     assert all(len(clip.captions[0].split()) > 1 for clip in load_manifests(out))
+
+
+def test_a_damaged_recording_ends_no_pairs_but_its_own(tmp_path: Path) -> None:
+    write_clips(tmp_path / "clips", {"dog": 1, "cat": 2, "rain": 3})
+    write_audio(tmp_path / "clips" / "wind.flac", np.random.default_rng(0).uniform(-0.5, 0.5, 8000))
+    whole = (tmp_path / "clips" / "wind.flac").read_bytes()
+    (tmp_path / "clips" / "wind.flac").write_bytes(whole[: len(whole) // 2])
+    prepare([], tmp_path, tmp_path / "manifests", tmp_path / "clips", name="mine", workers=1)
+    command = [sys.executable, str(PAPER / "two_sounds.py"), str(tmp_path / "manifests"), "mine-train"]
+    done = subprocess.run([*command, str(tmp_path / "pairs"), "--n", "9"], capture_output=True, text=True)
+    written, left_out = len(list((tmp_path / "pairs").glob("*.wav"))), done.stderr.count("is left out")
+    assert done.returncode == 0 and written + left_out == 9 and written and left_out, done.stderr
 
 
 def test_a_stage_that_fails_ends_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ rounds.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from inspect import signature
 from typing import Any
@@ -213,7 +213,8 @@ def _request(setup: Setup, config: LMConfig, seed: int) -> DecodingRequest:
     text = torch.randn(TEXT_LENGTH, config.text_width, generator=numbers)
     prompt = torch.randint(config.codebook_size, (config.n_q, setup.cached), generator=numbers)
     n_frames = setup.cached + WARM_STEPS + setup.steps
-    return DecodingRequest(text, n_frames, seed, config.sampling, prompt if setup.cached else None)
+    sampling = replace(config.sampling, guidance=3.0, negative="")  # two rows, whatever is the model's own
+    return DecodingRequest(text, n_frames, seed, sampling, prompt if setup.cached else None)
 
 
 def _peer(setup: Setup, config: LMConfig, device: torch.device) -> Callable[[], Iterator[Tensor]]:

@@ -56,11 +56,11 @@ def step_seconds(steps: Iterator[Any], warm: int, count: int, device: torch.devi
 
 
 def now(device: torch.device | None = None) -> float:
-    """Return the time in seconds, once a CUDA device is idle."""
-    if device is not None and device.type == "cuda":
+    """Return the time in seconds, once a GPU is idle."""
+    if device is not None and device.type != "cpu":
         import torch
 
-        torch.cuda.synchronize(device)
+        torch.accelerator.synchronize(device)
     return time.perf_counter()
 
 

@@ -104,4 +104,4 @@ def encode_batch(codec: AudioCodec, wav: Tensor, lengths: Sequence[int]) -> Tens
     n_samples = -(-max(lengths) // unit) * unit
     n_silent = (1 << (len(wav) - 1).bit_length()) - len(wav)  # powers of two
     wav = F.pad(wav[..., :n_samples], (0, max(0, n_samples - wav.shape[-1]), 0, 0, 0, n_silent))
-    return codec.encode(wav, [*lengths, *[n_samples] * n_silent])
+    return codec.encode(wav, [*lengths, *[n_samples] * n_silent])[: len(lengths)]

@@ -143,6 +143,7 @@ def train(
                     if saving:
                         trainer.save(out)
             if stopped and not last:
+                accelerator.wait_for_everyone()  # a launcher may end all when one has ended, but the main one writes
                 raise Interrupted(stopped_after(trainer.step))
 
     if not trainer.codec.quantizer.started:

@@ -111,8 +111,8 @@ def tokenize(
 
     state = PartialState(cpu=device != "mps" and choose_device(device).type == "cpu", timeout=WAIT)
     data = manifest_totals(manifests, split_names(datasets), split_names(splits))
-    announce(plan_tokenizing, folder, load_config(folder, "codec", CodecConfig), data, mix, copies)
-    where = state.device if device == "auto" else device
+    where = state.device if device == "auto" else choose_device(device)
+    announce(plan_tokenizing, folder, load_config(folder, "codec", CodecConfig), data, mix, copies, where)
     model = AudioCodec.load(folder, where)
     with progress_bar("tokenizing") as progress:
         result = run(clips, model, out, mix, batch_size, seed, progress, state, AugmentConfig(0, vary, fill), copies)

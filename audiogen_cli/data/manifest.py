@@ -73,6 +73,11 @@ class Clip:
         """Return the path of the audio file."""
         return self.root / self.path
 
+    @property
+    def is_plausible(self) -> bool:
+        """Return whether its numbers are such as readers of a manifest take: a damaged header may claim any."""
+        return all(lowest <= getattr(self, column) <= highest for column, (lowest, highest) in _BOUNDS.items())
+
 
 @dataclass(frozen=True, slots=True)
 class Dropped:

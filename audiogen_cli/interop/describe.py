@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from audiogen_cli.codec.config import CodecConfig
+from audiogen_cli.data.audio import AUDIO_SUFFIXES
 from audiogen_cli.errors import InputError
 from audiogen_cli.files import RESOURCES, hash_file, read_json
 from audiogen_cli.lm.adapters import ADAPTER_FILE, AdapterBase, load_settings
@@ -64,7 +65,8 @@ def describe(path: Path) -> dict[str, Any]:
 
     `embedded` is the package's model. Raises InputError if there is nothing, or nothing of these kinds.
     """
-    if not path.exists() and (str(path) == EMBEDDED_NAME or HUB_NAME.fullmatch(str(path))):
+    file = path.parent.is_dir() or path.suffix.lower() in AUDIO_SUFFIXES | {".parquet"}  # mistyped: no name on the hub
+    if not path.exists() and (str(path) == EMBEDDED_NAME or (HUB_NAME.fullmatch(str(path)) and not file)):
         path = find_model(path)
     if path.is_dir():
         facts = _describe_folder(path)

@@ -24,7 +24,7 @@ MAX_OWN = 50
 EMBEDDED = {"memory": "1.0 GB", "speed": "1.7 times real time on two cores, 12 candidates"}
 PUBLIC = {
     "model": PUBLIC_MODEL,
-    "parameters": "1.5B, and T5-large",
+    "parameters": "1.8B, and T5-large",
     "size": "3.9 GB, and T5-large",
     "memory": "about 9 GB in float32, 5 GB in bfloat16 (computed)",
     "speed": "not measured; meant for a GPU",

@@ -69,7 +69,7 @@ class LMConfig:
     frame_rate: Annotated[float, Field(gt=0, le=1_000_000)]  # frames a second
     sample_rate: Rate  # Hz
     codec_fingerprint: str  # SHA-256 of the codec's weights that made the codes
-    max_frames: Annotated[int, Field(ge=1, le=1_000_000)]  # the longest window seen in training
+    max_frames: Annotated[int, Field(ge=2, le=1_000_000)]  # the longest window seen in training
     text: TextConfig
     text_width: Width  # D of the encoder's vectors
     text_fingerprint: str | None = None  # SHA-256 of static word vectors; None for T5

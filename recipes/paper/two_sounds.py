@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from audiogen_cli.data.augment import RowSpec, draw_partner, read_row
 from audiogen_cli.data.manifest import load_manifests
 from audiogen_cli.data.mixing import mix_rows, mix_texts
 from audiogen_cli.data.windows import whole_clip
+from audiogen_cli.errors import InputError
 
 
 def main() -> None:
@@ -41,7 +43,11 @@ def main() -> None:
             pair = [clips[first], clips[second]]
             a, b = (whole_clip(clip, SAMPLE_RATE) for clip in pair)
             row = RowSpec(f"{number}", a, b, mix_seed=number)
-            wav, _ = mix_rows([(row, read_row(row, SAMPLE_RATE))], torch.device("cpu"))
+            try:
+                wav, _ = mix_rows([(row, read_row(row, SAMPLE_RATE))], torch.device("cpu"))
+            except InputError as error:
+                print(f"pair {number} is left out: {error}", file=sys.stderr)
+                continue
             write_audio(options.out / f"{number:04d}.wav", wav[0, 0].numpy())
             texts = mix_texts(*((clip.captions or clip.texts)[:1] for clip in pair))
             table.writerow([f"{number:04d}.wav", texts[0], "test"])

@@ -35,7 +35,8 @@ srun --kill-on-bad-exit=1 torchrun --nnodes="$SLURM_NNODES" --nproc_per_node="$g
     --rdzv_backend=c10d --rdzv_endpoint="$first:$port" -m audiogen_cli train-lm "$@" &
 training=$!
 stopping=
-trap 'stopping=1; kill -TERM "$training"' TERM
+# srun itself would kill its tasks at once; this signals them, and not the script.
+trap 'stopping=1; scancel --signal=TERM "$SLURM_JOB_ID"' TERM
 wait "$training"
 code=$?
 if [ -n "$stopping" ]; then

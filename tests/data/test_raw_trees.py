@@ -138,6 +138,14 @@ def test_evaluation_clips_are_held_out_even_if_only_their_lists_are_there(tmp_pa
     assert read_manifest(audioset.manifest).metadata["options"]["not_held_out"] == ["audiocaps"]
 
 
+def test_lists_that_do_not_name_recordings_are_asked_for(tmp_path: Path) -> None:
+    build_raw(tmp_path / "raw", "clotho", "fsd50k")
+    for path in (tmp_path / "raw/clotho").rglob("clotho_metadata_*.csv"):
+        path.unlink()
+    (fsd50k,) = prepare(["fsd50k"], tmp_path / "raw", tmp_path / "out", workers=1)
+    assert "NOT held out: clotho's" in fsd50k.warnings[0] and "clotho_metadata_*.csv" in fsd50k.warnings[0]
+
+
 def test_freesounds_recordings_are_in_no_two_datasets_splits(tmp_path: Path) -> None:
     build_raw(tmp_path / "raw", "clotho", "fsd50k", "esc50")
     header = "file_name,keywords,sound_id,license\n"

@@ -38,6 +38,14 @@ def _model(folder: Path, kind: str, config: dict[str, object]) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("name", ["out/rain.wav", "runs/manifests", "out/x.parquet"])
+def test_a_mistyped_path_is_no_name_on_the_hub(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(InputError, match=f"{name}: no such file or folder"):
+        describe(Path(name))
+
+
 def test_a_manifest_is_counted_and_a_folder_of_them_added_up(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     clips = [_clip("a", "train", "dog bark"), _clip("b", "train", "dog"), _clip("c", "val", "rain")]

@@ -16,6 +16,8 @@ from audiogen_cli.errors import format_seconds, printable
 from audiogen_cli.model_folder import NO_SELLING
 
 if TYPE_CHECKING:
+    import torch
+
     from audiogen_cli.codec.config import CodecConfig, CodecTrainConfig
     from audiogen_cli.commands.terminal.rendering import ModelChoice
     from audiogen_cli.data.totals import Totals
@@ -83,15 +85,17 @@ def plan_codec_training(recipe: CodecTrainConfig, data: Totals) -> Announcement:
     )
 
 
-def plan_tokenizing(folder: Path, config: CodecConfig, data: Totals, mix: int, copies: int) -> Announcement:
-    """Say what `tokenize` encodes, with which codec."""
+def plan_tokenizing(
+    folder: Path, config: CodecConfig, data: Totals, mix: int, copies: int, device: torch.device
+) -> Announcement:
+    """Say what `tokenize` encodes, with which codec, on which device."""
     from audiogen_cli.commands.terminal import estimates
 
     hours = sum(data.hours.values()) + (mix + copies) * data.hours["train"]
     plan = _with_codec(folder, config)
     more = [f"{count * data.rows['train']:,} {what}" for count, what in ((mix, "mixed"), (copies, "varied")) if count]
     rows = " and ".join([f"clips: {_rows(data)}", *more])
-    seconds, memory = estimates.encoding(folder, hours)
+    seconds, memory = estimates.encoding(folder, hours, device)
     work = f"{_processes()}, very roughly {format_seconds(seconds)} and {memory / 1e9:.2g} GB each"
     plan.lines.append(f"{rows}, {format_seconds(3600 * hours)} to encode; {work}")
     plan.warnings += _data_warnings(data)

@@ -7,11 +7,11 @@ training tries its first micro-batch (`training/throughput.py`) and says what th
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from audiogen_cli.codec.config import CodecConfig
@@ -57,16 +57,15 @@ def codec_parameters(config: CodecConfig) -> int:
         return count_parameters(AudioCodec(config))
 
 
-def encoding(folder: Path, hours: float) -> tuple[float, float]:
-    """Return the seconds that a codec takes to encode so many hours, and the bytes in each process."""
+def encoding(folder: Path, hours: float, device: torch.device) -> tuple[float, float]:
+    """Return the seconds that a codec takes to encode so many hours on a device, and the bytes in each process."""
     import torch
 
     from audiogen_cli.codec.batch_encoder import RowEncoder
     from audiogen_cli.codec.model import AudioCodec
-    from audiogen_cli.devices import choose_device, count_processes
+    from audiogen_cli.devices import count_processes
     from audiogen_cli.training.throughput import measure
 
-    device = choose_device("cpu" if os.environ.get("ACCELERATE_USE_CPU") == "true" else "auto")
     codec = AudioCodec.load(folder, device)
     encoder = RowEncoder(codec)
     rows = encoder.rows_at_once

@@ -1,6 +1,7 @@
 """Clips of evaluation sets that other datasets would bring into training: cuts of the same recordings.
 
-AudioCaps' val and test clips are in AudioSet's unbalanced list, AudioSet's eval clips in VGG-Sound; Clotho, FSD50K and
+AudioCaps' val and test clips are in AudioSet's unbalanced list, AudioSet's eval clips in VGG-Sound, some of whose test
+clips are in AudioCaps; Clotho, FSD50K and
 ESC-50 take from Freesound what another of them tests on.
 """
 
@@ -17,12 +18,14 @@ from audiogen_cli.data.manifest import Dropped
 # dataset → those whose evaluation clips it may hold
 OVERLAPS = {
     "audioset": ("audiocaps", "audioset", "vggsound"),
+    "audiocaps": ("vggsound",),
     "vggsound": ("audiocaps", "audioset"),
     "clotho": ("fsd50k", "esc50"),
     "fsd50k": ("clotho", "esc50"),
     "esc50": ("clotho", "fsd50k"),
 }
 NEEDED = ("audiocaps", "audioset")  # whose lists are asked for: models are compared on these
+LISTS = {"clotho": "clotho_metadata_*.csv"}  # names recordings; without it `prep` knows the clips, but not those
 
 
 def held_out_recordings(dataset: str, tree: DatasetFolder, raw: Path) -> tuple[dict[str, str], dict[str, str]]:
@@ -37,10 +40,11 @@ def held_out_recordings(dataset: str, tree: DatasetFolder, raw: Path) -> tuple[d
         folder = raw / other
         lists = tree if other == dataset else scan_folder(folder) if folder.is_dir() else None
         found = dict(_evaluation_recordings(other, lists)) if lists else {}
-        if f"{other} test" not in found.values() and other in NEEDED and other != dataset:
+        if f"{other} test" not in found.values() and (lists or other in NEEDED) and other != dataset:
+            wanted = LISTS.get(other, "lists")
             warnings[other] = (
-                f"{dataset}: NOT held out: {other}'s evaluation clips, for {folder} does not hold their lists. A model"
-                f" trained on this must not be scored on {other}: put the lists there (no audio needed), run again"
+                f"{dataset}: NOT held out: {other}'s evaluation clips, for {folder} does not hold their {wanted}."
+                f" A model trained on this must not be scored on {other}: put them there (no audio needed), run again"
             )
         recordings |= found
     return recordings, warnings

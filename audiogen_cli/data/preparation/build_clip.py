@@ -76,7 +76,7 @@ def _build_clip(
     duration = found.duration - item.start
     if duration <= 0:
         return dropped("too short", f"lasts {found.duration:g} s, but should begin at {item.start:g} s")
-    return Clip(
+    clip = Clip(
         id=f"{rules.dataset}/{item.name}",
         dataset=rules.dataset,
         split=item.split,
@@ -90,6 +90,9 @@ def _build_clip(
         texts=_texts(item),
         license=item.license or rules.license,
     )
+    if clip.is_plausible:
+        return clip
+    return dropped("unreadable", f"damaged: its header tells of {clip.duration:g} s at {clip.sample_rate:,} Hz")
 
 
 def _refuse_text(item: SourceItem, rules: ClipRules) -> tuple[str, str] | None:

@@ -13,6 +13,7 @@ from audiogen_cli.errors import AudiogenError
 from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.decoding.backend import Backend, BatchState
 from audiogen_cli.lm.decoding.requests import (
+    NOT_FINITE,
     DecodingRequest,
     DecodingWindow,
     count_text_columns,
@@ -111,7 +112,7 @@ class ContinuousBatch:
         steps = self.state.steps[slot : slot + 1, :, start : 1 + end + self.max_delay]
         codes = undelay(steps, self.config.stream_delays)[0].cpu()
         if bool((codes == self.config.special_token).any()):
-            raise AudiogenError("the model's outputs are no finite numbers: try --dtype bfloat16 or float32")
+            raise AudiogenError(NOT_FINITE)
         return codes
 
     def _step(self) -> None:

@@ -13,11 +13,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from audiogen_cli.errors import InputError
+from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.decoding.cpu_kernels import pack_model
 from audiogen_cli.lm.decoding.engine import choose_dtype
-from audiogen_cli.lm.decoding.requests import UNKNOWN, DecodingRequest
+from audiogen_cli.lm.decoding.requests import NOT_FINITE, UNKNOWN, DecodingRequest
 from audiogen_cli.lm.diffusion.network import DiffusionModel
 from audiogen_cli.lm.diffusion.schedule import NoiseSchedule
 from audiogen_cli.lm.sampling import SamplingRows, guide_rows, sample, sample_some
@@ -124,15 +124,19 @@ class DiffusionEngine:
 
         given = codes != UNKNOWN
         known = given.all(1)  # [n, T]
-        drawn = schedule.start(draw_numbers(1)[0])
+        drawn, finite = schedule.start(draw_numbers(1)[0]), torch.ones((), dtype=torch.bool, device=self.device)
         for end, begin in list_passes(self.schedule.n_steps, n_passes):
             read = torch.where(given, codes, drawn)
             end_, begin_ = (torch.full((n,), time, device=self.device) for time in (end, begin))
             logits = schedule.weigh(self._predict(read, end_, known, texts, rows), read, end_)
+            finite &= logits.isfinite().all()
+            logits.nan_to_num_()  # else what is drawn of them may be no code, and end the process on a GPU
             of_mask, of_original, of_code = draw_numbers(3)
             masked = schedule.stay_masked(read, begin_, end_, of_mask)
             original = self._draw_original(logits, rows, of_original, ~masked & ~given)
             drawn = schedule.draw_back(original, read, begin_, end_, of_code).where(~masked, schedule.mask)
+        if not finite:
+            raise AudiogenError(NOT_FINITE)
         return torch.where(given, codes, drawn)
 
     def _draw_original(self, logits: Tensor, rows: SamplingRows, uniform: Tensor, needed: Tensor) -> Tensor:

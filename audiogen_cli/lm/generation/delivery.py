@@ -151,7 +151,8 @@ def deliver(wav: np.ndarray, sample_rate: int, delivery: Delivery = AS_IT_IS, lo
     begin, end = _kept(wav, sample_rate) if delivery.trim else (0, len(wav))
     cut = (begin / sample_rate, (len(wav) - end) / sample_rate)
     if any(cut):
-        wav = _fade_ends(wav[begin:end], round(FADE * sample_rate) * (begin > 0), round(FADE * sample_rate) * (end > 0))
+        n_fade = round(FADE * sample_rate)
+        wav = _fade_ends(wav[begin:end], n_fade * (begin > 0), n_fade * (end < len(wav)))
     rate = delivery.rate or sample_rate
     wav = _spread(resample(wav, sample_rate, rate, loop), delivery.channels)
     gain = _gain(wav, rate, delivery.normalize) if delivery.normalize else 1.0

@@ -152,7 +152,8 @@ class Generator:
             seed = derive_seed(request.seed, f"layer {number}") if number else request.seed
             n_frames = math.ceil(length / self.codec.hop_length)
             decoding = DecodingRequest(each, n_frames, seed, request.sampling, codes, negative)
-            tracks.append(Track(decoding, begin, length, 0 if request.regions else n_prompt - n_skipped))
+            known = 0 if request.regions else n_prompt - n_skipped
+            tracks.append(Track(decoding, begin, length, known, request.regions))
         words = {word: known for text in texts for word, known in self.encoder.find_words(text).items()}
         return Prepared(request, n_samples, texts, tuple(tracks), n_skipped, n_overlap, words)
 

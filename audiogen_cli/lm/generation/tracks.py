@@ -48,13 +48,24 @@ CEILING = 0.99  # of full scale; a sample at full scale would count as clipped
 class Track:
     """One of the sounds that are mixed, or the only one; in samples.
 
-    begin: where it begins in the whole. n_known: how many samples at its beginning are the prompt audio's.
+    begin: where it begins in the whole. n_known: how many samples at its beginning are the prompt audio's. regions: the
+    parts [begin, end) that are generated; (): all that is not known.
     """
 
     decoding: DecodingRequest
     begin: int
     n_samples: int
     n_known: int = 0
+    regions: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def n_generated(self) -> int:
+        """Return the number of samples that are generated."""
+        return sum(end - begin for begin, end in self.regions) or self.n_samples - self.n_known
+
+    def generated(self, sound: np.ndarray) -> np.ndarray:
+        """Return the generated part of the track's samples."""
+        return np.concatenate([sound[begin:end] for begin, end in self.regions or ((self.n_known, len(sound)),)])
 
 
 @dataclass(frozen=True)
@@ -160,6 +171,7 @@ def close_loop(wav: np.ndarray, n_overlap: int) -> np.ndarray:
     # ours: what follows the end is faded out over the beginning, which fades in; with equal power, for the two are
     different noise. So the last sample is followed by what came after it, and the level stays.
     """
+    n_overlap = min(n_overlap, len(wav) // 3)  # of a track alone, which may be much shorter than the whole
     n_samples = len(wav) - n_overlap
     angle = np.linspace(0, np.pi / 2, n_overlap, endpoint=False, dtype=np.float32)
     looped = wav[:n_samples].copy()
@@ -333,7 +345,7 @@ def derive_seed(seed: int, part: str) -> int:
 
 def has_no_holes(track: Track, sound: np.ndarray, sample_rate: int) -> bool:
     """Return whether the generated part of a track's samples nowhere stops for a moment."""
-    return not find_holes(sound[track.n_known :], sample_rate).size
+    return not find_holes(track.generated(sound), sample_rate).size
 
 
 def _choose(
@@ -348,7 +360,7 @@ def _choose(
     for place, sound in enumerate(sounds):
         sound = sound[: track.n_samples]
         first = sound if first is None else first
-        if measure(sound[track.n_known :]).near_silent:
+        if measure(track.generated(sound)).near_silent:
             continue
         if is_fine(track, sound):
             return sound, place

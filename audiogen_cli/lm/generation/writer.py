@@ -238,7 +238,7 @@ def _announce(generator: Generator, prepared: Sequence[Prepared], options: Rende
 
     requests, rate = [each.request for each in prepared], generator.sample_rate
     window = generator.config.max_frames / generator.config.frame_rate
-    if max(request.duration for request in requests) > window + 0.5:
+    if max((each.duration for each in requests if not each.regions), default=0) > window + 0.5:
         say(f"note: trained on {window:g} s; what comes later is generated from the last {window / 2:.2g} s and more")
     strange = [each.request.text for each in prepared if each.words and not any(each.words.values())]
     if strange:
@@ -253,7 +253,7 @@ def _announce(generator: Generator, prepared: Sequence[Prepared], options: Rende
             say(f"note: '{other}' and '{asked.text}' are read alike: with one seed they are one sound, so give two")
             break
     tracks = [track for each in prepared for track in each.tracks]
-    drawn = [(each.n_samples - each.n_known) / rate for each in tracks for _ in list_candidates(each.decoding)]
+    drawn = [each.n_generated / rate for each in tracks for _ in list_candidates(each.decoding)]
     if len(drawn) > len(tracks) and generator.probe is None:
         say("note: this model has no probe to rank candidates with; the first that is not near-silent is kept")
     if sum(drawn) >= LONG_SECONDS:

@@ -166,6 +166,14 @@ def test_copies_are_what_a_converted_manifest_names(sounds: Path, tmp_path: Path
     assert all(len(read_audio(clip.audio_path)) == 8_000 for clip in manifest.clips)
 
 
+def test_a_header_that_claims_the_impossible_costs_its_clip_alone(sounds: Path, tmp_path: Path) -> None:
+    wav = bytearray((sounds / "bark.wav").read_bytes())
+    wav[27] |= 2  # the rate of RIFF's `fmt `, in bytes 24 to 27
+    (sounds / "bark.wav").write_bytes(wav)
+    (report,) = prepare([], tmp_path, tmp_path / "out", folder=sounds, name="mine", workers=1)
+    assert report.dropped["unreadable"] == 2 and len(read_manifest(report.manifest).clips) == 2
+
+
 def test_copies_below_the_folder_are_no_clips_of_it(sounds: Path) -> None:
     for _ in range(2):
         (report,) = prepare([], sounds, sounds / "data", folder=sounds, name="mine", copies=True, workers=1)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers.diffusion import make_config
 
-from audiogen_cli.errors import InputError
+from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.lm.config import Sampling
 from audiogen_cli.lm.decoding.requests import UNKNOWN, DecodingRequest
 from audiogen_cli.lm.diffusion.engine import GPU_BATCH, DiffusionEngine, list_passes, list_windows
@@ -42,6 +42,13 @@ def make_text(n: int) -> torch.Tensor:
 
 def decode(engine: DiffusionEngine, *requests: DecodingRequest) -> list[torch.Tensor]:
     return [codes for _, codes in sorted(engine.generate(requests), key=lambda pair: pair[0])]
+
+
+def test_outputs_that_are_no_numbers_are_said() -> None:
+    engine = make_engine()
+    torch.nn.init.constant_(next(each for each in engine.model.parameters() if each.ndim == 1), torch.nan)
+    with pytest.raises(AudiogenError, match="no finite numbers"):
+        decode(engine, DecodingRequest(make_text(2), 12, 1, SAMPLING))
 
 
 @pytest.mark.parametrize("schedule", ["mask_uniform", "mask", "uniform"])

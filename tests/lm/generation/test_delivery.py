@@ -59,6 +59,10 @@ def test_trimming_keeps_the_sound_and_says_how_much_went() -> None:
     assert sound.trimmed == pytest.approx((0.19, 0.49), abs=0.011)
     assert len(sound.samples) / RATE + sum(sound.trimmed) == pytest.approx(1.0)
     assert sound.samples[0] == 0 and np.abs(sound.samples).max() == pytest.approx(0.5, rel=1e-3)
+    abrupt = _between_silence(np.full(RATE // 2, 0.5, np.float32), 0.2, 0.0)
+    begun, ended = deliver(abrupt, RATE, Delivery(trim=True)), deliver(abrupt[::-1], RATE, Delivery(trim=True))
+    assert (begun.samples[0], begun.samples[-1]) == (0, 0.5) and begun.trimmed[1] == 0  # nothing went there: no fade
+    assert (ended.samples[0], ended.samples[-1]) == (0.5, 0) and ended.trimmed[0] == 0
     assert np.array_equal(deliver(np.zeros(99, np.float32), RATE, Delivery(trim=True)).samples, np.zeros(99))
 
 

@@ -77,6 +77,14 @@ def test_the_best_that_is_audible_is_kept_and_no_more_are_decoded(n_silent: int,
     assert candidates[0] == [kept, *(number for number in order if number != kept)] and candidates[1] == [4]
 
 
+def test_only_the_regions_of_a_sound_that_is_filled_in_are_judged() -> None:
+    request = DecodingRequest(torch.zeros(1, 6), 3, seed=0, sampling=replace(FREE, candidates=3))
+    track = Track(request, 0, 900, regions=((100, 300), (700, 800)))
+    drawn = Drawn(1, (0, 1, 2))  # the first is silent in both, and loud before them
+    ((_, sound, _),) = generate_best([track], drawn.generate, drawn.decode, None)
+    assert sound[0] == np.float32(0.2) and track.n_generated == len(track.generated(sound)) == 300
+
+
 def test_what_is_finished_before_one_that_is_too_long_is_kept() -> None:
     request = DecodingRequest(torch.zeros(1, 6), 3, seed=0, sampling=FREE)
     drawn, results = Drawn(0, ()), list[int]()

@@ -101,6 +101,7 @@ def test_a_loop_goes_on_at_its_beginning() -> None:
     np.testing.assert_allclose(once, row[4 * len(once) : 5 * len(once)], atol=1e-5)
     stereo = deliver(np.stack([short, short], 1), RATE, Delivery(rate=48_000), loop=True).samples
     np.testing.assert_allclose(stereo[:, 1], once, atol=1e-6)
+    assert len(close_loop(noise[: RATE + 800], RATE)) > 2 * RATE // 3  # a track that is hardly longer than the overlap
     power = (loop**2).reshape(-1, 1_600).mean(1)
     assert 0.4 < power[:10].mean() / power[10:].mean() < 2.5
 

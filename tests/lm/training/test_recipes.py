@@ -117,6 +117,7 @@ def test_cluster_script_parses_and_names_the_papers_gpus() -> None:
     script = RECIPES / "slurm" / "train-lm.sh"
     assert subprocess.run(["bash", "-n", str(script)]).returncode == 0
     text = script.read_text("utf-8")
+    assert "scancel --signal=TERM" in text and "kill -TERM" not in text  # which srun takes for an order to kill at once
     for nodes, size, gpus in ((8, "base", 64), (16, "large", 128)):
         assert f"--nodes={nodes}" in text and f"--size {size}" in text and nodes * 8 == gpus
         assert load_recipe(TrainConfig, f"lm-{size}").optim.batch_size % gpus == 0
