@@ -111,6 +111,33 @@ def test_workers_of_prep_end_with_it() -> None:
     assert wait_for(lambda: all(map(is_gone, workers)))
 
 
+DEAF = """
+import pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, lambda number, _: pathlib.Path(sys.argv[1], "asked").touch())  # and goes on saving
+pathlib.Path(sys.argv[1], "begun").touch()
+while True:
+    time.sleep(1)
+"""
+
+
+def test_a_second_ctrl_c_ends_a_launch_that_takes_long_to_save(tmp_path: Path) -> None:
+    (tmp_path / "deaf.py").write_text(DEAF)
+    command = [sys.executable, "-m", "audiogen_cli.training.torchrun", "--standalone", "--signals-to-handle", "SIGQUIT"]
+    environment = {**os.environ, "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "3600"}
+    with subprocess.Popen([*command, str(tmp_path / "deaf.py"), str(tmp_path)], env=environment) as launch:
+        try:
+            assert wait_for(lambda: (tmp_path / "begun").exists())
+            for _ in range(2):  # a terminal's, and the command's that started it
+                launch.send_signal(signal.SIGINT)
+            assert wait_for(lambda: (tmp_path / "asked").exists())
+            time.sleep(1.5)
+            assert launch.poll() is None
+            launch.send_signal(signal.SIGINT)
+            assert launch.wait(60) == 143
+        finally:
+            launch.kill()
+
+
 READERS = """
 import os, sys, time
 from torch.utils.data import Dataset

@@ -100,7 +100,7 @@ class CropDataset(Dataset[Crop]):
         first = round(position * max(0, whole.n_samples - self.n_samples))
         n_samples = min(self.n_samples, whole.n_samples)
         if augment.fill and generator.random() < augment.fill:
-            # Of a long clip one window alone, as `tokenize` fills it.
+            # Of a long clip, a window of 10 s alone.
             n_read = min(max(round(WINDOW_SECONDS * self.sample_rate), n_samples), whole.n_samples)
             begin = min(first // n_read * n_read, whole.n_samples - n_read)
             window = replace(whole, start=clip.start + begin * speed / self.sample_rate, n_samples=n_read)

@@ -119,8 +119,7 @@ def train(
             metrics = trainer.train_step(wav, stop.asked)
             if metrics is None:
                 trainer.codec.quantizer.share()
-                if accelerator.is_main_process:
-                    trainer.save(out)
+                save(trainer, out)
                 raise Interrupted(stopped_after(trainer.step))
             first = trainer.step * config.batch_size
             ids = (crops.clip(i).id for i in range(first, first + config.batch_size))
@@ -137,13 +136,12 @@ def train(
                 stopped = stop.agreed(accelerator)
                 if saving := last or stopped or trainer.step % config.save_every == 0:
                     trainer.codec.quantizer.share()
-                if accelerator.is_main_process:
-                    if validator and validation and (last or trainer.step % config.validate_every == 0):
-                        validate(trainer, validator, validation, wav, out, log)
-                    if saving:
-                        trainer.save(out)
+                due = last or trainer.step % config.validate_every == 0
+                if due and validator and validation and accelerator.is_main_process:
+                    validate(trainer, validator, validation, wav, out, log)
+                if saving:
+                    save(trainer, out)
             if stopped and not last:
-                accelerator.wait_for_everyone()  # a launcher may end all when one has ended, but the main one writes
                 raise Interrupted(stopped_after(trainer.step))
 
     if not trainer.codec.quantizer.started:
@@ -154,6 +152,15 @@ def train(
         write_card(out, out)
     accelerator.wait_for_everyone()
     return out
+
+
+def save(trainer: Trainer, out: Path) -> None:
+    """Write a checkpoint in the main process; the others wait, for a launcher ends all when one has ended."""
+    try:
+        if trainer.accelerator.is_main_process:
+            trainer.save(out)
+    finally:
+        trainer.accelerator.wait_for_everyone()
 
 
 def validate(

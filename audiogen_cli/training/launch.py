@@ -41,7 +41,7 @@ def relaunch(processes: int) -> None:
     torchrun += ["--signals-to-handle", "SIGQUIT"]  # the module handles the others
     command = [*torchrun, "--nproc_per_node", str(processes)]
     threads = max(1, cpu_count() // processes)
-    # torchrun kills processes that take longer to end their step and save; a second Ctrl-C does at any time.
+    # torchrun kills processes that take longer to end their step and save; see `torchrun.stop` for a second Ctrl-C.
     patience = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(PATIENCE)}
     environment = {"OMP_NUM_THREADS": str(threads), **patience, **os.environ}
     if not torch.cuda.device_count():
@@ -135,7 +135,7 @@ def ignore_signals(worker: int) -> None:
 
     Without the main process it ends at once, also while it writes to a pipe that nobody reads any more.
     """
-    end_with_parent(by=signal.SIGKILL)
+    end_with_parent(by=getattr(signal, "SIGKILL", signal.SIGTERM))  # Windows lacks it
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 

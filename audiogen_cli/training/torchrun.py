@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from types import FrameType
 
 from audiogen_cli.processes import end_with_parent, handle_signals
@@ -15,15 +16,24 @@ from audiogen_cli.processes import end_with_parent, handle_signals
 if __name__ == "__main__":
     end_with_parent()  # before torch, which takes seconds to import
 
+import psutil
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main
 
+SAME_SECONDS = 1.0  # in which two Ctrl-C are one
+begun = 0.0
+
 
 def stop(number: int, frame: FrameType | None) -> None:
-    """End the processes with SIGTERM, which lets them save, unless that is being done."""
+    """End the processes with SIGTERM, which lets them save; with a second Ctrl-C while they do, at once."""
+    global begun
     if not isinstance(sys.exc_info()[1], SignalException):
+        begun = time.monotonic()
         raise SignalException(f"stopped by {signal.Signals(number).name}", sigval=signal.SIGTERM)
+    if number == signal.SIGINT and time.monotonic() - begun > SAME_SECONDS:
+        for child in psutil.Process().children():
+            child.kill()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """Clips of evaluation sets that other datasets would bring into training: cuts of the same recordings.
 
 AudioCaps' val and test clips are in AudioSet's unbalanced list, AudioSet's eval clips in VGG-Sound, some of whose test
-clips are in AudioCaps; Clotho, FSD50K and
-ESC-50 take from Freesound what another of them tests on.
+clips are in AudioCaps; Clotho, FSD50K and ESC-50 take from Freesound what another of them tests on.
 """
 
 from __future__ import annotations

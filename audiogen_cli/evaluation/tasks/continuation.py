@@ -10,8 +10,9 @@ the codec decodes it, and `continuation`, the part after the prompt against the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,10 +78,14 @@ def evaluate_continuation(config: EvalConfig, progress: Progress, begin: Begin) 
     inputs = load_inputs(config, {GENERATION[name].role for name in config.chosen_metrics})
     everything, skipped, networks = inputs.references, inputs.unfit, inputs.networks
     least = max([MIN_LEFT, *(network.min_duration for network in networks.all())])
-    references, short = _long_enough(everything, max(config.prompt_seconds) + least)
-    references = limit_clips(references, config.limit)
+    references, short = _usable(everything, partial(_check_length, seconds=max(config.prompt_seconds) + least))
+    # A header may promise more than is there.
+    references, damaged = _usable(limit_clips(references, config.limit), Recording.read)
     if len(references) < 2:
-        raise InputError("a continuation is scored on two clips or more: each takes another one's text, too")
+        why = f"; {(short + damaged)[-1].reason}" if short or damaged else ""
+        raise InputError(
+            f"{len(references)} clips to continue; it takes two, as each gets another one's text, too{why}"
+        )
     if main:
         begin(len(references))
     others = derangement([clip.id for clip in references], config.seed, [clip.text for clip in references])
@@ -132,7 +137,7 @@ def evaluate_continuation(config: EvalConfig, progress: Progress, begin: Begin) 
         warnings=[f"only {len(alive)} clips (< {FEW_CLIPS}): FAD is biased upward, compare runs of equal n"]
         if few
         else [],
-        skipped=[*skipped, *short, *lost],
+        skipped=[*skipped, *short, *damaged, *lost],
         run={"reused": reused},
     )
 
@@ -238,23 +243,23 @@ def _path(cell: Cell, reference: Reference, config: EvalConfig) -> Path:
     return config.out / "continuation" / cell.folder / f"{reference.name}.wav"
 
 
-def _long_enough(references: Sequence[Reference], seconds: float) -> tuple[list[Reference], list[Skipped]]:
-    """Split the clips into those with a rest to continue after the longest prompt, and the others."""
+def _usable(
+    references: Sequence[Reference], check: Callable[[Recording], object]
+) -> tuple[list[Reference], list[Skipped]]:
+    """Split the clips into those whose recording passes a check and those with which it raises an error."""
     kept, skipped = [], []
     for reference in references:
         try:
-            length = reference.recording.length
-            reference.recording.read()  # a header may promise more than is there
+            check(reference.recording)
+            kept.append(reference)
         except AudiogenError as error:
             skipped.append(Skipped(reference.id, str(error)))
-            continue
-        if length + 1e-6 < seconds:
-            skipped.append(Skipped(reference.id, f"{length:g} s: every prompt length needs {seconds:g} s"))
-        else:
-            kept.append(reference)
-    if not kept:
-        raise InputError(f"no clip can be continued after the longest of --prompt-seconds: {skipped[-1].reason}")
     return kept, skipped
+
+
+def _check_length(recording: Recording, seconds: float) -> None:
+    if recording.length + 1e-6 < seconds:
+        raise InputError(f"{recording.length:g} s: the longest of --prompt-seconds needs {seconds:g} s")
 
 
 def _job(

@@ -42,7 +42,7 @@ Say = Callable[[str], object]  # shows the user a line
 class RenderOptions:
     """Options of writing. batch_size: most sounds decoded at once. sidecars: write `<name>.json` beside each sound.
     delivery: rate, channels, format and level of the files. keep_candidates: write the other candidates, too, as
-    `NAME-candidate02` and so on, in the order of their scores. skip: a request that cannot be met is a failure."""
+    `NAME-candidate02` and so on, in the order of their scores. skip: see `Rendered`."""
 
     batch_size: int | None = None
     sidecars: bool = False
@@ -54,7 +54,7 @@ class RenderOptions:
 @dataclass(frozen=True)
 class Rendered:
     """The result of a request. index: its place in the list; record: its sidecar's content; failure: the reason why
-    there is none; kept: an earlier run had finished it."""
+    there is none, with `skip` also that only others can be met; kept: an earlier run had finished it."""
 
     index: int
     record: dict[str, Any] | None = None
@@ -192,13 +192,15 @@ def _render(
     if generator is None:
         return
     ready: dict[int, Prepared] = {}
+    refused: dict[int, InputError] = {}
     for index in chosen:
         try:
             ready[index] = generator.prepare(requests[index])
         except InputError as error:
-            if not options.skip:
-                raise
-            yield Rendered(index, failure=str(error))
+            refused[index] = error
+    if refused and not (options.skip and (ready or count_processes() > 1)):
+        raise next(iter(refused.values()))
+    yield from (Rendered(index, failure=str(error)) for index, error in refused.items())
     if not ready:
         return
     chosen, prepared = [*ready], [*ready.values()]
@@ -308,11 +310,9 @@ def _write_candidates(
                 duration=request.duration if single else prepared.tracks[track].n_samples / generator.sample_rate,
             )
             wav = generator.decode_candidate(prepared, track, candidate)
-            texts = prepared.texts[track : track + 1]
             more = {} if candidate.score is None else {"scores": [candidate.score]}
-            record = _write_one(
-                generator, replace(prepared, request=own, texts=texts, n_samples=len(wav)), wav, options, more
-            )
+            drawn = replace(prepared, request=own, texts=prepared.texts[track : track + 1], n_samples=len(wav))
+            record = _write_one(generator, drawn, wav, options, more)
             written.append({**{key: record[key] for key in ("path", "seed", "peak", "loudness")}, **more})
     return written
 

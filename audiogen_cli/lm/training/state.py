@@ -139,8 +139,11 @@ def save(state: State, config: TrainConfig, codec: Path, out: Path, accelerator:
         write_result(state, best, config, codec, folder)
         write_card(folder, out)
 
-    if keep:
-        save_checkpoint(out, state.step, write, document, config.save_every)
+    try:
+        if keep:
+            save_checkpoint(out, state.step, write, document, config.save_every)
+    finally:
+        accelerator.wait_for_everyone()  # a launcher ends all when one has ended
 
 
 def resume(state: State, checkpoint: Path) -> None:

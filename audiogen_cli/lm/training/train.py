@@ -147,7 +147,6 @@ def train(
                 if state.step % config.save_every == 0 or last or stopped:
                     save(state, config, codec, out, accelerator)
             if stopped and not last:
-                accelerator.wait_for_everyone()  # a launcher may end all when one has ended, but the main one writes
                 raise Interrupted(stopped_after(state.step))
 
     weights = best_weights(state, main)

@@ -117,12 +117,14 @@ def test_the_table(options: dict[str, Any], capsys: pytest.CaptureFixture[str]) 
 
 
 def test_clips_too_short_for_the_longest_prompt(options: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=r"no clip can be .* --prompt-seconds: 0\.5 s: every .* needs 0\.65 s"):
+    with pytest.raises(
+        InputError, match=r"0 clips to continue; .* 0\.5 s: the longest of --prompt-seconds needs 0\.65 s"
+    ):
         eval_(**{**options, "prompt_seconds": "0.1,0.55"})
 
 
 def test_one_clip_is_refused_before_anything_is_generated(options: dict[str, Any], generator: FakeGenerator) -> None:
-    with pytest.raises(InputError, match="on two clips or more"):
+    with pytest.raises(InputError, match="1 clips to continue; it takes two"):
         eval_(**options, limit=1)
     assert not generator.requests
 
