@@ -21,7 +21,7 @@ if [ -z "${FULL:-}" ]; then
     export CODEC_OPTIONS="--max-steps $codec_steps --set adversary_start=$((codec_steps * 3 / 4)) \
 --set codec.network.channels=8 --set codec.network.norm=weight --set discriminator.channels=8 \
 --set quantizer.decay=0.97 --set quantizer.start_step=80 --set warmup_steps=20 --set log_every=20 \
---set losses.time=10 --set losses.adversarial=0.1 --set losses.feature=0.1 --set lr=1e-3 --set schedule=cosine \
+--set losses.time=40 --set losses.adversarial=0.1 --set losses.feature=0.1 --set lr=1e-3 --set schedule=cosine \
 --set batch_size=8 --set crop_seconds=0.5 --set fill=0.8 --set precision=no --set workers=0 --set validate_clips=16 \
 --set validate_every=500 --set save_every=250 \
 ${CODEC_OPTIONS:-}"
