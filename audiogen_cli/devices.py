@@ -56,10 +56,17 @@ def choose_device(name: str) -> torch.device:
             device = torch.device("cuda", own)
         torch.empty(1, device=device)
         if device.type == "cuda":
-            torch.cuda.set_device(device)  # graphs are captured on the current device
+            torch.cuda.set_device(device)  # what is done on no device in particular takes no memory on another
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device '{name}' cannot be used here: {first_line(error)}") from None
     return device
+
+
+def current(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Return what makes a GPU the current one, where triton's kernels and recordings run; on a CPU it does nothing."""
+    import torch
+
+    return torch.cuda.device(device) if torch.cuda.is_initialized() else contextlib.nullcontext()
 
 
 def alone(device: torch.device | str) -> contextlib.AbstractContextManager[object]:

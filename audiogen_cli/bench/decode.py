@@ -24,7 +24,7 @@ from audiogen_cli.lm.decoding.cpu_kernels import PackedLinear
 from audiogen_cli.lm.decoding.engine import Engine, choose_dtype
 from audiogen_cli.lm.decoding.grouped_weights import GROUPS, has_grouped_kernel
 from audiogen_cli.lm.decoding.requests import DecodingRequest
-from audiogen_cli.lm.model import AudioLanguageModel
+from audiogen_cli.lm.model import AudioLanguageModel, random_text
 from audiogen_cli.lm.sampling import SamplingRows, guide_rows, sample
 from audiogen_cli.training.recipe import load_recipe
 
@@ -165,7 +165,7 @@ def measure_lm(setup: Setup, device: torch.device) -> dict[str, Any]:
 
 def _list_formats(asked: str, config: LMConfig, device: torch.device) -> list[str]:
     """List the number formats to measure, the chosen one first."""
-    chosen = choose_dtype(asked, config, device.type)
+    chosen = choose_dtype(asked, config, device)
     if asked != "auto" or device.type != "cpu":
         return [chosen]
     others = ["bfloat16"] * has_native_bfloat16() + [*GROUPS] * has_grouped_kernel()
@@ -210,7 +210,7 @@ def _random_model(config: LMConfig, device: torch.device) -> AudioLanguageModel:
 
 def _request(setup: Setup, config: LMConfig, seed: int) -> DecodingRequest:
     numbers = torch.Generator().manual_seed(seed)
-    text = torch.randn(TEXT_LENGTH, config.text_width, generator=numbers)
+    text = random_text(config, TEXT_LENGTH, numbers)
     prompt = torch.randint(config.codebook_size, (config.n_q, setup.cached), generator=numbers)
     n_frames = setup.cached + WARM_STEPS + setup.steps
     sampling = replace(config.sampling, guidance=3.0, negative="")  # two rows, whatever is the model's own

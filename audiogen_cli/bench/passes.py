@@ -11,6 +11,7 @@ from audiogen_cli.bench.decode import TEXT_LENGTH, Setup
 from audiogen_cli.bench.timing import time_in_turn
 from audiogen_cli.lm.decoder import find_decoder
 from audiogen_cli.lm.decoding.requests import DecodingRequest
+from audiogen_cli.lm.model import random_text
 
 
 def measure_passes(setup: Setup, device: torch.device) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def measure_passes(setup: Setup, device: torch.device) -> dict[str, Any]:
     decoder = find_decoder(config)
     engine = decoder.build_engine(decoder.build(config).to(device).requires_grad_(False), setup.dtype)
     sampling = replace(config.sampling, passes=min(setup.steps, config.diffusion.steps))
-    text = torch.randn(TEXT_LENGTH, config.text_width)
+    text = random_text(config, TEXT_LENGTH)
     requests = [DecodingRequest(text, config.max_frames, seed, sampling) for seed in range(setup.batch_size)]
 
     def run() -> None:

@@ -146,6 +146,8 @@ class ResidualVectorQuantizer(nn.Module):
         self.passes += 1
         if not self.started:
             return self._collect(vectors)
+        if self.learning.decay == 1:
+            return
         for k, stream in enumerate(self):
             residual, vectors = vectors, vectors - stream.codebook[codes[:, k]]
             stream.learn(residual, codes[:, k], self.learning, seed=int(self.passes) * len(self.streams) + k)
@@ -155,7 +157,7 @@ class ResidualVectorQuantizer(nn.Module):
         self.seen.clear()
 
     @torch.no_grad()
-    def share(self) -> None:
+    def broadcast(self) -> None:
         """Take the first process's codebooks and running means; every process must call it."""
         if distributed.is_available() and distributed.is_initialized():
             for stream in self:
@@ -210,7 +212,7 @@ class ResidualVectorQuantizer(nn.Module):
         for stream in self:
             stream.start(residual, self.learning.kmeans_iterations)
             residual = residual - stream.codebook[stream.nearest(residual)]
-        self.share()
+        self.broadcast()
         self.pool = self.pool[:0]
         self.started.fill_(True)
 

@@ -106,7 +106,7 @@ def train(
     log = RunLog(out, trainer.step, config.max_steps, config.log_every, accelerator.is_main_process)
     guard = GradientGuard(out)
     if trainer.step < config.max_steps:
-        log.say_trial(trainer.fit(share))
+        log.say_trial(trainer.try_step(share))
     batches = load_batches(crops, sampler, config.workers, crops.collate)
     throughput = Throughput(accelerator.device)
     with log, StopSignal() as stop:
@@ -118,7 +118,7 @@ def train(
             wav = batch.wav.to(accelerator.device)
             metrics = trainer.train_step(wav, stop.asked)
             if metrics is None:
-                trainer.codec.quantizer.share()
+                trainer.codec.quantizer.broadcast()
                 save(trainer, out)
                 raise Interrupted(stopped_after(trainer.step))
             first = trainer.step * config.batch_size
@@ -135,7 +135,7 @@ def train(
             with throughput.paused():
                 stopped = stop.agreed(accelerator)
                 if saving := last or stopped or trainer.step % config.save_every == 0:
-                    trainer.codec.quantizer.share()
+                    trainer.codec.quantizer.broadcast()
                 due = last or trainer.step % config.validate_every == 0
                 if due and validator and validation and accelerator.is_main_process:
                     validate(trainer, validator, validation, wav, out, log)

@@ -74,7 +74,7 @@ class Trainer(ABC):
 
     @property
     def last_step(self) -> int:
-        """Return the number of the last step, in which all that ever learns does."""
+        """Return the number of the last step; by then every network learns."""
         return max(self.step, self.config.max_steps - 1)
 
     def active_players(self, step: int) -> list[tuple[nn.Module, torch.optim.Optimizer]]:
@@ -87,8 +87,8 @@ class Trainer(ABC):
         for _, optimizer in self.active_players(self.last_step):
             optimizer.zero_grad(set_to_none=True)
 
-    def fit(self, share: int) -> Trial:
-        """Try micro-batches of noise, and take the largest one that fits. share: this process's crops of a step."""
+    def try_step(self, n_crops: int) -> Trial:
+        """Try micro-batches of noise, and take the largest one that fits. n_crops: of a step, this process's."""
         samples, device = round(self.config.crop_seconds * self.config.codec.sample_rate), self.accelerator.device
 
         def run(n: int, step: int = self.last_step) -> None:
@@ -102,8 +102,8 @@ class Trainer(ABC):
         alone = self.config.adversary_start - self.step if self.active_players(self.step) != players else 0
         fresh = not self.codec_optimizer.state
         later = sum(2.0 * p.nbytes for network, _ in players for p in network.parameters()) * fresh  # Adam's moments
-        wanted, first = min(share, self.largest_micro_batch(share)), (alone, lambda n: run(n, self.step))
-        trial = try_micro_batches(run, wanted, share, later, self.accelerator, first=first)
+        wanted, first = min(n_crops, self.largest_micro_batch(n_crops)), (alone, lambda n: run(n, self.step))
+        trial = try_micro_batches(run, wanted, n_crops, later, self.accelerator, first=first)
         self.config = replace(self.config, micro_batch=trial.micro_batch)
         return trial
 
@@ -148,9 +148,9 @@ class Trainer(ABC):
         """Split this process's share of a batch [B, 1, N] into parts that are in memory one at a time."""
         return wav.split(self.largest_micro_batch(len(wav)))
 
-    def largest_micro_batch(self, share: int) -> int:
+    def largest_micro_batch(self, n_crops: int) -> int:
         """Return the micro-batch that the recipe names, else all that a process has."""
-        return self.config.micro_batch or share
+        return self.config.micro_batch or n_crops
 
     def begin_step(self) -> None:
         """Set the codec to training, the learning rate, and the seed of what the step draws."""
@@ -243,9 +243,9 @@ class AdversarialTrainer(Trainer):
         (share * losses["loss"]).backward(inputs=list(self.codec.parameters()))
         return losses
 
-    def largest_micro_batch(self, share: int) -> int:
+    def largest_micro_batch(self, n_crops: int) -> int:
         """Return the micro-batch that the recipe names, else on a CPU 8."""
-        return self.config.micro_batch or (CPU_CROPS if self.accelerator.device.type == "cpu" else share)
+        return self.config.micro_batch or (CPU_CROPS if self.accelerator.device.type == "cpu" else n_crops)
 
     def judge(self, wav: Tensor, decoded: Tensor) -> tuple[Judgement, Judgement]:
         """Run D on real and on decoded audio, both [B, 1, N]."""

@@ -89,17 +89,13 @@ class LMConfig:
     sampling: Sampling = field(default_factory=Sampling)
 
     def __post_init__(self) -> None:
-        if self.dim % self.n_heads or self.dim < 4 or self.dim % 2:
-            raise ValueError(f"dim ({self.dim}) must be even, at least 4 and a multiple of n_heads ({self.n_heads})")
-        if not (self.text_prefix or self.cross_attention):
-            raise ValueError("text_prefix and cross_attention are both off: no text could reach the model")
+        _check_shape(self)
         if self.text_prefix and self.text_padding == "zeros":
             raise ValueError("text_padding: zeros belongs to models without text_prefix: a prefix has no padding")
         if self.pattern == "parallel" and any(self.delays):
             raise ValueError("delays belong to pattern: delay")
         if self.delays and (len(self.delays) != self.n_q or min(self.delays) != 0):
             raise ValueError(f"delays must be {self.n_q} numbers (one a stream), the smallest 0, got {self.delays}")
-        _check_decoder(self)
 
     @property
     def window_frames(self) -> int:
@@ -140,7 +136,7 @@ class ModelShape:
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
 
     def __post_init__(self) -> None:
-        _check_decoder(self)
+        _check_shape(self)
 
     def settings(self) -> dict[str, Any]:
         """Return the fields of `LMConfig` that these choices are."""
@@ -241,11 +237,15 @@ class TrainConfig:
             raise ValueError("text_noise is for vectors; with text.kind: lookup the model reads numbers of words")
 
 
-def _check_decoder(shape: LMConfig | ModelShape) -> None:
-    """Raise ValueError unless the diffusion decoder, if it is wanted, can have this shape."""
+def _check_shape(shape: LMConfig | ModelShape) -> None:
+    """Raise ValueError unless there can be a model of this shape, with the decoder that is wanted."""
+    if shape.dim % shape.n_heads or shape.dim < 4 or shape.dim % 2:
+        raise ValueError(f"dim ({shape.dim}) must be even, at least 4 and a multiple of n_heads ({shape.n_heads})")
     fits = shape.cross_attention and not shape.text_prefix and shape.pattern == "parallel"
     if shape.decoder == "diffusion" and not fits:
         raise ValueError(
             "decoder: diffusion attends to its text and predicts all streams at once: "
             "set text_prefix: false, cross_attention: true and pattern: parallel"
         )
+    if not (shape.text_prefix or shape.cross_attention):
+        raise ValueError("text_prefix and cross_attention are both off: no text could reach the model")

@@ -97,6 +97,13 @@ class WordTable(nn.Embedding):
         return super().forward(text[..., 0].long())
 
 
+def random_text(config: LMConfig, n: int, numbers: torch.Generator | None = None) -> Tensor:
+    """Draw a text [n, D] that a model can read, to try or time it: vectors, or numbers of words."""
+    if config.text.kind == "lookup":
+        return torch.randint(LOOKUP_ROWS, (n, 1), generator=numbers).float()
+    return torch.randn(n, config.text_width, generator=numbers)
+
+
 class CodeModel(nn.Module, ABC):
     """The base of both decoders' models: K streams of codes in, K heads, and a text to attend to.
 
@@ -174,7 +181,7 @@ class CodeModel(nn.Module, ABC):
         return block(*inputs)
 
     def _initialize_scaled(self) -> None:
-        """Initialize embeddings as large as position vectors (# ours), and residual branches as GPT-2 does."""
+        """Initialize embeddings (# ours: inputs of RMS 0.5 beside positions' 0.71), and residual branches as GPT-2."""
         tables = self.config.n_q**0.5 if self.config.embedding == "mean" else self.config.n_q**-0.5
         nn.init.normal_(self.embedding.table.weight, std=0.5 * tables)
         nn.init.normal_(self.null_text, std=0.5)

@@ -186,7 +186,9 @@ def record_run(run: Path, recipe: Any, inputs: Mapping[str, Any]) -> None:
                 )
         for key, old, new in _differences({"recipe": before.recipe, "inputs": before.inputs}, document):
             if free & set(key.split(".")) and None not in (old, new):  # None: settings of another version
-                moved = key == "recipe.max_steps" and "'cosine'" in str(document)
+                settings = document["recipe"]
+                schedule = settings.get("schedule", settings.get("optim", {}).get("schedule"))
+                moved = key == "recipe.max_steps" and schedule == "cosine"
                 note(f"{key} was {old!r:.60}, now it is {new!r:.60}{', where the cosine schedule ends' * moved}")
     run.mkdir(parents=True, exist_ok=True)
     environment = {"python": platform.python_version(), **versions("torch", "audiogen-cli", "accelerate")}

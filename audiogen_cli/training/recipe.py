@@ -56,6 +56,9 @@ def load_recipe(
         found = validate(config_class, settings, str(path))
         if not overrides:
             return found
+        from audiogen_cli.training.old_settings import update_settings
+
+        settings = update_settings(config_class, settings, str(path))  # else an old name would undo an override
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key:
@@ -98,14 +101,14 @@ def validate(config_class: type[Config], settings: Any, where: str) -> Config:
     try:
         return read(settings)
     except ValidationError as error:
-        lines = []
-        for problem in error.errors()[:MAX_PROBLEMS]:
-            key = ".".join(str(part) for part in problem["loc"])
+        problems = error.errors()[:MAX_PROBLEMS]
+        keys, lines = [".".join(map(str, problem["loc"])) for problem in problems], []
+        for key, problem in zip(keys, problems, strict=True):
             unknown = problem["type"] == "unexpected_keyword_argument"
             said = _unknown(config_class, key) if unknown else problem["msg"].removeprefix("Value error, ")
             lines.append(f"{key}: {said}" if key else said)
         more = [f"{error.error_count() - MAX_PROBLEMS} more"] if error.error_count() > MAX_PROBLEMS else []
-        raise InputError(f"{where}{' ' if where == SET and key else ': '}" + "; ".join(lines + more)) from None
+        raise InputError(f"{where}{' ' if where == SET and keys[0] else ': '}" + "; ".join(lines + more)) from None
 
 
 def learning_rate(step: int, peak: float, schedule: Schedule, warmup_steps: int, max_steps: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from audiogen_cli.bench import decode as benchmark
 from audiogen_cli.bench.decode import Setup, measure_lm, step_bytes
 from audiogen_cli.bench.timing import Timings
 from audiogen_cli.errors import InputError
+from audiogen_cli.lm.config import TextConfig
 from audiogen_cli.lm.decoding.engine import Engine
 
 CPU = torch.device("cpu")
@@ -56,6 +58,8 @@ def test_a_models_own_shape_is_measured_in_place_of_a_size() -> None:
     assert (result["size"], result["streams"]) == ("model", CONFIG.n_q)
     assert result["tokens_per_s"] == pytest.approx(result["steps_per_s"] * CONFIG.n_q)
     assert result["real_time_factor"] == pytest.approx(CONFIG.frame_rate / result["steps_per_s"])
+    lookup = replace(CONFIG, text=TextConfig("lookup"), text_width=1)
+    assert measure_lm(Setup(steps=4, repeats=1, peer=False, shape=lookup), CPU)["steps_per_s"] > 0
     with pytest.raises(InputError, match="--cached"):
         Setup(cached=CONFIG.max_frames, shape=CONFIG)
     # A step of the other decoder is a pass over the whole window.

@@ -68,6 +68,20 @@ def test_learning_finds_clusters_and_revives_dead_codes():
     assert torch.cdist(stream.codebook, centres).min(1).values.median() < 0.1
 
 
+def test_with_a_decay_of_1_codes_stay_where_kmeans_put_them():
+    quantizer = ResidualVectorQuantizer(2, 64, 4).train()
+    quantizer.learning = QuantizerConfig(decay=1.0, kmeans_vectors=4)
+    generator = torch.Generator().manual_seed(0)
+    quantizer(torch.randn(1, 4, 256, generator=generator))
+    quantizer.learn()
+    started = [stream.codebook.clone() for stream in quantizer]
+    assert quantizer.started
+    for _ in range(3):  # most codes are not used by so few vectors
+        quantizer(torch.randn(1, 4, 8, generator=generator))
+        quantizer.learn()
+    assert all(torch.equal(stream.codebook, codes) for stream, codes in zip(quantizer, started, strict=True))
+
+
 def test_kmeans_with_fewer_vectors_than_clusters_keeps_them():
     vectors = torch.randn(3, 2)
     centres = kmeans(vectors, 5, iterations=3)

@@ -217,7 +217,7 @@ def test_micro_batches_change_nothing(clips, tmp_path, config):
 def test_a_cpu_holds_eight_crops_at_once_unless_the_recipe_says_otherwise(micro_batch, sizes):
     trainer = AdversarialTrainer(replace(SHARED, micro_batch=micro_batch), Accelerator(cpu=True))
     assert [len(part) for part in trainer.micro_batches(torch.zeros(17, 1, 160))] == sizes
-    assert trainer.fit(17).micro_batch == sizes[0]
+    assert trainer.try_step(17).micro_batch == sizes[0]
 
 
 def test_where_memory_is_short_the_micro_batch_shrinks_and_learns_the_same(clips, tmp_path, monkeypatch, capsys):
@@ -305,13 +305,13 @@ def test_the_time_told_beforehand_counts_steps_without_an_adversary_as_what_they
     monkeypatch.setattr(AdversarialTrainer, "judge", lambda self, *wavs: judged.append(1) or honest(self, *wavs))
     monkeypatch.setattr(throughput, "measure", measure)
     trainer = make_trainer(adversary_start=5, micro_batch=4)
-    trial = trainer.fit(4)
+    trial = trainer.try_step(4)
     assert "about 0.5 s and later 1.5 s a step, 10 s in all" in trial.describe(10)
     assert "about 0.5 s a step, 2 s in all" in trial.describe(4)
     trainer.step = 7
-    assert "about 1.5 s a step, 15 s in all" in trainer.fit(4).describe(10)
+    assert "about 1.5 s a step, 15 s in all" in trainer.try_step(4).describe(10)
     without = make_trainer(adversary_start=6, micro_batch=4)  # which is after the last step
-    assert "about 0.5 s a step, 5 s in all" in without.fit(4).describe(10)
+    assert "about 0.5 s a step, 5 s in all" in without.try_step(4).describe(10)
 
 
 def test_each_player_gets_the_gradient_of_its_own_loss_alone(monkeypatch):

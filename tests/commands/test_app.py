@@ -112,6 +112,39 @@ def test_ctrl_c_at_the_very_end_shows_no_traceback(command_environment: None) ->
     assert (done.returncode, done.stderr) == (0, "")
 
 
+ENDING = """
+import atexit, sys, threading, time
+from audiogen_cli import __main__
+
+class Kept:
+    def __del__(self):
+        print("taken down", flush=True)
+
+def main():
+    atexit.register(print, "tidied up")
+    threading.Thread(target=lambda: (time.sleep(0.3), print("thread ended"))).start()
+    print("result")
+    sys.exit(3)
+
+kept = Kept()
+__main__.main = main
+__main__.run()
+"""
+
+
+def test_a_command_ends_without_taking_the_interpreter_down(command_environment: None) -> None:
+    done = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "result\nthread ended\ntidied up\n", "")
+
+
+@pytest.mark.parametrize("start", [["-m", "audiogen_cli"], ["-c", "from audiogen_cli.__main__ import run; run()"]])
+def test_the_process_ends_with_the_code_of_its_command(command_environment: None, start: list[str]) -> None:
+    done = subprocess.run([sys.executable, *start, "info", "nowhere"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "") and done.stderr.startswith("error: ")
+    done = subprocess.run([sys.executable, *start, "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("audiogen ")
+
+
 def test_version(audiogen) -> None:
     result = audiogen("--version")
     assert (result.returncode, result.stdout.split()[0]) == (0, "audiogen")

@@ -90,6 +90,26 @@ def test_settings_of_older_versions_load():
         validate(TrainConfig, {"trackers": ["wandb"]}, "old")
 
 
+@pytest.mark.parametrize("override", ["license=new", "licence=new"])
+@pytest.mark.parametrize("written", ["licence: old", "license: old"])
+def test_overrides_hold_whichever_name_a_setting_has(tmp_path, written, override):
+    path = write(tmp_path, f"{written}\nsamples: {{every: 100, prompts: [dog]}}")
+    config = load_recipe(TrainConfig, path, [override, "previews.every=7"])
+    assert (config.license, config.previews.every, config.previews.prompts) == ("new", 7, ("dog",))
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("model.n_heads=5", "model: dim (256) must be even, at least 4 and a multiple of n_heads (5)"),
+        ("model={text_prefix: false, cross_attention: false}", "model: text_prefix and cross_attention are both off"),
+    ],
+)
+def test_a_shape_that_no_model_can_have_is_refused(setting, said):
+    with pytest.raises(InputError, match=re.escape(f"--set {said}")):
+        load_recipe(TrainConfig, "lm-tiny", [setting])
+
+
 def test_x32_recipe_is_the_default_codec():
     written = dataclasses.asdict(load_recipe(CodecTrainConfig, "codec-x32"))
     default = dataclasses.asdict(CodecTrainConfig())

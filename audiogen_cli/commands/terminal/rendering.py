@@ -129,7 +129,7 @@ def render(
         if model.dtype != "auto":
             from audiogen_cli.lm.decoding.engine import choose_dtype
 
-            computing["dtype"] = choose_dtype(model.dtype, model.config, choose_device(model.device).type)
+            computing["dtype"] = choose_dtype(model.dtype, model.config, choose_device(model.device))
         maker = Maker(fingerprint, rate, options.delivery, options.keep_candidates, computing)
         requests, kept = place_requests(asked, maker)
     if options.sidecars:

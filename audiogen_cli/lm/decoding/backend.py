@@ -19,7 +19,7 @@ from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.sampling import SamplingRows, guide_rows, sample
 from audiogen_cli.lm.transformer import Block, CrossAttentionKV, KVCache, additive_mask, sinusoidal_positions
 
-# Shapes: n sequences, R rows (n, or 2n with guidance), C cached positions, L text positions, H heads, E = d / H.
+# Shapes: n sequences, R = n · n_copies rows, C cached positions, L text positions, H heads, E = d / H.
 
 
 @dataclass
@@ -58,7 +58,7 @@ class BatchState:
 
     @property
     def n_copies(self) -> int:
-        """Return the rows of a sequence: 2 with guidance."""
+        """Return the rows of a sequence: 1, 2 with guidance, 3 with a negative text."""
         return len(self.n_prefix) // len(self.at)
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from audiogen_cli.devices import current
 from audiogen_cli.errors import AudiogenError
 from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.decoding.backend import Backend, BatchState
@@ -86,8 +87,9 @@ class ContinuousBatch:
         """Begin to decode requests for which the shape has room, in this order; those before them are dropped."""
         self.slots: list[_Slot | None] = [None] * self.shape.n_slots
         self.waiting = iter(enumerate(requests))
-        for index in range(self.shape.n_slots):
-            self._start_next(index)
+        with current(self.device):
+            for index in range(self.shape.n_slots):
+                self._start_next(index)
 
     def run(self) -> Iterator[tuple[int, Tensor]]:
         """Decode all requests; yield (number of the request, codes [K, T]) as they end."""
@@ -96,7 +98,8 @@ class ContinuousBatch:
             for index, slot in enumerate(self.slots):
                 if slot is not None and not slot.windows:
                     yield slot.number, self.read_codes(0, slot.request.n_frames, index)
-                    self._start_next(index)
+                    with current(self.device):
+                        self._start_next(index)
 
     def run_single(self) -> Iterator[int]:
         """Decode the first request; yield how many of its frames are decided: the prompt's, then after every step."""
@@ -116,15 +119,16 @@ class ContinuousBatch:
         return codes
 
     def _step(self) -> None:
-        self._advance(max(slot.length for slot in self.slots if slot))
-        for index, slot in enumerate(self.slots):
-            if slot is None:
-                continue
-            slot.at += 1
-            if slot.at == slot.windows[0].end:
-                slot.windows.pop(0)
-                if slot.windows:
-                    self._enter_window(index, slot)
+        with current(self.device):
+            self._advance(max(slot.length for slot in self.slots if slot))
+            for index, slot in enumerate(self.slots):
+                if slot is None:
+                    continue
+                slot.at += 1
+                if slot.at == slot.windows[0].end:
+                    slot.windows.pop(0)
+                    if slot.windows:
+                        self._enter_window(index, slot)
 
     def _start_next(self, index: int) -> None:
         """Put the next request into a slot; with none left the slot stays empty."""

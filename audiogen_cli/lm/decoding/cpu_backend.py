@@ -23,9 +23,8 @@ from audiogen_cli.lm.decoding.requests import TEXT_BUCKET
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.lm.transformer import Block, CrossAttentionKV
 
-BLOCK = (
-    64  # positions whose keys are stored together; a multiple of what a CPU adds at once, so that softmax rounds alike
-)
+# Positions whose keys are stored together; a multiple of what a CPU adds at once, so that softmax rounds alike.
+BLOCK = 64
 
 # Shapes: R rows, H heads, P = R · H, E = d / H, C positions, of which B in a block.
 

@@ -6,14 +6,14 @@ layouts are read 2 to 3 times as fast as `F.linear` reads [out, in]; bfloat16 ha
 Activations outside the products stay float32: they are few, and a CPU's attention is slower in anything else.
 
 A row's result must not depend on the rows beside it (seeds promise that). oneDNN's kernels for two rows and more
-round a row alike; a trial at packing finds out whether that holds here, and otherwise few rows are always filled up
-to FILLED_ROWS.
+round a row alike; a trial finds out whether that holds here for as many rows as a step has, and otherwise these are
+filled up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Protocol
 
 import torch
@@ -24,7 +24,7 @@ from audiogen_cli.lm import cpu_ops
 from audiogen_cli.lm.decoding.grouped_weights import GROUPS, GroupedWeight
 from audiogen_cli.lm.model import CodeModel
 
-FILLED_ROWS = 8  # rows of every product where the trial failed
+FILLED_ROWS = 8  # rows of every product of a PlainWeight
 MAX_ROWS = 32  # the most rows of a decoding step, and of the trial
 LAYOUT_ROWS = {torch.float32: 2, torch.bfloat16: 8}  # rows that oneDNN optimizes for: measured, best for 2 to 16
 SENSITIVE = ("key_value", "linear")  # ours: int8 beside int4: what reads the text once, and the heads
@@ -35,6 +35,9 @@ class PackedWeight(Protocol):
 
     least_rows: int  # fewer rows are filled up to so many
     n_bytes: int  # read by every product
+
+    def fill_to(self, n_rows: int) -> int:
+        """Return as how many rows a step's rows must be multiplied to round alike in steps of any number of rows."""
 
     def __call__(self, x: Tensor, activation: str, added: Tensor | None) -> Tensor:
         """x: [..., in], at least least_rows; activation: "none" or "gelu"; added: [..., out] float32, never with gelu.
@@ -60,19 +63,20 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [..., in]. Returns [..., out]: float32, or with GELU the dtype of the product, for the next layer."""
-        y = self.multiply(x, self.activation)
+        y = self._multiply(self.packed.least_rows, x, self.activation)
         return y if self.activation == "gelu" else y.float()
 
     def product(self, n_rows: int) -> Product:
-        """Return what multiplies n_rows rows, to be looked up once for many steps."""
-        return self.packed if n_rows >= self.packed.least_rows else self.multiply
+        """Return what multiplies the n_rows rows of a step, to be looked up once for many steps."""
+        filled = self.packed.fill_to(n_rows)
+        return self.packed if filled == n_rows else partial(self._multiply, filled)
 
-    def multiply(self, x: Tensor, activation: str, added: Tensor | None = None) -> Tensor:
-        """Call the PackedWeight with any number of rows."""
+    def _multiply(self, least: int, x: Tensor, activation: str, added: Tensor | None = None) -> Tensor:
+        """Call the PackedWeight with any number of rows, filled up to `least` with copies."""
         packed, n_rows = self.packed, x.numel() // self.in_features
-        if n_rows >= packed.least_rows:
+        if n_rows >= least:
             return packed(x, activation, added)
-        filled = torch.arange(packed.least_rows) % n_rows  # with copies
+        filled = torch.arange(least) % n_rows
         if added is not None:
             added = added.reshape(n_rows, self.out_features)[filled]
         y = packed(x.reshape(n_rows, self.in_features)[filled], activation, added)
@@ -82,11 +86,13 @@ class PackedLinear(nn.Module):
 class OneDNNWeight:
     """float32 or bfloat16 weights in oneDNN's layout; products are summed up in float32."""
 
+    least_rows = 2
+
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
         self.dtype, self.n_bytes = dtype, weight.numel() * dtype.itemsize
         self.bias = None if bias is None else bias.to(dtype)
         self.weight = cpu_ops.reorder_weight(weight.to(dtype), LAYOUT_ROWS[dtype])
-        self.least_rows = _least_rows(weight.shape, dtype)
+        self.shape = weight.shape
         self._linear, self._linear_add = cpu_ops.linear, cpu_ops.linear_add
 
     def __call__(self, x: Tensor, activation: str, added: Tensor | None) -> Tensor:
@@ -94,6 +100,10 @@ class OneDNNWeight:
             return self._linear_add(x, added, self.weight, self.bias, "add")
         y = self._linear(x.to(self.dtype), self.weight, self.bias, activation, [], "none")
         return y if added is None else added + y
+
+    def fill_to(self, n_rows: int) -> int:
+        numbers = max(n_rows, self.least_rows), max(n_rows, FILLED_ROWS)
+        return next((n for n in numbers if _rounds_alike(self.shape, self.dtype, n)), MAX_ROWS)
 
 
 class PlainWeight:
@@ -104,6 +114,9 @@ class PlainWeight:
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
         self.weight, self.bias = weight.to(dtype), None if bias is None else bias.to(dtype)
         self.n_bytes = self.weight.nbytes
+
+    def fill_to(self, n_rows: int) -> int:
+        return max(n_rows, FILLED_ROWS)
 
     def __call__(self, x: Tensor, activation: str, added: Tensor | None) -> Tensor:
         y = F.linear(x.to(self.weight.dtype), self.weight, self.bias).float()
@@ -152,8 +165,8 @@ def _pack_float(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Pack
 
 
 @cache
-def _least_rows(shape: tuple[int, int], dtype: torch.dtype) -> int:
-    """Find from how many rows on oneDNN rounds a row the same whatever the rows beside it: 2, or FILLED_ROWS.
+def _rounds_alike(shape: tuple[int, int], dtype: torch.dtype, n_rows: int) -> bool:
+    """Find out whether oneDNN rounds a row the same among n_rows as among MAX_ROWS.
 
     A trial with random numbers: sums taken in another order would differ in some of so many results.
     """
@@ -166,10 +179,5 @@ def _least_rows(shape: tuple[int, int], dtype: torch.dtype) -> int:
         product = cpu_ops.linear(x[-n:], weight, None, "gelu", [], "none")
         return product, cpu_ops.linear_add(x[-n:], added[-n:], weight, None, "add")
 
-    whole = multiply(MAX_ROWS)
-    agree = all(
-        torch.equal(few, all_rows[-n:])
-        for n in (*range(2, 9), 10, 12, 16, 24)
-        for few, all_rows in zip(multiply(n), whole, strict=True)
-    )
-    return 2 if agree else FILLED_ROWS
+    pairs = zip(multiply(n_rows), multiply(MAX_ROWS), strict=True)
+    return all(torch.equal(few, all_rows[-n_rows:]) for few, all_rows in pairs)

@@ -14,11 +14,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from audiogen_cli.devices import current
 from audiogen_cli.errors import first_line
 from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.decoding.backend import Backend, BatchState, TorchBackend
 from audiogen_cli.lm.decoding.requests import TEXT_BUCKET, UNKNOWN
-from audiogen_cli.lm.model import AudioLanguageModel
+from audiogen_cli.lm.model import AudioLanguageModel, random_text
 from audiogen_cli.lm.transformer import Block, CrossAttention, CrossAttentionKV
 
 BUCKET = 512  # steps and attended positions come in multiples of so many: fewer recordings
@@ -51,7 +52,8 @@ class RecordedStep:
         if graph is None:
             graph = self.graphs[kv_length] = torch.cuda.CUDAGraph()
             # Records, runs nothing. Other threads may use the GPU meanwhile: training reads ahead in one.
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            # A stream of its own: torch's for recording is that of the GPU which recorded first.
+            with torch.cuda.graph(graph, stream=torch.cuda.Stream(), capture_error_mode="thread_local"):
                 self.step(kv_length)
         graph.replay()
 
@@ -311,7 +313,8 @@ def load_fastest(model: AudioLanguageModel, dtype: str) -> tuple[type[Backend], 
         if model.null_text.is_cuda and torch.cuda.get_device_capability(model.null_text.device) < (8, 0):
             raise ValueError("they are for GPUs since Ampere")  # on others triton uses no tensor cores
         most_rows = CudaBackend.load(model, dtype)
-        error = _compare(model, getattr(torch, dtype))
+        with current(model.null_text.device):
+            error = _compare(model, getattr(torch, dtype))
         if not error < (EXACT if dtype == "float32" else ROUNDED):
             raise ValueError(f"their logits differ by {error:.1%}")
     except Exception as error:  # no triton, no C compiler, a GPU that triton does not know: all said in their own ways
@@ -324,7 +327,7 @@ def load_fastest(model: AudioLanguageModel, dtype: str) -> tuple[type[Backend], 
 def _compare(model: AudioLanguageModel, dtype: torch.dtype) -> float:
     """Compute a position of random inputs both ways; return the greatest difference, as a share of a logit."""
     generator, device = torch.Generator().manual_seed(0), model.null_text.device
-    text = torch.randn(3, model.config.text_width, generator=generator).to(device)
+    text = random_text(model.config, 3, generator).to(device)
     x = torch.randn(1, 9, model.config.dim, generator=generator).to(device)
     logits = []
     for kind in (TorchBackend, CudaBackend):

@@ -45,7 +45,7 @@ class Engine:
     """
 
     def __init__(self, model: AudioLanguageModel, dtype: str = "auto", backend: type[Backend] | None = None) -> None:
-        self.dtype = choose_dtype(dtype, model.config, model.null_text.device.type)
+        self.dtype = choose_dtype(dtype, model.config, model.null_text.device)
         self.exact = model.null_text.device.type == "cpu"
         self.default_batch = CPU_BATCH if self.exact else GPU_BATCH
         model.eval()
@@ -69,9 +69,8 @@ class Engine:
         for kind in sorted(set(kinds), reverse=True):  # what is computed in one way is decoded together
             members = [index for index, each in enumerate(kinds) if each == kind]
             members.sort(key=lambda index: -requests[index].n_frames)  # so that all slots are busy to the end
-            if members:
-                with self.open_batch([requests[index] for index in members], batch_size) as batch:
-                    yield from ((members[number], codes) for number, codes in batch.run())
+            with self.open_batch([requests[index] for index in members], batch_size) as batch:
+                yield from ((members[number], codes) for number, codes in batch.run())
 
     @torch.inference_mode()
     def stream(self, request: DecodingRequest, block_frames: int) -> Iterator[Tensor]:
@@ -151,7 +150,7 @@ def count_weights(config: LMConfig) -> int:
     return (config.n_layers * per_block * config.dim + config.n_q * config.codebook_size) * config.dim
 
 
-def choose_dtype(name: str, config: LMConfig, device: str) -> str:
+def choose_dtype(name: str, config: LMConfig, device: torch.device | str) -> str:
     """Choose the number format to decode in: float32, bfloat16, float16 or, on a CPU, int8 or int4.
 
     auto: bfloat16 on CUDA (float16 before Ampere). On a CPU by the weights that a step reads: float32 if its caches
@@ -160,23 +159,24 @@ def choose_dtype(name: str, config: LMConfig, device: str) -> str:
     """
     if name not in (known := ("auto", "float32", "bfloat16", "float16", *GROUPS)):
         raise InputError(f"unknown number format '{name}': choose {', '.join(known)}")
-    if name in GROUPS and device != "cpu":
-        raise InputError(f"--dtype {name} is for CPUs; use bfloat16 on {device}")
+    kind = torch.device(device).type
+    if name in GROUPS and kind != "cpu":
+        raise InputError(f"--dtype {name} is for CPUs; use bfloat16 on {kind}")
     if name in GROUPS and not has_grouped_kernel():
         instead = "bfloat16" if has_native_bfloat16() else "float32"
         logger.warning("no fast %s kernel in this torch for this processor: computing in %s", name, instead)
         return instead
     if name != "auto":
         return name
-    if device == "cpu":
+    if kind == "cpu":
         n_weights = count_weights(config)
         if 4 * n_weights <= CACHED_WEIGHTS:
             return "float32"
         if has_grouped_kernel() and (n_weights > MANY_WEIGHTS or not has_native_bfloat16()):
             return "int8"
         return "bfloat16" if has_native_bfloat16() else "float32"
-    if device == "cuda":
-        return "bfloat16" if torch.cuda.get_device_capability() >= (8, 0) else "float16"
+    if kind == "cuda":
+        return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float16"
     return "float32"
 
 

@@ -80,6 +80,9 @@ class GroupedWeight:
             y = F.gelu(y)
         return y if added is None else added + y
 
+    def fill_to(self, n_rows: int) -> int:
+        return n_rows
+
 
 def _round_int8(groups: Tensor) -> tuple[Tensor, Tensor]:
     """Round groups [out, n, width]: codes [out, 2n, width], high halves first, and scales and zeros [out, 2n, 2]."""

@@ -42,7 +42,7 @@ def load_for_decoding(folder: Path, device: torch.device, dtype: str) -> tuple[A
     Raises InputError if the folder is no model, or for a format that the device lacks.
     """
     config = load_config(folder, "lm", LMConfig)
-    chosen = choose_dtype(dtype, config, device.type)
+    chosen = choose_dtype(dtype, config, device)
     if chosen not in GROUPS or count_weights(config) < KEPT_WEIGHTS:
         return AudioLanguageModel.load(folder, device), chosen
     with outline():

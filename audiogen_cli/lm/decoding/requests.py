@@ -67,9 +67,10 @@ def window_steps(config: LMConfig) -> int:
 def list_windows(config: LMConfig, n_prompt: int, n_frames: int) -> list[DecodingWindow]:
     """List the windows in which a sequence of n_frames, n_prompt of them given, is decoded.
 
-    # ours: beyond the trained window, as many frames as its half are read again, all at once, as the past of the next
-    one: keys depend on positions, so the old cache cannot be used. The windows of a sequence that one cannot hold end
-    early, by UNUSED of it, because clips end where the trained window does, and a model fades out towards there.
+    # ours: beyond the trained window, as many frames as its half (of a delayed stream fewer by its delay) are read
+    again, all at once, as the past of the next one: keys depend on positions, so the old cache cannot be used. The
+    windows of a sequence that one cannot hold end early, by UNUSED of it, because clips end where the trained window
+    does, and a model fades out towards there.
     """
     last = n_frames + max_delay(config)
     found, size = [], window_steps(config)

@@ -26,7 +26,7 @@ from audiogen_cli.lm.transformer import CrossAttentionKV
 
 GPU_BATCH = 16  # sequences decoded side by side there by default
 
-# Shapes: n sequences, R rows (n, or 2 n with guidance), K streams, T frames, V codes.
+# Shapes: n sequences, R rows (1, 2 with guidance or 3 with a negative text of each), K streams, T frames, V codes.
 
 
 class DiffusionEngine:
@@ -36,7 +36,7 @@ class DiffusionEngine:
     """
 
     def __init__(self, model: DiffusionModel, dtype: str = "auto") -> None:
-        self.dtype = choose_dtype(dtype, model.config, model.null_text.device.type)
+        self.dtype = choose_dtype(dtype, model.config, model.null_text.device)
         self.device = model.null_text.device
         if self.device.type == "mps":
             raise InputError("--device mps: a diffusion model needs float64, which Apple's GPUs lack; use --device cpu")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from abc import ABC, abstractmethod
 from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from audiogen_cli.devices import to_device
-from audiogen_cli.errors import InputError, first_line
+from audiogen_cli.errors import AudiogenWarning, InputError, first_line
 from audiogen_cli.files import RESOURCES, hash_file
 from audiogen_cli.lm.config import LOOKUP_ROWS, TextConfig
 from audiogen_cli.model_folder import fingerprint
@@ -222,6 +223,7 @@ class CLIP(Transformer):
         super().__init__("CLIPTextModel", name, device)
         config = self._model.config
         self.width, self._n_positions = config.hidden_size, config.max_position_embeddings
+        self._told_of_cuts = False
 
     def compute(self, texts: Sequence[str]) -> list[Tensor]:
         """Compute the last hidden states [77, D], each set to variance 1 (published: to length 1)."""
@@ -229,11 +231,15 @@ class CLIP(Transformer):
         return [torch.nn.functional.normalize(each, dim=1) * scale for each in super().compute(texts)]
 
     def _tokenize(self, texts: list[str]) -> list[list[int]]:
-        found = self._tokenizer(
-            texts, verbose=False, padding="max_length", truncation=True, max_length=self._n_positions
-        )
-        ids: list[list[int]] = found["input_ids"]
-        return ids
+        n = self._n_positions
+        found: list[list[int]] = self._tokenizer(texts, verbose=False, padding="max_length", max_length=n)["input_ids"]
+        long = next((text for text, ids in zip(texts, found, strict=True) if len(ids) > n), None)
+        if long is not None and not self._told_of_cuts:
+            self._told_of_cuts = True
+            warnings.warn(
+                f"CLIP reads {n} tokens: longer texts are cut, such as '{long[:80]}'", AudiogenWarning, stacklevel=3
+            )
+        return [ids if len(ids) == n else [*ids[: n - 1], ids[-1]] for ids in found]  # the last one ends a text
 
 
 def _read_tokenizer(file: Path) -> tuple[Tokenizer, int | None]:

@@ -47,22 +47,26 @@ def build_config(
 ) -> LMConfig:
     """Return the model's configuration: the recipe's choices, and what the codec and the text encoder fix.
 
-    base: of the model to begin with, which decides what no recipe chooses.
+    base: of the model to begin with, which decides what no recipe chooses. Raises InputError if the recipe does not fit
+    the codec's streams.
     """
-    return LMConfig(
-        **config.model.settings(),
-        **({name: getattr(base, name) for name in INHERITED} if base else {}),
-        n_q=codec.n_q,
-        codebook_size=codec.codebook_size,
-        frame_rate=codec.frame_rate,
-        sample_rate=codec.sample_rate,
-        codec_fingerprint=codec_fingerprint,
-        max_frames=crop_frames(config, codec),
-        text=config.text,
-        text_width=text_width,
-        text_fingerprint=text_fingerprint,
-        sampling=config.sampling,
-    )
+    try:
+        return LMConfig(
+            **config.model.settings(),
+            **({name: getattr(base, name) for name in INHERITED} if base else {}),
+            n_q=codec.n_q,
+            codebook_size=codec.codebook_size,
+            frame_rate=codec.frame_rate,
+            sample_rate=codec.sample_rate,
+            codec_fingerprint=codec_fingerprint,
+            max_frames=crop_frames(config, codec),
+            text=config.text,
+            text_width=text_width,
+            text_fingerprint=text_fingerprint,
+            sampling=config.sampling,
+        )
+    except ValueError as error:
+        raise InputError(f"model: {error}") from None
 
 
 def inherited_settings(base: LMConfig) -> dict[str, Any]:

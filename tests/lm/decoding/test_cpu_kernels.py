@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiogen_cli.lm import cpu_ops
+from audiogen_cli.lm.decoding import cpu_kernels
 from audiogen_cli.lm.decoding.cpu_kernels import (
     FILLED_ROWS,
     MAX_ROWS,
@@ -65,13 +66,33 @@ def test_packed_is_the_plain_layer_within_its_precision(
 @pytest.mark.parametrize("dtype", list(ERROR))
 def test_a_row_has_the_same_bits_in_any_company(dtype: str) -> None:
     layer, x, added = make_layer(), torch.randn(MAX_ROWS, 48), torch.randn(MAX_ROWS, 80)
-    most = MAX_ROWS if PackedLinear(layer, dtype).packed.least_rows < FILLED_ROWS else FILLED_ROWS
-    for compute in packed_ways(layer, dtype)[1:]:
+    packed = PackedLinear(layer, dtype)
+    most = MAX_ROWS if packed.packed.least_rows < FILLED_ROWS else FILLED_ROWS
+    ways: list[Callable[[Tensor, Tensor], Tensor]] = [
+        lambda x, added: packed.product(len(x))(x, "gelu", None),
+        lambda x, added: packed.product(len(x))(x, "none", added),
+    ]
+    for compute in ways:
         together = compute(x[:most], added[:most])
         for n_rows in range(1, most + 1):
             assert torch.equal(compute(x[:n_rows], added[:n_rows]), together[:n_rows])
             last = slice(most - n_rows, most)
             assert torch.equal(compute(x[last], added[last]), together[last])
+
+
+@pytest.mark.parametrize(("alike", "filled"), [((3, 8), 3), ((8,), 8), ((), MAX_ROWS)])
+def test_rows_that_round_differently_are_filled_up(
+    monkeypatch: pytest.MonkeyPatch, alike: tuple[int, ...], filled: int
+) -> None:
+    """As on a processor whose kernels for few rows sum up in another order."""
+    monkeypatch.setattr(cpu_kernels, "_rounds_alike", lambda shape, dtype, n_rows: n_rows in alike)
+    layer, x, added = make_layer(), torch.randn(3, 48), torch.randn(3, 80)
+    packed = PackedLinear(layer, "float32")
+    if isinstance(packed.packed, PlainWeight):
+        pytest.skip("no such kernels here")
+    assert packed.packed.fill_to(3) == filled
+    expected = packed.packed(x[torch.arange(filled) % 3], "none", added[torch.arange(filled) % 3])
+    assert torch.equal(packed.product(3)(x, "none", added), expected[:3])
 
 
 def test_int8_survives_rows_of_zeros_and_outliers() -> None:

@@ -19,8 +19,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from audiogen_cli.bench.decode import Setup
+from audiogen_cli.lm.config import TextConfig
 from audiogen_cli.lm.decoding import cuda_backend
-from audiogen_cli.lm.decoding.backend import Backend
+from audiogen_cli.lm.decoding.backend import Backend, TorchBackend
 from audiogen_cli.lm.decoding.cuda_backend import CudaBackend, RecordedBackend, RecordedStep, load_fastest
 from audiogen_cli.lm.decoding.engine import Engine
 from audiogen_cli.lm.decoding.requests import DecodingRequest
@@ -199,6 +200,7 @@ def test_steps_are_recorded_once_for_each_length(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", lambda graph, **_: nullcontext())
+    monkeypatch.setattr(torch.cuda, "Stream", object)
     step = RecordedStep(lambda kv_length: calls.append(f"step {kv_length}"))
     for kv_length in (8, 8, 8, 16, 8, 16):
         step(kv_length)
@@ -259,6 +261,13 @@ def test_batches_fit_into_a_gpus_memory(kept: type[KeptBackend], monkeypatch: py
     with engine.open_batch(requests, 10) as batch:
         shape = batch.shape
     assert engine.count_slots(requests, 64, held=shape._replace(n_slots=50)) == 40
+
+
+def test_both_ways_are_compared_on_a_text_that_the_model_can_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda_backend, "CudaBackend", TorchBackend)  # as if its kernels could run here
+    for text in (CONFIG.text, TextConfig("lookup")):
+        model = make_model(text=text, text_width=1 if text.kind == "lookup" else CONFIG.text_width)
+        assert cuda_backend._compare(model, torch.float32) == 0
 
 
 def test_without_kernels_a_step_is_recorded_all_the_same(caplog: pytest.LogCaptureFixture) -> None:

@@ -17,10 +17,10 @@ from model2vec import StaticModel
 from safetensors.numpy import save_file
 
 from audiogen_cli import hub
-from audiogen_cli.errors import InputError
+from audiogen_cli.errors import AudiogenWarning, InputError
 from audiogen_cli.lm.config import TextConfig
 from audiogen_cli.lm.text import encoders
-from audiogen_cli.lm.text.encoders import T5, StaticVectors, WordNumbers, load_text_encoder, pad
+from audiogen_cli.lm.text.encoders import CLIP, T5, StaticVectors, WordNumbers, load_text_encoder, pad
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +170,19 @@ def test_lookup_numbers_the_words_that_it_knows(vectors_folder: Path) -> None:
         load_text_encoder(TextConfig("lookup", "/nowhere"))
 
 
+def test_clip_says_once_that_it_cuts_long_texts(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    encoder = load_text_encoder(TextConfig("clip", str(make_clip(tmp_path / "clip"))))
+    texts = ["dog rain", "rain " * 20, "dog " * 40, "dog " * 7, "dog " * 8]
+    with pytest.warns(AudiogenWarning, match="CLIP reads 9 tokens: longer texts are cut, such as 'rain rain") as told:
+        encoder.encode(texts)
+        encoder.encode(["rain dog " * 30])
+    assert len(told) == 1
+    cut = AutoTokenizer.from_pretrained(tmp_path / "clip")(texts, padding="max_length", truncation=True, max_length=9)
+    assert isinstance(encoder, CLIP) and encoder._tokenize(texts) == cut["input_ids"]
+
+
 def test_pad_of_nothing_still_has_a_position() -> None:
     text, mask = pad([torch.zeros(0, 4), torch.zeros(0, 4)])
     assert text.shape == (2, 1, 4) and not mask.any()
@@ -179,8 +192,8 @@ def test_clip_gives_all_positions_whatever_the_text(tmp_path: Path) -> None:
     from transformers import AutoTokenizer, CLIPTextModel
 
     encoder = load_text_encoder(TextConfig("clip", str(make_clip(tmp_path / "clip"))))
-    dog, long, blank = encoder.encode(["dog rain", "dog " * 40, " "])
-    assert encoder.width == 8 and dog.shape == long.shape == (9, 8) and blank.shape == (0, 8)
+    dog, full, blank = encoder.encode(["dog rain", "dog " * 7, " "])
+    assert encoder.width == 8 and dog.shape == full.shape == (9, 8) and blank.shape == (0, 8)
     tokens = AutoTokenizer.from_pretrained(tmp_path / "clip")("dog rain")["input_ids"]
     model = CLIPTextModel.from_pretrained(tmp_path / "clip").eval()
     with torch.no_grad():
