@@ -29,6 +29,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 
 
+LONGEST_REASON = 200  # letters of torch's own words about a device
+
 _ON_GPU = threading.RLock()
 
 
@@ -58,7 +60,9 @@ def choose_device(name: str) -> torch.device:
         if device.type == "cuda":
             torch.cuda.set_device(device)  # what is done on no device in particular takes no memory on another
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device '{name}' cannot be used here: {first_line(error)}") from None
+        reason = first_line(error)
+        reason = reason if len(reason) <= LONGEST_REASON else "this torch or machine has none"  # all that it does have
+        raise InputError(f"device '{name}' cannot be used here: {reason}") from None
     return device
 
 

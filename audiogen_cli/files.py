@@ -72,6 +72,12 @@ def remove_leftovers(paths: Iterable[Path]) -> None:
             delete(path)
 
 
+def sweep(folders: Iterable[Path]) -> None:
+    """Delete what killed processes have left in folders, which this one is about to write into."""
+    for folder in set(folders):
+        remove_leftovers(folder.glob(".*.tmp"))
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a small UTF-8 file, whole or not at all."""
     with replacing(path) as temporary:

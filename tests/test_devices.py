@@ -15,6 +15,16 @@ from audiogen_cli.training.launch import relaunch, start_accelerator
 from audiogen_cli.training.sharding import precision_policy
 
 
+def test_long_words_of_torch_about_a_device_stay_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise NotImplementedError("Could not run 'aten::empty' with arguments from the 'MPS' backend. " * 10)
+
+    monkeypatch.setattr(torch, "empty", refuse)
+    with pytest.raises(InputError) as error:
+        choose_device("mps")
+    assert str(error.value) == "device 'mps' cannot be used here: this torch or machine has none"
+
+
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1", "mps"])
 def test_device_names_pass(device: str) -> None:
     check_device(device)

@@ -30,8 +30,9 @@ def convert(
     audiogen convert rain.wav --normalize -23 -o loud.wav
     audiogen convert take.flac --trim --normalize peak:-1 -o take.wav
     """
-    from audiogen_cli.commands.terminal.rendering import to_json
+    from audiogen_cli.commands.terminal.rendering import is_held_down, to_json
     from audiogen_cli.errors import AudiogenError, InputError, printable
+    from audiogen_cli.files import sweep
     from audiogen_cli.lm.generation.convert import convert as convert_file
     from audiogen_cli.lm.generation.convert import plan_outputs
 
@@ -39,6 +40,7 @@ def convert(
     outputs = plan_outputs(sounds, output, out_dir, delivery)
     if out_dir and not overwrite and (taken := [path for path in outputs if path.exists()]):
         raise InputError(f"{taken[0]} exists{f' and {len(taken) - 1} more' * (len(taken) > 1)}; --overwrite replaces")
+    sweep(path.parent for path in outputs)
     failed = 0
     for source, path in zip(sounds, outputs, strict=True):
         try:
@@ -50,5 +52,7 @@ def convert(
             typer.echo(printable(f"failed: {error}"), err=True)
         else:
             typer.echo(to_json(record) if json_ else path)
+            if is_held_down(record):
+                typer.echo(f"note: {path} stays below the loudness asked for: its peak reaches -1 dBFS", err=True)
     if failed:
         raise AudiogenError(f"{failed} of {len(sounds)} sounds failed")

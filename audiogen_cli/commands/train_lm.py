@@ -36,7 +36,7 @@ def train_lm(
     ] = None,
     streams: Annotated[
         int | None,
-        typer.Option(metavar="K", help="Refuse shards that do not hold so many streams of codes (1, 2 or 4)."),
+        typer.Option(metavar="K", help="Refuse a codec of another number of streams; the paper's have 1, 2 or 4."),
     ] = None,
     tokens: Annotated[Path, typer.Option(metavar="FOLDER", help="Token shards, made by audiogen tokenize.")] = Path(
         "data/tokens"

@@ -7,6 +7,7 @@ needs torch.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,13 +97,21 @@ def block_powers(wav: np.ndarray, sample_rate: int) -> np.ndarray:
     together, each with the weight of a front one."""
     if wav.ndim == 2:
         return np.asarray(sum(block_powers(channel, sample_rate) for channel in wav.T))
-    weighted = k_weight(np.asarray(wav, np.float64), sample_rate)
-    block, step = min(round(BLOCK * sample_rate), len(weighted)), round(STEP * sample_rate)
+    block, step = min(round(BLOCK * sample_rate), len(wav)), round(STEP * sample_rate)
     if not block:
         return np.zeros(0)
-    energy = np.concatenate([[0.0], np.cumsum(weighted**2)])
-    begins = np.arange(0, len(weighted) - block + 1, step)
-    return np.maximum(energy[begins + block] - energy[begins], 0.0) / block
+    begins = np.arange(0, len(wav) - block + 1, step)
+    places = np.union1d(begins, begins + block)
+    energy, total, known = np.zeros(len(places)), 0.0, 0  # of all before each place; before what is known
+    for weighted in k_weighted_parts(wav, sample_rate):  # an hour needs no copy of itself
+        squares = weighted**2
+        squares[0] += total
+        sums = np.cumsum(squares)
+        within = slice(*np.searchsorted(places, [known, known + len(sums)], "right"))
+        energy[within] = sums[places[within] - known - 1]
+        total, known = sums[-1], known + len(sums)
+    at = np.searchsorted(places, begins), np.searchsorted(places, begins + block)
+    return np.maximum(energy[at[1]] - energy[at[0]], 0.0) / block
 
 
 def gate(power: np.ndarray) -> float:
@@ -119,16 +128,21 @@ def gain_to(target: float, wav: np.ndarray, sample_rate: int) -> float:
     return 10 ** ((target - measured) / 20) if math.isfinite(measured) else 1.0
 
 
-def k_weight(wav: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Apply BS.1770's two filters (head-related shelf, high-pass) to `wav` [n_samples], by overlap-add."""
+def k_weighted_parts(wav: np.ndarray, sample_rate: int) -> Iterator[np.ndarray]:
+    """Apply BS.1770's two filters (head-related shelf, high-pass) to `wav` [n_samples], by overlap-add.
+
+    Yields one part after another, float64 [n], together as long as wav.
+    """
     tail = math.ceil(_FADED * sample_rate)
     size = 1 << (min(len(wav), _MEASURED_BLOCK // 4) + tail).bit_length()
-    delay, weighted = np.exp(-2j * np.pi * np.arange(size // 2 + 1) / size), np.zeros(len(wav) + size)
+    delay, step, carried = np.exp(-2j * np.pi * np.arange(size // 2 + 1) / size), size - tail, np.zeros(tail)
     shelf, high_pass = (np.polyval(b[::-1], delay) / np.polyval(a[::-1], delay) for b, a in k_filters(sample_rate))
-    for begin in range(0, len(wav), size - tail):
-        spectrum = np.fft.rfft(wav[begin : begin + size - tail], size)
-        weighted[begin : begin + size] += np.fft.irfft(spectrum * (shelf * high_pass), size)
-    return weighted[: len(wav)]
+    for begin in range(0, len(wav), step):
+        part = np.asarray(wav[begin : begin + step], np.float64)
+        weighted = np.fft.irfft(np.fft.rfft(part, size) * (shelf * high_pass), size)
+        weighted[:tail] += carried
+        carried = weighted[step:]
+        yield weighted[: len(part)]
 
 
 def k_filters(sample_rate: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -98,6 +98,9 @@ def _doubts(record: dict[str, Any], folder: Path, config: LMConfig | None) -> li
         doubts.append(f"seeds of its parts were derived from {record['seed']}, beyond what seeds may be now")
     if record.get("source"):
         doubts.append(f"it was converted from {record['source']}")
+    if before := record.get("deliveries_before"):
+        steps = ", then ".join(" ".join(f"{name} {value}" for name, value in step.items()) for step in before)
+        doubts.append(f"before that it was delivered with {steps}, which the command leaves out")
     return doubts
 
 

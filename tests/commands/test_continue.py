@@ -189,6 +189,12 @@ def test_several_takes_go_into_a_folder_and_are_found_again(
     assert "beside other takes" in audiogen(*call).stderr
 
 
+def test_what_is_too_short_to_continue_is_named(audiogen, tiny_lm: Path) -> None:
+    soundfile.write("one.wav", np.zeros(1, np.float32), 44_100)
+    done = audiogen("continue", "one.wav", "rain", "--model", tiny_lm, "-o", "out.wav")
+    assert done.returncode == 2 and done.stderr.startswith("error: one.wav lasts only 2.26757e-05 s")
+
+
 @pytest.mark.parametrize("duration", ["0.54", "1.3"])
 @pytest.mark.parametrize("seconds", ["0.01", "0.53"])
 def test_a_stream_is_the_whole_result(audiogen, noise: Path, delayed_lm: Path, duration: str, seconds: str) -> None:

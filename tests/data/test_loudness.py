@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from audiogen_cli.data.loudness import AudioStats, gain_to, k_filters, k_weight, loudness, measure
+from audiogen_cli.data.loudness import AudioStats, block_powers, gain_to, k_filters, k_weighted_parts, loudness, measure
 
 
 def sine(level: float, seconds: float = 5.0, sample_rate: int = 48_000, frequency: float = 997.0) -> np.ndarray:
@@ -29,7 +29,7 @@ def test_the_filters_work_as_scipys_do(n_samples, sample_rate):
     expected = wav
     for b, a in k_filters(sample_rate):
         expected = scipy.signal.lfilter(b, a, expected)
-    assert np.abs(k_weight(wav, sample_rate) - expected).max() < 1e-9
+    assert np.abs(np.concatenate([*k_weighted_parts(wav, sample_rate)]) - expected).max() < 1e-9
 
 
 @pytest.mark.parametrize("sample_rate", [16_000, 22_050, 44_100, 48_000])
@@ -48,6 +48,18 @@ def test_silence_has_no_loudness_and_is_left_alone():
     assert loudness(np.zeros(16_000), 16_000) == -math.inf
     assert loudness(np.zeros(0), 16_000) == -math.inf
     assert gain_to(-23, np.zeros(16_000), 16_000) == 1.0
+
+
+@pytest.mark.parametrize("sample_rate", [11_025, 16_000, 192_000])
+def test_blocks_have_the_power_of_the_filtered_whole(sample_rate):
+    wav = np.random.default_rng(0).normal(0, 0.1, (900_001, 2))
+    expected = 0.0
+    for channel in wav.T:
+        for b, a in k_filters(sample_rate):
+            channel = scipy.signal.lfilter(b, a, channel)
+        block, step = round(0.4 * sample_rate), round(0.1 * sample_rate)
+        expected += np.array([np.mean(channel[i : i + block] ** 2) for i in range(0, len(wav) - block + 1, step)])
+    np.testing.assert_allclose(block_powers(wav, sample_rate), expected, rtol=1e-9)
 
 
 def test_a_short_sound_is_one_block():

@@ -26,7 +26,7 @@ class LightTrainer(Trainer):
         init_from_pca(self.encoder, self.decoder, wavs)
 
     def accumulate(self, wav: Tensor, share: float, step: int) -> dict[str, Tensor]:
-        """Add the gradients of the distance; the encoder learns nothing, so the commitment is only told."""
+        """Add the gradients of the distance; the encoder learns nothing, so the commitment is only logged."""
         with self.accelerator.autocast():
             latent = self.codec.quantizer(self.encoder(wav))
             spectrum = self.decoder.loss(latent.quantized, wav)

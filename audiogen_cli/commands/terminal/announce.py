@@ -154,7 +154,7 @@ def plan_generation(model: ModelChoice, n_sounds: int, seconds: float) -> Announ
 
     folder, adapters = model.folder, model.adapters
     facts = weight_facts(folder / "model.safetensors")
-    sounds = f"{n_sounds:,} sound{'s' * (n_sounds != 1)}, {seconds:.3g} s in all"
+    sounds = f"{n_sounds:,} sound{'s' * (n_sounds != 1)}, {format_seconds(seconds)} in all"
     license, name = license_line(read_licenses(folder, adapters)), " + ".join([model_name(folder), *map(str, adapters)])
     shape = f"{_millions(facts['parameters'])} parameters, text by {text_encoder_name(model.config.text)}"
     codec = _load_codec(folder / CODEC_FOLDER)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from audiogen_cli.errors import AudiogenError, InputError, format_seconds
-from audiogen_cli.files import show_line
+from audiogen_cli.files import show_line, sweep
 
 if TYPE_CHECKING:
     from audiogen_cli.lm.adapters import Adapter
@@ -84,6 +84,7 @@ def render_with(
 
     out_dir: the folder that gets them, if there is one; what earlier runs finished there is kept unless `overwrite`.
     """
+    from audiogen_cli.devices import is_main_process
     from audiogen_cli.lm.decoder import check_streaming
     from audiogen_cli.lm.generation.writer import RenderOptions
 
@@ -93,6 +94,8 @@ def render_with(
         from audiogen_cli.lock import hold_folder
 
         hold_folder(out_dir, deep=False)
+    elif is_main_process():
+        sweep(request.output.parent for request in requests)
     options = RenderOptions(batch_size, as_json or out_dir is not None, delivery, keep_candidates)
     if stream:
         render_stream(model, requests[0], options, as_json)
@@ -257,7 +260,7 @@ def _summarize(records: Sequence[dict[str, Any]], total: float, seconds: float, 
     rate = total / max(seconds, 1e-9)
     speed = f"{format_seconds(total)} of {what} in {format_seconds(seconds)}, {rate:.2g} times real time"
     silent, clipped = ([record for record in records if record[name]] for name in ("near_silent", "clipped_samples"))
-    quiet, below = sum(map(_is_held_down, records)), "below the loudness asked for"
+    quiet, below = sum(map(is_held_down, records)), "below the loudness asked for"
     if len(records) == 1:
         facts = [speed, _level(records[0]), *_score(records[0])]
         facts += ["nearly silent: try another seed or other words"] if silent else []
@@ -271,7 +274,7 @@ def _summarize(records: Sequence[dict[str, Any]], total: float, seconds: float, 
     say("; ".join(facts))
 
 
-def _is_held_down(record: dict[str, Any]) -> bool:
+def is_held_down(record: dict[str, Any]) -> bool:
     """Return whether a sound's peak kept it from the loudness asked for."""
     level, loudness = record["delivery"].get("normalize", ""), record["loudness"]
     return level.endswith("LUFS") and loudness is not None and loudness < float(level.split()[0]) - 0.1

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 from audiogen_cli.data.audio import FORMATS, SUBTYPES, read_channels, read_tags
-from audiogen_cli.errors import InputError
-from audiogen_cli.lm.generation.delivery import Delivery, deliver
+from audiogen_cli.errors import AudiogenWarning, InputError
+from audiogen_cli.lm.generation.delivery import UNCLIPPED, Delivery, deliver
 from audiogen_cli.lm.generation.requests import check_files, check_text
 from audiogen_cli.lm.generation.writer import beside, check_sidecars, read_sidecar
 
@@ -43,15 +44,23 @@ def convert(source: Path, output: Path, delivery: Delivery) -> dict[str, Any]:
     Tags go along, and so does a sidecar of ours. What `delivery` leaves out stays as it is, the number of bits
     as far as the file can hold them. Raises InputError if `source` cannot be read, AudiogenError if `output` cannot
     be written. A sidecar of the sound that was there before goes; one that the source needs stays the source's.
+    Warns of samples that it clips.
     """
     samples, rate, subtype = read_channels(source)
-    sound = deliver(samples if samples.shape[1] > 1 else samples[:, 0], rate, delivery)
+    sound = deliver(samples if samples.shape[1] > 1 else samples[:, 0], rate, delivery, source=source)
     known = SUBTYPES[output.suffix.lower()]  # the last holds most
     kept = subtype if subtype in known else known[-1] if subtype in ("PCM_24", "PCM_32", "FLOAT", "DOUBLE") else None
-    made = read_sidecar(source)
-    tags = read_tags(source)
-    record = {**made, "path": str(output), "source": str(source), **sound.facts(delivery)}
+    chosen = delivery.subtype or kept
+    if sound.peak > 1 and chosen not in UNCLIPPED:
+        said = (
+            f"{output}: its peak of {sound.peak:.3g} is clipped to full scale; --normalize or --subtype FLOAT keep it"
+        )
+        warnings.warn(said, AudiogenWarning, stacklevel=2)
+    made, tags = read_sidecar(source), read_tags(source)
+    before = [*made.get("deliveries_before", ()), *filter(None, [made.get("delivery")])]
+    record = {**made, "path": str(output), "source": str(source), **sound.facts(delivery, chosen)}
+    record |= {"deliveries_before": before} if before else {}
     apart = output.with_suffix(".json") != source.with_suffix(".json")
     with beside(output, record if made and apart else None):
-        sound.write(output, delivery.subtype or kept, tags)
+        sound.write(output, chosen, tags)
     return record

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from audiogen_cli.data.audio import FORMATS, SUBTYPES, write_audio
+from audiogen_cli.data.audio import FORMATS, SUBTYPES, downmix, write_audio
 from audiogen_cli.data.loudness import AudioStats, find_sound, loudness, measure
 from audiogen_cli.errors import InputError
 
 HIGHEST_PEAK = 10 ** (-1 / 20)  # -1 dBFS: no further does a loudness raise a sound
 MIN_RATE, MAX_RATE = 8_000, 192_000  # Hz
 MIN_LEVEL, MAX_LEVEL = -70.0, 0.0  # LUFS, dBFS
+UNCLIPPED = ("FLOAT", "DOUBLE")  # subtypes
 FADE = 0.01  # seconds kept, and faded, on either side of a trimmed sound
 _LEVEL = re.compile(r"(peak:)?\s*([-+]?\d+(?:\.\d*)?)\s*(lufs|db|dbfs)?", re.IGNORECASE)
 
@@ -107,13 +108,20 @@ class Delivered:
         """Write the file, as `write_audio` does."""
         write_audio(path, self.samples, self.rate, tags, subtype)
 
-    def facts(self, delivery: Delivery) -> dict[str, Any]:
+    @property
+    def peak(self) -> float:
+        """Return the highest magnitude."""
+        return max(float(self.samples.max(initial=0.0)), -float(self.samples.min(initial=0.0)))
+
+    def facts(self, delivery: Delivery, subtype: str | None = None) -> dict[str, Any]:
         """Describe the file for its sidecar: length, rate, channels, levels, and what was asked for.
 
+        subtype: of the file; floating-point samples go beyond full scale, others are clipped.
         duration: seconds. loudness: LUFS (ITU-R BS.1770), None below its gate at -70. gain_db: by how much the level
         was changed. trimmed: seconds cut off before and after.
         """
-        written = np.clip(self.samples, -1, 1)
+        clips = self.peak > 1 and subtype not in UNCLIPPED
+        written = np.clip(self.samples, -1, 1) if clips else self.samples
         each = [(len(channel), measure(channel)) for channel in written.reshape(len(written), -1).T]
         lufs = loudness(written, self.rate)
         return {
@@ -140,12 +148,18 @@ def join_stats(parts: Sequence[tuple[int, AudioStats]]) -> AudioStats:
     )
 
 
-def deliver(wav: np.ndarray, sample_rate: int, delivery: Delivery = AS_IT_IS, loop: bool = False) -> Delivered:
+def deliver(
+    wav: np.ndarray,
+    sample_rate: int,
+    delivery: Delivery = AS_IT_IS,
+    loop: bool = False,
+    source: Path = Path("the sound"),
+) -> Delivered:
     """Trim, resample, spread to channels and level a sound, in this order.
 
     wav: [n] or [n, C] at `sample_rate` Hz. Two channels of a mono sound are equal, and a meter reads them as 3 LU
     louder than one: `normalize` brings what it reads to the level. A loudness raises no peak above HIGHEST_PEAK;
-    near-silence stays as it is. loop: the end is followed by the beginning.
+    near-silence stays as it is. loop: the end is followed by the beginning. source: named in warnings.
     Raises InputError for `channels` 2 of more than two.
     """
     begin, end = _kept(wav, sample_rate) if delivery.trim else (0, len(wav))
@@ -154,13 +168,13 @@ def deliver(wav: np.ndarray, sample_rate: int, delivery: Delivery = AS_IT_IS, lo
         n_fade = round(FADE * sample_rate)
         wav = _fade_ends(wav[begin:end], n_fade * (begin > 0), n_fade * (end < len(wav)))
     rate = delivery.rate or sample_rate
-    wav = _spread(resample(wav, sample_rate, rate, loop), delivery.channels)
+    wav = _spread(resample(wav, sample_rate, rate, loop), delivery.channels, source)
     gain = _gain(wav, rate, delivery.normalize) if delivery.normalize else 1.0
     return Delivered(wav if gain == 1 else wav * np.float32(gain), rate, gain, cut)
 
 
 def resample(wav: np.ndarray, rate: int, new_rate: int, loop: bool = False) -> np.ndarray:
-    """Resample [n] or [n, C] by soxr (VHQ, linear phase) to round(n · new_rate / rate) samples, float32.
+    """Resample [n] or [n, C] by soxr (VHQ, linear phase) to round(n · new_rate / rate) samples, at least 1, float32.
 
     loop: the filter sees the end before the beginning and the beginning after the end.
     """
@@ -171,7 +185,7 @@ def resample(wav: np.ndarray, rate: int, new_rate: int, loop: bool = False) -> n
     if loop:  # a second more on either side is a whole number of samples at both rates
         longer = resample(np.pad(wav, [(rate, rate), *[(0, 0)] * (wav.ndim - 1)], "wrap"), rate, new_rate)
         return longer[new_rate : new_rate + round(len(wav) * new_rate / rate)]
-    n = round(len(wav) * new_rate / rate)
+    n = max(1, round(len(wav) * new_rate / rate))
     resampled = soxr.resample(np.ascontiguousarray(wav, np.float32), rate, new_rate, quality="VHQ")[:n]
     return np.pad(resampled, [(0, n - len(resampled)), *[(0, 0)] * (wav.ndim - 1)])
 
@@ -195,20 +209,20 @@ def _fade_ends(wav: np.ndarray, n_in: int, n_out: int) -> np.ndarray:
     return (wav.T * envelope).T
 
 
-def _spread(wav: np.ndarray, channels: int | None) -> np.ndarray:
-    """Bring [n] or [n, C] to so many channels: the mean of C, or two copies of one."""
+def _spread(wav: np.ndarray, channels: int | None, source: Path) -> np.ndarray:
+    """Bring [n] or [n, C] to so many channels: C mixed as `downmix` does, or two copies of one."""
     n_channels = 1 if wav.ndim == 1 else wav.shape[1]
     if channels is None or channels == n_channels:
         return wav
     if channels == 1:
-        return np.asarray(wav.mean(1), np.float32)
+        return downmix(wav, source)
     if n_channels > 2:
         raise InputError(f"--channels 2 takes one or two channels, not {n_channels}; --channels 1 mixes them")
     return np.stack([wav.reshape(-1)] * 2, 1)
 
 
 def _gain(wav: np.ndarray, rate: int, level: Level) -> float:
-    peak = float(np.abs(wav).max(initial=0.0))
+    peak = max(float(wav.max(initial=0.0)), -float(wav.min(initial=0.0)))
     if measure(wav if wav.ndim == 1 else np.abs(wav).max(1)).near_silent:
         return 1.0
     if level.is_peak:

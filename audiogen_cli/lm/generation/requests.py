@@ -36,6 +36,7 @@ ENTRIES = {*Sampling.__dataclass_fields__, *AudioStats.__dataclass_fields__}
 ENTRIES |= {"path", "prompt", "text", "seed", "duration", "sample_rate", "model", "model_fingerprint", "licence"}
 ENTRIES |= {"device", "dtype", "audiogen_version", "loudness", "gain_db", "normalized", "first_sound", "columns"}
 ENTRIES |= {"rights", "scores", "kept_candidates", "unknown_words", "adapters", "channels", "generated_seconds"}
+ENTRIES |= {"deliveries_before"}
 ENTRIES |= {"trimmed", "delivery", "source", "regions", "prompt_audio", "prompt_seconds", "prompt_sha256"}
 
 
@@ -127,6 +128,10 @@ def continue_from(
     check_text(str(audio), str(audio))
     available = probe(audio).duration
     kept = available if prompt_seconds is None else prompt_seconds
+    if available < MIN_DURATION:
+        raise InputError(
+            f"{audio} lasts only {available:g} s; what is to be continued lasts at least {MIN_DURATION:g} s"
+        )
     if not math.isfinite(kept) or kept < MIN_DURATION:
         raise InputError(f"--prompt-seconds must be a number of seconds above 0, got {kept:g}")
     if round(kept * sample_rate) > round(available * sample_rate):
@@ -226,7 +231,8 @@ def _request(prompt: Prompt, defaults: GenerationRequest, seed: int, output: Pat
             f"{defaults.facts['prompt_audio']}"
         )
     if not 0 <= seed <= MAX_SEED:
-        raise InputError(f"{prompt.where}: seed {seed:.6g} is not between 0 and {MAX_SEED}")
+        said = f"{seed:.6g}" if abs(seed) > 1e15 else f"{seed}"
+        raise InputError(f"{prompt.where}: seed {said} is not between 0 and {MAX_SEED}; -n counts up from --seed")
     sampling = override(defaults.sampling, prompt.overrides, prompt.where)
     check_text(prompt.text, prompt.where)
     check_text(sampling.negative, f"{prompt.where}: negative")

@@ -55,7 +55,7 @@ class Maker:
         whole = {**vars(Sampling()), "delivery": delivery, "dtype": "float32", **record}
         whole["device"] = str(record.get("device", "cpu")).partition(":")[0]
         whole["duration"] = record.get("generated_seconds", record.get("duration"))
-        if self.keep_candidates and "kept_candidates" not in record:
+        if (self.keep_candidates and "kept_candidates" not in record) or record.get("deliveries_before"):
             return False
         return bool(record) and all(whole.get(key) == value for key, value in wanted.items())
 

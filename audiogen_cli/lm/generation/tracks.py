@@ -123,7 +123,7 @@ def _read_timing(text: str, timing: str) -> tuple[list[str], list[tuple[float, f
         spans = [_TIMES.fullmatch(part.strip()) for part in timing.split(",")]
         if not all(spans):
             raise InputError(f"timing '{timing}': write seconds, as in 0-2,1-5, a pair for each sound of the prompt")
-        texts = split_caption(text, len(spans)) if "@" not in text else []
+        texts = split_caption(text, len(spans) + 1) if "@" not in text else []
         if len(texts) != len(spans):
             raise InputError(f"timing '{timing}' is for {len(spans)} sounds, but '{text}' names another number of them")
         return texts, [_span(*match.groups()) for match in spans if match]

@@ -396,5 +396,5 @@ def _record(generator: Generator, prepared: Prepared, sound: Delivered, delivery
         "device": str(generator.device),
         "dtype": generator.dtype,
         "audiogen_version": version("audiogen-cli"),
-        **sound.facts(delivery),
+        **sound.facts(delivery, delivery.subtype),
     }

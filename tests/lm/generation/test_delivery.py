@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +14,9 @@ import soundfile
 
 from audiogen_cli.data.audio import probe, read_tags, write_audio
 from audiogen_cli.data.loudness import loudness
-from audiogen_cli.errors import AudiogenError, InputError
-from audiogen_cli.lm.generation.delivery import HIGHEST_PEAK, Delivery, Level, deliver
+from audiogen_cli.errors import AudiogenError, AudiogenWarning, InputError
+from audiogen_cli.interop.reproduce import find_command
+from audiogen_cli.lm.generation.delivery import HIGHEST_PEAK, Delivered, Delivery, Level, deliver
 
 RATE = 16_000
 
@@ -110,6 +114,7 @@ def test_convert_delivers_existing_files_with_tags_and_sidecar(audiogen, tiny_lm
     assert again.returncode == 2 and "--overwrite" in again.stderr
 
 
+@pytest.mark.filterwarnings("ignore:.* is clipped to full scale")
 @pytest.mark.parametrize("made", [True, False])
 def test_convert_leaves_no_older_sidecar(
     audiogen, tiny_lm: Path, tmp_path: Path, made: bool, monkeypatch: pytest.MonkeyPatch
@@ -160,3 +165,74 @@ def test_delivered_sounds_are_found_again(audiogen, tiny_lm: Path) -> None:
     assert "already there" in audiogen(*call, *options).stderr
     other = audiogen(*call)
     assert other.stdout != first.stdout and "beside" in other.stderr
+
+
+@pytest.mark.filterwarnings("ignore:.* is clipped to full scale")
+def test_a_sound_delivered_twice_is_not_taken_for_one_delivered_once(audiogen, tiny_lm: Path) -> None:
+    call = ["generate", "rain", "--model", tiny_lm, "--seed", "1", "--duration", "0.5"]
+    audiogen(*call, "--normalize", "-30", "--out-dir", "first")
+    (source,) = Path("first").glob("*.wav")
+    assert audiogen("convert", source, "--rate", "48000", "--out-dir", "out").returncode == 0
+    record = json.loads((Path("out") / source.with_suffix(".json").name).read_text())
+    assert record["deliveries_before"] == [{"normalize": "-30 LUFS"}] and record["delivery"] == {"rate": 48_000}
+    doubts = find_command(Path("out") / source.name)[1]
+    assert any("delivered with normalize -30 LUFS, which the command leaves out" in doubt for doubt in doubts)
+    done = audiogen(*call, "--rate", "48000", "--out-dir", "out")
+    assert "already there" not in done.stderr and Path(done.stdout.strip()).name != source.name
+    audiogen(*call, "--out-dir", "plain")  # delivered as it is, and then once
+    audiogen("convert", Path("plain") / source.name, "--rate", "48000", "--out-dir", "once")
+    assert "already there" in audiogen(*call, "--rate", "48000", "--out-dir", "once").stderr
+
+
+def test_convert_says_what_it_clips_and_what_stays_below_its_level(audiogen, tmp_path: Path) -> None:
+    loud = _tone(3.0)
+    soundfile.write("loud.wav", loud, RATE, "FLOAT")
+    with pytest.warns(AudiogenWarning, match=r"loud.flac: its peak of 3 is clipped to full scale"):
+        assert audiogen("convert", "loud.wav", "-o", "loud.flac").returncode == 0
+    done = audiogen("convert", "loud.wav", "-o", "same.wav", "--json")
+    assert done.stderr == "" and soundfile.info("same.wav").subtype == "FLOAT"
+    assert json.loads(done.stdout)["peak"] == pytest.approx(3, abs=1e-4)
+    assert np.array_equal(soundfile.read("same.wav", dtype="float32")[0], loud)
+    clicks = np.zeros(RATE, np.float32)
+    clicks[::4000] = 0.9
+    write_audio("clicks.wav", clicks, RATE)
+    done = audiogen("convert", "clicks.wav", "--normalize", "-3", "-o", "louder.wav")
+    assert done.stderr == "note: louder.wav stays below the loudness asked for: its peak reaches -1 dBFS\n"
+
+
+def test_convert_mixes_channels_that_cancel_each_other_as_other_stages_do(audiogen, tmp_path: Path) -> None:
+    write_audio("opposite.wav", np.stack([_tone(0.5), -_tone(0.5)], 1), RATE)
+    with pytest.warns(AudiogenWarning, match=r"opposite.wav: its channels cancel each other"):
+        assert audiogen("convert", "opposite.wav", "--channels", "1", "-o", "mono.wav").returncode == 0
+    assert np.abs(soundfile.read("mono.wav")[0]).max() == pytest.approx(0.5, abs=1e-3)
+
+
+@pytest.mark.parametrize("n_samples", [1, 2, 3])
+def test_the_shortest_sounds_keep_a_sample(audiogen, n_samples: int) -> None:
+    write_audio("short.wav", np.full(n_samples, 0.5, np.float32), 48_000)
+    done = audiogen("convert", "short.wav", "--rate", "8000", "--trim", "--normalize", "-23", "-o", "out.wav", "--json")
+    assert done.returncode == 0, done.stderr
+    assert soundfile.info("out.wav").frames == 1 and json.loads(done.stdout)["duration"] == 1 / 8000
+
+
+@pytest.mark.parametrize("call", [["convert", "a.wav", "-o", "out/b.wav"], ["convert", "a.wav", "--out-dir", "out"]])
+def test_what_a_killed_run_left_beside_an_output_goes(audiogen, call: list[str]) -> None:
+    write_audio("a.wav", _tone(0.1), RATE)
+    Path("out").mkdir()
+    ended = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True).stdout.strip()
+    for process, stays in ((ended, False), (str(os.getpid()), True)):
+        left = Path("out") / f".0123456789abcdef.{process}.tmp"
+        left.write_text("half")
+        assert audiogen(*call, "--overwrite").returncode == 0
+        assert left.exists() == stays
+
+
+def test_facts_of_an_hour_take_no_copy_of_it() -> None:
+    sound = Delivered(np.zeros((48_000 * 300, 2), np.float32), 48_000)
+    sound.samples[::100] = 0.5
+    tracemalloc.start()
+    facts = sound.facts(Delivery())
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert facts["peak"] == 0.5 and facts["loudness"] is not None
+    assert most < sound.samples.nbytes / 2

@@ -42,6 +42,8 @@ def test_times_are_read_from_a_prompt_or_beside_it() -> None:
     [
         ("dog@2-1", "", "end after it begins"),
         ("rain", "0-1, 2-3", "another number"),
+        ("a dog, rain", "0-1", "another number"),
+        ("a dog, rain, wind", "0-1, 2-3", "another number"),
         ("rain", "early", "write seconds"),
         ("a dog@0-2 and rain@1-5", "", "commas between"),
         ("a dog@1", "", "behind each sound"),
