@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +27,7 @@ from audiogen_cli.lm.generation.tracks import Prepared
 from audiogen_cli.model_folder import fingerprint
 
 NAMES = {f"clip-{index}": index for index in range(12)}
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
@@ -85,6 +87,24 @@ class TestFolders:
         variants = {"kl_fake", "kl_reverse_fake", "kl_exact_fake", "kl_sigmoid_fake"}
         assert set(results["metrics"]) == variants | {"near_silent"}
         assert set(results["intervals"]) == variants
+
+    def test_clips_of_a_folder_of_ones_own_under_the_names_that_generate_gives(
+        self, capsys: pytest.CaptureFixture[str], audiogen: Run, tmp_path: Path, tiny_lm: Path
+    ) -> None:
+        for index in range(3):
+            write_audio(tmp_path / "sounds" / "test" / "dog" / f"{index}.ogg", chirp(index, 1.0), 16_000)
+        assert audiogen("prep", "--folder", "sounds", "--name", "mine", "--workers", "1").returncode == 0
+        manifests = tmp_path / "data" / "manifests"
+        names = [clip.name for clip in load_references("mine-test", manifests, None)[0]]
+        assert names == ["test_dog_0.ogg", "test_dog_1.ogg", "test_dog_2.ogg"]
+        (tmp_path / "prompts.csv").write_text("prompt,name\n" + "".join(f"dog,{name}\n" for name in names))
+        options = ("--duration", "0.5", "--model", tiny_lm, "--out-dir", "out")
+        assert audiogen("generate", "--prompts", "prompts.csv", *options).returncode == 0
+        assert (tmp_path / "out" / names[0]).is_file()
+        results = run(
+            capsys, split="mine-test", manifests=manifests, generated=tmp_path / "out", out=tmp_path / "scores"
+        )
+        assert results["n"] == 3 and not any("belong to no clip" in warning for warning in results["warnings"])
 
     def test_table(self, capsys: pytest.CaptureFixture[str], tmp_path: Path, reference: Path, generated: Path) -> None:
         eval_(reference=reference, generated=generated, out=tmp_path / "out")

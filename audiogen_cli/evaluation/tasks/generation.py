@@ -72,7 +72,7 @@ def evaluate_generation(config: EvalConfig, progress: Progress, begin: Begin) ->
             metric.check(references, networks)
         begin(len(references))
     generated = _from_model(references, config, progress) if config.generated is None else _from_folder(
-        references, config, config.generated)  # fmt: skip
+        references, everything, config, config.generated)  # fmt: skip
     # The codec of the model that made the audio; a folder of audio has none, unless --model names one.
     has_codec = config.generated is None or config.model is not None
     reconstructor = Reconstructor.load(config.model, config.device) if has_codec else None
@@ -119,12 +119,14 @@ def _from_model(references: list[Reference], config: EvalConfig, progress: Progr
     return _Generated([reference for reference, _ in found.files], recordings, inputs, found.failed, run=run)
 
 
-def _from_folder(references: list[Reference], config: EvalConfig, folder: Path) -> _Generated:
+def _from_folder(
+    references: list[Reference], everything: list[Reference], config: EvalConfig, folder: Path
+) -> _Generated:
     inputs = {"generated": str(folder), "model_fingerprint": None, "sampling": None}
     if config.unpaired:
         clips = limit_clips(folder_references(folder), config.limit)
         return _Generated(references, [(clip.id, clip.recording) for clip in clips], inputs)
-    pairs, missing = pair(references, folder)
+    pairs, missing = pair(references, folder, everything)
     warnings = []
     if config.limit is None and (extra := unmatched(references, folder)):
         examples = ", ".join(extra[:3]) + (", …" if len(extra) > 3 else "")
