@@ -415,6 +415,7 @@ class TestCodec:
         assert results["baselines"]["another clip"]["mel_distance_db"] > 0
         assert len(results["details"]["code_usage"]["entropy_bits"]) == 2
         assert results["n"] == 12
+        assert [results[name] for name in ("seed", "device", "dtype")] == [None, "cpu", "float32"]
 
     def test_the_codec_of_a_language_model_and_chosen_metrics(
         self, capsys: pytest.CaptureFixture[str], tmp_path: Path, reference: Path, tiny_codec: Path
@@ -441,9 +442,12 @@ class TestCodec:
         values = iter([float("nan"), *[4.0] * 24])  # a silent clip, or one too short for it
         monkeypatch.setattr(reconstruction, "visqol", lambda *_: next(values))
         monkeypatch.setattr(reconstruction.Visqol, "check", lambda self: None)
+        monkeypatch.setattr("audiogen_cli.evaluation.run.versions", lambda *names: dict.fromkeys(names, "1"))
         where = {"reference": reference, "model": str(tiny_codec), "out": tmp_path / "out"}
         results = run(capsys, task="codec", metrics="visqol", limit=3, **where)
         assert (results["metrics"]["visqol"], results["details"]["visqol_clips"]) == (4.0, 2)
+        assert results["versions"]["visqol-python"] == "1"
+        assert "visqol-python" not in run(capsys, task="codec", metrics="si-snr", limit=3, **where)["versions"]
 
 
 @pytest.mark.parametrize(
