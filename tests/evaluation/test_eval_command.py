@@ -124,6 +124,22 @@ class TestFolders:
         assert "warning: only 12 clips" in printed.err
         assert str(tmp_path / "out" / "results.json") in printed.err
 
+    @pytest.mark.parametrize("unpaired", [False, True])
+    def test_the_generated_files_are_told_by_their_content(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path, reference: Path, generated: Path, unpaired: bool
+    ) -> None:
+        def told(folder: Path) -> str:
+            options = {"reference": reference, "generated": folder, "unpaired": unpaired}
+            found: str = run(capsys, **options, metrics="fad", out=tmp_path / "out")["generated_set"]
+            return found
+
+        first = told(generated)
+        shutil.copytree(generated, tmp_path / "copy")
+        write_audio(tmp_path / "copy" / "clip-3.wav", chirp(99), 16_000)
+        assert len(first) == 64 and told(tmp_path / "copy") != first  # another file under one name
+        shutil.copy(generated / "clip-3.wav", tmp_path / "copy")
+        assert told(tmp_path / "copy") == first
+
     def test_a_missing_file_is_listed_and_in_the_exit_code(
         self, capsys: pytest.CaptureFixture[str], tmp_path: Path, reference: Path, generated: Path
     ) -> None:
@@ -220,6 +236,7 @@ class TestModel:
             "loop": False,
         }
         assert "codec reconstruction" in results["baselines"]
+        assert results["generated"] is results["generated_set"] is None
         assert len(list((options["out"] / "generated").glob("*.wav"))) == 12
 
     def test_a_sound_lasts_as_long_as_the_recording_that_it_is_compared_with(

@@ -89,7 +89,7 @@ def evaluate_generation(config: EvalConfig, progress: Progress, begin: Begin) ->
         n=len(table.references),
         n_available=len(everything) + len(unfit),
         metrics={**_score(table, GENERATED, metrics), "near_silent": silent},
-        inputs={**generated.inputs, **_inputs(table, config)},
+        inputs={**generated.inputs, **_inputs(table, config, generated)},
         baselines=_baselines(table, metrics),
         intervals={name: span for name, span in intervals.items() if span is not None},
         details=_details(table, metrics),
@@ -159,7 +159,9 @@ def _details(table: ScoreTable, metrics: Sequence[Metric]) -> dict[str, Any]:
     return details
 
 
-def _inputs(table: ScoreTable, config: EvalConfig) -> dict[str, Any]:
+def _inputs(table: ScoreTable, config: EvalConfig, generated: _Generated) -> dict[str, Any]:
+    scored = set(table.generated_ids)
+    files = [Reference(name, name, recording) for name, recording in generated.recordings if name in scored]
     return {
         **table.networks.describe(),
         "windows": len(table.embeddings(REFERENCE, EMBEDDING)) if table.networks.embedding else None,
@@ -167,6 +169,7 @@ def _inputs(table: ScoreTable, config: EvalConfig) -> dict[str, Any]:
         "resampler": RESAMPLER,
         "seed": config.seed,
         "reference_set": hash_references(table.references),
+        "generated_set": hash_references(files) if config.generated else None,  # else seed and model say it
         "paired": table.paired,
         "captions": "the first of each clip, else its tags, as published; a model processes it as a prompt",
         "max_duration": MAX_DURATION,
