@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from pathlib import Path
 
-from audiogen_cli.data.audio import SOUND_SUFFIXES, probe
+from audiogen_cli.data.audio import AUDIO_SUFFIXES, SOUND_SUFFIXES, probe
 from audiogen_cli.data.captions import published_texts
 from audiogen_cli.data.manifest import SPLITS, Clip, load_manifests
 from audiogen_cli.errors import InputError
@@ -85,26 +85,45 @@ def limit_clips(references: Sequence[Reference], limit: int | None) -> list[Refe
     return [reference for reference in references if reference.id in chosen]
 
 
-def pair(references: Sequence[Reference], folder: Path) -> tuple[list[tuple[Reference, Path]], list[Skipped]]:
-    """Pair each reference with the file of its name in `folder`, and list the references without one.
+def pair(
+    references: Sequence[Reference], folder: Path, everything: Sequence[Reference] = ()
+) -> tuple[list[tuple[Reference, Path]], list[Skipped]]:
+    """Pair each reference with its file in `folder`, and list the references without one.
 
+    everything: also the clips left out by a limit, whose files are theirs.
     Raises InputError if the folder is empty, nothing fits, or more than a tenth of the references has no file.
     """
     files = find_audio(folder)
-    pairs = [(reference, files[reference.name]) for reference in references if reference.name in files]
-    missing = [reference for reference in references if reference.name not in files]
+    matched = match_files({reference.name for reference in (*references, *everything)}, files)
+    pairs = [(reference, matched[reference.name]) for reference in references if reference.name in matched]
+    missing = [reference for reference in references if reference.name not in matched]
     if not pairs:
         example, found = references[0].name, next(iter(files.values())).name
         raise InputError(f"{folder}: no file is named like a clip, such as '{example}.wav'; it holds '{found}'")
     if len(missing) > MAX_MISSING * len(references):
         names = ", ".join(reference.name for reference in missing[:3])
-        raise InputError(f"{folder}: {len(missing)} of {len(references)} clips have no file there ({names}, …)")
-    return pairs, [Skipped(reference.id, f"no file named '{reference.name}' in {folder}") for reference in missing]
+        raise InputError(f"{folder}: {len(missing)} of {len(references)} clips have no file of their own ({names}, …)")
+    return pairs, [Skipped(reference.id, _why_missing(reference.name, files, folder)) for reference in missing]
+
+
+def match_files(names: Collection[str], files: Mapping[str, Path]) -> dict[str, Path]:
+    """Match different names of clips with files: name → path. files: by name without suffix.
+
+    A clip `a.ogg` has the file `a.ogg.wav`, or else `a.wav`, unless that is the file of a clip `a` or could also be
+    another clip's (`a.mp3`).
+    """
+    found = {name: files[name] for name in names if name in files}
+    bare = {name: _drop_suffix(name) for name in names if name not in found}
+    claims = Counter(bare.values())
+    free = {name for name in files if name not in found and claims[name] == 1}
+    return found | {name: files[short] for name, short in bare.items() if short in free}
 
 
 def unmatched(references: Sequence[Reference], folder: Path) -> list[str]:
     """List the names of audio files in `folder` that belong to no reference, sorted."""
-    return sorted(find_audio(folder).keys() - {reference.name for reference in references})
+    files = find_audio(folder)
+    matched = set(match_files({reference.name for reference in references}, files).values())
+    return sorted(name for name, path in files.items() if path not in matched)
 
 
 def find_audio(folder: Path) -> dict[str, Path]:
@@ -152,11 +171,26 @@ def hash_references(references: Iterable[Reference]) -> str:
     return digest.hexdigest()
 
 
+def clip_name(clip: str) -> str:
+    """Return the name without suffix of the file generated for a clip: `mine/rain/1.ogg` → `rain_1.ogg`."""
+    return unicodedata.normalize("NFC", clip.split("/", 1)[-1].replace("/", "_"))
+
+
+def _drop_suffix(name: str) -> str:
+    return Path(name).stem if Path(name).suffix.lower() in AUDIO_SUFFIXES else name
+
+
+def _why_missing(name: str, files: Mapping[str, Path], folder: Path) -> str:
+    if other := files.get(_drop_suffix(name)):
+        return f"{other} may be another clip's: call this one's '{name}{other.suffix}'"
+    return f"no file named '{name}' in {folder}"
+
+
 def _from_clip(clip: Clip) -> Reference:
     words = [word.replace(" ", "_") for word in clip.tags]
     return Reference(
         id=clip.id,
-        name=unicodedata.normalize("NFC", clip.id.split("/", 1)[1].replace("/", "_")),
+        name=clip_name(clip.id),
         recording=Recording(clip.audio_path, clip.start, clip.duration),
         text=clip.texts[0],
         caption=published_texts(clip)[0],

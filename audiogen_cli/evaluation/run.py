@@ -41,6 +41,7 @@ def evaluate(
 def _results(config: EvalConfig, findings: Findings) -> dict[str, Any]:
     found = asdict(findings)
     inputs, run = found.pop("inputs"), found.pop("run")
+    packages = PACKAGES + ("visqol-python",) * ("visqol" in findings.metrics)
     partial = findings.n < findings.n_available
     if partial:
         found["warnings"].insert(0, f"partial: {findings.n} of {findings.n_available} clips scored")
@@ -54,6 +55,6 @@ def _results(config: EvalConfig, findings: Findings) -> dict[str, Any]:
         "model": str(config.model) if config.model else None,
         "limit": config.limit,
         **inputs,
-        "versions": {"python": platform.python_version(), **versions(*PACKAGES)},
+        "versions": {"python": platform.python_version(), **versions(*packages)},
         "run": run,
     }

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +27,7 @@ from audiogen_cli.lm.generation.tracks import Prepared
 from audiogen_cli.model_folder import fingerprint
 
 NAMES = {f"clip-{index}": index for index in range(12)}
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
@@ -86,6 +88,24 @@ class TestFolders:
         assert set(results["metrics"]) == variants | {"near_silent"}
         assert set(results["intervals"]) == variants
 
+    def test_clips_of_a_folder_of_ones_own_under_the_names_that_generate_gives(
+        self, capsys: pytest.CaptureFixture[str], audiogen: Run, tmp_path: Path, tiny_lm: Path
+    ) -> None:
+        for index in range(3):
+            write_audio(tmp_path / "sounds" / "test" / "dog" / f"{index}.ogg", chirp(index, 1.0), 16_000)
+        assert audiogen("prep", "--folder", "sounds", "--name", "mine", "--workers", "1").returncode == 0
+        manifests = tmp_path / "data" / "manifests"
+        names = [clip.name for clip in load_references("mine-test", manifests, None)[0]]
+        assert names == ["test_dog_0.ogg", "test_dog_1.ogg", "test_dog_2.ogg"]
+        (tmp_path / "prompts.csv").write_text("prompt,name\n" + "".join(f"dog,{name}\n" for name in names))
+        options = ("--duration", "0.5", "--model", tiny_lm, "--out-dir", "out")
+        assert audiogen("generate", "--prompts", "prompts.csv", *options).returncode == 0
+        assert (tmp_path / "out" / names[0]).is_file()
+        results = run(
+            capsys, split="mine-test", manifests=manifests, generated=tmp_path / "out", out=tmp_path / "scores"
+        )
+        assert results["n"] == 3 and not any("belong to no clip" in warning for warning in results["warnings"])
+
     def test_table(self, capsys: pytest.CaptureFixture[str], tmp_path: Path, reference: Path, generated: Path) -> None:
         eval_(reference=reference, generated=generated, out=tmp_path / "out")
         printed = capsys.readouterr()
@@ -103,6 +123,22 @@ class TestFolders:
         ]
         assert "warning: only 12 clips" in printed.err
         assert str(tmp_path / "out" / "results.json") in printed.err
+
+    @pytest.mark.parametrize("unpaired", [False, True])
+    def test_the_generated_files_are_told_by_their_content(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path, reference: Path, generated: Path, unpaired: bool
+    ) -> None:
+        def told(folder: Path) -> str:
+            options = {"reference": reference, "generated": folder, "unpaired": unpaired}
+            found: str = run(capsys, **options, metrics="fad", out=tmp_path / "out")["generated_set"]
+            return found
+
+        first = told(generated)
+        shutil.copytree(generated, tmp_path / "copy")
+        write_audio(tmp_path / "copy" / "clip-3.wav", chirp(99), 16_000)
+        assert len(first) == 64 and told(tmp_path / "copy") != first  # another file under one name
+        shutil.copy(generated / "clip-3.wav", tmp_path / "copy")
+        assert told(tmp_path / "copy") == first
 
     def test_a_missing_file_is_listed_and_in_the_exit_code(
         self, capsys: pytest.CaptureFixture[str], tmp_path: Path, reference: Path, generated: Path
@@ -200,6 +236,7 @@ class TestModel:
             "loop": False,
         }
         assert "codec reconstruction" in results["baselines"]
+        assert results["generated"] is results["generated_set"] is None
         assert len(list((options["out"] / "generated").glob("*.wav"))) == 12
 
     def test_a_sound_lasts_as_long_as_the_recording_that_it_is_compared_with(
@@ -395,6 +432,7 @@ class TestCodec:
         assert results["baselines"]["another clip"]["mel_distance_db"] > 0
         assert len(results["details"]["code_usage"]["entropy_bits"]) == 2
         assert results["n"] == 12
+        assert [results[name] for name in ("seed", "device", "dtype")] == [None, "cpu", "float32"]
 
     def test_the_codec_of_a_language_model_and_chosen_metrics(
         self, capsys: pytest.CaptureFixture[str], tmp_path: Path, reference: Path, tiny_codec: Path
@@ -421,9 +459,12 @@ class TestCodec:
         values = iter([float("nan"), *[4.0] * 24])  # a silent clip, or one too short for it
         monkeypatch.setattr(reconstruction, "visqol", lambda *_: next(values))
         monkeypatch.setattr(reconstruction.Visqol, "check", lambda self: None)
+        monkeypatch.setattr("audiogen_cli.evaluation.run.versions", lambda *names: dict.fromkeys(names, "1"))
         where = {"reference": reference, "model": str(tiny_codec), "out": tmp_path / "out"}
         results = run(capsys, task="codec", metrics="visqol", limit=3, **where)
         assert (results["metrics"]["visqol"], results["details"]["visqol_clips"]) == (4.0, 2)
+        assert results["versions"]["visqol-python"] == "1"
+        assert "visqol-python" not in run(capsys, task="codec", metrics="si-snr", limit=3, **where)["versions"]
 
 
 @pytest.mark.parametrize(

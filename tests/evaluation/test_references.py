@@ -18,6 +18,7 @@ from audiogen_cli.evaluation.references import (
     limit_clips,
     load_references,
     pair,
+    unmatched,
 )
 
 
@@ -56,6 +57,30 @@ def test_pairs_go_by_name_not_by_position(tmp_path: Path) -> None:
     assert str(folder) in skipped[0].reason
 
 
+def test_a_clip_named_with_its_audio_suffix_has_the_file_without_it_too(tmp_path: Path) -> None:
+    names = ["bell.ogg", "both.MP3", "x.y", "video.mp4"]
+    clips = [Reference(f"mine/{name}", name, Recording(tmp_path / name)) for name in names]
+    write_clips(tmp_path, {"bell": 0, "both": 1, "both.MP3": 2, "x": 3, "x.y": 4, "video": 5})
+    pairs, skipped = pair(clips, tmp_path)
+    assert [path.name for _, path in pairs] == ["bell.wav", "both.MP3.wav", "x.y.wav", "video.wav"] and not skipped
+    assert unmatched(clips, tmp_path) == ["both", "x"]
+
+
+def test_a_file_that_may_be_one_of_two_clips_is_neithers(tmp_path: Path) -> None:
+    names = [f"{i}" for i in range(30)] + ["a.ogg", "a.wav", "30", "30.ogg"]
+    clips = [Reference(f"mine/{name}", name, Recording(tmp_path / name)) for name in names]
+    write_clips(tmp_path, {**{f"{i}": i for i in range(31)}, "a": 40})
+    pairs, skipped = pair(clips, tmp_path)
+    assert [path.stem for _, path in pairs] == [*names[:30], "30"]
+    assert [item.id for item in skipped] == ["mine/a.ogg", "mine/a.wav", "mine/30.ogg"]
+    assert "a.wav may be another clip's: call this one's 'a.ogg.wav'" in skipped[0].reason
+    assert unmatched(clips, tmp_path) == ["a"]
+    with pytest.raises(InputError, match="no file is named"):  # a limit makes no other pairs
+        pair(clips[-1:], tmp_path, clips)
+    write_clips(tmp_path, {"a.ogg": 41})  # now the other one is the second clip's
+    assert [path.name for _, path in pair(clips, tmp_path)[0]][30:32] == ["a.ogg.wav", "a.wav"]
+
+
 def test_a_folder_of_other_names_is_refused(tmp_path: Path) -> None:
     folder = write_clips(tmp_path, {"other": 0})
     with pytest.raises(InputError, match=r"'00\.wav'.*'other\.wav'"):
@@ -64,7 +89,7 @@ def test_a_folder_of_other_names_is_refused(tmp_path: Path) -> None:
 
 def test_too_many_missing_files_are_refused(tmp_path: Path) -> None:
     folder = write_clips(tmp_path, {f"{i:02d}": i for i in range(15)})
-    with pytest.raises(InputError, match="5 of 20 clips have no file there"):
+    with pytest.raises(InputError, match="5 of 20 clips have no file of their own"):
         pair(references(folder), folder)
 
 

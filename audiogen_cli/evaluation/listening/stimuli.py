@@ -91,7 +91,7 @@ def prepare(config: ListeningConfig, progress: Progress) -> ListeningTest:
     evaluation = config.evaluation
     everything, unfit = load_references(evaluation.split, evaluation.manifests, evaluation.reference)
     chosen = limit_clips(everything, evaluation.limit or DEFAULT_ITEMS)
-    recordings, missing = _recordings(chosen, config, progress)
+    recordings, missing = _recordings(chosen, everything, config, progress)
     draft = _draft(chosen, everything, recordings, evaluation.seed, progress)
     skipped = [*unfit, *missing, *draft.skipped]
     if not draft.items:
@@ -134,12 +134,12 @@ def match(sounds: Mapping[str, np.ndarray], target: float = TARGET) -> tuple[dic
 
 
 def _recordings(
-    references: Sequence[Reference], config: ListeningConfig, progress: Progress
+    references: Sequence[Reference], everything: Sequence[Reference], config: ListeningConfig, progress: Progress
 ) -> tuple[dict[str, dict[str, Path]], list[Skipped]]:
     """Map systems to the files of their clips by id; list the clips that a system lacks."""
     found, skipped = {}, []
     for name, folder in config.systems.items():
-        pairs, missing = pair(references, folder)
+        pairs, missing = pair(references, folder, everything)
         found[name] = {reference.id: path for reference, path in pairs}
         skipped += missing
     if config.with_model:

@@ -14,7 +14,7 @@ import numpy as np
 from audiogen_cli.data.audio import SAMPLE_RATE, pcm16
 from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.audio_sources import MAX_DURATION, Recording
-from audiogen_cli.evaluation.references import Reference, find_audio, load_references
+from audiogen_cli.evaluation.references import Reference, clip_name, find_audio, load_references, match_files
 from audiogen_cli.evaluation.report.parts import Player
 from audiogen_cli.evaluation.report.plots import strip
 from audiogen_cli.evaluation.templates import MIME, data_uri
@@ -81,13 +81,15 @@ class Recordings:
     def generated(self, clip: str) -> Recording | None:
         """Return the clip generated for a reference (unpaired: of its own id)."""
         reference = self.reference(clip)
-        path = self._generated.get(reference.name if reference else clip.split("/", 1)[-1].replace("/", "_"))
+        name = reference.name if reference else clip_name(clip)
+        names = {name, *(each.name for each in self._references.values())}
+        path = match_files(names, self._generated).get(name)
         return Recording(path) if path else None
 
     def continued(self, clip: str, cell: str) -> Recording | None:
         """Return a clip's continuation in a cell of the grid."""
         reference = self.reference(clip)
-        path = self.folder / "continuation" / cell / f"{reference.name if reference else clip.split('/', 1)[-1]}.wav"
+        path = self.folder / "continuation" / cell / f"{reference.name if reference else clip_name(clip)}.wav"
         return Recording(path) if path.is_file() else None
 
     @cached_property

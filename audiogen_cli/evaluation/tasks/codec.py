@@ -86,7 +86,10 @@ def evaluate_codec(config: EvalConfig, progress: Progress, begin: Begin) -> Find
         inputs={
             **find_scored(config)[1],
             "codec_fingerprint": codec.fingerprint,
+            "device": reconstructor.device.partition(":")[0],
+            "dtype": str(next(codec.parameters()).dtype).removeprefix("torch."),
             "resampler": RESAMPLER,
+            "seed": None,  # nothing is drawn: a codec's own noise is always the same
             "reference_set": hash_references(scored),
             "max_duration": MAX_DURATION,
         },

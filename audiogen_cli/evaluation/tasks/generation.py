@@ -72,7 +72,7 @@ def evaluate_generation(config: EvalConfig, progress: Progress, begin: Begin) ->
             metric.check(references, networks)
         begin(len(references))
     generated = _from_model(references, config, progress) if config.generated is None else _from_folder(
-        references, config, config.generated)  # fmt: skip
+        references, everything, config, config.generated)  # fmt: skip
     # The codec of the model that made the audio; a folder of audio has none, unless --model names one.
     has_codec = config.generated is None or config.model is not None
     reconstructor = Reconstructor.load(config.model, config.device) if has_codec else None
@@ -89,7 +89,7 @@ def evaluate_generation(config: EvalConfig, progress: Progress, begin: Begin) ->
         n=len(table.references),
         n_available=len(everything) + len(unfit),
         metrics={**_score(table, GENERATED, metrics), "near_silent": silent},
-        inputs={**generated.inputs, **_inputs(table, config)},
+        inputs={**generated.inputs, **_inputs(table, config, generated)},
         baselines=_baselines(table, metrics),
         intervals={name: span for name, span in intervals.items() if span is not None},
         details=_details(table, metrics),
@@ -119,12 +119,14 @@ def _from_model(references: list[Reference], config: EvalConfig, progress: Progr
     return _Generated([reference for reference, _ in found.files], recordings, inputs, found.failed, run=run)
 
 
-def _from_folder(references: list[Reference], config: EvalConfig, folder: Path) -> _Generated:
+def _from_folder(
+    references: list[Reference], everything: list[Reference], config: EvalConfig, folder: Path
+) -> _Generated:
     inputs = {"generated": str(folder), "model_fingerprint": None, "sampling": None}
     if config.unpaired:
         clips = limit_clips(folder_references(folder), config.limit)
         return _Generated(references, [(clip.id, clip.recording) for clip in clips], inputs)
-    pairs, missing = pair(references, folder)
+    pairs, missing = pair(references, folder, everything)
     warnings = []
     if config.limit is None and (extra := unmatched(references, folder)):
         examples = ", ".join(extra[:3]) + (", …" if len(extra) > 3 else "")
@@ -157,7 +159,9 @@ def _details(table: ScoreTable, metrics: Sequence[Metric]) -> dict[str, Any]:
     return details
 
 
-def _inputs(table: ScoreTable, config: EvalConfig) -> dict[str, Any]:
+def _inputs(table: ScoreTable, config: EvalConfig, generated: _Generated) -> dict[str, Any]:
+    scored = set(table.generated_ids)
+    files = [Reference(name, name, recording) for name, recording in generated.recordings if name in scored]
     return {
         **table.networks.describe(),
         "windows": len(table.embeddings(REFERENCE, EMBEDDING)) if table.networks.embedding else None,
@@ -165,6 +169,7 @@ def _inputs(table: ScoreTable, config: EvalConfig) -> dict[str, Any]:
         "resampler": RESAMPLER,
         "seed": config.seed,
         "reference_set": hash_references(table.references),
+        "generated_set": hash_references(files) if config.generated else None,  # else seed and model say it
         "paired": table.paired,
         "captions": "the first of each clip, else its tags, as published; a model processes it as a prompt",
         "max_duration": MAX_DURATION,

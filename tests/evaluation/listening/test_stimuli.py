@@ -66,6 +66,16 @@ def page_data(path: Path) -> dict[str, Any]:
 
 
 class TestStimuli:
+    def test_a_systems_files_are_named_with_a_clips_own_suffix_or_without(
+        self, prepared: Prepare, clip_manifests: Path, systems: dict[str, Path], tmp_path: Path
+    ) -> None:
+        clips = [replace(clip, id=f"{clip.id}.ogg") for clip in load_manifests(clip_manifests, ["esc50"], ["test"])]
+        metadata = {"dataset": "esc50", "root": str(clip_manifests.parent / "raw"), "options": {}}
+        write_manifest(tmp_path / "own" / "esc50.parquet", clips, metadata)
+        for path in list(systems["zebra"].iterdir()):
+            path.rename(path.with_suffix(".ogg.wav"))
+        assert [item["id"][-4:] for item in prepared(manifests=tmp_path / "own")["items"]] == [".ogg"] * 3
+
     def test_pages_hold_the_conditions_and_an_anchor_each(self, prepared: Prepare) -> None:
         plan = prepared()
         assert len(plan["items"]) == 3

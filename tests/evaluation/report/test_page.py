@@ -158,6 +158,14 @@ class TestGeneration:
         assert re.search(r"\d\d sounds were left out: the page holds 24 MB of audio at most", text)
         assert "left out to keep the page small: generated/" in text
 
+    @pytest.mark.parametrize("reference", ["reference", "elsewhere"])
+    def test_files_named_without_the_clips_own_suffix(self, folder: Path, reference: str) -> None:
+        for path in list(Path("reference").iterdir()):
+            path.rename(path.with_suffix(".ogg.wav"))
+        details = {"clips": {"id": [f"{name}.ogg" for name in NAMES], "kl_yamnet": [1.0] * 12}}
+        text = report(folder, results(details=details, reference=reference))
+        assert len(Page(text).all("audio")) == (2 if reference == "reference" else 1) * 12
+
     def test_recordings_that_are_gone(self, folder: Path) -> None:
         text = report(folder, results(reference="elsewhere", generated="nowhere"))
         assert "elsewhere: no such folder" in text and not Page(text).all("audio")
