@@ -108,8 +108,10 @@ def _explain_collapse(codec: AudioCodec, k: int, used: float, wav: np.ndarray) -
         return f"{found}: the latents hardly differ from sound to sound; lower losses.commitment or lr"
     if in_training > COLLAPSED_USAGE:
         return f"{found}, but in training {in_training:.0%}: validation clips are unlike the training clips"
-    if learning.decay == 1 or learning.dead_below <= 0:
-        return f"{found}: dead codes are not revived; lower quantizer.decay from 1, raise quantizer.dead_below from 0"
+    if learning.decay == 1:
+        return f"{found}: codes stay where k-means put them; lower quantizer.decay from 1"
+    if learning.dead_below <= 0:
+        return f"{found}: dead codes are not revived; raise quantizer.dead_below from {learning.dead_below:g}"
     return f"{found}: latents run away from their codes; raise losses.commitment, lower lr or quantizer.decay"
 
 

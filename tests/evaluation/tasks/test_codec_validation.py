@@ -94,6 +94,7 @@ def test_silence_and_a_single_code_are_named(clips: list[Clip], tmp_path: Path) 
         ("point", "the latents hardly differ from sound to sound; lower losses.commitment"),
         ("close", "the latents hardly differ from sound to sound; lower losses.commitment"),
         ("never revived", "dead codes are not revived; raise quantizer.dead_below from 0"),
+        ("at rest", "codes stay where k-means put them; lower quantizer.decay from 1"),
     ],
 )
 def test_a_collapse_is_named_with_its_cause(clips: list[Clip], tmp_path: Path, cause: str, expected: str) -> None:
@@ -108,8 +109,8 @@ def test_a_collapse_is_named_with_its_cause(clips: list[Clip], tmp_path: Path, c
         stream.cluster_size[1:] = 0.0
     else:
         stream.codebook.mul_(100)
-    if cause == "never revived":
-        codec.quantizer.learning = QuantizerConfig(dead_below=0.0)
+    if cause in ("never revived", "at rest"):
+        codec.quantizer.learning = QuantizerConfig(dead_below=0.0, decay=0.99 if cause == "never revived" else 1.0)
     (warning,) = validate_codec(codec, clips, tmp_path).warnings
     assert warning == f"stream 0 uses 12% of its codes: {warning.split(': ', 1)[1]}"
     assert expected in warning
