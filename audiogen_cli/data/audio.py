@@ -220,9 +220,10 @@ def pcm16(wav: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(np.asarray(wav, np.float64) * 32768), -32768, 32767).astype(np.int16)
 
 
-def check_output(path: Path | str) -> None:
+def check_output(path: Path | str, tried: set[Path] | None = None) -> None:
     """Refuse an output file before any work is done for it.
 
+    tried: folders that can be written to, which are not tried again; the file's is added.
     Raises InputError if the suffix is not supported, or if its folder is not writable and cannot be created.
     """
     path = Path(path)
@@ -230,10 +231,14 @@ def check_output(path: Path | str) -> None:
         raise InputError(f"-o {path} is a folder; give a file, such as {path / 'sound.wav'}, or --out-dir {path}")
     format_of(path)
     check_name(path)
+    if tried is not None and path.parent in tried:
+        return
     try:
         check_folder(path.absolute().parent)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+    if tried is not None:
+        tried.add(path.parent)
 
 
 def format_of(path: Path) -> tuple[str, str]:
