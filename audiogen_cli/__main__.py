@@ -18,10 +18,14 @@ NEW_OBJECTS = 10_000  # before Python looks for unused ones; its own 700 make th
 
 
 def run() -> None:
-    """Run the command line of this process and end the process with its code."""
+    """Run the command line of this process and end the process with its code.
+
+    Under a profiler or the like, which has work of its own at the end, Python ends as it always does.
+    """
     gc.set_threshold(NEW_OBJECTS)
     codes: list[int] = []
-    atexit.register(_leave, codes)  # the first to be registered is called last
+    if not getattr(atexit, "_ncallbacks", lambda: 1)():
+        atexit.register(_leave, codes)  # the first to be registered is called last
     try:
         main()
     except SystemExit as ended:

@@ -46,6 +46,8 @@ _END_SECONDS = 0.05  # of a finished file, read to see that it is whole
 _UNKNOWN = 1 << 62  # samples; libsndfile's 'unknown' is 2^63 - 1
 _MOST_CHANNELS = 1024  # that libsndfile takes
 _MIN_RATE = 1000  # Hz; a small file of 1 Hz would become days of sound
+_DOUBTS = ("should be", "does not match")  # libsndfile's words for a size that the file does not have
+_LONG_LOG = 2000  # characters, near the least that libsndfile cuts its log at
 _MOST_WARNED = 5  # recordings, in a process
 # Containers that hold sound themselves: a playlist would have ffmpeg read other files.
 _CONTAINERS = (
@@ -58,12 +60,16 @@ _WRITE_BLOCK = 1 << 16  # libsndfile's Vorbis encoder overflows its stack on one
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """The header of a file. duration: seconds; n_samples: per channel, at the file's own rate."""
+    """The header of a file. duration: seconds; n_samples: per channel, at the file's own rate.
+
+    missing: of these samples, those that the file lacks, where that is known without decoding it.
+    """
 
     sample_rate: int
     channels: int
     duration: float
     n_samples: int
+    missing: int = 0
 
 
 def probe(path: Path | str) -> AudioInfo:
@@ -72,7 +78,8 @@ def probe(path: Path | str) -> AudioInfo:
     Raises InputError, one line, if the file is absent, empty, damaged or not audio.
     """
     with _open(Path(path)) as file:
-        return AudioInfo(file.samplerate, file.channels, file.frames / file.samplerate, file.frames)
+        duration, missing = file.n_samples / file.samplerate, file.n_samples - file.frames
+        return AudioInfo(file.samplerate, file.channels, duration, file.n_samples, missing)
 
 
 def read_audio(
@@ -91,15 +98,15 @@ def read_audio(
         raise InputError(f"{path}: cannot read {duration} s from {start} s: start must be >= 0 and duration > 0")
     first = round(start * sample_rate)
     with _open(path) as file:
-        n_total = round(file.frames * sample_rate / file.samplerate)
+        n_total = round(file.n_samples * sample_rate / file.samplerate)
         last = n_total if duration is None else min(n_total, first + round(duration * sample_rate))
         if first >= last:
-            raise InputError(f"{path}: no samples from {start:g} s on, it lasts {file.frames / file.samplerate:g} s")
+            raise InputError(f"{path}: no samples from {start:g} s on, it lasts {file.n_samples / file.samplerate:g} s")
         wav = _read_window(file, path, sample_rate, first, last)
     if not np.isfinite(wav).all():
         raise InputError(f"{path} holds samples that are not finite numbers; convert it again from its source")
     if (peak := _peak(wav)) > OVER_SCALE:
-        _warn(path, f"samples of {peak:,.0f} times full scale: are they integers stored as floats? Divide them")
+        warn_about(path, f"samples of {peak:,.0f} times full scale: are they integers stored as floats? Divide them")
     return wav
 
 
@@ -111,7 +118,7 @@ def read_channels(path: Path | str, start: float = 0.0, duration: float | None =
     path = Path(path)
     with _open(path) as file:
         first = round(start * file.samplerate)
-        last = file.frames if duration is None else min(file.frames, first + round(duration * file.samplerate))
+        last = file.n_samples if duration is None else min(file.n_samples, first + round(duration * file.samplerate))
         lead_in = min(first, _MP3_LEAD_IN) if file.format == "MP3" else 0
         samples = _read_samples(file, path, first - lead_in, last)[lead_in:]
         rate, subtype = file.samplerate, file.subtype
@@ -220,9 +227,10 @@ def pcm16(wav: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(np.asarray(wav, np.float64) * 32768), -32768, 32767).astype(np.int16)
 
 
-def check_output(path: Path | str) -> None:
+def check_output(path: Path | str, tried: set[Path] | None = None) -> None:
     """Refuse an output file before any work is done for it.
 
+    tried: folders that can be written to, which are not tried again; the file's is added.
     Raises InputError if the suffix is not supported, or if its folder is not writable and cannot be created.
     """
     path = Path(path)
@@ -230,10 +238,14 @@ def check_output(path: Path | str) -> None:
         raise InputError(f"-o {path} is a folder; give a file, such as {path / 'sound.wav'}, or --out-dir {path}")
     format_of(path)
     check_name(path)
+    if tried is not None and path.parent in tried:
+        return
     try:
         check_folder(path.absolute().parent)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+    if tried is not None:
+        tried.add(path.parent)
 
 
 def format_of(path: Path) -> tuple[str, str]:
@@ -254,7 +266,7 @@ def _read_window(file: Any, path: Path, sample_rate: int, first: int, last: int)
     context = math.ceil(_CONTEXT * max(1.0, period / step)) if period != step else 0
     # A beginning at a multiple of `period` falls on a sample of both rates, so the filter keeps its phase.
     begin = max(0, first * period // step - context) // period * period
-    end = min(file.frames, math.ceil(last * period / step) + context)
+    end = min(file.n_samples, math.ceil(last * period / step) + context)
     lead_in = min(begin, _MP3_LEAD_IN) if file.format == "MP3" else 0
     mono = downmix(_read_samples(file, path, begin - lead_in, end)[lead_in:], path)
     wav = mono if period == step else soxr.resample(mono, file.samplerate, sample_rate, quality="HQ")
@@ -266,7 +278,7 @@ def _read_samples(file: Any, path: Path, begin: int, end: int) -> np.ndarray:
     """Read samples [begin, end) of an open SoundFile: [n, C] float32."""
     try:
         if begin:
-            file.seek(begin)
+            file.seek(min(begin, file.frames))
         samples: np.ndarray = file.read(end - begin, dtype="float32", always_2d=True)
     except RuntimeError as error:
         raise InputError(f"{path}: damaged, cannot be decoded ({error})") from None
@@ -281,7 +293,7 @@ def downmix(samples: np.ndarray, path: Path) -> np.ndarray:
     if samples.shape[1] == 1:
         return total
     if _peak(total) < CANCELED * _peak(samples):
-        _warn(path, "its channels cancel each other; one of them is read alone")
+        warn_about(path, "its channels cancel each other; one of them is read alone")
         return np.ascontiguousarray(samples[:, np.abs(samples).max(0).argmax()])
     return np.divide(total, samples.shape[1], out=total)
 
@@ -293,7 +305,8 @@ def _peak(samples: np.ndarray) -> float:
 _warned = set[Path]()
 
 
-def _warn(path: Path, what: str) -> None:
+def warn_about(path: Path, what: str) -> None:
+    """Warn of a recording; of the first few in a process alone."""
     if path in _warned or len(_warned) >= _MOST_WARNED:
         return
     _warned.add(path)
@@ -303,7 +316,10 @@ def _warn(path: Path, what: str) -> None:
 
 @contextmanager
 def _open(path: Path) -> Iterator[Any]:
-    """Open `path` as a SoundFile, through ffmpeg where libsndfile does not know the format, or the length."""
+    """Open `path` as a SoundFile, through ffmpeg where libsndfile does not know the format, or the length.
+
+    Its `n_samples` are those that its header tells of, its `frames` those that are there as far as libsndfile knows.
+    """
     import soundfile
 
     if not (path.is_file() or path.is_dir()) and path.exists():
@@ -346,10 +362,17 @@ def _with_length(file: Any, path: Path) -> Any:
 
 
 def _checked(file: Any, path: Path) -> Any:
+    """Check a file's numbers and set its `n_samples`: `frames`, more of them where the header tells of more."""
     if not 0 < file.frames < _UNKNOWN:
         raise InputError(f"{path} holds no audio samples")
     if file.samplerate < _MIN_RATE:
         raise InputError(f"{path}: {file.samplerate} samples a second are no sound")
+    log, n_there, n_promised = file.extra_info, 1, 1  # libsndfile's, of the header: no second opening of every file
+    if any(word in log for word in _DOUBTS) or len(log) > _LONG_LOG:
+        from audiogen_cli.data.headers.wav import count_blocks
+
+        n_there, n_promised = count_blocks(path)
+    file.n_samples = file.frames * n_promised // max(1, n_there)
     return file
 
 

@@ -325,7 +325,8 @@ def describe_sounds(folder: Path) -> dict[str, Any]:
     seconds, unreadable = 0.0, 0
     for path in paths:
         try:
-            seconds += probe(path).duration
+            info = probe(path)
+            seconds, unreadable = (seconds, unreadable + 1) if info.missing else (seconds + info.duration, unreadable)
         except InputError:
             unreadable += 1
     made = [record for path in paths if (record := read_sidecar(path))]
@@ -369,7 +370,7 @@ def describe_audio(path: Path) -> dict[str, Any]:
         tags["license"] = tags.pop("copyright")  # RIFF INFO has no license
     facts = {
         "type": "audio",
-        **vars(info),
+        **{name: value for name, value in vars(info).items() if name != "missing"},  # which is 0: all has been read
         "subtype": subtype,
         "peak": max(stats.peak for stats in windows),
         "rms": math.sqrt(energy / info.duration),

@@ -137,6 +137,12 @@ def test_a_command_ends_without_taking_the_interpreter_down(command_environment:
     assert (done.returncode, done.stdout, done.stderr) == (3, "result\nthread ended\ntidied up\n", "")
 
 
+def test_what_a_profiler_does_at_the_end_is_done(command_environment: None) -> None:
+    code = f"import atexit\natexit.register(print, 'profile written')\n{ENDING}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.splitlines()[-2:]) == (3, ["profile written", "taken down"])
+
+
 @pytest.mark.parametrize("start", [["-m", "audiogen_cli"], ["-c", "from audiogen_cli.__main__ import run; run()"]])
 def test_the_process_ends_with_the_code_of_its_command(command_environment: None, start: list[str]) -> None:
     done = subprocess.run([sys.executable, *start, "info", "nowhere"], capture_output=True, text=True)

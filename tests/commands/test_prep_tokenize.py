@@ -14,6 +14,7 @@ from helpers.raw_trees import EXPECTED, build_raw
 from audiogen_cli.data.audio import write_audio
 from audiogen_cli.data.datasets.registry import SOURCES
 from audiogen_cli.data.shards import load_shards
+from audiogen_cli.errors import AudiogenWarning
 
 
 @pytest.fixture
@@ -139,3 +140,20 @@ def test_sonniss_terms_are_printed_and_a_dataset_without_clips_fails_at_the_end(
     assert (result.returncode, result.stdout) == (1, "data/manifests/sonniss.parquet\n")
     assert result.stderr.count("FORBIDS training AI") == 1
     assert result.stderr.splitlines()[-1].startswith("error: paramount: ")
+
+
+def test_of_a_long_recording_that_was_cut_short_the_windows_that_are_there_are_used(
+    audiogen, tiny_lm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audiogen_cli.data.audio._warned", set())
+    write_audio(tmp_path / "sounds" / "rain.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 40 * 16_000))
+    content = (tmp_path / "sounds" / "rain.wav").read_bytes()
+    (tmp_path / "sounds" / "rain.wav").write_bytes(content[: 25 * 32_000])
+    with pytest.warns(AudiogenWarning, match=r"rain\.wav: damaged or cut short: 240022 samples .* what is left of it"):
+        prepared = audiogen("prep", "--folder", "sounds", "--out", "manifests", "--workers", "1")
+    assert prepared.returncode == 0
+    arguments = ("--codec", tiny_lm, "--out", "tokens", "--mix", "0", "--device", "cpu")
+    tokenized = audiogen("tokenize", "--manifests", "manifests", *arguments)
+    assert tokenized.returncode == 1 and "error: 2 rows could not be read and are left out" in tokenized.stderr
+    assert "rain.wav: damaged or cut short" in tokenized.stderr
+    assert len(load_shards(tmp_path / "tokens", ["train"])) == 2

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from audiogen_cli.data import audio
-from audiogen_cli.data.audio import AudioInfo, check_output, probe, read_audio, write_audio
+from audiogen_cli.data.audio import AudioInfo, check_output, is_whole, probe, read_audio, write_audio
+from audiogen_cli.data.headers.wav import count_blocks
 from audiogen_cli.errors import AudiogenError, AudiogenWarning, InputError
 
 
@@ -286,6 +287,85 @@ def test_a_cut_flac_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.flac").write_bytes(content[: len(content) // 2])
     with pytest.raises(InputError, match="damaged"):
         read_audio(tmp_path / "a.flac")
+
+
+@pytest.mark.parametrize("lost", [2, 63_001, 176_300])
+@pytest.mark.parametrize("file_format", ["WAV", "WAVEX", "RF64", "AIFF"])
+def test_a_sound_that_was_cut_short_is_read_as_far_as_it_goes(tmp_path: Path, file_format: str, lost: int) -> None:
+    whole, cut = tmp_path / "whole.wav", tmp_path / "cut.wav"
+    soundfile.write(whole, noise(88_200), 44_100, format=file_format)
+    cut.write_bytes(whole.read_bytes()[:-lost])
+    missing = -(-lost // 2)
+    assert (probe(whole).n_samples, probe(whole).missing) == (88_200, 0)
+    assert probe(cut) == AudioInfo(44_100, 1, 2.0, 88_200, missing)
+    with pytest.raises(InputError, match=rf"cut\.wav: damaged or cut short: {missing} samples are missing"):
+        read_audio(cut, 44_100)
+    with pytest.raises(InputError, match="samples are missing"):
+        audio.read_channels(cut)
+    with pytest.raises(InputError, match="samples are missing"):
+        read_audio(cut, start=1.99)
+    there = (88_200 - missing) / 44_100
+    np.testing.assert_array_equal(read_audio(cut, 44_100, 0, there), read_audio(whole, 44_100, 0, there))
+    assert not is_whole(cut, 2.0) and not is_whole(cut, there) and is_whole(whole, 2.0)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_24", "FLOAT", "ULAW", "IMA_ADPCM"])
+def test_a_cut_is_seen_whatever_the_samples_are_stored_as(tmp_path: Path, subtype: str) -> None:
+    soundfile.write(tmp_path / "a.wav", noise(441_000, 2), 44_100, subtype=subtype)
+    info, content = probe(tmp_path / "a.wav"), (tmp_path / "a.wav").read_bytes()
+    assert info.missing == 0
+    (tmp_path / "a.wav").write_bytes(content[: len(content) // 3])
+    cut = probe(tmp_path / "a.wav")
+    # what is compressed is counted in blocks of a thousand samples
+    assert abs(cut.n_samples - info.n_samples) < (10_000 if subtype == "IMA_ADPCM" else 1)
+    assert abs(cut.missing / info.n_samples - 2 / 3) < 0.02
+
+
+def test_a_cut_is_seen_behind_a_long_header(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", noise(44_100), 44_100)
+    content = (tmp_path / "a.wav").read_bytes()
+    # libsndfile's log of these chunks is longer than what it keeps of a log
+    other = b"".join(b"bla%d\2\0\0\0ab" % (number % 10) for number in range(500))
+    (tmp_path / "b.wav").write_bytes(content[:36] + other + content[36:])
+    assert probe(tmp_path / "b.wav").missing == 0
+    (tmp_path / "b.wav").write_bytes(content[:36] + other + content[36:-1_000])
+    assert probe(tmp_path / "b.wav").missing == 500
+
+
+@pytest.mark.parametrize("size", [2**31 - 1, 2**31 - 4096, 2**31 + 36, 2**32 - 1, 2**32 - 45, 64_044, 64_036, 64_001])
+def test_a_size_that_tells_nothing_is_no_cut(tmp_path: Path, size: int) -> None:
+    soundfile.write(tmp_path / "a.wav", noise(32_000), 16_000)
+    content = (tmp_path / "a.wav").read_bytes()
+    assert len(content) == 64_044  # some writers count the header, too
+    (tmp_path / "b.wav").write_bytes(content[:40] + size.to_bytes(4, "little") + content[44:])
+    assert probe(tmp_path / "b.wav") == probe(tmp_path / "a.wav")
+    np.testing.assert_array_equal(read_audio(tmp_path / "b.wav"), read_audio(tmp_path / "a.wav"))
+
+
+@pytest.mark.parametrize("size", [0, 2**64 - 1, 2**63 - 1])
+def test_a_long_size_that_tells_nothing_is_no_cut(tmp_path: Path, size: int) -> None:
+    soundfile.write(tmp_path / "a.rf64", noise(1_000), 16_000, format="RF64")
+    content = bytearray((tmp_path / "a.rf64").read_bytes())
+    assert content[12:16] == b"ds64"
+    content[28:36] = size.to_bytes(8, "little")
+    (tmp_path / "a.rf64").write_bytes(content)
+    assert count_blocks(tmp_path / "a.rf64") == (1, 1)
+
+
+def test_less_than_a_sample_of_all_channels_is_not_missed(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", noise(1_000, 2), 16_000, subtype="PCM_24")
+    content = (tmp_path / "a.wav").read_bytes()
+    for lost, missing in ((1, 0), (5, 0), (6, 1), (7, 2)):
+        (tmp_path / "a.wav").write_bytes(content[:-lost])
+        assert probe(tmp_path / "a.wav").missing == missing
+
+
+def test_only_a_doubtful_header_is_read_a_second_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    soundfile.write(tmp_path / "a.wav", noise(1_000), 16_000)
+    monkeypatch.setattr(
+        "audiogen_cli.data.headers.wav.count_blocks", lambda path: pytest.fail(f"{path} was opened again")
+    )
+    assert probe(tmp_path / "a.wav").n_samples == 1_000
 
 
 def test_samples_that_are_not_numbers_are_refused(tmp_path: Path) -> None:

@@ -1,23 +1,84 @@
-"""WAV files whose header was written before their samples and never corrected: the `data` chunk says 0 bytes."""
+"""WAV and AIFF files whose header does not tell what the file holds: written before the samples, or cut short since."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO, Literal
+
+Order = Literal["little", "big"]
+_RIFF = (b"RIFF", b"RIFX", b"RF64", b"BW64")
+_MOST_CHUNKS = 1_000  # before the samples
+_LONG = 2**32 - 1  # the size in the `data` chunk of RF64, whose `ds64` chunk has the real one
+_SLACK = 1 << 16  # bytes about 2^31, 2^32, …, the sizes that streams write: they tell nothing
 
 
 def count_bytes(path: Path) -> tuple[bytes, int] | None:
-    """Return the header as it should be, and where the samples begin; None if no samples follow the header."""
+    """Return the header as it should be, where the `data` chunk says 0 bytes, and where the samples begin.
+
+    None if no samples follow the header.
+    """
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(12)
-        if head[:4] != b"RIFF" or head[8:] != b"WAVE":
-            return None
-        while len(chunk := file.read(8)) == 8:
-            length = int.from_bytes(chunk[4:], "little")
-            if chunk[:4] == b"data":
-                begin = file.tell()
+        for name, length, begin in _chunks(file, "little") if head[:4] + head[8:] == b"RIFFWAVE" else ():
+            if name == b"data":
                 left = min(size - begin, 2**32 - 1 - begin)
+                if length or not left:
+                    return None
+                file.seek(12)
+                between = file.read(begin - 8 - 12)
                 sizes = (begin - 8 + left).to_bytes(4, "little"), left.to_bytes(4, "little")
-                return (head[:4] + sizes[0] + head[8:] + b"data" + sizes[1], begin) if left and not length else None
-            head += chunk + file.read(length + length % 2)
+                return head[:4] + sizes[0] + head[8:] + between + b"data" + sizes[1], begin
     return None
+
+
+def count_blocks(path: Path) -> tuple[int, int]:
+    """Return how many blocks of samples a WAV or AIFF file holds, and how many its header tells of.
+
+    A block is a sample of all channels, or what a compressed format keeps together. (1, 1) for other files, and where
+    the two do not differ by a block.
+    """
+    with path.open("rb") as file:
+        kind, _, form = file.read(4), file.read(4), file.read(4)
+        if (kind in _RIFF and form == b"WAVE") or (kind == b"FORM" and form in (b"AIFF", b"AIFC")):
+            return _count_blocks(file, "big" if kind in (b"RIFX", b"FORM") else "little", path.stat().st_size)
+    return 1, 1
+
+
+def _count_blocks(file: BinaryIO, order: Order, end: int) -> tuple[int, int]:
+    block = long_size = 0
+    for name, size, begin in _chunks(file, order):
+        if name == b"ds64":
+            long_size = int.from_bytes(file.read(16)[8:], order)
+        elif name == b"fmt ":
+            block = int.from_bytes(file.read(14)[12:], order)
+        elif name == b"COMM":
+            channels, bits = (int.from_bytes(part, order) for part in (file.read(2), file.read(6)[4:]))
+            block = channels * -(-bits // 8)
+        elif name == b"data":
+            return _compare(long_size if long_size and size == _LONG else size, end - begin, end, max(1, block))
+        elif name == b"SSND":  # begins with two numbers
+            return _compare(size - 8, end - begin - 8, end, max(1, block))
+    return 1, 1
+
+
+def _compare(size: int, there: int, end: int, block: int) -> tuple[int, int]:
+    """Return the blocks in the bytes that are there, and in the `size` that should be; (1, 1) if none is missing."""
+    lost = size - there
+    is_stream = size > _SLACK and (size + _SLACK) % 2**31 < 2 * _SLACK
+    # A pad byte may be missing, and some writers count the header, too.
+    whole = lost <= 1 or lost < block or size in (end, end - 8)
+    return (1, 1) if whole or is_stream else (there // block, size // block)
+
+
+def _chunks(file: BinaryIO, order: Order) -> Iterator[tuple[bytes, int, int]]:
+    """Yield name, length and beginning of each chunk; the file stands at the beginning then."""
+    begin = 12
+    for _ in range(_MOST_CHUNKS):
+        file.seek(begin)
+        if len(head := file.read(8)) < 8:
+            return
+        length = int.from_bytes(head[4:], order)
+        yield head[:4], length, begin + 8
+        begin += 8 + length + length % 2

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from audiogen_cli.data.audio import warn_about
 from audiogen_cli.data.captions import mentions_speech, process_caption, process_tags
 from audiogen_cli.data.datasets.dataset_folder import SourceItem
 from audiogen_cli.data.manifest import Clip, Dropped
 from audiogen_cli.data.preparation.file_index import IndexedFile, index_file
 from audiogen_cli.data.preparation.licenses import license_key
+from audiogen_cli.data.windows import WINDOW_SECONDS
 from audiogen_cli.errors import InputError
 from audiogen_cli.files import check_name
 
@@ -91,6 +93,13 @@ def _build_clip(
         license=item.license or rules.license,
     )
     if clip.is_plausible:
+        there = found.duration - found.missing / found.sample_rate - clip.start  # seconds
+        if not found.missing or there >= clip.duration:
+            return clip
+        cut = f"damaged or cut short: {found.missing} samples are missing"
+        if there < min(clip.duration, WINDOW_SECONDS):
+            return dropped("unreadable", f"{rules.root / item.path}: {cut}")
+        warn_about(rules.root / item.path, f"{cut}; what is left of it is used")
         return clip
     return dropped("unreadable", f"damaged: its header tells of {clip.duration:g} s at {clip.sample_rate:,} Hz")
 

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from audiogen_cli.data.audio import SAMPLE_RATE, is_whole, probe, read_audio, write_blocks
 from audiogen_cli.data.preparation.file_metadata import read_file_metadata
@@ -24,17 +24,23 @@ from audiogen_cli.errors import AudiogenError, AudiogenWarning, InputError
 if TYPE_CHECKING:
     import numpy as np
 
-FORMAT_VERSION = 3  # 1: lengths of MP3 files without a Xing frame were guesses; 2: text not read was stored as none
+# 1: lengths of MP3 files without a Xing frame were guesses; 2: text not read was stored as none; 3: files that were cut
+# short passed for whole
+FORMAT_VERSION = 4
 COMMIT_EVERY = 1.0  # seconds of work that a kill may cost
 WAIT = 10.0  # seconds, for another run that uses the cache
-_COLUMNS = "path, size, mtime, sample_rate, channels, n_samples, description, keywords"
+_NUMBERS = ("size", "mtime", "sample_rate", "channels", "n_samples", "missing")
+_COLUMNS = ", ".join(("path", *_NUMBERS, "description", "keywords"))
 _REFUSALS = ("locked", "readonly", "full", "unable to open", "I/O")  # words of errors that are not the file's
 LONGEST_READ = 300.0  # seconds decoded at once, so that half an hour of 96 kHz surround needs no gigabytes
 
 
 @dataclass(frozen=True, slots=True)
 class IndexedFile:
-    """Facts of a file, and the size (bytes) and mtime (ns) it had when they were read."""
+    """Facts of a file, and the size (bytes) and mtime (ns) it had when they were read.
+
+    missing: of its samples, those that were cut off.
+    """
 
     size: int
     mtime: int
@@ -43,6 +49,7 @@ class IndexedFile:
     n_samples: int
     description: str | None = None  # None: not read yet
     keywords: tuple[str, ...] = ()
+    missing: int = 0
 
     @property
     def duration(self) -> float:
@@ -67,7 +74,8 @@ def index_file(path: Path, known: IndexedFile | None, embedded: bool, copy: Path
         found = known
     else:
         info = probe(path)
-        found = IndexedFile(status.st_size, status.st_mtime_ns, info.sample_rate, info.channels, info.n_samples)
+        numbers = info.sample_rate, info.channels, info.n_samples
+        found = IndexedFile(status.st_size, status.st_mtime_ns, *numbers, missing=info.missing)
         if copy:
             found = replace(found, sample_rate=SAMPLE_RATE, channels=1, n_samples=convert(path, copy, info.duration))
     return replace(found, **vars(read_file_metadata(path))) if embedded and found.description is None else found
@@ -118,11 +126,11 @@ class FileIndex:
     def put(self, facts: Mapping[str, IndexedFile]) -> None:
         """Store facts; after at most a second (or on closing) they survive a kill."""
         rows = [
-            (path, *(f.size, f.mtime, f.sample_rate, f.channels, f.n_samples), f.description, json.dumps(f.keywords))
+            (path, *(getattr(f, name) for name in _NUMBERS), f.description, json.dumps(f.keywords))
             for path, f in facts.items()
         ]
         with self._errors():
-            self._database.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            self._database.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
         if time.monotonic() > self._committed + COMMIT_EVERY:
             self._database.commit()
             self._committed = time.monotonic()
@@ -160,7 +168,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     database.execute("PRAGMA synchronous = OFF")  # safe against kills; against power cuts a cache need not be
     database.execute(
         "CREATE TABLE IF NOT EXISTS facts (path TEXT PRIMARY KEY, size INTEGER, mtime INTEGER, sample_rate INTEGER,"
-        " channels INTEGER, n_samples INTEGER, description TEXT, keywords TEXT) WITHOUT ROWID"
+        " channels INTEGER, n_samples INTEGER, missing INTEGER, description TEXT, keywords TEXT) WITHOUT ROWID"
     )
     database.execute(f"SELECT {_COLUMNS} FROM facts LIMIT 1").fetchall()
     if (found := database.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
@@ -168,13 +176,11 @@ def _connect(path: Path) -> sqlite3.Connection:
     return database
 
 
-def _indexed(
-    size: int, mtime: int, sample_rate: int, channels: int, n_samples: int, description: str | None, keywords: str
-) -> IndexedFile:
+def _indexed(*values: Any) -> IndexedFile:
     """Build what a row holds. Raises ValueError if that is not what `put` has written."""
-    numbers = (size, mtime, sample_rate, channels, n_samples)
+    numbers, (description, keywords) = dict(zip(_NUMBERS, values, strict=False)), values[-2:]
     words = json.loads(keywords) if isinstance(keywords, str) else None
-    plain = all(isinstance(number, int) for number in numbers) and isinstance(description, (str, type(None)))
-    if not plain or min(sample_rate, channels, n_samples) < 1 or not isinstance(words, list):
+    plain = all(isinstance(number, int) for number in numbers.values()) and isinstance(description, (str, type(None)))
+    if not plain or min(values[2:5]) < 1 or not isinstance(words, list):
         raise ValueError("a row is not what was written")
-    return IndexedFile(*numbers, description, tuple(map(str, words)))
+    return IndexedFile(**numbers, description=description, keywords=tuple(map(str, words)))

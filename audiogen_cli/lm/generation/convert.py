@@ -23,10 +23,10 @@ def plan_outputs(sources: list[Path], output: Path | None, folder: Path | None, 
         raise InputError(f"-o {output}: {len(sources)} sounds cannot go into one file; use --out-dir")
     named = [source if source.suffix.lower() in FORMATS else source.with_suffix(".wav") for source in sources]
     outputs = [output or (folder or Path()) / path.name for path in named]
-    places: dict[Path, Path] = {}
+    places, tried = dict[Path, Path](), set[Path]()
     for source, path in zip(sources, outputs, strict=True):
         check_text(str(source), str(source))
-        check_files(path)
+        check_files(path, tried)
         delivery.check(path)
         other = places.setdefault(path.with_suffix(""), source)
         if other is not source:

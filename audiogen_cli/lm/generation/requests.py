@@ -197,11 +197,14 @@ def check_regions(regions: Sequence[tuple[int, int]], n_audio: int, n_samples: i
         raise InputError(f"{said} of prompt_audio ({n_audio} samples) as long as the result ({n_samples})")
 
 
-def check_files(path: Path) -> None:
-    """Raise InputError unless a sound and its sidecar can be written under a name, and a record can hold it."""
+def check_files(path: Path, tried: set[Path] | None = None) -> None:
+    """Raise InputError unless a sound and its sidecar can be written under a name, and a record can hold it.
+
+    tried: as for `check_output`.
+    """
     check_text(str(path), str(path))
     try:
-        check_output(path)
+        check_output(path, tried)
         check_name(path.with_suffix(".json"))  # its sidecar
     except OSError as error:  # a name that the file system refuses
         raise InputError(f"{path}: {error.strerror or error}") from None
@@ -262,9 +265,10 @@ def _names(prompt: Prompt, number: int, n_samples: int) -> list[str]:
 
 def _check_outputs(requests: Sequence[GenerationRequest]) -> None:
     seen: dict[Path, GenerationRequest] = {}
+    tried = set[Path]()
     for request in requests:
         if str(request.output) != STDOUT:
-            check_files(request.output)
+            check_files(request.output, tried)
         # Without the suffix: two formats of one name would share a sidecar.
         other = seen.setdefault(request.output.with_suffix(""), request)
         if other is not request:

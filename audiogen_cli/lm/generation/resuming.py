@@ -129,7 +129,7 @@ def _choose_name(request: GenerationRequest, maker: Maker, taken: Collection[Pat
     names = chain([f"{stem}{suffix}"], (f"{stem}-{number}{suffix}" for number in count(2)))
     paths = (request.output.with_name(name) for name in names)
     path = next(path for path in paths if _base(path) not in taken and _is_free(request, path, maker))
-    check_files(path)
+    check_files(path, {path.parent})  # which was tried for the name that was asked for
     return path
 
 

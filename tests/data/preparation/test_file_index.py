@@ -94,7 +94,7 @@ def test_a_file_damaged_within_gives_no_copy(tone: Path, tmp_path: Path) -> None
 
 
 def test_a_cache_remembers_by_root_and_kind(tmp_path: Path) -> None:
-    facts = {f"{number}.wav": IndexedFile(1, 2, 8_000, 1, 3, "a 'dog'", ("x", "y;z")) for number in range(100)}
+    facts = {f"{number}.wav": IndexedFile(1, 2, 8_000, 1, 3, "a 'dog'", ("x", "y;z"), 2) for number in range(100)}
     cache = FileIndex(tmp_path / "cache", "x", Path("/raw"), copies=False)
     cache.put(facts)
     cache.close()

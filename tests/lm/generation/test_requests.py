@@ -171,3 +171,23 @@ def test_impossible_continuations_are_refused(
     prompt = Prompt(None, seed=0, duration=duration)
     with pytest.raises(InputError, match=message):
         _continue(prompt, second_of_noise, prompt_seconds, tmp_path / "out.wav", 16_000)
+
+
+def test_each_folder_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def try_folder(folder: Path) -> None:
+        tried.append(folder)
+        if folder.name == "locked":
+            raise InputError("cannot write below it")
+
+    monkeypatch.setattr("audiogen_cli.data.audio.check_folder", try_folder)
+    prompts = [Prompt(f"dog {number}") for number in range(50)]
+    plan_requests(prompts, DEFAULTS, 2, None, tmp_path / "new")
+    assert tried == [tmp_path / "new"] and not list(tmp_path.iterdir())
+    tried.clear()
+    with pytest.raises(InputError, match=r"locked/0001-dog-0\.wav: cannot write below it"):
+        plan_requests(prompts, DEFAULTS, 1, None, tmp_path / "locked")
+    assert tried == [tmp_path / "locked"]
+    with pytest.raises(InputError, match="File name too long"):
+        plan_requests([*prompts, Prompt("dog", name="d" * 300)], DEFAULTS, 1, None, tmp_path)
