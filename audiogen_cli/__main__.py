@@ -35,11 +35,11 @@ def run() -> None:
 
 
 def _leave(codes: list[int]) -> None:
-    """End the process before the interpreter takes itself down; threads have ended and all is tidied up by then."""
+    """End the process before the interpreter takes itself down; threads have ended, and files must have been closed."""
     for code in codes:
-        with suppress(OSError, ValueError):
-            sys.stdout.flush()
-            sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):  # None if it was closed from the start
+                stream.flush()
         os._exit(code)
 
 

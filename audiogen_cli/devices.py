@@ -70,7 +70,8 @@ def current(device: torch.device) -> contextlib.AbstractContextManager[object]:
     """Return what makes a GPU the current one, where triton's kernels and recordings run; on a CPU it does nothing."""
     import torch
 
-    return torch.cuda.device(device) if torch.cuda.is_initialized() else contextlib.nullcontext()
+    on_gpu = device.type == "cuda" and torch.cuda.is_initialized()
+    return torch.cuda.device(device) if on_gpu else contextlib.nullcontext()
 
 
 def alone(device: torch.device | str) -> contextlib.AbstractContextManager[object]:

@@ -10,8 +10,9 @@ import secrets
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
@@ -26,6 +27,7 @@ RECIPES = next((each for each in (PACKAGE / "recipes", PACKAGE.parent / "recipes
 
 MAX_DOCUMENT = 256 << 20  # bytes; no JSON or YAML file between the stages is as large
 MAX_DEPTH, MAX_VALUES = 40, 10_000_000  # levels of nesting, and values in one of them
+DAY = 86_400  # seconds
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.(\d{1,10})\.tmp")
 
 
@@ -73,9 +75,12 @@ def remove_leftovers(paths: Iterable[Path]) -> None:
 
 
 def sweep(folders: Iterable[Path]) -> None:
-    """Delete what killed processes have left in folders, which this one is about to write into."""
-    for folder in set(folders):
-        remove_leftovers(folder.glob(".*.tmp"))
+    """Delete what killed processes have left in folders, a day ago or longer: younger files may be at work elsewhere,
+    in a container or on another machine whose processes have the same numbers."""
+    for path in [path for folder in set(folders) for path in folder.glob(".*.tmp")]:
+        with suppress(OSError):  # somebody else's
+            if time.time() - path.stat().st_mtime > DAY:
+                remove_leftovers([path])
 
 
 def write_text(path: Path, text: str) -> None:

@@ -14,7 +14,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from audiogen_cli.errors import InputError, first_line
-from audiogen_cli.files import cache_folder, check_folder, delete, note, replacing, sweep
+from audiogen_cli.files import cache_folder, check_folder, delete, note, remove_leftovers, replacing
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
@@ -95,7 +95,7 @@ def _import_public(name: str, revision: str) -> Path:
         out.parent.mkdir(parents=True, exist_ok=True)
         with locked(out.with_name(f".{out.name}.lock")):
             if not (out / "config.json").is_file():
-                sweep([out.parent])
+                remove_leftovers(out.parent.glob(".*.tmp"))
                 delete(out)  # a part, of a version that did not rename it as a whole
                 with replacing(out) as temporary:
                     import_checkpoint(name, temporary)

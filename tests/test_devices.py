@@ -9,10 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from audiogen_cli.devices import alone, check_device, choose_device, is_out_of_memory
+from audiogen_cli.devices import alone, check_device, choose_device, current, is_out_of_memory
 from audiogen_cli.errors import InputError
 from audiogen_cli.training.launch import relaunch, start_accelerator
 from audiogen_cli.training.sharding import precision_policy
+
+
+def test_a_cpu_is_no_current_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)  # as beside a generator on a GPU
+    with current(torch.device("cpu")):
+        pass
 
 
 def test_long_words_of_torch_about_a_device_stay_away(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from audiogen_cli.data.audio import probe, read_tags
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.adapters import adapted_fingerprint, find_adapters
 from audiogen_cli.lm.config import LMConfig
+from audiogen_cli.lm.generation.delivery import deliveries_before
 from audiogen_cli.lm.generation.requests import SINGLE, describe_audio, read_long
 from audiogen_cli.lm.generation.writer import read_sidecar
 from audiogen_cli.lm.sampling_config import MAX_SEED, SETTINGS, Sampling
@@ -98,7 +99,7 @@ def _doubts(record: dict[str, Any], folder: Path, config: LMConfig | None) -> li
         doubts.append(f"seeds of its parts were derived from {record['seed']}, beyond what seeds may be now")
     if record.get("source"):
         doubts.append(f"it was converted from {record['source']}")
-    if before := record.get("deliveries_before"):
+    if before := deliveries_before(record):
         steps = ", then ".join(" ".join(f"{name} {value}" for name, value in step.items()) for step in before)
         doubts.append(f"before that it was delivered with {steps}, which the command leaves out")
     return doubts

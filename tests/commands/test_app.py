@@ -137,6 +137,12 @@ def test_a_command_ends_without_taking_the_interpreter_down(command_environment:
     assert (done.returncode, done.stdout, done.stderr) == (3, "result\nthread ended\ntidied up\n", "")
 
 
+def test_without_stdout_the_end_is_silent(command_environment: None) -> None:
+    command = f"{sys.executable} -m audiogen_cli info nowhere >&-"
+    done = subprocess.run(["bash", "-c", command], stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+
+
 def test_what_a_profiler_does_at_the_end_is_done(command_environment: None) -> None:
     code = f"import atexit\natexit.register(print, 'profile written')\n{ENDING}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -86,6 +86,7 @@ def render_with(
     """
     from audiogen_cli.devices import is_main_process
     from audiogen_cli.lm.decoder import check_streaming
+    from audiogen_cli.lm.generation.requests import STDOUT
     from audiogen_cli.lm.generation.writer import RenderOptions
 
     if stream:
@@ -95,7 +96,7 @@ def render_with(
 
         hold_folder(out_dir, deep=False)
     elif is_main_process():
-        sweep(request.output.parent for request in requests)
+        sweep(request.output.parent for request in requests if str(request.output) != STDOUT)
     options = RenderOptions(batch_size, as_json or out_dir is not None, delivery, keep_candidates)
     if stream:
         render_stream(model, requests[0], options, as_json)

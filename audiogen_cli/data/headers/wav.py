@@ -10,7 +10,9 @@ Order = Literal["little", "big"]
 _RIFF = (b"RIFF", b"RIFX", b"RF64", b"BW64")
 _MOST_CHUNKS = 1_000  # before the samples
 _LONG = 2**32 - 1  # the size in the `data` chunk of RF64, whose `ds64` chunk has the real one
-_SLACK = 1 << 16  # bytes about 2^31, 2^32, …, the sizes that streams write: they tell nothing
+_OF_STREAMS = 0, 0x7F000000  # sizes that streams write, modulo 2^31 (the second is sox's of AIFF): they tell nothing
+_FEW = 128  # bytes, a millisecond: no loss
+_SLACK = 1 << 16  # bytes about these
 
 
 def count_bytes(path: Path) -> tuple[bytes, int] | None:
@@ -57,19 +59,21 @@ def _count_blocks(file: BinaryIO, order: Order, end: int) -> tuple[int, int]:
             channels, bits = (int.from_bytes(part, order) for part in (file.read(2), file.read(6)[4:]))
             block = channels * -(-bits // 8)
         elif name == b"data":
-            return _compare(long_size if long_size and size == _LONG else size, end - begin, end, max(1, block))
+            return _compare(long_size if long_size and size == _LONG else size, begin, end, max(1, block))
         elif name == b"SSND":  # begins with two numbers
-            return _compare(size - 8, end - begin - 8, end, max(1, block))
+            return _compare(size - 8, begin + 8, end, max(1, block))
     return 1, 1
 
 
-def _compare(size: int, there: int, end: int, block: int) -> tuple[int, int]:
-    """Return the blocks in the bytes that are there, and in the `size` that should be; (1, 1) if none is missing."""
-    lost = size - there
-    is_stream = size > _SLACK and (size + _SLACK) % 2**31 < 2 * _SLACK
-    # A pad byte may be missing, and some writers count the header, too.
-    whole = lost <= 1 or lost < block or size in (end, end - 8)
-    return (1, 1) if whole or is_stream else (there // block, size // block)
+def _compare(size: int, begin: int, end: int, block: int) -> tuple[int, int]:
+    """Return the blocks in the bytes [begin, end) of a file, and in the `size` promised; (1, 1) if none is missing.
+
+    Some writers count the header, too, or a pad byte that is not there.
+    """
+    lost, there = size - (end - begin), end - begin
+    is_stream = size > _SLACK and any((size - known + _SLACK) % 2**31 < 2 * _SLACK for known in _OF_STREAMS)
+    is_whole = lost < max(block, _FEW) or lost in (begin, begin - 8)
+    return (1, 1) if is_whole or is_stream else (there // block, size // block)
 
 
 def _chunks(file: BinaryIO, order: Order) -> Iterator[tuple[bytes, int, int]]:

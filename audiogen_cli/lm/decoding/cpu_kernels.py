@@ -46,7 +46,7 @@ class PackedWeight(Protocol):
         """
 
 
-Product = Callable[[Tensor, str, Tensor | None], Tensor]  # as PackedWeight's call, for any number of rows
+Product = Callable[[Tensor, str, Tensor | None], Tensor]  # as PackedWeight's call, for the rows of a step
 
 
 class PackedLinear(nn.Module):
@@ -62,7 +62,7 @@ class PackedLinear(nn.Module):
         self.packed = packed or _pack(layer, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: [..., in]. Returns [..., out]: float32, or with GELU the dtype of the product, for the next layer."""
+        """x: [..., in], all of one sequence. Returns [..., out]: float32, or with GELU the dtype of the product."""
         y = self._multiply(self.packed.least_rows, x, self.activation)
         return y if self.activation == "gelu" else y.float()
 
@@ -102,7 +102,7 @@ class OneDNNWeight:
         return y if added is None else added + y
 
     def fill_to(self, n_rows: int) -> int:
-        numbers = max(n_rows, self.least_rows), max(n_rows, FILLED_ROWS)
+        numbers = max(n_rows, self.least_rows), *(n for n in (8, 16) if n > n_rows)
         return next((n for n in numbers if _rounds_alike(self.shape, self.dtype, n)), MAX_ROWS)
 
 
@@ -141,7 +141,7 @@ def pack_model(model: CodeModel, dtype: str, kept: Callable[[str, nn.Linear], Pa
 
 
 def count_rows(model: CodeModel) -> int:
-    """Return the most rows of a step for which this packed model's rows round alike."""
+    """Return the most rows of a step that this packed model multiplies as they are, or filled up."""
     layers = [module for module in model.modules() if isinstance(module, PackedLinear)]
     return FILLED_ROWS if any(layer.packed.least_rows == FILLED_ROWS for layer in layers) else MAX_ROWS
 

@@ -52,10 +52,20 @@ class RecordedStep:
         if graph is None:
             graph = self.graphs[kv_length] = torch.cuda.CUDAGraph()
             # Records, runs nothing. Other threads may use the GPU meanwhile: training reads ahead in one.
-            # A stream of its own: torch's for recording is that of the GPU which recorded first.
-            with torch.cuda.graph(graph, stream=torch.cuda.Stream(), capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, stream=_recording_stream(), capture_error_mode="thread_local"):
                 self.step(kv_length)
         graph.replay()
+
+
+def _recording_stream() -> torch.cuda.Stream:
+    """Return the current GPU's stream to record on; torch's own is that of the GPU which recorded first."""
+    gpu = torch.cuda.current_device()
+    if gpu not in _recording_streams:
+        _recording_streams[gpu] = torch.cuda.Stream()
+    return _recording_streams[gpu]
+
+
+_recording_streams: dict[int, torch.cuda.Stream] = {}
 
 
 class RecordedBackend(TorchBackend):

@@ -8,7 +8,7 @@ from typing import Any
 
 from audiogen_cli.data.audio import FORMATS, SUBTYPES, read_channels, read_tags
 from audiogen_cli.errors import AudiogenWarning, InputError
-from audiogen_cli.lm.generation.delivery import UNCLIPPED, Delivery, deliver
+from audiogen_cli.lm.generation.delivery import UNCLIPPED, Delivery, deliver, deliveries_before
 from audiogen_cli.lm.generation.requests import check_files, check_text
 from audiogen_cli.lm.generation.writer import beside, check_sidecars, read_sidecar
 
@@ -57,7 +57,8 @@ def convert(source: Path, output: Path, delivery: Delivery) -> dict[str, Any]:
         )
         warnings.warn(said, AudiogenWarning, stacklevel=2)
     made, tags = read_sidecar(source), read_tags(source)
-    before = [*made.get("deliveries_before", ()), *filter(None, [made.get("delivery")])]
+    last = made.get("delivery")
+    before = [*deliveries_before(made), *([last] if last and isinstance(last, dict) else [])]
     record = {**made, "path": str(output), "source": str(source), **sound.facts(delivery, chosen)}
     record |= {"deliveries_before": before} if before else {}
     apart = output.with_suffix(".json") != source.with_suffix(".json")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -146,6 +146,12 @@ def join_stats(parts: Sequence[tuple[int, AudioStats]]) -> AudioStats:
         sum(stats.clipped_samples for _, stats in parts),
         all(stats.near_silent for _, stats in parts),
     )
+
+
+def deliveries_before(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """List the options of a sound's deliveries before the last one, as its sidecar tells them."""
+    found = record.get("deliveries_before")
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
 def deliver(

@@ -235,7 +235,8 @@ def _request(prompt: Prompt, defaults: GenerationRequest, seed: int, output: Pat
         )
     if not 0 <= seed <= MAX_SEED:
         said = f"{seed:.6g}" if abs(seed) > 1e15 else f"{seed}"
-        raise InputError(f"{prompt.where}: seed {said} is not between 0 and {MAX_SEED}; -n counts up from --seed")
+        counted = "; seeds count up from --seed" if prompt.seed is None and seed > defaults.seed else ""
+        raise InputError(f"{prompt.where}: seed {said} is not between 0 and {MAX_SEED}{counted}")
     sampling = override(defaults.sampling, prompt.overrides, prompt.where)
     check_text(prompt.text, prompt.where)
     check_text(sampling.negative, f"{prompt.where}: negative")

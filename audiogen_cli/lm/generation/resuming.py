@@ -12,7 +12,7 @@ from typing import Any
 
 from audiogen_cli.data.audio import FORMATS, is_whole
 from audiogen_cli.devices import agree, is_main_process
-from audiogen_cli.lm.generation.delivery import AS_IT_IS, Delivery
+from audiogen_cli.lm.generation.delivery import AS_IT_IS, Delivery, deliveries_before
 from audiogen_cli.lm.generation.requests import GenerationRequest, check_files, own_columns
 from audiogen_cli.lm.generation.writer import read_sidecar
 from audiogen_cli.lm.sampling_config import Sampling
@@ -55,7 +55,7 @@ class Maker:
         whole = {**vars(Sampling()), "delivery": delivery, "dtype": "float32", **record}
         whole["device"] = str(record.get("device", "cpu")).partition(":")[0]
         whole["duration"] = record.get("generated_seconds", record.get("duration"))
-        if (self.keep_candidates and "kept_candidates" not in record) or record.get("deliveries_before"):
+        if (self.keep_candidates and "kept_candidates" not in record) or deliveries_before(record):
             return False
         return bool(record) and all(whole.get(key) == value for key, value in wanted.items())
 

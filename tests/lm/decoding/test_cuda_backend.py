@@ -200,7 +200,7 @@ def test_steps_are_recorded_once_for_each_length(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", lambda graph, **_: nullcontext())
-    monkeypatch.setattr(torch.cuda, "Stream", object)
+    monkeypatch.setattr(cuda_backend, "_recording_stream", lambda: None)
     step = RecordedStep(lambda kv_length: calls.append(f"step {kv_length}"))
     for kv_length in (8, 8, 8, 16, 8, 16):
         step(kv_length)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -179,6 +180,11 @@ def test_a_sound_delivered_twice_is_not_taken_for_one_delivered_once(audiogen, t
     assert any("delivered with normalize -30 LUFS, which the command leaves out" in doubt for doubt in doubts)
     done = audiogen(*call, "--rate", "48000", "--out-dir", "out")
     assert "already there" not in done.stderr and Path(done.stdout.strip()).name != source.name
+    for broken in (None, 3, "x", ["x"]):  # as nobody wrote it
+        sidecar = Path("first") / source.with_suffix(".json").name
+        sidecar.write_text(json.dumps({**json.loads(sidecar.read_text()), "deliveries_before": broken}))
+        assert audiogen("convert", source, "--rate", "48000", "-o", "again.wav").returncode == 0
+        assert audiogen("info", source, "--reproduce").returncode == 0
     audiogen(*call, "--out-dir", "plain")  # delivered as it is, and then once
     audiogen("convert", Path("plain") / source.name, "--rate", "48000", "--out-dir", "once")
     assert "already there" in audiogen(*call, "--rate", "48000", "--out-dir", "once").stderr
@@ -220,9 +226,10 @@ def test_what_a_killed_run_left_beside_an_output_goes(audiogen, call: list[str])
     write_audio("a.wav", _tone(0.1), RATE)
     Path("out").mkdir()
     ended = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True).stdout.strip()
-    for process, stays in ((ended, False), (str(os.getpid()), True)):
+    for process, days, stays in ((ended, 2, False), (str(os.getpid()), 2, True), (ended, 0, True)):
         left = Path("out") / f".0123456789abcdef.{process}.tmp"
         left.write_text("half")
+        os.utime(left, (time.time() - days * 86_400,) * 2)
         assert audiogen(*call, "--overwrite").returncode == 0
         assert left.exists() == stays
 
