@@ -105,7 +105,7 @@ def read_audio(
         wav = _read_window(file, path, sample_rate, first, last)
     if not np.isfinite(wav).all():
         raise InputError(f"{path} holds samples that are not finite numbers; convert it again from its source")
-    if (peak := _peak(wav)) > OVER_SCALE:
+    if (peak := find_peak(wav)) > OVER_SCALE:
         warn_about(path, f"samples of {peak:,.0f} times full scale: are they integers stored as floats? Divide them")
     return wav
 
@@ -292,14 +292,15 @@ def downmix(samples: np.ndarray, path: Path) -> np.ndarray:
     total: np.ndarray = reduce(np.add, samples.T)
     if samples.shape[1] == 1:
         return total
-    if _peak(total) < CANCELED * _peak(samples):
+    if find_peak(total) < CANCELED * find_peak(samples):
         warn_about(path, "its channels cancel each other; one of them is read alone")
         return np.ascontiguousarray(samples[:, np.abs(samples).max(0).argmax()])
     return np.divide(total, samples.shape[1], out=total)
 
 
-def _peak(samples: np.ndarray) -> float:
-    return max(float(samples.max()), -float(samples.min()))
+def find_peak(samples: np.ndarray) -> float:
+    """Return the highest magnitude, without a copy of the samples; 0 of none."""
+    return max(float(samples.max(initial=0.0)), -float(samples.min(initial=0.0)))
 
 
 _warned = set[Path]()

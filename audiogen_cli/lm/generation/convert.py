@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from audiogen_cli.data.audio import FORMATS, SUBTYPES, read_channels, read_tags
+from audiogen_cli.data.audio import FORMATS, SUBTYPES, find_peak, read_channels, read_tags
 from audiogen_cli.errors import AudiogenWarning, InputError
 from audiogen_cli.lm.generation.delivery import UNCLIPPED, Delivery, deliver, deliveries_before
 from audiogen_cli.lm.generation.requests import check_files, check_text
@@ -51,10 +51,8 @@ def convert(source: Path, output: Path, delivery: Delivery) -> dict[str, Any]:
     known = SUBTYPES[output.suffix.lower()]  # the last holds most
     kept = subtype if subtype in known else known[-1] if subtype in ("PCM_24", "PCM_32", "FLOAT", "DOUBLE") else None
     chosen = delivery.subtype or kept
-    if sound.peak > 1 and chosen not in UNCLIPPED:
-        said = (
-            f"{output}: its peak of {sound.peak:.3g} is clipped to full scale; --normalize or --subtype FLOAT keep it"
-        )
+    if (peak := find_peak(sound.samples)) > 1 and chosen not in UNCLIPPED:
+        said = f"{output}: its peak of {peak:.3g} is clipped to full scale; --normalize or --subtype FLOAT keep it"
         warnings.warn(said, AudiogenWarning, stacklevel=2)
     made, tags = read_sidecar(source), read_tags(source)
     last = made.get("delivery")

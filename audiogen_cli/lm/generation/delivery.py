@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from audiogen_cli.data.audio import FORMATS, SUBTYPES, downmix, write_audio
+from audiogen_cli.data.audio import FORMATS, SUBTYPES, downmix, find_peak, write_audio
 from audiogen_cli.data.loudness import AudioStats, find_sound, loudness, measure
 from audiogen_cli.errors import InputError
 
@@ -108,11 +108,6 @@ class Delivered:
         """Write the file, as `write_audio` does."""
         write_audio(path, self.samples, self.rate, tags, subtype)
 
-    @property
-    def peak(self) -> float:
-        """Return the highest magnitude."""
-        return max(float(self.samples.max(initial=0.0)), -float(self.samples.min(initial=0.0)))
-
     def facts(self, delivery: Delivery, subtype: str | None = None) -> dict[str, Any]:
         """Describe the file for its sidecar: length, rate, channels, levels, and what was asked for.
 
@@ -120,7 +115,7 @@ class Delivered:
         duration: seconds. loudness: LUFS (ITU-R BS.1770), None below its gate at -70. gain_db: by how much the level
         was changed. trimmed: seconds cut off before and after.
         """
-        clips = self.peak > 1 and subtype not in UNCLIPPED
+        clips = find_peak(self.samples) > 1 and subtype not in UNCLIPPED
         written = np.clip(self.samples, -1, 1) if clips else self.samples
         each = [(len(channel), measure(channel)) for channel in written.reshape(len(written), -1).T]
         lufs = loudness(written, self.rate)
@@ -228,7 +223,7 @@ def _spread(wav: np.ndarray, channels: int | None, source: Path) -> np.ndarray:
 
 
 def _gain(wav: np.ndarray, rate: int, level: Level) -> float:
-    peak = max(float(wav.max(initial=0.0)), -float(wav.min(initial=0.0)))
+    peak = find_peak(wav)
     if measure(wav if wav.ndim == 1 else np.abs(wav).max(1)).near_silent:
         return 1.0
     if level.is_peak:
