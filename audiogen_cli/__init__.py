@@ -12,5 +12,5 @@ resources/     embedded model, word vectors, WordNet, page templates
 model_folder   reads and writes model folders
 hub            fetches them by name
 model_card     the README.md of those that a training writes
-files, devices, errors, processes, lock: small helpers
+files, devices, errors, processes, lock, onnx_session: small helpers
 """

@@ -38,7 +38,7 @@ INNER_ARROWS = {
 }
 # Measures over their limit, with their count: it may fall, never grow. Remove an entry once its limit is met.
 OPEN = {
-    # lm.adapters, generation.delivery, decoding.grouped_weights, packed_files, lm.decoder, light.phases
+    # lm.adapters, generation.delivery, decoding.rounding, onnx_graph, lm.decoder, light.phases
     "modules imported by generate": 44,
     # freeze, lora.rank, lora.alpha: fine-tuning; decoder, diffusion.schedule, diffusion.steps, passes,
     # mask_tags: diffusion;

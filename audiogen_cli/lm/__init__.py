@@ -8,7 +8,7 @@ transformer      its blocks: causal self-attention, cross-attention, feed-forwar
 sampling         guidance (eq. 4), temperature, top-k, top-p, the draw
 adapters         LoRA adapters: found, read, added to a model's weights
 probe            # ours: a linear map that judges how well a sound fits a text
-flops, cpu_ops   arithmetic of a training step; private torch operators for CPUs
+flops            arithmetic of a training step
 diffusion/       the second decoder: all codes at once, in several passes
 text/            text encoders and their cache
 decoding/        step by step: requests, continuous batch, backends

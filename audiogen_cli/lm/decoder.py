@@ -134,9 +134,15 @@ class Autoregressive(CodeDecoder):
         return AudioLanguageModel
 
     def load(self, folder: Path, device: torch.device, dtype: str) -> tuple[CodeModel, str]:
-        from audiogen_cli.lm.decoding.packed_files import load_for_decoding
+        from audiogen_cli.lm.decoding.engine import choose_dtype
+        from audiogen_cli.model_folder import load_config
 
-        return load_for_decoding(folder, device, dtype)
+        chosen = choose_dtype(dtype, load_config(folder, "lm", LMConfig), device)
+        if chosen not in ("int8", "int4"):
+            return self.model_class().load(folder, device), chosen
+        from audiogen_cli.lm.decoding.packed_files import load_rounded
+
+        return load_rounded(folder, chosen), chosen
 
     def build_objective(self, model: LMConfig, training: TrainConfig, device: torch.device) -> Objective:
         from audiogen_cli.lm.training.step import NextCodes

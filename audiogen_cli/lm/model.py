@@ -18,7 +18,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from audiogen_cli.lm.config import LOOKUP_ROWS, LMConfig
-from audiogen_cli.lm.transformer import Block, CrossAttentionKV, ProjectedText, additive_mask, sinusoidal_positions
+from audiogen_cli.lm.transformer import (
+    Block,
+    Blocks,
+    CrossAttentionKV,
+    ProjectedText,
+    additive_mask,
+    sinusoidal_positions,
+)
 from audiogen_cli.model_folder import build, find_model, load_config
 
 if TYPE_CHECKING:
@@ -122,7 +129,7 @@ class CodeModel(nn.Module, ABC):
             WordTable(LOOKUP_ROWS, config.dim) if is_lookup else nn.Linear(config.text_width, config.dim)
         )
         self.null_text = nn.Parameter(torch.zeros(config.dim))
-        self.blocks = nn.ModuleList(block(config) for _ in range(config.n_layers))
+        self.blocks = Blocks(block(config) for _ in range(config.n_layers))
         self.norm = nn.LayerNorm(config.dim)
         self.heads = StreamHeads(config)
         self.dropout = nn.Dropout(config.dropout)
@@ -255,9 +262,7 @@ class AudioLanguageModel(CodeModel):
         x = _join(text, self._prefix(text_mask), audio) if self.config.text_prefix else audio  # Z
         positions = torch.arange(x.shape[1], device=x.device)
         x = self.dropout(x + sinusoidal_positions(positions, self.config.dim).to(x.dtype))
-        for block in self.blocks:
-            x = self.run_block(block, x, projected)
-            yield x
+        yield from self.blocks.states(x, projected, self.run_block)
 
     def _at_audio(self, x: Tensor, text_mask: Tensor, n_steps: int) -> Tensor:
         """Take the S audio positions: x [B, L + S, d] (without a prefix [B, S, d]) → [B, S, d]."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -104,10 +105,23 @@ def sample(logits: Tensor, rows: SamplingRows, uniform: Tensor) -> Tensor:
 
     logits: [n, K, V] (guided); uniform: [n, K] in [0, 1). Returns tokens [n, K] int64; V where there are NaNs.
     """
-    probabilities, tokens = (logits.float() / rows.temperature).softmax(-1).sort(dim=-1, descending=True, stable=True)
+    probabilities, tokens = sort_down((logits.float() / rows.temperature).softmax(-1))
     keep = top_k(probabilities, rows.top_k) & top_p(probabilities, rows.top_p)
     chosen = draw(probabilities * keep, uniform)
     return F.pad(tokens, (0, 1), value=tokens.shape[-1]).gather(-1, chosen[..., None]).squeeze(-1)
+
+
+def sort_down(probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """Sort [..., V], from the likeliest down; of equals the first comes first. Returns them and their tokens."""
+    if probabilities.device.type != "cpu":
+        return probabilities.sort(dim=-1, descending=True, stable=True)
+    # NumPy sorts integers several times as fast as torch sorts numbers: bits of positive numbers have their order.
+    last = probabilities.shape[-1] - 1
+    keys = probabilities.contiguous().numpy().view(np.int32).astype(np.int64) << 32 | np.arange(last, -1, -1)
+    keys.sort(axis=-1)
+    keys = keys[..., ::-1]
+    tokens = last - (keys & 0xFFFFFFFF)
+    return torch.from_numpy((keys >> 32).astype(np.int32).view(np.float32)), torch.from_numpy(tokens)
 
 
 def sample_some(logits: Tensor, rows: SamplingRows, uniform: Tensor, wanted: Tensor) -> Tensor:

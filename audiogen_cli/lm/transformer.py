@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -130,7 +130,7 @@ class CrossAttention(nn.Module):
         kv, n_steps, n_text = self.precompute_kv(text), x.shape[1], text.vectors.shape[1]
         # Multiplications of either way, each divided by d, that do not occur in both.
         folding = n_steps * self.n_heads * n_text + n_text * x.shape[2]
-        if folding > n_steps * x.shape[2] or not isinstance(self.query, nn.Linear):  # packed weights cannot be read
+        if folding > n_steps * x.shape[2]:
             return self._attend(x, kv)
         return self._attend_folded(x, kv)
 
@@ -202,3 +202,15 @@ class Block(nn.Module):
         if self.cross_attention is not None and self.norm_cross is not None and text is not None:
             x = x + self.dropout(self.cross_attention(self.norm_cross(x), text))
         return x + self.dropout(self.down(self.gelu(self.up(self.norm_ff(x)))))
+
+
+class Blocks(nn.ModuleList):
+    """A model's blocks, each on the output of the one before it. On a CPU decoding has others in their place."""
+
+    def states(
+        self, x: Tensor, text: CrossAttentionKV | ProjectedText | None, run: Callable[..., Tensor]
+    ) -> Iterator[Tensor]:
+        """Yield every block's output [B, S, d]. run: calls a block with the two other arguments."""
+        for block in self:
+            x = run(block, x, text)
+            yield x

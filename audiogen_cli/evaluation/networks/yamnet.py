@@ -24,6 +24,7 @@ import numpy as np
 from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.mel import FRAME, HOP, N_MELS, log_mel
 from audiogen_cli.evaluation.networks.base import AudioNetwork, MissingWeightsError, NetworkOutput, WeightSource
+from audiogen_cli.onnx_session import open_session
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -110,25 +111,14 @@ def log_mel_patches(wav: np.ndarray) -> np.ndarray:
 
 
 def _open_session(archive: bytes) -> Any:
-    try:
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the import: some builds call home
-        import onnxruntime
-    except ImportError:
-        raise MissingWeightsError(MISSING) from None
-    options = onnxruntime.SessionOptions()
     # ONNX Runtime takes every core unless told; the variable that bounds NumPy and PyTorch bounds it too.
-    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 0)
-    options.log_severity_level = 3
-    graph = _float_graph(archive).SerializeToString()
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    return open_session(_float_graph(archive).SerializeToString(), int(os.environ.get("OMP_NUM_THREADS") or 0))
 
 
 def _float_graph(archive: bytes) -> ModelProto:
     """Remove the quantizers: audio [N, 1, 96, 64] float32 → logits [N, 521], embedding [N, 1024]."""
-    try:
-        from onnx import TensorProto, helper, numpy_helper
-    except ImportError:
-        raise MissingWeightsError(MISSING) from None
+    from onnx import TensorProto, helper, numpy_helper
+
     model = _read_model(archive)
     graph = model.graph
     source: dict[str, str] = {}  # output of a quantizer → the float tensor it was made from

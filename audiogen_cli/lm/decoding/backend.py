@@ -76,7 +76,6 @@ class Backend(ABC):
         dtype: of keys and values."""
         config: LMConfig = model.config
         self.model, self.n_rows = model, n_rows
-        self.cross_kv: list[list[CrossAttentionKV | None]] = [[] for _ in range(n_rows)]  # of every row and layer
         self.cache_shape = config.n_heads, config.dim // config.n_heads  # H, E
 
     @staticmethod
@@ -107,12 +106,12 @@ class Backend(ABC):
         """Replace a row's cache by these positions: every layer's keys and values, [H, C, E] each."""
 
     @abstractmethod
-    def set_cross_kv(self, row: int, layers: Sequence[CrossAttentionKV]) -> None:
-        """Set the text that a row attends to."""
+    def read_text(self, row: int, vectors: Tensor, mask: Tensor) -> None:
+        """Let a row attend to a text, from `CodeModel.project_text`: vectors [1, L, d], mask [1, L] bool."""
 
-    def clear(self, row: int) -> None:
-        """Empty a row's cache, if a step would read positions behind a row's own."""
-        return
+    @abstractmethod
+    def prefill(self, row: int, x: Tensor) -> None:
+        """Read a row's first positions at once, from their embeddings [1, C, d]; its cache then holds just these."""
 
     def record(self, state: BatchState) -> Callable[[int], None]:
         """Return the function of kv_length that advances a batch; a backend may record and replay it."""
@@ -139,17 +138,30 @@ class Backend(ABC):
 
     def prepare(self, row: int, vectors: Tensor | None) -> Tensor:
         """Restart a row with a text [L, D], or None for no text; return its prefix [L, d], L = 0 without one."""
-        self.clear(row)
         config, weight = self.model.config, self.model.null_text
         text = torch.zeros(1, 1, config.text_width) if vectors is None or not len(vectors) else vectors[None]
         mask = torch.full(text.shape[:2], vectors is not None and len(vectors) > 0, device=weight.device)
         projected, mask = self.model.project_text(text.to(weight.device), mask)
-        self.cross_kv[row] = self.model.precompute_cross_kv(projected, mask)
-        self.set_cross_kv(row, [kv for kv in self.cross_kv[row] if kv])
+        self.read_text(row, projected, mask)
         return projected[0, : projected.shape[1] * config.text_prefix]
 
+
+class BlockBackend(Backend):
+    """Texts and first positions through the model's own blocks."""
+
+    def __init__(self, model: AudioLanguageModel, n_rows: int, n_columns: int, n_text: int, dtype: torch.dtype) -> None:
+        super().__init__(model, n_rows, n_columns, n_text, dtype)
+        self.cross_kv: list[list[CrossAttentionKV | None]] = [[] for _ in range(n_rows)]  # of every row and layer
+
+    @abstractmethod
+    def set_cross_kv(self, row: int, layers: Sequence[CrossAttentionKV]) -> None:
+        """Set the text that a step of a row attends to."""
+
+    def read_text(self, row: int, vectors: Tensor, mask: Tensor) -> None:
+        self.cross_kv[row] = self.model.precompute_cross_kv(vectors, mask)
+        self.set_cross_kv(row, [kv for kv in self.cross_kv[row] if kv])
+
     def prefill(self, row: int, x: Tensor) -> None:
-        """Read a row's first positions at once, from their embeddings [1, C, d]; its cache then holds just these."""
         n_heads, size = self.cache_shape
         columns = torch.arange(x.shape[1], device=x.device)
         mask = additive_mask(columns[:, None] >= columns, x.dtype)
@@ -161,7 +173,7 @@ class Backend(ABC):
         self.fill(row, layers)
 
 
-class TorchBackend(Backend):
+class TorchBackend(BlockBackend):
     """The model's own modules, on any device."""
 
     def __init__(self, model: AudioLanguageModel, n_rows: int, n_columns: int, n_text: int, dtype: torch.dtype) -> None:

@@ -140,8 +140,6 @@ class ContinuousBatch:
             numbers[index] = 0
         state.n_prefix[rows] = 0
         if request is None:
-            for row in rows:
-                self.backend.clear(row)
             return
         steps, uniforms = lay_out(self.config, request)
         state.steps[index, :, : steps.shape[1]], state.uniforms[index, :, : steps.shape[1]] = steps, uniforms

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from audiogen_cli.devices import current
 from audiogen_cli.errors import first_line
 from audiogen_cli.lm.config import LMConfig
-from audiogen_cli.lm.decoding.backend import Backend, BatchState, TorchBackend
+from audiogen_cli.lm.decoding.backend import Backend, BatchState, BlockBackend, TorchBackend
 from audiogen_cli.lm.decoding.requests import TEXT_BUCKET, UNKNOWN
 from audiogen_cli.lm.model import AudioLanguageModel, random_text
 from audiogen_cli.lm.transformer import Block, CrossAttention, CrossAttentionKV
@@ -78,7 +78,7 @@ class RecordedBackend(TorchBackend):
         return lambda kv_length: step(min(most, -(-kv_length // BUCKET) * BUCKET))
 
 
-class CudaBackend(Backend):
+class CudaBackend(BlockBackend):
     """Kernels of our own, recorded. Their launches depend on no length: one recording serves a batch to its end."""
 
     bucket, keeps_batches = BUCKET, True

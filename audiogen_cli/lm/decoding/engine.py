@@ -1,8 +1,7 @@
 """The decoding engine: from texts, seeds and prompts to codes, with cached keys and values.
 
-A sequence's codes never depend on what is decoded beside it. On a CPU this holds bit for bit, by design: a step's
-products (`cpu_kernels`) and attention (`cpu_backend`) round every row alike, and everything before the first step
-(text, prompt) is computed for each sequence alone.
+A sequence's codes never depend on what is decoded beside it. On a CPU this holds bit for bit, by design: a step rounds
+every row alike (`cpu_backend`), and what precedes the first one (text, prompt) is computed for each sequence alone.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from audiogen_cli.devices import free_memory, has_native_bfloat16
+from audiogen_cli.devices import free_memory
 from audiogen_cli.errors import InputError
 from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.decoding.backend import Backend, TorchBackend
 from audiogen_cli.lm.decoding.continuous_batch import BatchShape, ContinuousBatch
 from audiogen_cli.lm.decoding.cpu_backend import CpuBackend
-from audiogen_cli.lm.decoding.grouped_weights import GROUPS, has_grouped_kernel
 from audiogen_cli.lm.decoding.requests import DecodingRequest, count_frames, count_text_columns, window_steps
+from audiogen_cli.lm.decoding.rounding import BITS
 from audiogen_cli.lm.model import AudioLanguageModel
 
 GPU_BATCH = 64  # sequences decoded side by side there by default, if memory allows
@@ -32,7 +31,6 @@ MEMORY_SHARE = 0.8  # of a GPU's free memory that may hold keys and values
 CPU_BATCH = 8  # the same on a CPU; with more, attention to each sequence's past takes most of the time
 BLOCK_RATIO = 4  # later blocks are so many times as long: fewer passes through the codec
 CACHED_WEIGHTS = 1 << 26  # bytes of float32 weights that a processor's caches may hold in part
-MANY_WEIGHTS = 1 << 29  # of which int8 halves the memory and, for few rows, the time of bfloat16
 
 logger = logging.getLogger(__name__)  # without a handler, Python prints its warnings on stderr
 
@@ -40,7 +38,7 @@ logger = logging.getLogger(__name__)  # without a handler, Python prints its war
 class Engine:
     """Decodes requests in batches, with a model that is changed for it and must not be used otherwise afterwards.
 
-    dtype: see `choose_dtype`. On a CPU it is that of the linear layers' weights (`cpu_kernels`), elsewhere of all.
+    dtype: see `choose_dtype`. int8 and int4 are for the weights of linear layers (`rounding`), all else is float32.
     backend: by default the fastest on the model's device.
     """
 
@@ -151,30 +149,29 @@ def count_weights(config: LMConfig) -> int:
 
 
 def choose_dtype(name: str, config: LMConfig, device: torch.device | str) -> str:
-    """Choose the number format to decode in: float32, bfloat16, float16 or, on a CPU, int8 or int4.
+    """Choose the number format to decode in: float32, on a CPU also int8 or int4, elsewhere also bfloat16 or float16.
 
-    auto: bfloat16 on CUDA (float16 before Ampere). On a CPU by the weights that a step reads: float32 if its caches
-    hold them; int8 if there are many or it does not multiply bfloat16 natively; else bfloat16.
+    auto: bfloat16 on CUDA (float16 before Ampere); on a CPU float32 if its caches hold the weights that a step reads,
+    else int8. A diffusion model computes whole windows, where reading weights takes no time: on a CPU in float32.
     Raises InputError for another name, and for int8 and int4 elsewhere than on a CPU.
     """
-    if name not in (known := ("auto", "float32", "bfloat16", "float16", *GROUPS)):
+    if name not in (known := ("auto", "float32", "bfloat16", "float16", *BITS)):
         raise InputError(f"unknown number format '{name}': choose {', '.join(known)}")
     kind = torch.device(device).type
-    if name in GROUPS and kind != "cpu":
+    if name in BITS and kind != "cpu":
         raise InputError(f"--dtype {name} is for CPUs; use bfloat16 on {kind}")
-    if name in GROUPS and not has_grouped_kernel():
-        instead = "bfloat16" if has_native_bfloat16() else "float32"
-        logger.warning("no fast %s kernel in this torch for this processor: computing in %s", name, instead)
-        return instead
+    if kind == "cpu":
+        steps = config.decoder == "autoregressive"
+        if name == "auto":
+            return "int8" if steps and 4 * count_weights(config) > CACHED_WEIGHTS else "float32"
+        if name in BITS and steps:
+            return name
+        if name != "float32":
+            where = "GPUs" if name not in BITS else "autoregressive models"
+            logger.warning("--dtype %s is for %s: computing in float32", name, where)
+        return "float32"
     if name != "auto":
         return name
-    if kind == "cpu":
-        n_weights = count_weights(config)
-        if 4 * n_weights <= CACHED_WEIGHTS:
-            return "float32"
-        if has_grouped_kernel() and (n_weights > MANY_WEIGHTS or not has_native_bfloat16()):
-            return "int8"
-        return "bfloat16" if has_native_bfloat16() else "float32"
     if kind == "cuda":
         return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float16"
     return "float32"

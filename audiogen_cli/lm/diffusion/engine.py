@@ -15,7 +15,6 @@ from torch import Tensor
 
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.lm.config import LMConfig
-from audiogen_cli.lm.decoding.cpu_kernels import pack_model
 from audiogen_cli.lm.decoding.engine import choose_dtype
 from audiogen_cli.lm.decoding.requests import NOT_FINITE, UNKNOWN, DecodingRequest
 from audiogen_cli.lm.diffusion.network import DiffusionModel
@@ -45,10 +44,7 @@ class DiffusionEngine:
         self.default_batch = 1 if self.exact else GPU_BATCH
         self.model = model.eval()
         self.config: LMConfig = model.config
-        if self.exact:
-            pack_model(model.float(), self.dtype)
-        else:
-            model.to(getattr(torch, self.dtype))
+        model.to(getattr(torch, self.dtype))
         self.schedule = NoiseSchedule(self.config, self.device)
 
     @torch.inference_mode()

@@ -17,12 +17,12 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from audiogen_cli.lm import transformer
-from audiogen_cli.lm.cpu_ops import softmax_backward
 from audiogen_cli.lm.diffusion.network import BidirectionalAttention
 
 BLOCK_STEPS = 128  # at most; fewer leave too little to a product, more compute too much that is hidden
 MAX_STEPS = 1024  # the longest sequence whose attention weights are worth keeping in memory
 LEVELS = 1 << 16  # elements are dropped with this resolution
+_softmax_backward = getattr(torch, "_softmax_backward_data", None)  # private: a torch may lack it
 
 # Shapes: B rows, S steps, H heads, E their width.
 
@@ -120,6 +120,14 @@ def _draw_mask(x: Tensor, p: float) -> Tensor:
     numbers = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None)
     kept = numbers.view(torch.int16)[: x.numel()].view(x.shape) >= dropped - LEVELS // 2
     return kept.to(x.dtype).mul_(LEVELS / max(1, LEVELS - dropped))
+
+
+def softmax_backward(gradient: Tensor, weights: Tensor) -> Tensor:
+    """Compute the gradient of a softmax over the last dimension, from that of its result `weights`."""
+    if _softmax_backward is None:
+        return weights * (gradient - (gradient * weights).sum(-1, keepdim=True))
+    result: Tensor = _softmax_backward(gradient, weights, -1, weights.dtype)
+    return result
 
 
 def _blocks(n_steps: int) -> list[tuple[int, int]]:

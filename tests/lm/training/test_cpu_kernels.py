@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from audiogen_cli.lm import cpu_ops
+from audiogen_cli.lm.training import cpu_kernels
 from audiogen_cli.lm.training.cpu_kernels import BLOCK_STEPS, CausalAttention, Dropout, is_suited
 
 
@@ -38,9 +38,9 @@ def test_only_a_training_in_bfloat16_takes_it() -> None:
 
 def test_softmax_backward_without_the_private_operator(monkeypatch: pytest.MonkeyPatch) -> None:
     weights, gradient = torch.randn(3, 7).softmax(-1), torch.randn(3, 7)
-    expected = cpu_ops.softmax_backward(gradient, weights)
-    monkeypatch.setattr(cpu_ops, "_softmax_backward", None)
-    torch.testing.assert_close(cpu_ops.softmax_backward(gradient, weights), expected)
+    expected = cpu_kernels.softmax_backward(gradient, weights)
+    monkeypatch.setattr(cpu_kernels, "_softmax_backward", None)
+    torch.testing.assert_close(cpu_kernels.softmax_backward(gradient, weights), expected)
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5])

@@ -1,0 +1,159 @@
+"""A model's blocks and heads on ONNX Runtime, whose products of few rows read the weights at the speed of memory.
+
+In int8 and int4 (`rounding`) the inputs of a product are rounded to int8, too, in groups; all else is float32.
+
+# ours: int4 is for the blocks. What reads the text, once, and the heads are int8 beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from audiogen_cli.lm.config import LMConfig
+from audiogen_cli.lm.decoding.rounding import BITS, round_weight
+from audiogen_cli.lm.model import CodeModel
+from audiogen_cli.lm.transformer import CrossAttentionKV, ProjectedText
+from audiogen_cli.onnx_session import open_session
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+    from audiogen_cli.lm.decoding.onnx_graph import Graph
+
+GRAPH_PARTS = ("blocks.", "norm.", "heads.")  # beginnings of the names of a graph's weights
+SENSITIVE = ("key_value", "linear")  # int8 beside int4
+NUMPY = {torch.float32: "float32", torch.int32: "int32"}
+STEPS = 256  # of a row that are read at once: the scores of attention take S · C numbers a head
+
+# Shapes: R rows, S steps, L text positions, C cached positions, H heads, E = d / H.
+
+
+class GraphBlocks(nn.Module):
+    """What replaces the blocks, the last norm and the heads of a model for decoding: no gradients, no saving."""
+
+    def __init__(self, config: LMConfig, weights: Mapping[str, Tensor], file: Path | None = None) -> None:
+        """weights: see `convert_weights`. file: the safetensors file that they are mapped from, if any; ONNX Runtime
+        then reads them there one by one, and no plain copy stays in memory."""
+        super().__init__()
+        from audiogen_cli.lm.decoding.onnx_graph import add_step, add_text
+
+        self.config = config
+        graphs = [add_step, add_text][: 1 + config.cross_attention]
+        with ThreadPoolExecutor() as pool:  # each lays out its weights on one core
+            self.step, *texts = pool.map(lambda add: _open(config, add, weights, file), graphs)
+        self.text = texts[0] if texts else None
+        self.weights = None if file else weights  # which the sessions go on reading
+        # Read by every step: matrices, but not those that read the text.
+        read = (each for name, each in weights.items() if each.dim() > 1 and "key_value" not in name)
+        self.n_bytes = sum(each.nbytes for each in read)
+
+    def empty_cache(self, n_rows: int, n_columns: int) -> dict[str, Tensor]:
+        """Return key.N and value.N, each layer's cache [R, H, C, E], which takes memory as it is written to."""
+        shape = n_rows, self.config.n_heads, n_columns, self.config.dim // self.config.n_heads
+        return {f"{part}.{n}": torch.empty(shape) for n in range(self.config.n_layers) for part in ("key", "value")}
+
+    def read_text(self, vectors: Tensor) -> dict[str, Tensor]:
+        """Return text_key.N and text_value.N, what each layer reads of texts [R, L, d]: [R, H, L, E].
+
+        Nothing without cross-attention.
+        """
+        found = {}
+        for number, each in enumerate(self.text.run(None, {"text": vectors.numpy()}) if self.text else ()):
+            both = torch.from_numpy(each).unflatten(-1, (2, self.config.n_heads, -1)).permute(2, 0, 3, 1, 4)
+            found[f"text_key.{number}"], found[f"text_value.{number}"] = both
+        return found
+
+    def bind(
+        self, x: Tensor, lengths: Tensor, total: Tensor, past: Mapping[str, Tensor], outputs: Mapping[str, Tensor]
+    ) -> Binding:
+        """Bind what `onnx_graph.add_step` reads and writes. past: caches and texts."""
+        caches = {f"new_{name}": each for name, each in past.items() if not name.startswith("text")}
+        return Binding(self.step, {"x": x, "lengths": lengths, "total": total, **past}, {**caches, **outputs})
+
+    def read(self, x: Tensor, past: Mapping[str, Tensor], states: Sequence[int] = ()) -> list[Tensor]:
+        """Read the first steps x [1, S, d] of a row into its caches; return the outputs of some blocks, [1, S, d] each.
+
+        past: its caches and texts, see `bind`; text_mask [1, 1, 1, L].
+        """
+        end, parts, past = 0, [], dict(past)
+        mask = past.get("text_mask")
+        for part in x.split(STEPS, dim=1):
+            end += part.shape[1]
+            total = torch.tensor(end, dtype=torch.int32)
+            if mask is not None:
+                past["text_mask"] = mask.repeat(1, 1, part.shape[1], 1)
+            outputs = {f"state.{number}": torch.empty(part.shape) for number in states}
+            self.bind(part.contiguous(), total[None] - 1, total, past, outputs).run()
+            parts.append(outputs.values())
+        return [torch.cat(each, dim=1) for each in zip(*parts, strict=True)]
+
+    def states(
+        self, x: Tensor, text: CrossAttentionKV | ProjectedText | None, run: Callable[..., Tensor]
+    ) -> Iterator[Tensor]:
+        """Yield what `transformer.Blocks` does."""
+        rows = []
+        for row in range(len(x)):
+            past = self.empty_cache(1, x.shape[1])
+            if isinstance(text, ProjectedText):
+                texts = self.read_text(text.vectors[row : row + 1])
+                past |= {name: each.contiguous() for name, each in texts.items()}
+                past["text_mask"] = text.mask[row : row + 1]
+            rows.append(self.read(x[row : row + 1], past, range(self.config.n_layers)))
+        yield from map(torch.cat, zip(*rows, strict=True))
+
+
+def use_graph(model: CodeModel, weights: Mapping[str, Tensor], file: Path | None = None) -> None:
+    """Replace a model's blocks, last norm and heads; see `GraphBlocks`."""
+    model.blocks = cast(Any, GraphBlocks(model.config, weights, file))
+    model.norm, model.heads = cast(Any, nn.Identity()), cast(Any, nn.Identity())
+
+
+def convert_weights(model: CodeModel, dtype: str) -> dict[str, Tensor]:
+    """Return what `GraphBlocks` reads of a model, by names of its layers. dtype: float32, int8 or int4."""
+    converted: dict[str, Tensor] = {}
+    for name, layer in model.named_modules():
+        if not f"{name}.".startswith(GRAPH_PARTS) or not isinstance(layer, nn.Linear | nn.LayerNorm):
+            continue
+        tensors = {part: each.detach().float().contiguous() for part, each in layer.named_parameters()}
+        if isinstance(layer, nn.Linear) and dtype in BITS:
+            own = "int8" if name.endswith(SENSITIVE) else dtype
+            tensors |= round_weight(tensors.pop("weight"), own)
+        converted |= {f"{name}.{part}": tensor for part, tensor in tensors.items()}
+    return converted
+
+
+def _open(
+    config: LMConfig, add: Callable[[Graph, LMConfig], None], weights: Mapping[str, Tensor], file: Path | None
+) -> InferenceSession:
+    from audiogen_cli.lm.decoding.onnx_graph import Graph, find_places
+
+    graph = Graph(weights, find_places(file) if file else {})
+    add(graph, config)
+    settings = {"session.force_spinning_stop": "1"}  # after a step, else its threads wait for the next one busily
+    own = None
+    if file:
+        settings["session.model_external_initializers_file_folder_path"] = str(file.parent)
+    else:
+        own = {name: each.numpy() for name, each in weights.items() if name in graph.initializers}
+    return open_session(graph.serialize(), torch.get_num_threads(), settings, own)
+
+
+class Binding:
+    """Tensors that a session reads and writes in place."""
+
+    def __init__(self, session: InferenceSession, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
+        self._session, self._binding = session, session.io_binding()
+        self._tensors = [*inputs.values(), *outputs.values()]  # their memory must not go
+        for bind, tensors in ((self._binding.bind_input, inputs), (self._binding.bind_output, outputs)):
+            for name, each in tensors.items():
+                assert each.is_contiguous()
+                bind(name, "cpu", 0, NUMPY[each.dtype], tuple(each.shape), each.data_ptr())
+
+    def run(self) -> None:
+        self._session.run_with_iobinding(self._binding)

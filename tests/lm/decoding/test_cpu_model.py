@@ -1,0 +1,168 @@
+"""Blocks on ONNX Runtime against torch: products, rounded weights, and rows against themselves in other company."""
+
+from __future__ import annotations
+
+import onnxruntime
+import pytest
+import torch
+from helpers.zoo import CONFIG, make_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from audiogen_cli.lm.decoding.backend import TorchBackend
+from audiogen_cli.lm.decoding.cpu_backend import LEAST_ROWS, MAX_ROWS, CpuBackend
+from audiogen_cli.lm.decoding.cpu_model import GraphBlocks
+from audiogen_cli.lm.decoding.onnx_graph import Graph
+from audiogen_cli.lm.decoding.rounding import GROUP, round_weight
+from audiogen_cli.lm.model import AudioLanguageModel
+
+ERROR = {"float32": 1e-6, "int8": 1.5e-2, "int4": 0.2}  # relative to the largest result
+
+
+def make_layer(n_inputs: int = 48, bias: bool = True) -> nn.Linear:
+    torch.manual_seed(0)
+    layer = nn.Linear(n_inputs, 80, bias)
+    nn.init.normal_(layer.weight)
+    return layer.requires_grad_(False)
+
+
+def multiply(layer: nn.Linear, dtype: str, x: Tensor) -> Tensor:
+    """The product of x [R, in] as the graphs compute it."""
+    weights = (
+        {"y.weight": layer.weight}
+        if dtype == "float32"
+        else {f"y.{part}": each for part, each in round_weight(layer.weight, dtype).items()}
+    )
+    if layer.bias is not None:
+        weights["y.bias"] = layer.bias
+    graph = Graph(weights, {})
+    y = graph.linear("y", graph.read("x", torch.float32, "R", "S", layer.in_features), layer.in_features)
+    graph.add("Identity", y, outputs=[graph.write("out", "R", "S", layer.out_features)])
+    options = onnxruntime.SessionOptions()
+    values = [onnxruntime.OrtValue.ortvalue_from_numpy(each.detach().numpy()) for each in weights.values()]
+    options.add_external_initializers(list(weights), values)
+    session = onnxruntime.InferenceSession(graph.serialize(), options, providers=["CPUExecutionProvider"])
+    return torch.from_numpy(session.run(None, {"x": x[:, None].numpy()})[0])[:, 0]
+
+
+def restore(parts: dict[str, Tensor], n_inputs: int) -> Tensor:
+    """The weight that rounded parts stand for, by their definition."""
+    codes, scales = parts["codes"], parts["scales"]
+    zeros = torch.full_like(scales, 128)
+    if "zeros" in parts:
+        codes, zeros = (torch.stack([each & 15, each >> 4], -1).flatten(-2) for each in (codes, parts["zeros"]))
+    return ((codes.float() - zeros[:, : scales.shape[1], None]) * scales[..., None]).flatten(1)[:, :n_inputs]
+
+
+@pytest.mark.parametrize("n_inputs", [16, 48, 160])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("dtype", list(ERROR))
+def test_a_product_is_the_plain_layer_within_its_precision(dtype: str, bias: bool, n_inputs: int) -> None:
+    layer, x = make_layer(n_inputs, bias), torch.randn(10, n_inputs)
+    plain = F.linear(x, layer.weight, layer.bias)
+    error = (multiply(layer, dtype, x) - plain).abs().max()
+    assert float(error) <= ERROR[dtype] * float(plain.abs().max())
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1, 3 * GROUP), st.integers(1, 5), st.floats(1e-4, 1e4), st.integers(0, 1000))
+def test_rounding_is_to_the_nearest_level(n_inputs: int, n_outputs: int, size: float, seed: int) -> None:
+    weight = size * torch.randn(n_outputs, n_inputs, generator=torch.Generator().manual_seed(seed))
+    weight[0] = 0
+    for dtype in ("int8", "int4"):
+        parts = round_weight(weight, dtype)
+        half = parts["scales"].repeat_interleave(GROUP, 1)[:, :n_inputs] / 2
+        reach = 2 if dtype == "int4" else 1  # a zero between two levels moves all of them
+        assert ((restore(parts, n_inputs) - weight).abs() <= reach * half * (1 + 1e-4)).all()
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
+def test_products_of_rounded_weights_are_neither_cut_off_nor_spoilt_by_other_rows(dtype: str) -> None:
+    layer = make_layer(256)
+    layer.weight.fill_(1.0)
+    layer.weight[1] = -1.0
+    x = torch.ones(4, 256)
+    x[1], x[2], x[3] = -1, 0, 1e-9
+    x[2, 7] = 1e4
+    expected = layer(x)
+    error = (multiply(layer, dtype, x) - expected).abs().amax(1)
+    assert (error <= ERROR[dtype] * (expected - layer.bias).abs().amax(1) + 1e-6).all()
+
+
+def make_backend(model: AudioLanguageModel, n_rows: int, dtype: str = "float32") -> CpuBackend:
+    CpuBackend.load(model, dtype)
+    return CpuBackend(model, n_rows, n_columns=80, n_text=32, dtype=torch.float32)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("dtype", list(ERROR))
+def test_a_row_has_the_same_bits_in_any_company(dtype: str) -> None:
+    model = make_model(dim=96, n_heads=3, max_frames=70)
+    whole, x = make_backend(model, MAX_ROWS, dtype), torch.randn(MAX_ROWS, 96)
+    lengths = torch.arange(MAX_ROWS) * 2 + 1
+    pasts = [torch.randn(1, int(n), 96) for n in lengths]
+    texts = [torch.randn(1 + row % 23, CONFIG.text_width) for row in range(MAX_ROWS)]
+
+    def fill(backend: CpuBackend, rows: list[int]) -> Tensor:
+        for number, row in enumerate(rows):
+            backend.prepare(number, texts[row])
+            backend.prefill(number, pasts[row])
+        return backend.step(x[rows], lengths[rows], int(lengths[rows].max()) + 1).clone()
+
+    together = fill(whole, list(range(MAX_ROWS)))
+    for n_rows in (1, LEAST_ROWS, 3, 5, 8, 13):
+        for rows in (list(range(n_rows)), list(range(MAX_ROWS - n_rows, MAX_ROWS))):
+            assert torch.equal(fill(make_backend(model, n_rows), rows), together[rows])
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    "changes", [{}, {"cross_attention": False}, {"bias": False}, {"text_prefix": False, "text_padding": "zeros"}]
+)
+@pytest.mark.parametrize("n_past", [1, 7, 40])
+def test_a_step_has_the_numbers_of_the_modules(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], n_past: int
+) -> None:
+    monkeypatch.setattr("audiogen_cli.lm.decoding.cpu_model.STEPS", 16)  # so that it takes several turns
+    model = make_model(max_frames=70, **changes)
+    past, x = torch.randn(1, n_past, model.config.dim), torch.randn(3, model.config.dim)
+    positions = torch.tensor([n_past, 0, 0])
+    results = []
+    plain = TorchBackend(model, 3, n_columns=80, n_text=16, dtype=torch.float32)
+    for backend in (plain, None):
+        backend = backend or make_backend(model, 3)
+        for row, text in enumerate((torch.ones(5, CONFIG.text_width), None, torch.ones(1, CONFIG.text_width))):
+            backend.prepare(row, text)
+        backend.prefill(0, past)
+        results.append(backend.step(x, positions, n_past + 1).clone())
+        results.append(backend.step(x, positions + 1, n_past + 2).clone())
+    for one, two in zip(results[:2], results[2:], strict=True):
+        torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-5)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("changes", [{}, {"text_prefix": False}, {"cross_attention": False}])
+def test_what_a_probe_reads_is_the_same(monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]) -> None:
+    monkeypatch.setattr("audiogen_cli.lm.decoding.cpu_model.STEPS", 5)
+    model, codes = make_model(**changes), torch.randint(CONFIG.codebook_size, (2, CONFIG.n_q, 13))
+    mask = torch.arange(13) < torch.tensor([[13], [4]])
+    expected, held = model.hidden_states(codes, [0, 1], mask)
+    CpuBackend.load(model, "float32")
+    found, same = model.hidden_states(codes, [0, 1], mask)
+    assert torch.equal(held, same) and len(found) == 2
+    for one, two in zip(expected, found, strict=True):
+        torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_is_converted_once_and_its_own_weights_go() -> None:
+    model = make_model().requires_grad_(False)
+    # By layer: queries, keys, values, output; cross-attention's query and output; up and down. Then the heads.
+    n_weights = CONFIG.n_layers * (4 + 2 + 8) * CONFIG.dim**2 + CONFIG.dim * CONFIG.n_q * CONFIG.codebook_size
+    CpuBackend.load(model, "float32")
+    blocks = model.blocks
+    CpuBackend.load(model, "float32")  # for a second engine on the same model
+    assert model.blocks is blocks and isinstance(blocks, GraphBlocks)
+    assert blocks.n_bytes == 4 * n_weights
+    assert {name for name, each in model.named_modules() if isinstance(each, nn.Linear)} == {"text_projection"}
