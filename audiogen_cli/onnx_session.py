@@ -20,7 +20,7 @@ def open_session(
     """Open a graph.
 
     n_threads: 0 for every core. settings: of the session, by name. weights: those that the graph declares as external;
-    they must live as long as the session.
+    the session copies them.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the import: some builds call home
     import onnxruntime

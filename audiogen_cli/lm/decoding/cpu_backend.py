@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from audiogen_cli.devices import give_back_memory
 from audiogen_cli.lm.decoding.backend import Backend, BatchState
 from audiogen_cli.lm.decoding.cpu_model import GraphBlocks, convert_weights, use_graph
 from audiogen_cli.lm.model import AudioLanguageModel
@@ -43,8 +44,8 @@ class CpuBackend(Backend):
     @staticmethod
     def load(model: AudioLanguageModel, dtype: str) -> int:
         if not isinstance(model.blocks, GraphBlocks):
-            use_graph(model, convert_weights(model, dtype))
-            model.to(torch.float32)
+            use_graph(model.to(torch.float32), convert_weights(model, dtype))
+            give_back_memory()
         return MAX_ROWS
 
     @staticmethod

@@ -39,7 +39,7 @@ class GraphBlocks(nn.Module):
 
     def __init__(self, config: LMConfig, weights: Mapping[str, Tensor], file: Path | None = None) -> None:
         """weights: see `convert_weights`. file: the safetensors file that they are mapped from, if any; ONNX Runtime
-        then reads them there one by one, and no plain copy stays in memory."""
+        then reads them there one by one. No plain copy stays in memory."""
         super().__init__()
         from audiogen_cli.lm.decoding.onnx_graph import add_step, add_text
 
@@ -48,7 +48,6 @@ class GraphBlocks(nn.Module):
         with ThreadPoolExecutor() as pool:  # each lays out its weights on one core
             self.step, *texts = pool.map(lambda add: _open(config, add, weights, file), graphs)
         self.text = texts[0] if texts else None
-        self.weights = None if file else weights  # which the sessions go on reading
         # Read by every step: matrices, but not those that read the text.
         read = (each for name, each in weights.items() if each.dim() > 1 and "key_value" not in name)
         self.n_bytes = sum(each.nbytes for each in read)

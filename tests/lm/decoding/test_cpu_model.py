@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from audiogen_cli.lm.decoding.backend import TorchBackend
 from audiogen_cli.lm.decoding.cpu_backend import LEAST_ROWS, MAX_ROWS, CpuBackend
-from audiogen_cli.lm.decoding.cpu_model import GraphBlocks
+from audiogen_cli.lm.decoding.cpu_model import GraphBlocks, convert_weights, use_graph
 from audiogen_cli.lm.decoding.onnx_graph import Graph
 from audiogen_cli.lm.decoding.rounding import GROUP, round_weight
 from audiogen_cli.lm.model import AudioLanguageModel
@@ -154,6 +154,22 @@ def test_what_a_probe_reads_is_the_same(monkeypatch: pytest.MonkeyPatch, changes
     assert torch.equal(held, same) and len(found) == 2
     for one, two in zip(expected, found, strict=True):
         torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-5)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("dtype", list(ERROR))
+def test_the_sessions_hold_their_own_copy_of_the_weights(dtype: str) -> None:
+    """As ONNX Runtime promises; so the plain weights can go."""
+    model, other = (make_model(cross_attention=False) for _ in range(2))
+    weights = convert_weights(model, dtype)
+    use_graph(model, weights)
+    for each in weights.values():
+        each.zero_()
+    x = torch.randn(1, 9, CONFIG.dim)
+    kept, fresh = (
+        next(blocks.states(x, None, None)) for blocks in (model.blocks, make_backend(other, 2, dtype).blocks)
+    )
+    assert torch.equal(kept, fresh) and kept.abs().max() > 0
 
 
 def test_a_model_is_converted_once_and_its_own_weights_go() -> None:
