@@ -217,3 +217,36 @@ def give_back_memory() -> None:
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+class _Alone:
+    """How many threads compute with one thread of torch's at the moment, and with how many they did before."""
+
+    lock, users, n_threads = threading.Lock(), 0, 1
+
+
+@contextlib.contextmanager
+def single_thread() -> Iterator[None]:
+    """Let torch compute with one thread on the CPU. Other threads may do so at the same time."""
+    import torch
+
+    with _Alone.lock:
+        if not _Alone.users:
+            _Alone.n_threads = torch.get_num_threads()
+        _Alone.users += 1
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        with _Alone.lock:
+            _Alone.users -= 1
+            # A thread that is new to torch begins with the number set last, be it 1: here it gets the right one.
+            torch.set_num_threads(_Alone.n_threads)
+
+
+def count_threads() -> int:
+    """Return the threads that torch computes with on the CPU outside of `single_thread`."""
+    import torch
+
+    with _Alone.lock:
+        return _Alone.n_threads if _Alone.users else torch.get_num_threads()

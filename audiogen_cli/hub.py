@@ -160,7 +160,8 @@ def _sizes(info: ModelInfo) -> dict[str, int]:
 def _is_ours(file: str) -> bool:
     path = PurePosixPath(file)
     folder = "" if str(path.parent) == "." else str(path.parent)
-    return folder in FOLDERS and (path.suffix in PLAIN or path.name == "LICENSE")
+    is_kept = path.name.startswith("packed-")  # rounded weights, which the first start makes here
+    return folder in FOLDERS and not is_kept and (path.suffix in PLAIN or path.name == "LICENSE")
 
 
 def _say(name: str, info: ModelInfo, files: list[str]) -> None:

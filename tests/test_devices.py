@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from audiogen_cli.devices import alone, check_device, choose_device, current, is_out_of_memory
+from audiogen_cli.devices import (
+    alone,
+    check_device,
+    choose_device,
+    count_threads,
+    current,
+    is_out_of_memory,
+    single_thread,
+)
 from audiogen_cli.errors import InputError
 from audiogen_cli.training.launch import relaunch, start_accelerator
 from audiogen_cli.training.sharding import precision_policy
@@ -146,3 +154,24 @@ def test_fsdp_keeps_the_residual_stream_in_float32() -> None:
         torch.float32,
         False,
     )
+
+
+def test_one_thread_for_a_while_leaves_torch_as_it_was() -> None:
+    before, found = torch.get_num_threads(), []
+
+    def compute() -> None:
+        with single_thread():
+            found.append((torch.get_num_threads(), count_threads()))
+        found.append((torch.get_num_threads(), count_threads()))
+
+    torch.set_num_threads(3)
+    try:
+        with single_thread():
+            for _ in range(4):  # threads whose first use of torch is in here
+                thread = threading.Thread(target=compute)
+                thread.start()
+                thread.join()
+        assert torch.get_num_threads() == count_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert found == [(1, 3), (3, 3)] * 4

@@ -116,7 +116,7 @@ def measure_lm(setup: Setup, device: torch.device) -> dict[str, Any]:
     samples together; bytes_per_step: weights and cached keys and values, each read once; bandwidth_gb_s: the fastest
     reading in any round, hence floor_ratio is no flattery; peer_ratio: the peer's step time over ours, the peer in
     float32 on a CPU and in bfloat16 elsewhere; None without a peer. formats: the same by number format, of all that
-    took turns: with `auto` on a CPU those that its processor has.
+    took turns: with `auto` on a CPU all that it computes in.
     """
     config = setup.config
     names = _list_formats(setup.dtype, config, device)

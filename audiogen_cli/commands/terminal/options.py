@@ -99,7 +99,8 @@ DeviceOption = Annotated[
     ),
 ]
 DtypeOption = Annotated[
-    Dtype, typer.Option("--dtype", metavar="NAME", help="auto, float32, bfloat16, float16; int8 or int4 on a CPU.")
+    Dtype,
+    typer.Option("--dtype", metavar="NAME", help="auto, float32; int8, int4 on a CPU; bfloat16, float16 elsewhere."),
 ]
 SamplesOption = Annotated[
     int,

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from audiogen_cli.devices import give_back_memory
+from audiogen_cli.devices import give_back_memory, single_thread
 from audiogen_cli.lm.decoding.backend import Backend, BatchState
 from audiogen_cli.lm.decoding.cpu_model import GraphBlocks, convert_weights, use_graph
 from audiogen_cli.lm.model import AudioLanguageModel
@@ -28,13 +29,15 @@ class CpuBackend(Backend):
 
     def __init__(self, model: AudioLanguageModel, n_rows: int, n_columns: int, n_text: int, dtype: torch.dtype) -> None:
         super().__init__(model, n_rows, n_columns, n_text, dtype)
-        config, (n_heads, size) = model.config, self.cache_shape
+        config = model.config
         assert isinstance(model.blocks, GraphBlocks)
         self.blocks, n_rows = model.blocks, max(n_rows, LEAST_ROWS)
         self.past = self.blocks.empty_cache(n_rows, n_columns)
         self.caches = list(self.past.values())
         if config.cross_attention:
-            self.past |= {f"text_{name}": torch.zeros(n_rows, n_heads, n_text, size) for name in self.past}
+            self.past |= {
+                f"text_{name}": torch.zeros(n_rows, config.n_heads, n_text, self.blocks.size) for name in self.past
+            }
             self.past["text_mask"] = torch.zeros(n_rows, 1, 1, n_text)
         self.x = torch.zeros(n_rows, 1, config.dim)
         self.lengths, self.total = torch.zeros(n_rows, dtype=torch.int32), torch.zeros((), dtype=torch.int32)
@@ -44,8 +47,10 @@ class CpuBackend(Backend):
     @staticmethod
     def load(model: AudioLanguageModel, dtype: str) -> int:
         if not isinstance(model.blocks, GraphBlocks):
-            use_graph(model.to(torch.float32), convert_weights(model, dtype))
+            use_graph(model.to(torch.float32), convert_weights(model, dtype), dtype)
             give_back_memory()
+        elif model.blocks.dtype != dtype:
+            raise ValueError(f"the model computes in {model.blocks.dtype} by now: load it again for {dtype}")
         return MAX_ROWS
 
     @staticmethod
@@ -53,13 +58,8 @@ class CpuBackend(Backend):
         return torch.float32
 
     def advance(self, state: BatchState, kv_length: int) -> None:
-        # Torch's threads wait busily for more to do, and ONNX Runtime's would have to share the cores with them.
-        n_threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with single_thread():  # torch's would wait busily for more to do, on the cores that ONNX Runtime needs
             super().advance(state, kv_length)
-        finally:
-            torch.set_num_threads(n_threads)
 
     def step(self, x: Tensor, positions: Tensor, kv_length: int) -> Tensor:
         n_rows = len(x)
@@ -73,7 +73,7 @@ class CpuBackend(Backend):
 
     def fill(self, row: int, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
         for cache, each in zip(self.caches, (each for layer in layers for each in layer), strict=True):
-            cache[row, :, : each.shape[1]] = each
+            cache[row, :, : each.shape[1]] = F.pad(each, (0, cache.shape[3] - each.shape[2]))
 
     def read_text(self, row: int, vectors: Tensor, mask: Tensor) -> None:
         n_text = vectors.shape[1]

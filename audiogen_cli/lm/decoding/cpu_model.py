@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from audiogen_cli.devices import count_threads
+from audiogen_cli.errors import AudiogenError
 from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.decoding.rounding import BITS, round_weight
 from audiogen_cli.lm.model import CodeModel
@@ -31,19 +34,19 @@ SENSITIVE = ("key_value", "linear")  # int8 beside int4
 NUMPY = {torch.float32: "float32", torch.int32: "int32"}
 STEPS = 256  # of a row that are read at once: the scores of attention take S · C numbers a head
 
-# Shapes: R rows, S steps, L text positions, C cached positions, H heads, E = d / H.
+# Shapes: R rows, S steps, L text positions, C cached positions, H heads of E numbers, see `onnx_graph.padded_size`.
 
 
 class GraphBlocks(nn.Module):
     """What replaces the blocks, the last norm and the heads of a model for decoding: no gradients, no saving."""
 
-    def __init__(self, config: LMConfig, weights: Mapping[str, Tensor], file: Path | None = None) -> None:
-        """weights: see `convert_weights`. file: the safetensors file that they are mapped from, if any; ONNX Runtime
-        then reads them there one by one. No plain copy stays in memory."""
+    def __init__(self, config: LMConfig, weights: Mapping[str, Tensor], dtype: str, file: Path | None = None) -> None:
+        """weights, dtype: see `convert_weights`. file: the safetensors file that they are mapped from, if any; ONNX
+        Runtime then reads them there one by one. No plain copy stays in memory."""
         super().__init__()
-        from audiogen_cli.lm.decoding.onnx_graph import add_step, add_text
+        from audiogen_cli.lm.decoding.onnx_graph import add_step, add_text, padded_size
 
-        self.config = config
+        self.config, self.dtype, self.size = config, dtype, padded_size(config)
         graphs = [add_step, add_text][: 1 + config.cross_attention]
         with ThreadPoolExecutor() as pool:  # each lays out its weights on one core
             self.step, *texts = pool.map(lambda add: _open(config, add, weights, file), graphs)
@@ -54,7 +57,7 @@ class GraphBlocks(nn.Module):
 
     def empty_cache(self, n_rows: int, n_columns: int) -> dict[str, Tensor]:
         """Return key.N and value.N, each layer's cache [R, H, C, E], which takes memory as it is written to."""
-        shape = n_rows, self.config.n_heads, n_columns, self.config.dim // self.config.n_heads
+        shape = n_rows, self.config.n_heads, n_columns, self.size
         return {f"{part}.{n}": torch.empty(shape) for n in range(self.config.n_layers) for part in ("key", "value")}
 
     def read_text(self, vectors: Tensor) -> dict[str, Tensor]:
@@ -63,7 +66,7 @@ class GraphBlocks(nn.Module):
         Nothing without cross-attention.
         """
         found = {}
-        for number, each in enumerate(self.text.run(None, {"text": vectors.numpy()}) if self.text else ()):
+        for number, each in enumerate(self.text.run(None, {"text": vectors.detach().numpy()}) if self.text else ()):
             both = torch.from_numpy(each).unflatten(-1, (2, self.config.n_heads, -1)).permute(2, 0, 3, 1, 4)
             found[f"text_key.{number}"], found[f"text_value.{number}"] = both
         return found
@@ -107,24 +110,47 @@ class GraphBlocks(nn.Module):
         yield from map(torch.cat, zip(*rows, strict=True))
 
 
-def use_graph(model: CodeModel, weights: Mapping[str, Tensor], file: Path | None = None) -> None:
+def use_graph(model: CodeModel, weights: Mapping[str, Tensor], dtype: str, file: Path | None = None) -> None:
     """Replace a model's blocks, last norm and heads; see `GraphBlocks`."""
-    model.blocks = cast(Any, GraphBlocks(model.config, weights, file))
+    model.blocks = cast(Any, GraphBlocks(model.config, weights, dtype, file))
     model.norm, model.heads = cast(Any, nn.Identity()), cast(Any, nn.Identity())
 
 
 def convert_weights(model: CodeModel, dtype: str) -> dict[str, Tensor]:
-    """Return what `GraphBlocks` reads of a model, by names of its layers. dtype: float32, int8 or int4."""
+    """Return what `GraphBlocks` reads of a model, by names of its layers, which lose it. dtype: float32, int8 or int4.
+
+    Raises AudiogenError where weights to be rounded are no finite numbers: rounding would hide that.
+    """
     converted: dict[str, Tensor] = {}
+    if dtype in BITS and not all(bool(each.isfinite().all()) for each in model.parameters()):
+        raise AudiogenError("the model's weights are no finite numbers: its training failed, or its file is damaged")
     for name, layer in model.named_modules():
         if not f"{name}.".startswith(GRAPH_PARTS) or not isinstance(layer, nn.Linear | nn.LayerNorm):
             continue
-        tensors = {part: each.detach().float().contiguous() for part, each in layer.named_parameters()}
+        tensors = {
+            part: _pad_heads(f"{name}.{part}", each.detach().float(), model.config).contiguous()
+            for part, each in layer.named_parameters()
+        }
+        for part in tensors:
+            delattr(layer, part)
         if isinstance(layer, nn.Linear) and dtype in BITS:
             own = "int8" if name.endswith(SENSITIVE) else dtype
             tensors |= round_weight(tensors.pop("weight"), own)
         converted |= {f"{name}.{part}": tensor for part, tensor in tensors.items()}
     return converted
+
+
+def _pad_heads(name: str, x: Tensor, config: LMConfig) -> Tensor:
+    """Fill up the heads in a weight or bias of an attention with zeros."""
+    from audiogen_cli.lm.decoding.onnx_graph import padded_size
+
+    size = config.dim // config.n_heads
+    missing = padded_size(config) - size
+    if not missing or "attention." not in name or name.endswith("out.bias"):
+        return x
+    if name.endswith("out.weight"):
+        return F.pad(x.unflatten(1, (-1, size)), (0, missing)).flatten(1)
+    return F.pad(x.unflatten(0, (-1, size)).transpose(1, -1), (0, missing)).transpose(1, -1).flatten(0, 1)
 
 
 def _open(
@@ -140,7 +166,7 @@ def _open(
         settings["session.model_external_initializers_file_folder_path"] = str(file.parent)
     else:
         own = {name: each.numpy() for name, each in weights.items() if name in graph.initializers}
-    return open_session(graph.serialize(), torch.get_num_threads(), settings, own)
+    return open_session(graph.serialize(), count_threads(), settings, own)
 
 
 class Binding:

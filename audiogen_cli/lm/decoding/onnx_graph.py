@@ -22,9 +22,10 @@ MICROSOFT = "com.microsoft"  # ONNX Runtime's own operators
 OPSETS = {"": 20, MICROSOFT: 1}
 IR_VERSION = 9  # of opset 20
 INT8_PRODUCTS = 4  # an "accuracy level" of the kernel: inputs are rounded to int8, too, in groups as the weights
+HEAD_SIZES = 8  # attention takes heads of a multiple of so many numbers
 TYPES = {torch.float32: TensorProto.FLOAT, torch.uint8: TensorProto.UINT8, torch.int32: TensorProto.INT32}
 
-# Shapes: R rows, S steps, L text positions, C cached positions, H heads, E = d / H.
+# Shapes: R rows, S steps, L text positions, C cached positions, H heads of E numbers, see `padded_size`.
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,7 @@ class Graph:
         return name
 
     def weight(self, name: str) -> str:
-        """Declare a weight; "" if there is none of this name."""
-        if name not in self.weights:
-            return ""
+        """Declare a weight."""
         tensor = self.weights[name]
         place = self.places.get(name, Place(name, 0, tensor.nbytes))
         proto = TensorProto(name=name, dims=tensor.shape, data_type=TYPES[tensor.dtype])
@@ -82,15 +81,17 @@ class Graph:
         self.initializers[name] = helper.make_tensor(name, TensorProto.INT64, [len(values)], values)
         return name
 
-    def linear(self, layer: str, x: str, n_inputs: int) -> str:
+    def linear(self, layer: str, x: str, n_inputs: int, has_bias: bool) -> str:
         """Multiply x [R, S, in] by a layer's weight: [R, S, out]."""
-        bias = self.weight(f"{layer}.bias")
-        if not (codes := self.weight(f"{layer}.codes")):
+        bias = self.weight(f"{layer}.bias") if has_bias else ""
+        if f"{layer}.codes" not in self.weights:
             y = self.add("FusedMatMul", x, self.weight(f"{layer}.weight"), domain=MICROSOFT, transB=1)
             return self.add("Add", y, bias) if bias else y
+        codes, scales = (self.weight(f"{layer}.{part}") for part in ("codes", "scales"))
         n_outputs, _, n_bytes = self.weights[codes].shape
-        scales, zeros = (self.weight(f"{layer}.{part}") for part in ("scales", "zeros"))
-        kernel: dict[str, Any] = {"bits": 8 * n_bytes // GROUP, "block_size": GROUP, "accuracy_level": INT8_PRODUCTS}
+        bits = 8 * n_bytes // GROUP
+        zeros = self.weight(f"{layer}.zeros") if bits == 4 else ""
+        kernel: dict[str, Any] = {"bits": bits, "block_size": GROUP, "accuracy_level": INT8_PRODUCTS}
         inputs = x, codes, scales, zeros, "", bias
         return self.add("MatMulNBits", *inputs, domain=MICROSOFT, K=n_inputs, N=n_outputs, **kernel)
 
@@ -108,6 +109,11 @@ class Graph:
         return content
 
 
+def padded_size(config: LMConfig) -> int:
+    """Return E, the numbers of a head as the graphs have them: d / H and zeros up to a multiple of HEAD_SIZES."""
+    return -(-config.dim // config.n_heads // HEAD_SIZES) * HEAD_SIZES
+
+
 def add_step(graph: Graph, config: LMConfig) -> None:
     """Add the blocks and heads.
 
@@ -116,14 +122,14 @@ def add_step(graph: Graph, config: LMConfig) -> None:
     new_value.N. With cross-attention: text_key.N and text_value.N [R, H, L, E], and text_mask [R, 1, S, L], which is
     added to the scores. Further outputs: state.N, of each block [R, S, d], and logits [R, 1, K · V] of the last step.
     """
-    dim, n_heads = config.dim, config.n_heads
-    size = dim // n_heads
+    dim, n_heads, size, bias = config.dim, config.n_heads, padded_size(config), config.bias
+    heads: dict[str, Any] = {"num_heads": n_heads, "scale": (dim // n_heads) ** -0.5}
     x = graph.read("x", torch.float32, "R", "S", dim)
     lengths, total = graph.read("lengths", torch.int32, "R"), graph.read("total", torch.int32)
     mask = graph.read("text_mask", torch.float32, "R", 1, "S", "L") if config.cross_attention else ""
     for number in range(config.n_layers):
         block = f"blocks.{number}"
-        qkv = graph.linear(f"{block}.attention.qkv", graph.norm(f"{block}.norm_self", x), dim)
+        qkv = graph.linear(f"{block}.attention.qkv", graph.norm(f"{block}.norm_self", x), dim, bias)
         cache = [graph.read(f"{part}.{number}", torch.float32, "R", n_heads, "C", size) for part in ("key", "value")]
         new = [graph.write(f"new_{part}.{number}", "R", n_heads, "C", size) for part in ("key", "value")]
         y = graph.add(
@@ -131,32 +137,33 @@ def add_step(graph: Graph, config: LMConfig) -> None:
             *(qkv, "", "", *cache, lengths, total),
             domain=MICROSOFT,
             outputs=[f"attended.{number}", *new],
-            num_heads=n_heads,
             kv_num_heads=n_heads,
+            **heads,
         )
-        x = graph.add("Add", x, graph.linear(f"{block}.attention.out", y, dim))
+        x = graph.add("Add", x, graph.linear(f"{block}.attention.out", y, n_heads * size, bias))
         if config.cross_attention:
             cross = f"{block}.cross_attention"
-            query = graph.linear(f"{cross}.query", graph.norm(f"{block}.norm_cross", x), dim)
+            query = graph.linear(f"{cross}.query", graph.norm(f"{block}.norm_cross", x), dim, bias)
             parts = ("text_key", "text_value")
             text = [graph.read(f"{part}.{number}", torch.float32, "R", n_heads, "L", size) for part in parts]
-            y = graph.add("MultiHeadAttention", query, *text, "", "", mask, domain=MICROSOFT, num_heads=n_heads)
-            x = graph.add("Add", x, graph.linear(f"{cross}.out", y, dim))
-        y = graph.add("Gelu", graph.linear(f"{block}.up", graph.norm(f"{block}.norm_ff", x), dim))
-        y = graph.linear(f"{block}.down", y, config.ff_scale * dim)
+            y = graph.add("MultiHeadAttention", query, *text, "", "", mask, domain=MICROSOFT, **heads)
+            x = graph.add("Add", x, graph.linear(f"{cross}.out", y, n_heads * size, bias))
+        y = graph.add("Gelu", graph.linear(f"{block}.up", graph.norm(f"{block}.norm_ff", x), dim, bias))
+        y = graph.linear(f"{block}.down", y, config.ff_scale * dim, bias)
         x = graph.add("Add", x, y, outputs=[graph.write(f"state.{number}", "R", "S", dim)])
     bounds = graph.constant("last", -1), graph.constant("end", 1 << 30), graph.constant("steps_axis", 1)
     x = graph.norm("norm", graph.add("Slice", x, *bounds))
-    logits = graph.linear("heads.linear", x, dim)
+    logits = graph.linear("heads.linear", x, dim, bias)
     graph.add("Identity", logits, outputs=[graph.write("logits", "R", 1, config.n_q * config.codebook_size)])
 
 
 def add_text(graph: Graph, config: LMConfig) -> None:
-    """Add what blocks read of texts [R, L, d]: outputs text.N, each layer's keys and then its values [R, L, 2d]."""
+    """Add what blocks read of texts [R, L, d]: outputs text.N, a layer's keys and then its values [R, L, 2 · H · E]."""
     text = graph.read("text", torch.float32, "R", "L", config.dim)
     for number in range(config.n_layers):
-        y = graph.linear(f"blocks.{number}.cross_attention.key_value", text, config.dim)
-        graph.add("Identity", y, outputs=[graph.write(f"text.{number}", "R", "L", 2 * config.dim)])
+        y = graph.linear(f"blocks.{number}.cross_attention.key_value", text, config.dim, config.bias)
+        width = 2 * config.n_heads * padded_size(config)
+        graph.add("Identity", y, outputs=[graph.write(f"text.{number}", "R", "L", width)])
 
 
 def find_places(file: Path) -> dict[str, Place]:

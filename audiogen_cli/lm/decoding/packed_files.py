@@ -48,7 +48,7 @@ def load_rounded(folder: Path, dtype: str) -> AudioLanguageModel:
     if path is None and (path := _keep(tensors, folder, dtype)):
         tensors = load_stored(path)  # instead of those in memory
     weights = {name: each for name, each in tensors.items() if name.startswith(GRAPH_PARTS)}
-    use_graph(model, weights, path)
+    use_graph(model, weights, dtype, path and path.resolve())  # ONNX Runtime follows no links
     rest = {name: each.clone() for name, each in tensors.items() if name not in weights}
     model.load_state_dict(rest, assign=True)
     return model

@@ -13,7 +13,7 @@ from audiogen_cli.lm.sampling import uniforms
 
 TEXT_BUCKET = 16  # text caches hold a multiple of so many positions
 UNKNOWN = -1  # a code still to be predicted
-NOT_FINITE = "the model's outputs are no finite numbers: try --dtype bfloat16 or float32"
+NOT_FINITE = "the model's outputs are no finite numbers: try --dtype float32"
 # ours: the share of the trained window, at its end, in which longer sounds are not generated. Through all of it, 17 of
 # 40 sounds of 12 s (rain, wind, sea, engine, crickets; the embedded model) had holes, all but one at the windows' ends;
 # without its last fifth, one of them had, at its beginning.

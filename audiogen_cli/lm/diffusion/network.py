@@ -53,7 +53,7 @@ class BidirectionalAttention(nn.Module):
 class DiffusionBlock(nn.Module):
     """Pre-norm: x + self-attention, x + cross-attention, x + feed-forward; the norms of both attentions know the time.
 
-    # ours: the exact GELU in place of x·σ(1.702x), for which the packed layers of the CPU have a kernel.
+    # ours: the exact GELU in place of x·σ(1.702x).
     """
 
     def __init__(self, config: LMConfig) -> None:

@@ -80,6 +80,15 @@ def test_a_folder_that_cannot_be_written_to_is_kept_in_the_cache(folder: Path) -
     assert len(list((folder.parent / "cache").rglob("packed-int8.safetensors"))) == 1
 
 
+def test_a_linked_file_is_read(folder: Path) -> None:
+    expected = decode(folder, "int8")
+    kept = folder / "packed-int8.safetensors"
+    kept.rename(folder.parent / "blob")
+    kept.symlink_to(folder.parent / "blob")
+    assert torch.equal(decode(folder, "int8"), expected)
+    assert kept.is_symlink()
+
+
 def test_a_damaged_or_foreign_file_is_made_again(folder: Path) -> None:
     expected = decode(folder, "int4")
     (folder / "packed-int4.safetensors").write_bytes(b"nothing")
