@@ -240,8 +240,7 @@ def single_thread() -> Iterator[None]:
     finally:
         with _Alone.lock:
             _Alone.users -= 1
-            # A thread that is new to torch begins with the number set last, be it 1: here it gets the right one.
-            torch.set_num_threads(_Alone.n_threads)
+            torch.set_num_threads(_Alone.n_threads)  # a thread new to torch began with the last number set, maybe 1
 
 
 def count_threads() -> int:

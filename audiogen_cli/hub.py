@@ -160,8 +160,8 @@ def _sizes(info: ModelInfo) -> dict[str, int]:
 def _is_ours(file: str) -> bool:
     path = PurePosixPath(file)
     folder = "" if str(path.parent) == "." else str(path.parent)
-    is_kept = path.name.startswith("packed-")  # rounded weights, which the first start makes here
-    return folder in FOLDERS and not is_kept and (path.suffix in PLAIN or path.name == "LICENSE")
+    is_plain = path.suffix in PLAIN and not path.name.startswith("packed-")  # rounded weights are made here
+    return folder in FOLDERS and (is_plain or path.name == "LICENSE")
 
 
 def _say(name: str, info: ModelInfo, files: list[str]) -> None:

@@ -161,11 +161,9 @@ def _open(
     graph = Graph(weights, find_places(file) if file else {})
     add(graph, config)
     settings = {"session.force_spinning_stop": "1"}  # after a step, else its threads wait for the next one busily
-    own = None
     if file:
         settings["session.model_external_initializers_file_folder_path"] = str(file.parent)
-    else:
-        own = {name: each.numpy() for name, each in weights.items() if name in graph.initializers}
+    own = {name: each.numpy() for name, each in weights.items() if name in graph.initializers and not file}
     return open_session(graph.serialize(), count_threads(), settings, own)
 
 
