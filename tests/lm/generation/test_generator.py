@@ -277,8 +277,9 @@ def test_an_estimate_counts_steps_and_frames_read_again(generator: Generator, mo
     monkeypatch.setattr("audiogen_cli.lm.generation.estimates._time", time)
     assert seconds([0.36]) == 10  # 9 frames, the second stream one step late
     assert seconds([1.0]) == 26 + 5 * 5 / 4  # the window holds 11 steps, sliding 9; 5 stay
-    assert seconds([0.36] * 16) == 2 * 10
-    assert seconds([0.36] * 16, 1) == 16 * 10
+    n = 2 * generator.engine.default_batch
+    assert seconds([0.36] * n) == 2 * 10
+    assert seconds([0.36] * n, 1) == n * 10
     assert seconds([0.36, 1.0]) == seconds([1.0])
     assert seconds([]) == 0
     monkeypatch.setattr("audiogen_cli.lm.generation.estimates._time", lambda *given: given[-1] * time(*given))
