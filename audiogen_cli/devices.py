@@ -220,7 +220,7 @@ def give_back_memory() -> None:
 
 
 class _Alone:
-    """How many threads compute with one thread of torch's at the moment, and with how many they did before."""
+    """Count the threads inside of `single_thread`; n_threads: what torch computed with before the first of them."""
 
     lock, users, n_threads = threading.Lock(), 0, 1
 

@@ -22,7 +22,7 @@ from audiogen_cli.lm.decoding.continuous_batch import BatchShape, ContinuousBatc
 from audiogen_cli.lm.decoding.cpu_model import GraphBlocks
 from audiogen_cli.lm.decoding.engine import Engine, choose_dtype
 from audiogen_cli.lm.decoding.requests import DecodingRequest
-from audiogen_cli.lm.decoding.rounding import BITS
+from audiogen_cli.lm.decoding.rounding import ROUNDED
 from audiogen_cli.lm.model import AudioLanguageModel, random_text
 from audiogen_cli.lm.sampling import SamplingRows, guide_rows, sample
 from audiogen_cli.training.recipe import load_recipe
@@ -167,7 +167,7 @@ def _list_formats(asked: str, config: LMConfig, device: torch.device) -> list[st
     chosen = choose_dtype(asked, config, device)
     if asked != "auto" or device.type != "cpu":
         return [chosen]
-    return list(dict.fromkeys([chosen, "float32", *BITS]))
+    return list(dict.fromkeys([chosen, "float32", *ROUNDED]))
 
 
 def step_bytes(engine: Engine, n_samples: int, n_frames: int) -> int:

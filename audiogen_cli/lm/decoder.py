@@ -135,10 +135,11 @@ class Autoregressive(CodeDecoder):
 
     def load(self, folder: Path, device: torch.device, dtype: str) -> tuple[CodeModel, str]:
         from audiogen_cli.lm.decoding.engine import choose_dtype
+        from audiogen_cli.lm.decoding.rounding import ROUNDED
         from audiogen_cli.model_folder import load_config
 
         chosen = choose_dtype(dtype, load_config(folder, "lm", LMConfig), device)
-        if chosen not in ("int8", "int4"):
+        if chosen not in ROUNDED:
             return self.model_class().load(folder, device), chosen
         from audiogen_cli.lm.decoding.packed_files import load_rounded
 

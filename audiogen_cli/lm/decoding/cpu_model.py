@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from audiogen_cli.devices import count_threads
 from audiogen_cli.errors import AudiogenError
 from audiogen_cli.lm.config import LMConfig
-from audiogen_cli.lm.decoding.rounding import BITS, round_weight
+from audiogen_cli.lm.decoding.rounding import ROUNDED, round_weight
 from audiogen_cli.lm.model import CodeModel
 from audiogen_cli.lm.transformer import CrossAttentionKV, ProjectedText
 from audiogen_cli.onnx_session import open_session
@@ -31,20 +31,21 @@ if TYPE_CHECKING:
 
 GRAPH_PARTS = ("blocks.", "norm.", "heads.")  # beginnings of the names of a graph's weights
 SENSITIVE = ("key_value", "linear")  # int8 beside int4
+HEAD_SIZES = 8  # attention takes heads of a multiple of so many numbers
 NUMPY = {torch.float32: "float32", torch.int32: "int32"}
 STEPS = 256  # of a row that are read at once: the scores of attention take S · C numbers a head
 
-# Shapes: R rows, S steps, L text positions, C cached positions, H heads of E numbers, see `onnx_graph.padded_size`.
+# Shapes: R rows, S steps, L text positions, C cached positions, H heads of E numbers, see `padded_size`.
 
 
 class GraphBlocks(nn.Module):
-    """What replaces the blocks, the last norm and the heads of a model for decoding: no gradients, no saving."""
+    """Replace the blocks, the last norm and the heads of a model for decoding: no gradients, no saving."""
 
     def __init__(self, config: LMConfig, weights: Mapping[str, Tensor], dtype: str, file: Path | None = None) -> None:
         """weights, dtype: see `convert_weights`. file: the safetensors file that they are mapped from, if any; ONNX
         Runtime then reads them there one by one. No plain copy stays in memory."""
         super().__init__()
-        from audiogen_cli.lm.decoding.onnx_graph import add_step, add_text, padded_size
+        from audiogen_cli.lm.decoding.onnx_graph import add_step, add_text
 
         self.config, self.dtype, self.size = config, dtype, padded_size(config)
         graphs = [add_step, add_text][: 1 + config.cross_attention]
@@ -122,7 +123,7 @@ def convert_weights(model: CodeModel, dtype: str) -> dict[str, Tensor]:
     Raises AudiogenError where weights to be rounded are no finite numbers: rounding would hide that.
     """
     converted: dict[str, Tensor] = {}
-    if dtype in BITS and not all(bool(each.isfinite().all()) for each in model.parameters()):
+    if dtype in ROUNDED and not all(bool(each.isfinite().all()) for each in model.parameters()):
         raise AudiogenError("the model's weights are no finite numbers: its training failed, or its file is damaged")
     for name, layer in model.named_modules():
         if not f"{name}.".startswith(GRAPH_PARTS) or not isinstance(layer, nn.Linear | nn.LayerNorm):
@@ -133,17 +134,20 @@ def convert_weights(model: CodeModel, dtype: str) -> dict[str, Tensor]:
         }
         for part in tensors:
             delattr(layer, part)
-        if isinstance(layer, nn.Linear) and dtype in BITS:
+        if isinstance(layer, nn.Linear) and dtype in ROUNDED:
             own = "int8" if name.endswith(SENSITIVE) else dtype
             tensors |= round_weight(tensors.pop("weight"), own)
         converted |= {f"{name}.{part}": tensor for part, tensor in tensors.items()}
     return converted
 
 
+def padded_size(config: LMConfig) -> int:
+    """Return E, the numbers of a head as the graphs have them: d / H and zeros up to a multiple of HEAD_SIZES."""
+    return -(-config.dim // config.n_heads // HEAD_SIZES) * HEAD_SIZES
+
+
 def _pad_heads(name: str, x: Tensor, config: LMConfig) -> Tensor:
     """Fill up the heads in a weight or bias of an attention with zeros."""
-    from audiogen_cli.lm.decoding.onnx_graph import padded_size
-
     size = config.dim // config.n_heads
     missing = padded_size(config) - size
     if not missing or "attention." not in name or name.endswith("out.bias"):

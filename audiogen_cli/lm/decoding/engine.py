@@ -23,7 +23,7 @@ from audiogen_cli.lm.decoding.backend import Backend, TorchBackend
 from audiogen_cli.lm.decoding.continuous_batch import BatchShape, ContinuousBatch
 from audiogen_cli.lm.decoding.cpu_backend import CpuBackend
 from audiogen_cli.lm.decoding.requests import DecodingRequest, count_frames, count_text_columns, window_steps
-from audiogen_cli.lm.decoding.rounding import BITS
+from audiogen_cli.lm.decoding.rounding import ROUNDED
 from audiogen_cli.lm.model import AudioLanguageModel
 
 GPU_BATCH = 64  # sequences decoded side by side there by default, if memory allows
@@ -157,19 +157,19 @@ def choose_dtype(name: str, config: LMConfig, device: torch.device | str) -> str
     else int8. A diffusion model computes whole windows, where reading weights takes no time: on a CPU in float32.
     Raises InputError for another name, and for int8 and int4 elsewhere than on a CPU.
     """
-    if name not in (known := ("auto", "float32", "bfloat16", "float16", *BITS)):
+    if name not in (known := ("auto", "float32", "bfloat16", "float16", *ROUNDED)):
         raise InputError(f"unknown number format '{name}': choose {', '.join(known)}")
     kind = torch.device(device).type
-    if name in BITS and kind != "cpu":
+    if name in ROUNDED and kind != "cpu":
         raise InputError(f"--dtype {name} is for CPUs; use bfloat16 on {kind}")
     if kind == "cpu":
         steps = config.decoder == "autoregressive"
         if name == "auto":
             return "int8" if steps and 4 * count_weights(config) > CACHED_WEIGHTS else "float32"
-        if name in BITS and steps:
+        if name in ROUNDED and steps:
             return name
         if name != "float32":
-            where = "GPUs" if name not in BITS else "autoregressive models"
+            where = "GPUs" if name not in ROUNDED else "autoregressive models"
             logger.warning("--dtype %s is for %s: computing in float32", name, where)
         return "float32"
     if name != "auto":

@@ -16,13 +16,13 @@ from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 from torch import Tensor
 
 from audiogen_cli.lm.config import LMConfig
+from audiogen_cli.lm.decoding.cpu_model import padded_size
 from audiogen_cli.lm.decoding.rounding import GROUP
 
 MICROSOFT = "com.microsoft"  # ONNX Runtime's own operators
 OPSETS = {"": 20, MICROSOFT: 1}
 IR_VERSION = 9  # of opset 20
 INT8_PRODUCTS = 4  # an "accuracy level" of the kernel: inputs are rounded to int8, too, in groups as the weights
-HEAD_SIZES = 8  # attention takes heads of a multiple of so many numbers
 TYPES = {torch.float32: TensorProto.FLOAT, torch.uint8: TensorProto.UINT8, torch.int32: TensorProto.INT32}
 
 # Shapes: R rows, S steps, L text positions, C cached positions, H heads of E numbers, see `padded_size`.
@@ -30,7 +30,7 @@ TYPES = {torch.float32: TensorProto.FLOAT, torch.uint8: TensorProto.UINT8, torch
 
 @dataclass(frozen=True)
 class Place:
-    """Where in a file a weight is."""
+    """Point to a weight in a file."""
 
     file: str  # its name in the folder that the session is told
     offset: int
@@ -107,11 +107,6 @@ class Graph:
         opsets = [helper.make_opsetid(domain, version) for domain, version in OPSETS.items()]
         content: bytes = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION).SerializeToString()
         return content
-
-
-def padded_size(config: LMConfig) -> int:
-    """Return E, the numbers of a head as the graphs have them: d / H and zeros up to a multiple of HEAD_SIZES."""
-    return -(-config.dim // config.n_heads // HEAD_SIZES) * HEAD_SIZES
 
 
 def add_step(graph: Graph, config: LMConfig) -> None:

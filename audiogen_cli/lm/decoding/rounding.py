@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-BITS = {"int8": 8, "int4": 4}
+ROUNDED = "int8", "int4"
 GROUP = 32  # inputs with a common scale; the smallest that the kernel takes
 LEVELS = 127  # the largest int8 weight
 
