@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -33,6 +35,7 @@ GRAPH_PARTS = ("blocks.", "norm.", "heads.")  # beginnings of the names of a gra
 SENSITIVE = ("key_value", "linear")  # int8 beside int4
 HEAD_SIZES = 8  # attention takes heads of a multiple of so many numbers
 NUMPY = {torch.float32: "float32", torch.int32: "int32"}
+PARTS, PART_BYTES = 4, 1 << 27  # at most so many graphs of blocks, each of so many bytes of weights or more
 STEPS = 256  # of a row that are read at once: the scores of attention take S · C numbers a head
 
 # Shapes: R rows, S steps, L text positions, C cached positions, H heads of E numbers, see `padded_size`.
@@ -48,10 +51,16 @@ class GraphBlocks(nn.Module):
         from audiogen_cli.lm.decoding.onnx_graph import add_step, add_text
 
         self.config, self.dtype, self.size = config, dtype, padded_size(config)
-        graphs = [add_step, add_text][: 1 + config.cross_attention]
+        n_bytes = sum(each.nbytes for each in weights.values())
+        n_parts = min(PARTS, count_threads(), config.n_layers, 1 + n_bytes // PART_BYTES)
+        bounds = [config.n_layers * part // n_parts for part in range(n_parts + 1)]
+        graphs: list[Callable[[Graph, LMConfig], None]] = [
+            partial(add_step, blocks=range(*pair)) for pair in pairwise(bounds)
+        ]
+        graphs += [add_text] if config.cross_attention else []
         with ThreadPoolExecutor() as pool:  # each lays out its weights on one core
-            self.step, *texts = pool.map(lambda add: _open(config, add, weights, file), graphs)
-        self.text = texts[0] if texts else None
+            sessions = list(pool.map(lambda add: _open(config, add, weights, file), graphs))
+        self.parts, self.text = sessions[:n_parts], next(iter(sessions[n_parts:]), None)
         # Read by every step: matrices, but not those that read the text.
         read = (each for name, each in weights.items() if each.dim() > 1 and "key_value" not in name)
         self.n_bytes = sum(each.nbytes for each in read)
@@ -76,8 +85,10 @@ class GraphBlocks(nn.Module):
         self, x: Tensor, lengths: Tensor, total: Tensor, past: Mapping[str, Tensor], outputs: Mapping[str, Tensor]
     ) -> Binding:
         """Bind what `onnx_graph.add_step` reads and writes. past: caches and texts."""
+        between = {part.get_inputs()[0].name: torch.empty_like(x) for part in self.parts[1:]}
         caches = {f"new_{name}": each for name, each in past.items() if not name.startswith("text")}
-        return Binding(self.step, {"x": x, "lengths": lengths, "total": total, **past}, {**caches, **outputs})
+        inputs = {"x": x, "lengths": lengths, "total": total, **past}
+        return Binding(self.parts, {**inputs, **caches, **between, **outputs})
 
     def read(self, x: Tensor, past: Mapping[str, Tensor], states: Sequence[int] = ()) -> list[Tensor]:
         """Read the first steps x [1, S, d] of a row into its caches; return the outputs of some blocks, [1, S, d] each.
@@ -172,15 +183,22 @@ def _open(
 
 
 class Binding:
-    """Tensors that a session reads and writes in place."""
+    """Tensors that sessions, one after another, read and write in place."""
 
-    def __init__(self, session: InferenceSession, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
-        self._session, self._binding = session, session.io_binding()
-        self._tensors = [*inputs.values(), *outputs.values()]  # their memory must not go
-        for bind, tensors in ((self._binding.bind_input, inputs), (self._binding.bind_output, outputs)):
-            for name, each in tensors.items():
-                assert each.is_contiguous()
-                bind(name, "cpu", 0, NUMPY[each.dtype], tuple(each.shape), each.data_ptr())
+    def __init__(self, sessions: Sequence[InferenceSession], tensors: Mapping[str, Tensor]) -> None:
+        """tensors: by the names of inputs and outputs; other outputs are not kept."""
+        self._tensors = tensors  # their memory must not go
+        self._bindings = [(session, session.io_binding()) for session in sessions]
+        for session, binding in self._bindings:
+            for bind, values in (
+                (binding.bind_input, session.get_inputs()),
+                (binding.bind_output, session.get_outputs()),
+            ):
+                for name in (value.name for value in values if value.name in tensors):
+                    each = tensors[name]
+                    assert each.is_contiguous()
+                    bind(name, "cpu", 0, NUMPY[each.dtype], tuple(each.shape), each.data_ptr())
 
     def run(self) -> None:
-        self._session.run_with_iobinding(self._binding)
+        for session, binding in self._bindings:
+            session.run_with_iobinding(binding)

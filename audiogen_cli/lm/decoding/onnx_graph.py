@@ -17,7 +17,7 @@ from torch import Tensor
 
 from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.decoding.cpu_model import padded_size
-from audiogen_cli.lm.decoding.rounding import GROUP
+from audiogen_cli.lm.decoding.rounding import GROUPS
 
 MICROSOFT = "com.microsoft"  # ONNX Runtime's own operators
 OPSETS = {"": 20, MICROSOFT: 1}
@@ -88,12 +88,11 @@ class Graph:
             y = self.add("FusedMatMul", x, self.weight(f"{layer}.weight"), domain=MICROSOFT, transB=1)
             return self.add("Add", y, bias) if bias else y
         codes, scales = (self.weight(f"{layer}.{part}") for part in ("codes", "scales"))
-        n_outputs, _, n_bytes = self.weights[codes].shape
-        bits = 8 * n_bytes // GROUP
-        zeros = self.weight(f"{layer}.zeros") if bits == 4 else ""
-        kernel: dict[str, Any] = {"bits": bits, "block_size": GROUP, "accuracy_level": INT8_PRODUCTS}
-        inputs = x, codes, scales, zeros, "", bias
-        return self.add("MatMulNBits", *inputs, domain=MICROSOFT, K=n_inputs, N=n_outputs, **kernel)
+        zeros = self.weight(f"{layer}.zeros") if f"{layer}.zeros" in self.weights else ""
+        bits = 4 if zeros else 8
+        kernel: dict[str, Any] = {"bits": bits, "block_size": GROUPS[f"int{bits}"], "accuracy_level": INT8_PRODUCTS}
+        kernel |= {"K": n_inputs, "N": len(self.weights[codes])}
+        return self.add("MatMulNBits", x, codes, scales, zeros, "", bias, domain=MICROSOFT, **kernel)
 
     def norm(self, layer: str, x: str) -> str:
         """Apply a LayerNorm."""
@@ -109,20 +108,21 @@ class Graph:
         return content
 
 
-def add_step(graph: Graph, config: LMConfig) -> None:
-    """Add the blocks and heads.
+def add_step(graph: Graph, config: LMConfig, blocks: range) -> None:
+    """Add some blocks, and the heads after the last.
 
-    Inputs: x, embeddings [R, S, d]; lengths [R], the last of its positions in each row; total, the largest of them
-    plus 1; key.N and value.N, each layer's cache [R, H, C, E], changed in place through the outputs new_key.N and
-    new_value.N. With cross-attention: text_key.N and text_value.N [R, H, L, E], and text_mask [R, 1, S, L], which is
-    added to the scores. Further outputs: state.N, of each block [R, S, d], and logits [R, 1, K · V] of the last step.
+    Inputs: x, embeddings [R, S, d], or state.N of the block before the first; lengths [R], the last of its positions in
+    each row; total, the largest of them plus 1; key.N and value.N, each block's cache [R, H, C, E], changed in place
+    through the outputs new_key.N and new_value.N. With cross-attention: text_key.N and text_value.N [R, H, L, E], and
+    text_mask [R, 1, S, L], which is added to the scores. Further outputs: state.N, of each block [R, S, d], and logits
+    [R, 1, K · V] of the last step.
     """
     dim, n_heads, size, bias = config.dim, config.n_heads, padded_size(config), config.bias
     heads: dict[str, Any] = {"num_heads": n_heads, "scale": (dim // n_heads) ** -0.5}
-    x = graph.read("x", torch.float32, "R", "S", dim)
+    x = graph.read(f"state.{blocks[0] - 1}" if blocks[0] else "x", torch.float32, "R", "S", dim)
     lengths, total = graph.read("lengths", torch.int32, "R"), graph.read("total", torch.int32)
     mask = graph.read("text_mask", torch.float32, "R", 1, "S", "L") if config.cross_attention else ""
-    for number in range(config.n_layers):
+    for number in blocks:
         block = f"blocks.{number}"
         qkv = graph.linear(f"{block}.attention.qkv", graph.norm(f"{block}.norm_self", x), dim, bias)
         cache = [graph.read(f"{part}.{number}", torch.float32, "R", n_heads, "C", size) for part in ("key", "value")]
@@ -146,6 +146,8 @@ def add_step(graph: Graph, config: LMConfig) -> None:
         y = graph.add("Gelu", graph.linear(f"{block}.up", graph.norm(f"{block}.norm_ff", x), dim, bias))
         y = graph.linear(f"{block}.down", y, config.ff_scale * dim, bias)
         x = graph.add("Add", x, y, outputs=[graph.write(f"state.{number}", "R", "S", dim)])
+    if blocks.stop < config.n_layers:
+        return
     bounds = graph.constant("last", -1), graph.constant("end", 1 << 30), graph.constant("steps_axis", 1)
     x = graph.norm("norm", graph.add("Slice", x, *bounds))
     logits = graph.linear("heads.linear", x, dim, bias)

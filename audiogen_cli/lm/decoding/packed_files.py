@@ -17,7 +17,7 @@ from audiogen_cli.files import cache_folder, note, replacing
 from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.decoding.cpu_model import GRAPH_PARTS, convert_weights, use_graph
 from audiogen_cli.lm.decoding.engine import count_weights
-from audiogen_cli.lm.decoding.rounding import GROUP
+from audiogen_cli.lm.decoding.rounding import GROUPS
 from audiogen_cli.lm.model import AudioLanguageModel
 from audiogen_cli.model_folder import (
     WEIGHTS_FILE,
@@ -32,7 +32,7 @@ from audiogen_cli.model_folder import (
 )
 
 KEPT_WEIGHTS = 1 << 27  # fewer are rounded in a few seconds
-FORMAT = f"2, groups {GROUP}"  # of these files; change it when weights are rounded or named otherwise
+FORMAT = f"2, groups {GROUPS}"  # of these files; change it when weights are rounded or named otherwise
 
 
 def load_rounded(folder: Path, dtype: str) -> AudioLanguageModel:

@@ -1,23 +1,26 @@
-"""Weights in int8 and int4: groups of GROUP inputs have a common scale, as ONNX Runtime's `MatMulNBits` reads them."""
+"""Weights in int8 and int4: inputs in groups with a common scale, as ONNX Runtime's `MatMulNBits` reads them."""
 
 from __future__ import annotations
 
 from torch import Tensor
 from torch.nn import functional as F
 
-ROUNDED = "int8", "int4"
-GROUP = 32  # inputs with a common scale; the smallest that the kernel takes
+# Inputs with a common scale, by format: larger groups are fewer bytes and operations. KL of the embedded model's guided
+# predictions with 32, 64 and 128, in nats: int8 0.0007, 0.0008 and 0.0010, int4 0.0037, 0.0051 and 0.011.
+GROUPS = {"int8": 128, "int4": 64}
+ROUNDED = tuple(GROUPS)
 LEVELS = 127  # the largest int8 weight
 
 
 def round_weight(weight: Tensor, dtype: str) -> dict[str, Tensor]:
-    """Round a weight [out, in] float32 to dtype, "int8" or "int4"; a last group is filled up with zeros.
+    """Round a weight [out, in] float32 to dtype, one of ROUNDED; a last group is filled up with zeros.
 
     Returns codes [out, groups, bytes] uint8, scales [out, groups] float32 and, for int4, zeros [out, groups / 2] uint8:
     a weight is scale · (code - zero), with 128 for a zero in int8. Two 4-bit numbers share a byte, the first the low
     half.
     """
-    groups = F.pad(weight, (0, -weight.shape[1] % GROUP)).unflatten(1, (-1, GROUP))
+    size = GROUPS[dtype]
+    groups = F.pad(weight, (0, -weight.shape[1] % size)).unflatten(1, (-1, size))
     return _round_int8(groups) if dtype == "int8" else _round_int4(groups)
 
 

@@ -16,7 +16,7 @@ from audiogen_cli.lm.decoding.backend import TorchBackend
 from audiogen_cli.lm.decoding.cpu_backend import LEAST_ROWS, MAX_ROWS, CpuBackend
 from audiogen_cli.lm.decoding.cpu_model import GraphBlocks, convert_weights, use_graph
 from audiogen_cli.lm.decoding.onnx_graph import Graph
-from audiogen_cli.lm.decoding.rounding import GROUP, round_weight
+from audiogen_cli.lm.decoding.rounding import GROUPS, round_weight
 from audiogen_cli.lm.model import AudioLanguageModel
 
 ERROR = {"float32": 1e-6, "int8": 1.5e-2, "int4": 0.2}  # relative to the largest result
@@ -69,13 +69,13 @@ def test_a_product_is_the_plain_layer_within_its_precision(dtype: str, bias: boo
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.integers(1, 3 * GROUP), st.integers(1, 5), st.floats(1e-4, 1e4), st.integers(0, 1000))
+@given(st.integers(1, 300), st.integers(1, 5), st.floats(1e-4, 1e4), st.integers(0, 1000))
 def test_rounding_is_to_the_nearest_level(n_inputs: int, n_outputs: int, size: float, seed: int) -> None:
     weight = size * torch.randn(n_outputs, n_inputs, generator=torch.Generator().manual_seed(seed))
     weight[0] = 0
     for dtype in ("int8", "int4"):
         parts = round_weight(weight, dtype)
-        half = parts["scales"].repeat_interleave(GROUP, 1)[:, :n_inputs] / 2
+        half = parts["scales"].repeat_interleave(GROUPS[dtype], 1)[:, :n_inputs] / 2
         reach = 2 if dtype == "int4" else 1  # a zero between two levels moves all of them
         assert ((restore(parts, n_inputs) - weight).abs() <= reach * half * (1 + 1e-4)).all()
 
@@ -137,7 +137,8 @@ def test_a_row_has_the_same_bits_in_any_company(dtype: str) -> None:
 def test_a_step_has_the_numbers_of_the_modules(
     monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], n_past: int
 ) -> None:
-    monkeypatch.setattr("audiogen_cli.lm.decoding.cpu_model.STEPS", 16)  # so that it takes several turns
+    monkeypatch.setattr("audiogen_cli.lm.decoding.cpu_model.STEPS", 16)  # so that it takes several turns …
+    monkeypatch.setattr("audiogen_cli.lm.decoding.cpu_model.PART_BYTES", 1)  # … in several sessions
     model = make_model(max_frames=70, **changes)
     past, x = torch.randn(1, n_past, model.config.dim), torch.randn(3, model.config.dim)
     positions = torch.tensor([n_past, 0, 0])
@@ -158,6 +159,7 @@ def test_a_step_has_the_numbers_of_the_modules(
 @pytest.mark.parametrize("changes", [{}, {"text_prefix": False}, {"cross_attention": False}])
 def test_what_a_probe_reads_is_the_same(monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]) -> None:
     monkeypatch.setattr("audiogen_cli.lm.decoding.cpu_model.STEPS", 5)
+    monkeypatch.setattr("audiogen_cli.lm.decoding.cpu_model.PART_BYTES", 1)
     model, codes = make_model(**changes), torch.randint(CONFIG.codebook_size, (2, CONFIG.n_q, 13))
     mask = torch.arange(13) < torch.tensor([[13], [4]])
     expected, held = model.hidden_states(codes, [0, 1], mask)
@@ -166,6 +168,24 @@ def test_what_a_probe_reads_is_the_same(monkeypatch: pytest.MonkeyPatch, changes
     assert torch.equal(held, same) and len(found) == 2
     for one, two in zip(expected, found, strict=True):
         torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-5)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("dtype", list(ERROR))
+def test_the_number_of_sessions_changes_no_bit(monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
+    """As large models have, and machines of other numbers of cores."""
+    found = []
+    for n_cores, n_bytes in ((2, 1 << 40), (1, 1), (2, 1), (64, 1)):
+        monkeypatch.setattr("audiogen_cli.lm.decoding.cpu_model.count_threads", lambda n_cores=n_cores: n_cores)
+        monkeypatch.setattr("audiogen_cli.lm.decoding.cpu_model.PART_BYTES", n_bytes)
+        backend = make_backend(make_model(n_layers=3), 2, dtype)
+        text, past = torch.ones(5, CONFIG.text_width), torch.full((1, 4, CONFIG.dim), 0.5)
+        backend.prepare(0, text)
+        backend.prefill(0, past)
+        x = torch.ones(2, CONFIG.dim)
+        found.append((len(backend.blocks.parts), backend.step(x, torch.tensor([4, 0]), 5).clone()))
+    assert [n_parts for n_parts, _ in found] == [1, 1, 2, 3]
+    assert all(torch.equal(logits, found[0][1]) for _, logits in found)
 
 
 @torch.inference_mode()
