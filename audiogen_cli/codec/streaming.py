@@ -200,10 +200,13 @@ class StreamingResidual(StreamingLayer):
         self.layer = layer
 
     def __call__(self, x: Tensor, state: StreamState, last: bool) -> Tensor:
-        y = self.layer(x, state, last)
-        x = torch.cat([state[self], x], 1) if self in state else x
-        state[self] = x[:, y.shape[1] :].clone()
-        return x[:, : y.shape[1]] + y
+        y, held = self.layer(x, state, last), state.get(self, x[:, :0])
+        n_held = min(held.shape[1], y.shape[1])
+        y[:, :n_held] += held[:, :n_held]
+        n_new = y.shape[1] - n_held
+        y[:, n_held:] += x[:, :n_new]
+        state[self] = torch.cat([held[:, n_held:], x[:, n_new:]], 1)
+        return y
 
 
 class StreamingLSTM(StreamingLayer):
