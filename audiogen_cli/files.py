@@ -28,7 +28,8 @@ RECIPES = next((each for each in (PACKAGE / "recipes", PACKAGE.parent / "recipes
 MAX_DOCUMENT = 256 << 20  # bytes; no JSON or YAML file between the stages is as large
 MAX_DEPTH, MAX_VALUES = 40, 10_000_000  # levels of nesting, and values in one of them
 DAY = 86_400  # seconds
-_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.(\d{1,10})\.tmp")
+_OWN = secrets.token_hex(4)  # after a restart of its container a process often has the number of the one before it
+_TEMPORARY = re.compile(r"\.([0-9a-f]{8})?[0-9a-f]{16}\.(\d{1,10})\.tmp")
 
 
 @contextmanager
@@ -55,7 +56,7 @@ def temporary_name(folder: Path) -> Path:
     It is short, so that it fits where the longest name does, and cannot be guessed, so that nobody can put a link there
     beforehand.
     """
-    return folder / f".{secrets.token_hex(8)}.{os.getpid()}.tmp"
+    return folder / f".{_OWN}{secrets.token_hex(8)}.{os.getpid()}.tmp"
 
 
 def delete(path: Path) -> None:
@@ -66,11 +67,22 @@ def delete(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def is_there(path: Path) -> bool:
+    """Return whether a file can be read, as far as its folders tell; another user's may not."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def remove_leftovers(paths: Iterable[Path]) -> None:
     """Delete what has a `temporary_name` of a process that is gone."""
     for path in list(paths):
         match = _TEMPORARY.fullmatch(path.name)
-        if match and not is_running(int(match.group(1))):
+        if not match:
+            continue
+        own, process = match[1] == _OWN, int(match[2])
+        if not (own if process == os.getpid() else is_running(process)):
             delete(path)
 
 

@@ -34,7 +34,7 @@ def fetch_model(name: str) -> Path:
     repository, _, revision = name.partition("@")
     if repository == PUBLIC_MODEL:
         return _import_public(name, revision)
-    if here := _in_cache(repository, revision):
+    if (here := _in_cache(repository, revision)) and _is_whole(here):
         return here
     info = _look_up(name)
     _check_files(name, info)
@@ -114,6 +114,20 @@ def _in_cache(repository: str, revision: str) -> Path | None:
         repository, "config.json", cache_dir=constants.HF_HUB_CACHE, revision=revision or None
     )
     return Path(found).parent if isinstance(found, str) else None
+
+
+def _is_whole(folder: Path) -> bool:
+    """Return whether a downloaded model is all there: another tool may have been stopped after its `config.json`."""
+    from audiogen_cli.model_folder import CODEC_FOLDER, WEIGHTS_FILE, read_document
+
+    try:
+        kind = read_document(folder).kind
+    except InputError:
+        return True  # whoever reads it says what is wrong with it
+    codec = folder / CODEC_FOLDER
+    parts = [codec / "config.json", codec / WEIGHTS_FILE] if kind == "lm" else []
+    parts.append(folder / ("adapter_model.safetensors" if kind == "adapter" else WEIGHTS_FILE))
+    return all(part.is_file() for part in parts)
 
 
 def _look_up(name: str) -> ModelInfo:

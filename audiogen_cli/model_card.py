@@ -72,7 +72,7 @@ def write_card(folder: Path, run: Path) -> None:
 
 def license_header(line: str) -> dict[str, str]:
     """Return the header's license entries for the first line of a license: one that the hub knows, else `other`."""
-    text = line.lower()
+    text = line.lower() if ";" not in line else ""  # several licenses are none that the hub knows
     if found := re.match(r"cc[ -]by((?:-(?:nc|sa|nd))*)[ -](\d\.\d)", text):
         return {"license": f"cc-by{found[1]}-{found[2]}"}
     for start, known in (("cc0", "cc0-1.0"), ("mit", "mit"), ("apache", "apache-2.0")):

@@ -39,10 +39,13 @@ WEIGHTS_FILE = "model.safetensors"
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?", re.ASCII)  # no path of ./ or ../
 CODEC_FOLDER = "codec"  # in a language model's folder, and beside token shards
 PROBE_FILE = "probe.safetensors"  # in a language model's folder, where it has one; see `lm.probe`
-# Words of a license that forbids selling.
+# Words of a license that forbids selling, and beginnings of those that are known to allow it.
 NO_SELLING = re.compile(
-    r"\bnc\b|non-?commercial|(?:research|academic|educational) (?:use |purposes )?only", re.IGNORECASE
+    r"(?<![a-z])nc(?![a-z])|non[-\s]?commercial|\b(?:no|not for) commercial|"
+    r"(?:research|academic|educational) (?:use |purposes )?only",
+    re.IGNORECASE,
 )
+SELLING = re.compile(r"cc0|cc[- ]by\b|creative commons (attribution|zero)|mit\b|apache\b|bsd\b", re.IGNORECASE)
 _FINGERPRINTS: dict[tuple[str, str], str] = {}  # folder and stamp → fingerprint
 UNLICENSED = "No licence has been set for these weights: ask whoever trained them before using them."
 
@@ -370,10 +373,14 @@ def explain_rights(license: str, model: str) -> str:
             f"No license is stated for the weights of {model}. Ask whoever trained them before you sell or publish its "
             f'sounds. Attribution to copy: "Sound: audiogen, model {model}".'
         )
-    selling = "forbids selling" if NO_SELLING.search(license) else "does not forbid selling"
-    more = "" if NO_SELLING.search(license) else "; the recordings that it was trained on may"
+    if NO_SELLING.search(license):
+        selling = "That license forbids selling what they make"
+    elif all(SELLING.match(part.strip()) for part in license.split(";")):
+        selling = "That license does not forbid selling what they make; the recordings that it was trained on may"
+    else:
+        selling = "Read that license before you sell what they make"
     return (
-        f"The weights of {model} are under {name}. That license {selling} what they make{more}. "
+        f"The weights of {model} are under {name}. {selling}. "
         f'Attribution to copy: "Sound: audiogen, model {model} ({name})".'
     )
 

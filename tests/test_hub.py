@@ -101,6 +101,13 @@ def test_a_download_that_was_interrupted_is_completed(asked: list[str], monkeypa
     assert load_config(find_model("acme/tiny"), "lm", LMConfig)
 
 
+@pytest.mark.parametrize("missing", ["model.safetensors", "codec/config.json", "codec/model.safetensors"])
+@pytest.mark.usefixtures("asked")
+def test_a_download_that_another_tool_did_not_end_is_completed(missing: str) -> None:
+    (find_model("acme/tiny") / missing).unlink()
+    assert (find_model("acme/tiny") / missing).is_file()
+
+
 @pytest.mark.parametrize(
     ("name", "fragment"),
     [

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from audiogen_cli.errors import InputError
+from audiogen_cli.files import temporary_name
 from audiogen_cli.lock import LOCK_FILE, hold_folder, release_folders
 
 HOLD = """
@@ -84,6 +85,16 @@ def test_folders_made_for_nothing_go_again_and_locks_with_them(tmp_path: Path) -
     (tmp_path / "c" / "result").touch()
     release_folders()
     assert [path.name for path in (tmp_path / "c").iterdir()] == ["result"]
+
+
+def test_what_a_process_of_the_same_number_left_goes_and_ones_own_stays(tmp_path: Path) -> None:
+    """As in a container that was restarted."""
+    own, older = temporary_name(tmp_path), tmp_path / f".{'0' * 16}.{os.getpid()}.tmp"
+    left = [older, tmp_path / f".{'0' * 24}.{os.getpid()}.tmp", tmp_path / f".{'1' * 24}.99999999.tmp"]
+    for path in (own, *left):
+        path.touch()
+    hold_folder(tmp_path)
+    assert own.exists() and not any(path.exists() for path in left)
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="shared memory is elsewhere")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from audiogen_cli.bench.timing import time_in_turn
+from audiogen_cli.model_folder import find_model
 
 PROMPT = "a dog barks"
 
@@ -18,8 +19,10 @@ PROMPT = "a dog barks"
 def measure_start(model: str | None, repeats: int) -> dict[str, Any]:
     """Time the import of torch, the loading of a model and one whole `audiogen generate`, each in a new process.
 
-    Ratios are medians over that of the import. Raises CalledProcessError if one of them fails.
+    Ratios are medians over that of the import. Raises InputError if there is no such model, CalledProcessError if one
+    of them fails.
     """
+    find_model(model)
     load = f"from audiogen_cli.lm.generation.generator import Generator; Generator.load({model!r})"
     with tempfile.TemporaryDirectory(prefix="audiogen-bench-") as folder:
         generate = ["-m", "audiogen_cli", "generate", PROMPT, "-o", str(Path(folder) / "sound.wav"), "--seed", "0"]

@@ -25,7 +25,7 @@ from audiogen_cli.data.augment import NO_AUGMENTATION, AugmentConfig, RowAudio, 
 from audiogen_cli.data.captions import only_tags, published_texts
 from audiogen_cli.data.manifest import SPLITS, Clip
 from audiogen_cli.data.mixing import mix_rows, mix_texts
-from audiogen_cli.data.shards import ShardMeta, ShardWriter, TokenRow, read_notes
+from audiogen_cli.data.shards import UNSEEN, ShardMeta, ShardWriter, TokenRow, read_notes
 from audiogen_cli.data.windows import SHORTEST_REST, WINDOW_SECONDS, Window, clip_key, cut_windows
 from audiogen_cli.devices import count_local_processes, gather_values
 from audiogen_cli.errors import InputError
@@ -232,7 +232,10 @@ class RowIndex(Sequence[RowSpec]):
         return self._row(f"{window.id}+mix{copy}", window, partner, mix_seed)
 
     def files_digest(self, numbers: range) -> str:
-        """Return a digest of the size and time of the files behind some rows: another if one of them has changed."""
+        """Return a digest of the size and time of the files behind some rows: another if one of them has changed.
+
+        It ends with UNSEEN if one of them cannot be looked at.
+        """
         rows = self._order[numbers.start : numbers.stop]
         copies = rows - len(self._windows)
         mixes = copies - len(self._training) * self._copies
@@ -245,7 +248,9 @@ class RowIndex(Sequence[RowSpec]):
             self._partners.ravel()[mixes[is_mix]],
         ]
         clips = self._windows.clip_of[np.concatenate(windows)]
-        return hashlib.sha256(self._files[clips].tobytes()).hexdigest()
+        numbers_of_files = self._files[clips]
+        digest = hashlib.sha256(numbers_of_files.tobytes()).hexdigest()
+        return digest if numbers_of_files.all() else digest + UNSEEN
 
     def _row(self, row_id: str, window: Window, partner: Window | None = None, mix_seed: int = 0) -> RowSpec:
         fill = _draw(self._seed, row_id, "fill")[0] < self._augment.fill * 2.0**63

@@ -152,6 +152,7 @@ def eval_(
     accelerate launch -m audiogen_cli eval --split audiocaps-test --model runs/lm-base
     """
     from audiogen_cli.evaluation.config import EvalConfig
+    from audiogen_cli.evaluation.inputs import refuse_another
     from audiogen_cli.evaluation.run import evaluate
     from audiogen_cli.lock import hold_folder
 
@@ -201,6 +202,8 @@ def eval_(
         if report and is_main_process():
             show_report(folder)
         return code
+    if out is None:
+        refuse_another(config)
     results = run(config)
     if results is None:  # a helping process of an accelerate launch
         return 0

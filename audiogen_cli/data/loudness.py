@@ -16,7 +16,7 @@ import numpy as np
 NEAR_SILENT_RMS = 1e-3  # -60 dBFS in the loudest 0.1 s: a listener hears nothing
 EMPTY_CROP_PEAK = 1e-4  # -80 dBFS: a training crop holds only padding
 NO_SIGNAL = 1e-5  # -100 dBFS, peak or RMS: a recording has no signal to compare or to trim
-UNMIXABLE_RMS = 1e-6  # -120 dBFS: to bring a sound to another's level would raise its recorder's noise
+UNMIXABLE_RMS = 1e-4  # -80 dBFS, above a last bit that flips: another sound's level would raise its recorder's noise
 PADDING_RATIO = 10 ** (-50 / 20)  # to the peak of its recording: padding before and after a sound
 HOLE_DB = 12.0  # below a sound's median level: it stops for a moment
 LOST_OUTPUT_DB = -30.0  # level of a codec's output beside its input: the codec puts out nothing

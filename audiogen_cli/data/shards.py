@@ -24,7 +24,7 @@ from audiogen_cli.data.mapped_parquet import (
     refuse_first,
 )
 from audiogen_cli.errors import AudiogenError, InputError, disk_errors
-from audiogen_cli.files import parse_json, read_json, replacing, write_text
+from audiogen_cli.files import note, parse_json, read_json, replacing, write_text
 from audiogen_cli.training.recipe import STRICT, Number, Rate, Streams, validate
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet
 
 FORMAT_VERSION = 1
+UNSEEN = "?"  # ends what stands for files that cannot be looked at
 META_FILE = "meta.json"
 READ_ROWS = 1024
 OPTIONAL = ("captions", "tags")  # columns that older shards lack
@@ -96,7 +97,8 @@ class ShardWriter:
 
     meta: all but the counts. keys: one string per shard that changes with anything the shard depends on; shards are
     numbered by it, and each keeps its key and its `notes` (any JSON) in its own metadata. files: one string per shard
-    that changes with the recordings behind it; a shard with another one is not finished, and is made again.
+    that changes with the recordings behind it; a shard with another one is not finished, and is made again. If they
+    cannot be looked at (UNSEEN), as on a disk that is not mounted, it is kept and named.
     Raises InputError if the folder holds shards of another run: nothing is silently replaced.
     """
 
@@ -111,6 +113,9 @@ class ShardWriter:
                 f"{folder} holds shards of other clips, settings or another codec ({other[0]}): "
                 "choose another --out, or delete that folder"
             )
+        if unseen := [n for n in there if self.files[n].endswith(UNSEEN)]:
+            first = self.path(unseen[0]).name
+            note(f"warning: {len(unseen):,} finished shards are kept, but recordings of theirs are gone, as of {first}")
         if not all(map(self.is_finished, there)):
             (folder / META_FILE).unlink(missing_ok=True)  # nobody trains on some old shards and some new ones
 
@@ -119,12 +124,12 @@ class ShardWriter:
         return self.folder / f"shard-{number:05d}.parquet"
 
     def is_finished(self, number: int) -> bool:
-        """Return whether this process or another has written shard `number`, and its recordings are still the same.
+        """Return whether this process or another has written shard `number`, and no recording of it is another now.
 
         A shard of an older version does not record them.
         """
-        path = self.path(number)
-        return path.is_file() and _read_metadata(path, "files") in ("", self.files[number])
+        path, files = self.path(number), self.files[number]
+        return path.is_file() and (files.endswith(UNSEEN) or _read_metadata(path, "files") in ("", files))
 
     def write(self, number: int, rows: Sequence[TokenRow], notes: Sequence[dict[str, str]] = ()) -> None:
         """Write a shard, whole or not at all. Raises AudiogenError if the disk refuses."""

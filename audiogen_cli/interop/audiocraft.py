@@ -100,14 +100,16 @@ def read_lm(folder: Path) -> Part:
     """
     path = folder / LM_FILE
     state, settings = _read(path)
-    settings.demand("", channels=1)
+    settings.demand("", channels=1, lm_model="transformer_lm")
     settings.demand("interleave_stereo_codebooks.", use=False)
     settings.demand("transformer_lm.", norm_first=True, norm="layer_norm", activation="gelu")
-    settings.demand("transformer_lm.", positional_embedding="sin", positional_scale=1.0, xpos=False)
+    settings.demand("transformer_lm.", positional_embedding="sin", positional_scale=1.0, max_period=10_000)
+    settings.demand("transformer_lm.", xpos=False)
     settings.demand("transformer_lm.", causal=True, past_context=None, attention_dropout=None, kv_repeat=1)
     settings.demand("transformer_lm.", layer_scale=None, qk_layer_norm=False, qk_layer_norm_cross=False)
     settings.demand("fuser.", sum=[], prepend=[], input_interpolate=[], cross_attention_pos_emb=False)
     settings.demand("codebooks_pattern.delay.", flatten_first=0, empty_initial=0)
+    settings.demand("codebooks_pattern.parallel.", empty_initial=0)
     conditioner = _conditioner(settings, path)
     n_q = settings.whole("transformer_lm.n_q", 4) or 4
     guidance = settings.get("classifier_free_guidance.inference_coef", 3.0)
@@ -131,7 +133,7 @@ def read_lm(folder: Path) -> Part:
         "text_padding": "zeros",
         "text_processing": "none",
         "sampling": {"guidance": guidance, "top_k": 250, "top_p": 1.0},
-        "segment_duration": settings.whole("dataset.segment_duration", 10),
+        "segment_duration": settings.seconds("dataset.segment_duration", 10),
         "codec_n_q": settings.whole("compression_model_n_q", None),
     }
     return Part(config, weights)
@@ -250,6 +252,13 @@ class Settings:
         if type(value) is not int or not 1 <= value <= 1 << 16:
             raise InputError(f"{self.path}: {key} must be a whole number from 1 to {1 << 16}, not {value!r}")
         return value
+
+    def seconds(self, key: str, default: float) -> float:
+        """Return the positive number at a dotted key."""
+        value = self.get(key, default)
+        if type(value) not in (int, float) or not 0 < value <= 1 << 16:
+            raise InputError(f"{self.path}: {key} must be a number of seconds up to {1 << 16}, not {value!r}")
+        return float(value)
 
     def demand(self, prefix: str, **values: Any) -> None:
         """Raise InputError at the first key below `prefix` that is there with another value."""

@@ -130,7 +130,8 @@ class CrossAttention(nn.Module):
         kv, n_steps, n_text = self.precompute_kv(text), x.shape[1], text.vectors.shape[1]
         # Multiplications of either way, each divided by d, that do not occur in both.
         folding = n_steps * self.n_heads * n_text + n_text * x.shape[2]
-        if folding > n_steps * x.shape[2]:
+        plain = isinstance(self.query, nn.Linear) and isinstance(self.out, nn.Linear)  # else peft's, with an adapter
+        if not plain or folding > n_steps * x.shape[2]:
             return self._attend(x, kv)
         return self._attend_folded(x, kv)
 

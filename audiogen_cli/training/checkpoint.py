@@ -31,6 +31,7 @@ def save_checkpoint(
     import torch
 
     folder = run / "checkpoints" / f"step-{step:06d}"
+    old = temporary_name(folder.parent)  # of the same step: of a training that is stopped before its next one
     try:
         with replacing(folder) as temporary:
             temporary.mkdir(parents=True)
@@ -39,7 +40,9 @@ def save_checkpoint(
                 torch.save({**state, "step": step}, file)
                 file.flush()
                 os.fsync(file.fileno())
-            delete(folder)
+            if folder.exists():
+                folder.rename(old)
+        delete(old)
     except Exception as error:  # a full disk is an OSError, or what torch and safetensors make of it
         raise AudiogenError(_unwritten(run, folder, error)) from error
     _delete_old(run, step, every)

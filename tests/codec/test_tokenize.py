@@ -168,6 +168,25 @@ def test_shards_of_recordings_that_have_changed_are_made_again(
     assert tokenize(clips, codec, out).kept == 2
 
 
+def test_shards_whose_recordings_are_gone_are_kept(
+    clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of a disk that is not mounted: they may have taken days."""
+    monkeypatch.setattr("audiogen_cli.codec.tokenize.SHARD_ROWS", 2)
+    codec: Any = LevelCodec()
+    out = tmp_path / "tokens"
+    tokenize(clips, codec, out)
+    before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    places = [clip.audio_path.rename(tmp_path / f"gone-{n}") for n, clip in enumerate(clips)]
+    result = tokenize(clips, codec, out)
+    assert (result.kept, result.outdated, result.failed) == (2, 0, [])
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
+    assert "2 finished shards are kept, but recordings of theirs are gone" in capsys.readouterr().err
+    for place, clip in zip(places, clips, strict=True):
+        place.rename(clip.audio_path)
+    assert tokenize(clips, codec, out).kept == 2
+
+
 def test_the_files_behind_rows_of_every_kind_count(clips: list[Clip]) -> None:
     def digests(**settings: int) -> list[str]:
         rows = RowIndex(clips, SAMPLE_RATE, **settings)

@@ -69,6 +69,17 @@ def test_the_measured_snr_is_the_drawn_one(n_a: int, n_b: int, level: float, see
     assert len(wav) == draw.n_samples == (limit if cut else max(n_a, draw.offset + n_b))
 
 
+@pytest.mark.parametrize("quiet", ["last bit", "constant"])
+def test_the_noise_of_a_silent_recording_is_not_raised(quiet: str) -> None:
+    random = np.random.default_rng(0)
+    sound = random.uniform(-0.3, 0.3, 1_000).astype(np.float32)
+    bits = random.integers(-1, 2, 1_000) if quiet == "last bit" else np.ones(1_000)
+    silent = (bits / (1 << 15)).astype(np.float32)
+    draw = MixDraw(n_a=1_000, n_b=1_000, offset=0, snr=0.0, n_samples=1_000)
+    for pair in ((sound, silent), (silent, sound)):
+        assert mix(batch(pair[0]), batch(pair[1]), [draw]).gains.tolist() == [[1, 1]]
+
+
 def test_a_row_is_the_same_alone_and_whatever_surrounds_it() -> None:
     random = np.random.default_rng(0)
     lengths = [(4_000, 900), (37, 2_500), (1, 1), (3_001, 3_000), (160_000, 80_000)]

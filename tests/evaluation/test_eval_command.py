@@ -72,6 +72,23 @@ class TestFolders:
         assert results["resampler"] == "soxr HQ"
         assert {"audiogen-cli", "numpy", "torch"} <= set(results["versions"])
 
+    def test_results_of_another_system_in_the_folder_by_default_stay(
+        self,
+        capsys: pytest.CaptureFixture[str],
+        tmp_path: Path,
+        reference: Path,
+        generated: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        for _ in range(2):  # its own are replaced
+            assert eval_(reference=reference, generated=generated) == 0
+        capsys.readouterr()
+        for other in ({"generated": reference}, {"generated": generated, "reference": generated}):
+            with pytest.raises(InputError, match=r"has the results of another .*choose another --out"):
+                eval_(**{"reference": reference, **other})
+        assert json.loads(Path("runs/eval-folders/results.json").read_text())["generated"] == str(generated)
+
     def test_the_same_audio_has_no_distance(
         self, capsys: pytest.CaptureFixture[str], tmp_path: Path, reference: Path
     ) -> None:
@@ -428,6 +445,9 @@ class TestCodec:
         assert 0 <= metrics["entropy_kbps"] <= metrics["kbps"]  # the untrained codec may use one code alone
         assert 0 < metrics["codes_used"] <= 1
         assert metrics["si_snr"] < 0  # untrained
+        for name in ("si_snr", "mel_distance_db"):
+            low, high = results["intervals"][name]
+            assert low < metrics[name] < high
         assert metrics["mel_distance_db"] > 0
         assert results["baselines"]["another clip"]["mel_distance_db"] > 0
         assert len(results["details"]["code_usage"]["entropy_bits"]) == 2

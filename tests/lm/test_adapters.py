@@ -82,6 +82,26 @@ def test_weights_that_nobody_licensed_are_under_no_license(line: str) -> None:
     assert rights.startswith("No license is stated for the weights of mine.") and "does not forbid" not in rights
 
 
+@pytest.mark.parametrize(
+    ("license", "says"),
+    [
+        ("CC BY-NC 4.0: trained on ESC-50", "forbids selling"),
+        ("CC_BY_NC 4.0", "forbids selling"),
+        ("Not for commercial use", "forbids selling"),
+        ("Custom: no commercial use", "forbids selling"),
+        ("Creative Commons Attribution Non Commercial 4.0 International", "forbids selling"),
+        ("MIT License", "does not forbid selling"),
+        ("CC BY 4.0", "does not forbid selling"),
+        ("CC0; Apache License 2.0", "does not forbid selling"),
+        ("CC0; Model License", "Read that license"),
+        ("Model License\n\nNon-commercial research use only.", "Read that license"),
+        ("Mitsubishi Sound License", "Read that license"),
+    ],
+)
+def test_only_licenses_that_are_known_to_allow_selling_are_said_to(license: str, says: str) -> None:
+    assert says in explain_rights(license_line(license), "mine")
+
+
 def test_an_adapter_that_nobody_licensed_leaves_no_license(audiogen, tiny_lm: Path) -> None:
     _make("a", tiny_lm, UNLICENSED)
     audiogen("import", tiny_lm, "--adapter", "a", "--out", "merged")

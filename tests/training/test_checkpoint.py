@@ -56,6 +56,20 @@ def test_a_save_before_a_damaged_checkpoint_is_kept(tmp_path):
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000006", "step-000007", "step-000009"]
 
 
+def test_a_step_that_is_saved_again_is_whole_at_any_moment(tmp_path, monkeypatch):
+    save_checkpoint(tmp_path, 3, write_model, {}, every=3)
+
+    def stop(path: Path) -> None:
+        assert path.name != "step-000003"
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoint_module, "delete", stop)
+        save_checkpoint(tmp_path, 3, write_model, {"second": torch.ones(1)}, every=3)
+    (kept,) = list_checkpoints(tmp_path)
+    assert load_state(kept)["second"] and (kept / "config.json").is_file()
+
+
 def test_a_save_that_dies_leaves_no_checkpoint(tmp_path):
     def die(folder: Path) -> None:
         write_model(folder)

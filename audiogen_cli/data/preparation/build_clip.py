@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from audiogen_cli.data.audio import warn_about
+from audiogen_cli.data.audio import SAMPLE_RATE, warn_about
 from audiogen_cli.data.captions import mentions_speech, process_caption, process_tags
 from audiogen_cli.data.datasets.dataset_folder import SourceItem
 from audiogen_cli.data.manifest import Clip, Dropped
@@ -78,6 +78,8 @@ def _build_clip(
     duration = found.duration - item.start
     if duration <= 0:
         return dropped("too short", f"lasts {found.duration:g} s, but should begin at {item.start:g} s")
+    if round(duration * SAMPLE_RATE) < 1:
+        return dropped("too short", f"lasts {duration:g} s: not one sample at {SAMPLE_RATE:,} Hz")
     clip = Clip(
         id=f"{rules.dataset}/{item.name}",
         dataset=rules.dataset,

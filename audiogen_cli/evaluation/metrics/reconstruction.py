@@ -17,6 +17,8 @@ from audiogen_cli.data.loudness import NO_SIGNAL
 from audiogen_cli.errors import InputError
 from audiogen_cli.evaluation.mel import mel_db
 from audiogen_cli.evaluation.metrics.base import CodecMetric
+from audiogen_cli.evaluation.metrics.intervals import bootstrap_interval
+from audiogen_cli.evaluation.results import Interval
 
 MEL_WINDOWS = (512, 1024, 2048)  # samples
 MAX_LAG = 0.05  # seconds, early or late, that alignment tries
@@ -94,9 +96,16 @@ class ReconstructionScores:
 
     def means(self) -> dict[str, float | None]:
         """Average the finite values of every column; None where there is none."""
+        return {name: float(values.mean()) if len(values) else None for name, values in self._finite().items()}
+
+    def intervals(self, seed: int) -> dict[str, Interval]:
+        """Compute 95% intervals of these means over the clips, of columns with at least two values."""
+        spans = {name: bootstrap_interval(values, seed) for name, values in self._finite().items()}
+        return {name: span for name, span in spans.items() if span}
+
+    def _finite(self) -> dict[str, np.ndarray]:
         columns = {name: np.array(self.values[name]) for metric in self.metrics for name in metric.columns}
-        finite = {name: values[np.isfinite(values)] for name, values in columns.items()}
-        return {name: float(values.mean()) if len(values) else None for name, values in finite.items()}
+        return {name: values[np.isfinite(values)] for name, values in columns.items()}
 
     @property
     def lag(self) -> float | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from audiogen_cli.files import note, replacing
+from audiogen_cli.files import is_there, note, replacing
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class EmbeddingCache:
     def get(self, key: str) -> ClipEmbedding | None:
         """Read the embedding of a key; None if there is none or its file is damaged, which the user is shown."""
         path = self._path(key)
-        if not path.is_file():
+        if not is_there(path):
             return None
         try:
             with np.load(path, allow_pickle=False) as file:

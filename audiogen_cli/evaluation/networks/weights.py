@@ -13,7 +13,7 @@ from urllib.request import urlopen
 
 from audiogen_cli.errors import AudiogenError, InputError
 from audiogen_cli.evaluation.networks.base import MissingWeightsError, WeightSource
-from audiogen_cli.files import cache_folder, replacing
+from audiogen_cli.files import cache_folder, is_there, replacing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -42,7 +42,7 @@ class WeightFile:
                     raise InputError(f"the weights of {self.network} are not at {given}: no such file")
                 return Path(given).expanduser()
         for path in self.candidates():
-            if path.is_file():
+            if is_there(path):
                 return path
         if source.download:
             return download(self.url, weights_folder() / self.name)

@@ -112,7 +112,8 @@ def log_mel_patches(wav: np.ndarray) -> np.ndarray:
 
 def _open_session(archive: bytes) -> Any:
     # ONNX Runtime takes every core unless told; the variable that bounds NumPy and PyTorch bounds it too.
-    return open_session(_float_graph(archive).SerializeToString(), int(os.environ.get("OMP_NUM_THREADS") or 0))
+    n_threads = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # "4,2": those of nested loops, too
+    return open_session(_float_graph(archive).SerializeToString(), int(n_threads) if n_threads.isdigit() else 0)
 
 
 def _float_graph(archive: bytes) -> ModelProto:

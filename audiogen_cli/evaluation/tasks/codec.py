@@ -78,11 +78,15 @@ def evaluate_codec(config: EvalConfig, progress: Progress, begin: Begin) -> Find
     usage = code_usage(counts, codec.frame_rate)
     bits_per_second = bitrate(codec.frame_rate, codec.n_q, codec.codebook_size)
     costs = {name: value for metric in metrics for name, value in metric.judge_codes(bits_per_second, usage).items()}
+    quality = summarize_si_snr(scores.values["si_snr"])
+    if quality.lost:
+        warnings.append(f"{quality.lost} of {len(scored)} reconstructions hold nothing of their clip: not in si_snr")
     findings = Findings(
         n=len(scored),
         n_available=n_available,
         metrics={**scores.means(), **costs},
         baselines={OTHER_CLIP: other.means()},
+        intervals=scores.intervals(config.seed),
         inputs={
             **find_scored(config)[1],
             "codec_fingerprint": codec.fingerprint,
@@ -94,7 +98,7 @@ def evaluate_codec(config: EvalConfig, progress: Progress, begin: Begin) -> Find
             "max_duration": MAX_DURATION,
         },
         details={
-            "si_snr": asdict(summarize_si_snr(scores.values["si_snr"])),
+            "si_snr": asdict(quality),
             "lag": scores.lag,
             "visqol_clips": int(np.isfinite(scores.values["visqol"]).sum()),
             "code_usage": asdict(usage),

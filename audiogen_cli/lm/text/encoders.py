@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 WORD_VECTORS = RESOURCES / "word_vectors"
 CACHE_BYTES = 1 << 30
+ENTRY_BYTES = 1_500  # about, of a text in it besides its numbers
 BATCH, AT_ONCE = 64, {"cpu": 1}  # texts that T5 reads at once, on other devices and by kind of device
 
 
@@ -84,10 +85,10 @@ class TextEncoder(ABC):
     def _remember(self, found: dict[str, Tensor]) -> None:
         for text, vectors in found.items():
             self._cache[text] = vectors
-            self._cached_bytes += vectors.nbytes
+            self._cached_bytes += vectors.nbytes + ENTRY_BYTES
         while self._cached_bytes > CACHE_BYTES:
             _, oldest = self._cache.popitem(last=False)
-            self._cached_bytes -= oldest.nbytes
+            self._cached_bytes -= oldest.nbytes + ENTRY_BYTES
 
 
 class StaticVectors(TextEncoder):

@@ -91,6 +91,14 @@ def test_speech_is_dropped_from_training_only(tmp_path: Path) -> None:
     assert all(result.reason == "speech" for result in results if isinstance(result, Dropped))
 
 
+def test_a_recording_of_less_than_one_sample_is_too_short(tmp_path: Path) -> None:
+    for name, n, rate in (("a", 1, 44_100), ("b", 2, 96_000), ("c", 1, 16_000), ("d", 2, 44_100)):
+        write_audio(tmp_path / f"{name}.wav", np.zeros(n), rate)
+    items = [SourceItem(name, "train", f"{name}.wav", tags=("dog",)) for name in "abcd"]
+    results, _ = build_clips(items, ClipRules("x", tmp_path), {})
+    assert [getattr(result, "reason", "") for result in results] == ["too short", "too short", "", ""]
+
+
 def test_windows_are_cut_to_what_the_file_holds(tmp_path: Path) -> None:
     write_audio(tmp_path / "a.wav", np.zeros(16_000))
     items = [

@@ -135,6 +135,9 @@ def test_a_damaged_or_unwritable_cache_costs_time_only(
     network = FakeNetwork()
     assert (embedded(network, files[:1])[0].embeddings == before[0].embeddings).all()
     assert len(network.batches) == 1
+    with monkeypatch.context() as patch:  # as in another user's folder; for root all are open
+        patch.setattr(Path, "is_file", lambda path: (_ for _ in ()).throw(PermissionError(13, "denied")))
+        assert EmbeddingCache(Path("/root"), "network", "0" * 64, 1, 2).get("key") is None
     monkeypatch.setenv("AUDIOGEN_CACHE", "/proc/none")
     assert (embedded(FakeNetwork(), files[:1])[0].embeddings == before[0].embeddings).all()
 

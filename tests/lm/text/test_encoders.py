@@ -90,6 +90,16 @@ def test_repeated_texts_are_computed_once(vectors_folder: Path, monkeypatch: pyt
     assert torch.equal(encoder.encode(["rain"])[0], first)  # forgotten, computed anew
 
 
+def test_the_cache_of_texts_is_bounded_in_their_number_too(
+    vectors_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = WordNumbers(vectors_folder)  # a few bytes a text
+    monkeypatch.setattr("audiogen_cli.lm.text.encoders.CACHE_BYTES", 100_000)
+    for number in range(200):
+        encoder.encode([f"dog {number}"])
+    assert 30 < len(encoder._cache) < 100
+
+
 def test_t5_does_not_let_texts_influence_each_other(t5_folder: Path) -> None:
     texts = ["dog", "dog bark rain dog bark", "rain", "dog bark"]
     together = T5(str(t5_folder)).encode(texts)
