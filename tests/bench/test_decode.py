@@ -27,14 +27,14 @@ def test_bytes_of_a_step() -> None:
     # By layer: queries, keys, values, output; cross-attention's query and output; up and down. Then the heads.
     weights = layers * (4 + 2 + 8) * d * d + d * CONFIG.n_q * CONFIG.codebook_size
     past = 2 * 2 * 3 * (16 + 100 + 16) * d * layers  # keys and values, two rows, three samples; text, frames, text
-    int8 = 1 + 4 / 32  # a weight and its share of a scale
-    int4 = 0.5 + 4 / 32 + 1 / 32  # and of a zero: half a byte, but filled up to a byte where there is one group …
-    int4_of_four_groups = int4 - 1 / 64  # … as in all layers but the last of a block
-    heads = d * CONFIG.n_q * CONFIG.codebook_size * int8
-    in_int8, in_int4 = (4 + 2 + 8) * int8, (4 + 2 + 4) * int4 + 4 * int4_of_four_groups
+    # An output's weights in whole groups, of 128 and 64, each with a scale; in int4 with half a byte for a zero, too.
+    int8 = {n_inputs: -(-n_inputs // 128) * (128 + 4) for n_inputs in (d, 4 * d)}
+    int4 = {n_inputs: (n_groups := -(-n_inputs // 64)) * (32 + 4) + -(-n_groups // 2) for n_inputs in (d, 4 * d)}
+    heads = CONFIG.n_q * CONFIG.codebook_size * int8[d]
     assert step_bytes(Engine(make_model(), "float32"), 3, 100) == 4 * weights + 4 * past
-    for dtype, per_block in (("int8", in_int8), ("int4", in_int4)):
-        assert step_bytes(Engine(make_model(), dtype), 3, 100) == layers * d * d * per_block + heads + 4 * past
+    for dtype, row in (("int8", int8), ("int4", int4)):
+        blocks = layers * ((4 + 2 + 4) * d * row[d] + d * row[4 * d])
+        assert step_bytes(Engine(make_model(), dtype), 3, 100) == blocks + heads + 4 * past
 
 
 @pytest.mark.filterwarnings("error::FutureWarning")

@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from audiogen_cli.devices import give_back_memory
-from audiogen_cli.files import cache_folder, note, replacing
+from audiogen_cli.files import cache_folder, is_there, note, replacing
 from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.decoding.cpu_model import GRAPH_PARTS, convert_weights, use_graph
 from audiogen_cli.lm.decoding.engine import count_weights
@@ -85,7 +85,7 @@ def _keep(tensors: dict[str, Tensor], folder: Path, dtype: str) -> Path | None:
 def _find(folder: Path, dtype: str) -> Path | None:
     """Find the packed file of these weights; one with the same stamp is believed to be made of them."""
     for path in _places(folder, dtype):
-        facts = read_metadata(path) if path.is_file() else {}
+        facts = read_metadata(path) if is_there(path) else {}
         if facts.get("format") != FORMAT:
             continue
         if facts.get("stamp") == stamp(folder):

@@ -226,7 +226,7 @@ def test_what_a_killed_run_left_beside_an_output_goes(audiogen, call: list[str])
     write_audio("a.wav", _tone(0.1), RATE)
     Path("out").mkdir()
     ended = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True).stdout.strip()
-    for process, days, stays in ((ended, 2, False), (str(os.getpid()), 2, True), (ended, 0, True)):
+    for process, days, stays in ((ended, 2, False), (str(os.getppid()), 2, True), (ended, 0, True)):
         left = Path("out") / f".0123456789abcdef.{process}.tmp"
         left.write_text("half")
         os.utime(left, (time.time() - days * 86_400,) * 2)
