@@ -220,9 +220,18 @@ def give_back_memory() -> None:
 
 
 class _Alone:
-    """Count the threads inside of `single_thread`; n_threads: what torch computed with before the first of them."""
+    """Count the threads inside of `single_thread`; n_threads: what torch computes with outside of it, 0: not known."""
 
-    lock, users, n_threads = threading.Lock(), 0, 1
+    lock, users, n_threads = threading.Lock(), 0, 0
+
+    @classmethod
+    def look(cls) -> int:
+        """Return n_threads, with the lock held: a thread new to torch begins with the last number set, maybe 1."""
+        import torch
+
+        if not cls.n_threads or (not cls.users and threading.current_thread() is threading.main_thread()):
+            cls.n_threads = torch.get_num_threads()
+        return cls.n_threads
 
 
 @contextlib.contextmanager
@@ -231,8 +240,7 @@ def single_thread() -> Iterator[None]:
     import torch
 
     with _Alone.lock:
-        if not _Alone.users:
-            _Alone.n_threads = torch.get_num_threads()
+        _Alone.look()
         _Alone.users += 1
         torch.set_num_threads(1)
     try:
@@ -240,12 +248,10 @@ def single_thread() -> Iterator[None]:
     finally:
         with _Alone.lock:
             _Alone.users -= 1
-            torch.set_num_threads(_Alone.n_threads)  # a thread new to torch began with the last number set, maybe 1
+            torch.set_num_threads(_Alone.n_threads)
 
 
 def count_threads() -> int:
     """Return the threads that torch computes with on the CPU outside of `single_thread`."""
-    import torch
-
     with _Alone.lock:
-        return _Alone.n_threads if _Alone.users else torch.get_num_threads()
+        return _Alone.look()

@@ -175,3 +175,33 @@ def test_one_thread_for_a_while_leaves_torch_as_it_was() -> None:
     finally:
         torch.set_num_threads(before)
     assert found == [(1, 3), (3, 3)] * 4
+
+
+def test_a_thread_that_began_with_one_does_not_leave_one_to_all() -> None:
+    """As a server's, whose first use of torch fell into another's step and whose own step comes after it."""
+    before, begun, go = torch.get_num_threads(), threading.Event(), threading.Event()
+
+    def serve() -> None:
+        torch.zeros(1) + 1
+        torch.get_num_threads()
+        begun.set()
+        go.wait()
+        with single_thread():
+            pass
+
+    torch.set_num_threads(3)
+    try:
+        thread = threading.Thread(target=serve)
+        with single_thread():
+            thread.start()
+            begun.wait()
+        go.set()
+        thread.join()
+        assert torch.get_num_threads() == count_threads() == 3
+        fresh: list[int] = []
+        other = threading.Thread(target=lambda: fresh.append(count_threads()))
+        other.start()
+        other.join()
+        assert fresh == [3]
+    finally:
+        torch.set_num_threads(before)

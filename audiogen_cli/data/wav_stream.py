@@ -13,6 +13,7 @@ import numpy as np
 
 from audiogen_cli.data.audio import TAG_BYTES, clean_tags, pcm16
 from audiogen_cli.errors import AudiogenError, disk_errors
+from audiogen_cli.files import delete, temporary_name
 
 HEADER_BYTES = 44
 MAX_SAMPLES = (2**32 - HEADER_BYTES - 8 * TAG_BYTES) // 2  # RIFF counts bytes in 32 bits: 37 hours at 16 kHz
@@ -23,7 +24,8 @@ _INFO = {"title": b"INAM", "comment": b"ICMT", "software": b"ISFT", "copyright":
 
 class StreamingWavWriter:
     """A mono 16-bit WAV file under its final name. Its header is valid after every block, so that a player may open it
-    at any time. Left by an exception the file is removed: one that stays is complete."""
+    at any time. Left by an exception the file is removed, and what was there before comes back: one that stays is
+    complete."""
 
     def __init__(self, path: Path, sample_rate: int, tags: Mapping[str, str] | None = None) -> None:
         self.path, self.sample_rate, self._info = path, sample_rate, _info_chunk(clean_tags(tags or {}))
@@ -31,9 +33,15 @@ class StreamingWavWriter:
     def __enter__(self) -> StreamingWavWriter:
         with disk_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            # Buffered: a raw file may write less than it is given, and not say so.
-            self._file: BinaryIO = self.path.open("wb")
-            self._append(b"")
+            replaced = self.path.is_file() and not self.path.is_symlink()
+            self._old = self.path.rename(temporary_name(self.path.parent)) if replaced else None
+            try:
+                # Buffered: a raw file may write less than it is given, and not say so.
+                self._file: BinaryIO = self.path.open("wb")
+                self._append(b"")
+            except OSError:
+                self._restore()
+                raise
         return self
 
     def write(self, wav: np.ndarray) -> None:
@@ -46,7 +54,14 @@ class StreamingWavWriter:
         with suppress(OSError):  # what could not be written was said before
             self._file.close()
         if kind is not None:
-            self.path.unlink(missing_ok=True)
+            self._restore()
+        elif self._old:
+            delete(self._old)
+
+    def _restore(self) -> None:
+        self.path.unlink(missing_ok=True)
+        if self._old:
+            self._old.rename(self.path)
 
     def _append(self, samples: bytes) -> None:
         """Write samples and put the header right."""

@@ -43,6 +43,19 @@ def test_an_exception_removes_the_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_was_there_comes_back_after_an_exception(tmp_path: Path) -> None:
+    """It may be the recording that is continued."""
+    path = tmp_path / "a.wav"
+    path.write_text("a recording")
+    with pytest.raises(KeyboardInterrupt), StreamingWavWriter(path, 16_000) as sink:
+        sink.write(np.zeros(10))
+        raise KeyboardInterrupt
+    assert path.read_text() == "a recording" and [*tmp_path.iterdir()] == [path]
+    with StreamingWavWriter(path, 16_000) as sink:
+        sink.write(np.zeros(10))
+    assert path.read_bytes()[:4] == b"RIFF" and [*tmp_path.iterdir()] == [path]
+
+
 def test_a_folder_in_the_way_is_told(tmp_path: Path) -> None:
     with pytest.raises(AudiogenError, match=r"cannot be written: Is a directory"), StreamingWavWriter(tmp_path, 16_000):
         pass
