@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import re
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, TypeVar
 
 from audiogen_cli.errors import InputError, first_line
@@ -25,9 +26,20 @@ WAIT = timedelta(days=1)  # of processes for each other: reading, validating, sa
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
-# In messages of plain RuntimeErrors: the machine's memory, CUDA's and Apple's, and the libraries that work on a GPU.
-OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+# In messages of errors without a class of their own.
+OUT_OF_MEMORY = (
+    *("can't allocate memory", "out of memory", "Cannot allocate memory"),  # torch, CUDA and Apple's GPUs; the system
+    *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED"),  # the libraries that work on a GPU
+    *("could not create a primitive", "could not create a memory object"),  # oneDNN, on a CPU
+    *("Failed to allocate memory", "bad_alloc"),  # ONNX Runtime, whose errors are no RuntimeErrors
+)
 
+# Control groups, such as containers and batch jobs, of versions 2 and 1, by the name that their list gives them: where
+# they lie, and their files of the limit and of what is used, whose part in `memory.stat` gives way.
+CONTROL_GROUPS = {
+    "": ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    "memory": ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
 
 LONGEST_REASON = 200  # letters of torch's own words about a device
 
@@ -166,18 +178,29 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def free_memory(device: torch.device) -> float | None:
-    """Return the bytes that a GPU, or this machine or container, has left; None if the system does not report it."""
+    """Return the bytes that a GPU, or this machine or container, has left for each process; None of other devices."""
     if device.type == "cuda":
         import torch
 
         return float(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - used_memory(device))
-    found = []
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        found.append(1024 * float(read_fields("/proc/meminfo")["MemAvailable:"]))
-    with contextlib.suppress(OSError, ValueError, KeyError):  # a container's own limit; "max": none
-        limit, used = (float(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
-        found.append(limit - used + float(read_fields("/sys/fs/cgroup/memory.stat")["inactive_file"]))
-    return min(found, default=None) if device.type == "cpu" else None
+    if device.type != "cpu":
+        return None
+    import psutil
+
+    return min(psutil.virtual_memory().available, *_free_in_groups()) / count_local_processes()
+
+
+def _free_in_groups() -> Iterator[float]:
+    """Yield the bytes left in each control group with a limit: this process's own, and those around it."""
+    yield math.inf
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, kind, own = line.split(":", 2)
+            for group in (PurePath(own), *PurePath(own).parents) if kind in CONTROL_GROUPS else ():
+                root, limit, used, giving_way = CONTROL_GROUPS[kind]
+                with contextlib.suppress(OSError, ValueError, KeyError):  # "max": none
+                    most, now = (float(Path(f"{root}{group}/{name}").read_text()) for name in (limit, used))
+                    yield most - now + float(read_fields(f"{root}{group}/memory.stat")[giving_way])
 
 
 def used_memory(device: torch.device) -> int:

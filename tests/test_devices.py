@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import psutil
 import pytest
 import torch
+from onnx import TensorProto, helper
 
+from audiogen_cli import devices
 from audiogen_cli.devices import (
     alone,
     check_device,
     choose_device,
     count_threads,
     current,
+    free_memory,
     is_out_of_memory,
     single_thread,
 )
 from audiogen_cli.errors import InputError
+from audiogen_cli.onnx_session import open_session
 from audiogen_cli.training.launch import relaunch, start_accelerator
 from audiogen_cli.training.sharding import precision_policy
 
@@ -65,11 +75,72 @@ def test_a_device_that_is_not_there_is_named() -> None:
         (RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
         (RuntimeError("MPS backend out of memory (MPS allocated: 17.9 GB)"), True),
+        (RuntimeError("could not create a primitive"), True),
+        (RuntimeError("could not create a memory object"), True),
+        (RuntimeError("unable to mmap 80 bytes from file <model.safetensors>: Cannot allocate memory (12)"), True),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), True),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
     ],
 )
 def test_out_of_memory_is_known_in_all_its_forms(error: Exception, expected: bool) -> None:
     assert is_out_of_memory(error) is expected
+
+
+def test_out_of_memory_is_known_where_onnx_runtime_says_it() -> None:
+    ends = [
+        helper.make_tensor_value_info("n", TensorProto.INT64, [1]),
+        helper.make_tensor_value_info("zeros", TensorProto.FLOAT, ["n"]),
+    ]
+    model = helper.make_model(
+        helper.make_graph([helper.make_node("ConstantOfShape", ["n"], ["zeros"])], "zeros", ends[:1], ends[1:]),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    session = open_session(model.SerializeToString(), 1)
+    with pytest.raises(Exception, match="ONNXRuntimeError") as error:
+        session.run(None, {"n": np.array([1 << 45])})
+    assert is_out_of_memory(error.value)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(
+    ("place", "limits", "expected"),
+    [
+        ("/", {"": "100"}, 100 - 60 + 10),  # in a container
+        ("/host/abc", {"": "100"}, 100 - 60 + 10),  # whose list names the host's folder
+        ("/jobs/7/step", {"jobs": "100", "jobs/7": "90"}, 90 - 60 + 10),  # the narrowest of a batch job's
+        ("/jobs/7", {}, 1000),
+        ("/", {"": "5000"}, 1000),
+    ],
+)
+def test_free_memory_ends_where_a_containers_does(
+    version: int,
+    place: str,
+    limits: dict[str, str],
+    expected: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root = tmp_path / "sys/fs/cgroup" / ("memory" if version == 1 else "")
+    most, used, kept = (
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        if version == 1
+        else ("memory.max", "memory.current", "inactive_file")
+    )
+    for name in ("", "jobs", "jobs/7", "jobs/7/step"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        (root / name / most).write_text(limits.get(name, "max" if version == 2 else str(2**63 - 4096)))
+        (root / name / used).write_text("60\n")
+        (root / name / "memory.stat").write_text(f"anon 50\n{kept} 10\n")
+    (tmp_path / "proc/self").mkdir(parents=True)
+    listed = f"4:memory:{place}\n0::/\n" if version == 1 else f"0::{place}\n"
+    (tmp_path / "proc/self/cgroup").write_text(f"1:cpu,cpuacct:/a:b\n{listed}")
+    monkeypatch.setattr(devices, "Path", lambda path: tmp_path / str(path).lstrip("/"))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+    assert free_memory(torch.device("cpu")) == expected
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert free_memory(torch.device("cpu")) == expected / 2
+    assert free_memory(torch.device("mps")) is None
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def encode_padded(codec: AudioCodec, wav: Tensor, lengths: Sequence[int], size: 
         n_samples = lengths[begin : begin + size]
         try:
             batch = encode_batch(codec, wav[begin : begin + size], n_samples).cpu().numpy()
-        except RuntimeError as error:
+        except Exception as error:
             if size == 1 or not is_out_of_memory(error):
                 raise
             size = -(-size // 2)

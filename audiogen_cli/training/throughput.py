@@ -17,7 +17,6 @@ import torch
 from accelerate import Accelerator
 
 from audiogen_cli.devices import (
-    count_local_processes,
     free_memory,
     gather_values,
     give_back_memory,
@@ -185,10 +184,7 @@ def try_micro_batches(
     Every number is gathered before anything depends on it, so that no process waits for one that went another way.
     """
     device = accelerator.device
-    free = free_memory(device)
-    if free is not None and device.type == "cpu":
-        free /= count_local_processes()
-    free = min((each for each in gather_values(free) if each is not None), default=None)
+    free = min((each for each in gather_values(free_memory(device)) if each is not None), default=None)
     later = max(gather_values(later))
     needed: dict[int, float] = {}
     tried, seconds = 1, 0.0  # of the last run that memory was enough for
@@ -198,7 +194,7 @@ def try_micro_batches(
             if device.type == "cuda":
                 work(n)  # compiles and chooses kernels
             found = measure(lambda: work(n), device)
-        except (RuntimeError, MemoryError) as error:
+        except Exception as error:
             if not is_out_of_memory(error):
                 raise
             found = math.inf, 0.0

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -27,7 +26,7 @@ from audiogen_cli.lm.decoding.rounding import ROUNDED
 from audiogen_cli.lm.model import AudioLanguageModel
 
 GPU_BATCH = 64  # sequences decoded side by side there by default, if memory allows
-MEMORY_SHARE = 0.8  # of a GPU's free memory that may hold keys and values
+MEMORY_SHARE = 0.8  # of the free memory that may hold keys and values
 # The same on a CPU. With 4, 8, 12 and 16 the embedded model makes 2.5, 3.7, 4.8 and 5 times as many sounds a second as
 # with 1; a larger one with a long past makes 1.3 times as many with 2, and no more with 12.
 CPU_BATCH = 12
@@ -120,10 +119,8 @@ class Engine:
         held: the shape of a batch whose memory will be free.
         """
         device, shape = self.model.null_text.device, BatchShape.of(self.config, requests, 1, self.backend.bucket)
-        room: float = physical_memory() // 2
-        if not self.exact:
-            held_bytes = held.n_slots * held.n_copies * self._row_bytes(held) if held else 0
-            room = MEMORY_SHARE * ((free_memory(device) or math.inf) + held_bytes)
+        held_bytes = held.n_slots * held.n_copies * self._row_bytes(held) if held else 0
+        room = MEMORY_SHARE * ((free_memory(device) or math.inf) + held_bytes)
         rows = min(self.most_rows, room // self._row_bytes(shape))
         return max(1, min(most, len(requests), int(rows) // shape.n_copies))
 
@@ -177,14 +174,6 @@ def choose_dtype(name: str, config: LMConfig, device: torch.device | str) -> str
     if kind == "cuda":
         return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float16"
     return "float32"
-
-
-def physical_memory() -> int:
-    """Return the bytes of this machine's memory; where the system does not tell, as much as a small machine has."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return 8 << 30
 
 
 def regroup(blocks: Iterable[Tensor]) -> Iterator[Tensor]:

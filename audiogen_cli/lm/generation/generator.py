@@ -224,7 +224,7 @@ class Generator:
                 for number, codes in self._decode_together([requests[i] for i in some], batch_size, progress):
                     del left[some[number]]
                     yield some[number], codes
-            except (MemoryError, RuntimeError) as error:
+            except Exception as error:
                 if not is_out_of_memory(error):
                     raise
             if not left.keys().isdisjoint(some):  # not in the except clause, where the failed batch is still held

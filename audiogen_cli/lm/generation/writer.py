@@ -131,7 +131,7 @@ def write_stream(
                     stats = join_stats([(n_samples, stats), (len(wav), measure(np.clip(wav, -1, 1)))])
                 n_samples += len(wav)
                 blocks.append(wav)
-    except (MemoryError, RuntimeError) as error:
+    except Exception as error:
         raise AudiogenError(f"{request.output}: {_reason(error)}") if is_out_of_memory(error) else error from None
     sound = Delivered(np.concatenate(blocks), generator.sample_rate)
     record = {**_record(generator, prepared, sound, AS_IT_IS), "first_sound": first}
@@ -218,7 +218,7 @@ def _render(
             del left[number]
             candidates = [each for _, each in sorted(drawn.pop(number, {}).items())]
             yield _write(generator, prepared[number], chosen[number], wav, options, candidates)
-    except (AudiogenError, MemoryError, RuntimeError) as error:
+    except Exception as error:
         if not isinstance(error, AudiogenError) and not is_out_of_memory(error):
             raise
         for number in left:

@@ -205,8 +205,8 @@ def test_batches_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(make_model(pattern="parallel"))
     requests = [DecodingRequest(make_text(3), 5, seed=i) for i in range(5)]
     row = 2 * (16 + 5) * CONFIG.dim * 4 * CONFIG.n_layers  # bytes of keys and values
-    for rows, size in ((100, 5), (5, 2), (1, 1)):
-        monkeypatch.setattr("audiogen_cli.lm.decoding.engine.physical_memory", lambda rows=rows: 2 * rows * row)
+    for rows, size in ((100, 5), (6, 2), (1, 1)):
+        monkeypatch.setattr("audiogen_cli.lm.decoding.engine.free_memory", lambda device, rows=rows: rows * row)
         assert engine.count_slots(requests, 8) == size
     assert engine.count_slots(requests, 3) == 1
 

@@ -209,7 +209,12 @@ class SmallMemory:
 
 @pytest.mark.parametrize(
     "error",
-    [MemoryError(), torch.OutOfMemoryError("CUDA"), RuntimeError("DefaultCPUAllocator: can't allocate memory")],
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        Exception("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : std::bad_alloc"),
+    ],
     ids=lambda error: type(error).__name__,
 )
 def test_out_of_memory_halves_the_batch_and_changes_no_sound(

@@ -134,6 +134,7 @@ def test_a_file_that_cannot_be_written_is_one_failure(tmp_path: Path) -> None:
         (AudiogenError("gone"), "gone"),
         (torch.OutOfMemoryError("CUDA"), "out of memory; lower --duration"),
         (MemoryError(), "out of memory; lower --duration"),
+        (Exception("[ONNXRuntimeError] : 1 : FAIL : Failed to allocate memory"), "out of memory; lower --duration"),
     ],
 )
 def test_what_is_left_when_the_generator_breaks_has_failed(tmp_path: Path, error: Exception, reason: str) -> None:
