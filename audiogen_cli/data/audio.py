@@ -6,6 +6,7 @@ rest; channels are averaged, then soxr (HQ) resamples. Everything here works in 
 
 from __future__ import annotations
 
+import io
 import math
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, reduce
 from pathlib import Path
 from typing import IO, Any
 
@@ -55,6 +56,7 @@ _CONTAINERS = (
 )
 TAGS = ("title", "comment", "software", "license", "copyright")  # that a file may carry
 TAG_BYTES = 1_000  # of each
+_MAX_VORBIS_RATE = 200_000  # Hz; beyond, libsndfile's encoder ends the process
 _WRITE_BLOCK = 1 << 16  # libsndfile's Vorbis encoder overflows its stack on one huge write
 
 
@@ -165,7 +167,7 @@ def write_audio(
     missing folders are created. Reading back a .wav or .flac gives round(32768·wav)/32768, so 16-bit audio survives
     reading and writing bit for bit.
     tags: some of TAGS → text, for RIFF INFO (which has no license) or Vorbis comments.
-    Raises ValueError if `wav` is no such array of floats, InputError for another suffix, AudiogenError if the disk
+    Raises ValueError if `wav` is no such array of floats, InputError as `check_format` does, AudiogenError if the disk
     refuses or samples are not finite.
     """
     wav = np.asarray(wav)
@@ -185,6 +187,7 @@ def write_blocks(
     """Write a sound as `write_audio` does, block after block, however long it is; return its number of samples."""
     import soundfile
 
+    check_format(path, sample_rate, channels)
     file_format, usual = format_of(path)
     subtype, n_samples = subtype or usual, 0
     try:
@@ -246,6 +249,27 @@ def check_output(path: Path | str, tried: set[Path] | None = None) -> None:
         raise InputError(f"{path}: {error}") from None
     if tried is not None:
         tried.add(path.parent)
+
+
+def check_format(path: Path, sample_rate: int, channels: int = 1) -> None:
+    """Raise InputError if a file of this suffix cannot hold so many samples a second, or channels, or none at all."""
+    if not _can_hold(*format_of(path), sample_rate, channels):
+        said = f"{sample_rate} Hz with {channels} channel{'s' * (channels > 1)}"
+        raise InputError(f"{path}: a {path.suffix.lower()} file cannot hold {said}; write .wav, or at another rate")
+
+
+@cache
+def _can_hold(file_format: str, subtype: str, sample_rate: int, channels: int) -> bool:
+    import soundfile
+
+    if file_format == "OGG" and sample_rate > _MAX_VORBIS_RATE:
+        return False
+    try:
+        with soundfile.SoundFile(io.BytesIO(), "w", sample_rate, channels, subtype, format=file_format) as file:
+            file.write(np.zeros((1, channels)))  # FLAC's encoder begins no earlier
+    except RuntimeError:
+        return False
+    return True
 
 
 def format_of(path: Path) -> tuple[str, str]:

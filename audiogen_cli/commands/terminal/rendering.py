@@ -118,7 +118,7 @@ def render(
 
     say = show_line if is_main_process() else lambda line: None
     for request in requests:
-        options.delivery.check(request.output)
+        options.delivery.check(request.output, model.config.sample_rate)
         if options.delivery.trim and request.sampling.loop:
             raise InputError(f"{request.output}: --trim would cut the loop of --loop; leave one of them out")
     if long := next((each.output for each in requests if each.duration > WHOLE_SECONDS), None):

@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from audiogen_cli.data.audio import FORMATS, SUBTYPES, find_peak, read_channels, read_tags
+from audiogen_cli.data.audio import FORMATS, SAMPLE_RATE, SUBTYPES, find_peak, read_channels, read_tags
 from audiogen_cli.errors import AudiogenWarning, InputError
 from audiogen_cli.lm.generation.delivery import UNCLIPPED, Delivery, deliver, deliveries_before
 from audiogen_cli.lm.generation.requests import check_files, check_text
@@ -27,7 +27,7 @@ def plan_outputs(sources: list[Path], output: Path | None, folder: Path | None, 
     for source, path in zip(sources, outputs, strict=True):
         check_text(str(source), str(source))
         check_files(path, tried)
-        delivery.check(path)
+        delivery.check(path, SAMPLE_RATE)  # with the source's own rate and channels once it is read
         other = places.setdefault(path.with_suffix(""), source)
         if other is not source:
             raise InputError(f"{other} and {source} would both be written to {path}; convert them apart")
@@ -47,6 +47,7 @@ def convert(source: Path, output: Path, delivery: Delivery) -> dict[str, Any]:
     Warns of samples that it clips.
     """
     samples, rate, subtype = read_channels(source)
+    delivery.check(output, rate, samples.shape[1])
     sound = deliver(samples if samples.shape[1] > 1 else samples[:, 0], rate, delivery, source=source)
     known = SUBTYPES[output.suffix.lower()]  # the last holds most
     kept = subtype if subtype in known else known[-1] if subtype in ("PCM_24", "PCM_32", "FLOAT", "DOUBLE") else None

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from audiogen_cli.data.audio import FORMATS, SUBTYPES, downmix, find_peak, write_audio
+from audiogen_cli.data.audio import FORMATS, SUBTYPES, check_format, downmix, find_peak, write_audio
 from audiogen_cli.data.loudness import AudioStats, find_sound, loudness, measure
 from audiogen_cli.errors import InputError
 
@@ -78,10 +78,13 @@ class Delivery:
         level = None if normalize is None else Level.parse(normalize)
         return cls(rate, channels, subtype and subtype.upper(), level, trim)
 
-    def check(self, output: Path) -> None:
-        """Raise InputError if a file of this name cannot hold the samples as `subtype`."""
+    def check(self, output: Path, rate: int, channels: int = 1) -> None:
+        """Raise InputError if a file of this name cannot hold a sound of so many Hz and channels, once delivered."""
         suffix = output.suffix.lower()
-        if self.subtype and suffix in FORMATS and self.subtype not in SUBTYPES[suffix]:
+        if suffix not in FORMATS:
+            return
+        check_format(output, self.rate or rate, self.channels or channels)
+        if self.subtype and self.subtype not in SUBTYPES[suffix]:
             fits = ", ".join(SUBTYPES[suffix])
             raise InputError(f"{output}: a {suffix} file cannot hold {self.subtype}, only {fits}; --subtype says which")
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import time
 import tracemalloc
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +96,48 @@ def test_formats_hold_what_they_are_said_to(tmp_path: Path) -> None:
         assert soundfile.info(tmp_path / name).subtype == subtype
         np.testing.assert_allclose(soundfile.read(tmp_path / name)[0], wav, atol=2**-24)
     with pytest.raises(InputError, match="cannot hold FLOAT"):
-        Delivery(subtype="FLOAT").check(tmp_path / "a.flac")
+        Delivery(subtype="FLOAT").check(tmp_path / "a.flac", RATE)
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "channels", "fits"),
+    [
+        ("a.flac", 96_001, 1, False),  # FLAC: multiples of 10 above 65,535
+        ("a.flac", 96_000, 2, True),
+        ("a.flac", 96_000, 9, False),
+        ("a.ogg", 200_000, 1, True),
+        ("a.ogg", 384_000, 1, False),  # the process ended in libvorbis
+        ("a.wav", 384_000, 9, True),
+    ],
+)
+def test_formats_that_cannot_hold_a_rate_or_channels_are_refused(
+    name: str, rate: int, channels: int, fits: bool, tmp_path: Path
+) -> None:
+    with nullcontext() if fits else pytest.raises(InputError, match=f"{name}.*cannot hold {rate} Hz"):
+        Delivery().check(tmp_path / name, rate, channels)
+    with nullcontext() if fits else pytest.raises(InputError, match=f"{name}.*cannot hold {rate} Hz"):
+        write_audio(tmp_path / name, np.zeros((4000, channels)), rate)
+    assert (tmp_path / name).exists() == fits
+
+
+@pytest.mark.parametrize("command", ["generate", "continue", "convert"])
+def test_a_rate_that_the_file_cannot_hold_is_refused_before_any_work(
+    command: str, audiogen, tiny_lm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_audio(tmp_path / "in.wav", np.full(RATE, 0.1))
+    for work in ("convert.read_channels", "writer.load_generator"):
+        monkeypatch.setattr(f"audiogen_cli.lm.generation.{work}", lambda *_: pytest.fail("there was work"))
+    asked = ["rain"] if command == "generate" else [tmp_path / "in.wav"]
+    model = [] if command == "convert" else ["--model", tiny_lm, "--duration", "2"]
+    done = audiogen(command, *asked, *model, "--rate", "96001", "-o", "out.flac")
+    assert done.returncode == 2 and "a .flac file cannot hold 96001 Hz" in done.stderr
+
+
+def test_a_sources_own_rate_counts_where_none_is_asked_for(audiogen, tmp_path: Path) -> None:
+    write_audio(tmp_path / "in.wav", np.full(1000, 0.1), 384_000)
+    done = audiogen("convert", "in.wav", "-o", "out.ogg")
+    assert done.returncode == 2 and "cannot hold 384000 Hz" in done.stderr and not (tmp_path / "out.ogg").exists()
+    assert audiogen("convert", "in.wav", "--rate", "48000", "-o", "out.ogg").returncode == 0
 
 
 def test_convert_delivers_existing_files_with_tags_and_sidecar(audiogen, tiny_lm: Path, tmp_path: Path) -> None:
