@@ -290,7 +290,7 @@ def test_a_cut_flac_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lost", [200, 63_001, 176_300])
-@pytest.mark.parametrize("file_format", ["WAV", "WAVEX", "RF64", "AIFF"])
+@pytest.mark.parametrize("file_format", ["WAV", "WAVEX", "RF64", "AIFF", "W64", "AU"])
 def test_a_sound_that_was_cut_short_is_read_as_far_as_it_goes(tmp_path: Path, file_format: str, lost: int) -> None:
     whole, cut = tmp_path / "whole.wav", tmp_path / "cut.wav"
     soundfile.write(whole, noise(88_200), 44_100, format=file_format)
@@ -309,9 +309,18 @@ def test_a_sound_that_was_cut_short_is_read_as_far_as_it_goes(tmp_path: Path, fi
     assert not is_whole(cut, 2.0) and not is_whole(cut, there) and is_whole(whole, 2.0)
 
 
-@pytest.mark.parametrize("subtype", ["PCM_24", "FLOAT", "ULAW", "IMA_ADPCM"])
-def test_a_cut_is_seen_whatever_the_samples_are_stored_as(tmp_path: Path, subtype: str) -> None:
-    soundfile.write(tmp_path / "a.wav", noise(441_000, 2), 44_100, subtype=subtype)
+@pytest.mark.parametrize(
+    ("subtype", "file_format", "order"),
+    [
+        *((subtype, "WAV", None) for subtype in ("PCM_24", "FLOAT", "ULAW", "IMA_ADPCM")),
+        *((subtype, "W64", None) for subtype in ("PCM_U8", "PCM_24", "DOUBLE", "IMA_ADPCM")),
+        *((subtype, "AU", "LITTLE") for subtype in ("PCM_S8", "PCM_24", "DOUBLE", "ULAW")),
+    ],
+)
+def test_a_cut_is_seen_whatever_the_samples_are_stored_as(
+    tmp_path: Path, subtype: str, file_format: str, order: str | None
+) -> None:
+    soundfile.write(tmp_path / "a.wav", noise(441_000, 2), 44_100, subtype, order, file_format)
     info, content = probe(tmp_path / "a.wav"), (tmp_path / "a.wav").read_bytes()
     assert info.missing == 0
     (tmp_path / "a.wav").write_bytes(content[: len(content) // 3])
@@ -352,6 +361,18 @@ def test_a_long_size_that_tells_nothing_is_no_cut(tmp_path: Path, size: int) -> 
     content[28:36] = size.to_bytes(8, "little")
     (tmp_path / "a.rf64").write_bytes(content)
     assert count_blocks(tmp_path / "a.rf64") == (1, 1)
+
+
+@pytest.mark.parametrize(("file_format", "at", "n_bytes"), [("AU", 8, 4), ("W64", 96, 8)])
+def test_a_w64_or_au_of_a_stream_is_no_cut(tmp_path: Path, file_format: str, at: int, n_bytes: int) -> None:
+    soundfile.write(tmp_path / "a", noise(16_000), 16_000, format=file_format)
+    content, whole = bytearray((tmp_path / "a").read_bytes()), read_audio(tmp_path / "a")
+    assert 0 <= int.from_bytes(content[at : at + n_bytes], "big" if n_bytes == 4 else "little") - 32_000 <= 24
+    content[at : at + n_bytes] = b"\xff" * n_bytes
+    (tmp_path / "a").write_bytes(content)
+    assert count_blocks(tmp_path / "a") == (1, 1)
+    if file_format == "AU":
+        np.testing.assert_array_equal(read_audio(tmp_path / "a"), whole)
 
 
 def test_an_aiff_of_a_stream_is_no_cut(tmp_path: Path) -> None:

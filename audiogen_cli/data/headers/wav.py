@@ -1,4 +1,4 @@
-"""WAV and AIFF files whose header does not tell what the file holds: written before the samples, or cut short since."""
+"""WAV, AIFF, W64 and AU files whose header does not tell what they hold: written before the samples, or cut since."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ _LONG = 2**32 - 1  # the size in the `data` chunk of RF64, whose `ds64` chunk ha
 _OF_STREAMS = 0, 0x7F000000  # sizes that streams write, modulo 2^31 (the second is sox's of AIFF): they tell nothing
 _FEW = 128  # bytes, a millisecond: no loss
 _SLACK = 1 << 16  # bytes about these
+_AU_BYTES = {3: 2, 4: 3, 5: 4, 6: 4, 7: 8}  # of a sample, by the number of its encoding; 1 with others
 
 
 def count_bytes(path: Path) -> tuple[bytes, int] | None:
@@ -36,21 +37,29 @@ def count_bytes(path: Path) -> tuple[bytes, int] | None:
 
 
 def count_blocks(path: Path) -> tuple[int, int]:
-    """Return how many blocks of samples a WAV or AIFF file holds, and how many its header tells of.
+    """Return how many blocks of samples a WAV, AIFF, W64 or AU file holds, and how many its header tells of.
 
     A block is a sample of all channels, or what a compressed format keeps together. (1, 1) for other files, and where
     the two do not differ by a block.
     """
+    end = path.stat().st_size
     with path.open("rb") as file:
-        kind, _, form = file.read(4), file.read(4), file.read(4)
+        kind, offset, form = file.read(4), file.read(4), file.read(4)
         if (kind in _RIFF and form == b"WAVE") or (kind == b"FORM" and form in (b"AIFF", b"AIFC")):
-            return _count_blocks(file, "big" if kind in (b"RIFX", b"FORM") else "little", path.stat().st_size)
+            return _count_blocks(file, "big" if kind in (b"RIFX", b"FORM") else "little", end)
+        if kind == b"riff":
+            return _count_blocks(file, "little", end, True)
+        if kind in (b".snd", b"dns."):
+            order: Order = "big" if kind == b".snd" else "little"
+            parts = offset, form, file.read(4), file.read(8)[4:]
+            begin, size, encoding, channels = (int.from_bytes(part, order) for part in parts)
+            return _compare(size, begin, end, max(1, channels) * _AU_BYTES.get(encoding, 1))
     return 1, 1
 
 
-def _count_blocks(file: BinaryIO, order: Order, end: int) -> tuple[int, int]:
+def _count_blocks(file: BinaryIO, order: Order, end: int, is_w64: bool = False) -> tuple[int, int]:
     block = long_size = 0
-    for name, size, begin in _chunks(file, order):
+    for name, size, begin in _chunks(file, order, is_w64):
         if name == b"ds64":
             long_size = int.from_bytes(file.read(16)[8:], order)
         elif name == b"fmt ":
@@ -76,13 +85,17 @@ def _compare(size: int, begin: int, end: int, block: int) -> tuple[int, int]:
     return (1, 1) if is_whole or is_stream else (there // block, size // block)
 
 
-def _chunks(file: BinaryIO, order: Order) -> Iterator[tuple[bytes, int, int]]:
-    """Yield name, length and beginning of each chunk; the file stands at the beginning then."""
-    begin = 12
+def _chunks(file: BinaryIO, order: Order, is_w64: bool = False) -> Iterator[tuple[bytes, int, int]]:
+    """Yield name, length and beginning of each chunk; the file stands at the beginning then.
+
+    W64 has names of 16 bytes, and lengths of 8 that count their chunk's head.
+    """
+    begin, n_name, n_head, align = (40, 16, 24, 8) if is_w64 else (12, 4, 8, 2)
     for _ in range(_MOST_CHUNKS):
         file.seek(begin)
-        if len(head := file.read(8)) < 8:
+        if len(head := file.read(n_head)) < n_head:
             return
-        length = int.from_bytes(head[4:], order)
-        yield head[:4], length, begin + 8
-        begin += 8 + length + length % 2
+        length = max(0, int.from_bytes(head[n_name:], order) - is_w64 * n_head)
+        begin += n_head
+        yield head[:4], length, begin
+        begin += length + -(begin + length) % align
