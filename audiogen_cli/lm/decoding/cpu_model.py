@@ -122,10 +122,17 @@ class GraphBlocks(nn.Module):
         yield from map(torch.cat, zip(*rows, strict=True))
 
 
+class ConvertedLayer(nn.Module):
+    """Stand where the graphs hold a layer, in a model that only decodes by now."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise ValueError("the model was converted for decoding on a CPU: load it again for forward")
+
+
 def use_graph(model: CodeModel, weights: Mapping[str, Tensor], dtype: str, file: Path | None = None) -> None:
     """Replace a model's blocks, last norm and heads; see `GraphBlocks`."""
     model.blocks = cast(Any, GraphBlocks(model.config, weights, dtype, file))
-    model.norm, model.heads = cast(Any, nn.Identity()), cast(Any, nn.Identity())
+    model.norm = model.heads = cast(Any, ConvertedLayer())
 
 
 def convert_weights(model: CodeModel, dtype: str) -> dict[str, Tensor]:

@@ -223,5 +223,8 @@ def test_a_model_is_converted_once_and_its_own_weights_go() -> None:
     assert model.blocks is blocks and isinstance(blocks, GraphBlocks)
     with pytest.raises(ValueError, match="load it again for int8"):
         CpuBackend.load(model, "int8")
+    codes, text = torch.zeros(1, CONFIG.n_q, 4, dtype=torch.long), torch.zeros(1, 3, CONFIG.text_width)
+    with pytest.raises(ValueError, match="converted for decoding on a CPU: load it again"):
+        model(codes, text, torch.ones(1, 3, dtype=torch.bool))
     assert blocks.n_bytes == 4 * n_weights
     assert {name for name, each in model.named_modules() if isinstance(each, nn.Linear)} == {"text_projection"}
