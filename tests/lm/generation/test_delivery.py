@@ -130,7 +130,7 @@ def test_a_rate_that_the_file_cannot_hold_is_refused_before_any_work(
     asked = ["rain"] if command == "generate" else [tmp_path / "in.wav"]
     model = [] if command == "convert" else ["--model", tiny_lm, "--duration", "2"]
     done = audiogen(command, *asked, *model, "--rate", "96001", "-o", "out.flac")
-    assert done.returncode == 2 and "a .flac file cannot hold 96001 Hz" in done.stderr
+    assert done.returncode == 2 and ".flac cannot hold 96001 Hz" in done.stderr
 
 
 def test_a_sources_own_rate_counts_where_none_is_asked_for(audiogen, tmp_path: Path) -> None:
