@@ -39,8 +39,10 @@ class Fad(FrechetMetric):
 
     def intervals(self, table: ScoreTable) -> Mapping[str, Interval | None]:
         """Estimate one from the clips' influence."""
-        value = self._distance(table, GENERATED)
-        found = None if value is None else influence_interval(value, clip_influence(table), 0.0)
+        value, found = self._distance(table, GENERATED), None
+        if value is not None:
+            references, generated = (table.clips(name, EMBEDDING) for name in (REFERENCE, GENERATED))
+            found = fad_interval(value, table.distance, references, generated, table.paired)
         return {self.label(table.networks): found}
 
     def baselines(self, table: ScoreTable) -> Mapping[str, Values]:
@@ -77,13 +79,20 @@ def _extrapolate(table: ScoreTable) -> Extrapolation | None:
     return fad_infinity(table.distance, table.clips(GENERATED, EMBEDDING), table.seed)
 
 
-def clip_influence(table: ScoreTable) -> np.ndarray:
-    """Compute by how much each generated clip, with its reference if paired, moves FAD (first order); sums to 0."""
-    rows = table.distance.influence(table.embeddings(GENERATED, EMBEDDING))
-    sides = [
-        _sum_by_clip(row, table.clips(name, EMBEDDING)) for row, name in zip(rows, (REFERENCE, GENERATED), strict=True)
-    ]
-    return sides[0] + sides[1] if table.paired else np.concatenate(sides)
+def fad_interval(
+    value: float,
+    distance: FrechetDistance,
+    references: Sequence[np.ndarray],
+    generated: Sequence[np.ndarray],
+    paired: bool = True,
+) -> Interval | None:
+    """Estimate FAD's interval from how much each generated clip, with its reference if paired, moves it (first order).
+
+    references, generated: each clip's embeddings [n, D]; `distance` is that to the references.
+    """
+    rows = distance.influence(np.concatenate(generated))
+    sides = [_sum_by_clip(row, clips) for row, clips in zip(rows, (references, generated), strict=True)]
+    return influence_interval(value, sides[0] + sides[1] if paired else np.concatenate(sides), 0.0)
 
 
 def _sum_by_clip(rows: np.ndarray, clips: Sequence[np.ndarray]) -> np.ndarray:

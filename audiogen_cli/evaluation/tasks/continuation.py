@@ -32,6 +32,7 @@ from audiogen_cli.evaluation.audio_sources import (
 )
 from audiogen_cli.evaluation.config import PROMPT_TEXTS, EvalConfig
 from audiogen_cli.evaluation.inputs import load_inputs
+from audiogen_cli.evaluation.metrics.fad import fad_interval
 from audiogen_cli.evaluation.metrics.frechet import FEW_CLIPS, FrechetDistance
 from audiogen_cli.evaluation.metrics.intervals import bootstrap_interval
 from audiogen_cli.evaluation.metrics.kl import EPSILON, kl
@@ -40,7 +41,7 @@ from audiogen_cli.evaluation.networks.embed import embed_clips
 from audiogen_cli.evaluation.networks.registry import CLASSIFIER, EMBEDDING, Networks
 from audiogen_cli.evaluation.published import published_cells
 from audiogen_cli.evaluation.references import Reference, hash_references, limit_clips
-from audiogen_cli.evaluation.results import Begin, Findings, Progress, Skipped
+from audiogen_cli.evaluation.results import Begin, Findings, Interval, Progress, Skipped
 from audiogen_cli.evaluation.score_table import CODEC, SHUFFLED
 from audiogen_cli.evaluation.shuffling import clip_seed, derangement
 from audiogen_cli.evaluation.tasks.generate_clips import describe_model, load_model, write_missing
@@ -132,7 +133,7 @@ def evaluate_continuation(config: EvalConfig, progress: Progress, begin: Begin) 
             "prompt": "in `whole`, as the codec decodes it",
             "loudness": "as in the files",
             "kl": {"direction": "reference to generated", "epsilon": EPSILON},
-            "interval_methods": {"kl": INTERVALS["others"]},
+            "interval_methods": {"fad": INTERVALS["fad"], "kl": INTERVALS["others"]},
         },
         warnings=[f"only {len(alive)} clips (< {FEW_CLIPS}): FAD is biased upward, compare runs of equal n"]
         if few
@@ -164,7 +165,7 @@ class Grid:
         self.fad = GENERATION["fad"].label(networks) if networks.embedding else ""
         self.kl = GENERATION["kl"].label(networks) if networks.classifier else ""
         self.columns = [*([self.fad] if self.fad else []), *([f"{self.kl}_src", f"{self.kl}_rnd"] if self.kl else [])]
-        self._distances: dict[float, FrechetDistance] = {}
+        self._distances: dict[float, tuple[FrechetDistance, list[np.ndarray]]] = {}
 
     def score(self, cell: Cell, progress: Progress) -> list[dict[str, Any]]:
         """Score the cell with and without the prompt. KL w. RND stands in the rows of none and rnd only."""
@@ -175,7 +176,7 @@ class Grid:
         clips = [CodecAudio(self._reference(index), self.reconstructor) for index in self.alive]
         table: dict[str, dict[str, float | None]] = {CODEC: {}, SHUFFLED: {}}
         if self.fad:
-            table[CODEC][self.fad] = self._distance(0.0, progress)(self._windows(clips, progress))
+            table[CODEC][self.fad], _ = self._measure_fad(0.0, clips, progress)
         if self.kl:
             own, other = (self._reference_logits(side, 0.0, progress) for side in ("src", "rnd"))
             table[CODEC][f"{self.kl}_src"] = float(kl(own, self._logits(clips, progress)).mean())
@@ -187,7 +188,8 @@ class Grid:
         clips = [self._output(cell, index, start) for index in self.alive]
         row: dict[str, Any] = {**asdict(cell), "scored": scored, **dict.fromkeys(self.columns), "intervals": {}}
         if self.fad:
-            row[self.fad] = self._distance(start, progress)(self._windows(clips, progress))
+            row[self.fad], span = self._measure_fad(start, clips, progress)
+            row["intervals"] |= {self.fad: span} if span else {}
         if self.kl:
             logits = self._logits(clips, progress)
             for side in ("src",) if cell.text == "src" else ("src", "rnd"):
@@ -209,20 +211,24 @@ class Grid:
         whole = recording.first(recording.length)
         return whole.after(start) if start else whole
 
-    def _distance(self, start: float, progress: Progress) -> FrechetDistance:
-        """Return the distance to the clips from `start` on; its root is computed once."""
+    def _measure_fad(
+        self, start: float, clips: Sequence[AudioSource], progress: Progress
+    ) -> tuple[float, Interval | None]:
+        """Return the distance to the clips from `start` on, and its interval; their root is computed once."""
         if start not in self._distances:
-            clips = [FileAudio(self._reference(index, start)) for index in self.alive]
-            self._distances[start] = FrechetDistance(self._windows(clips, progress))
-        return self._distances[start]
+            own = self._windows([FileAudio(self._reference(index, start)) for index in self.alive], progress)
+            self._distances[start] = FrechetDistance(np.concatenate(own)), own
+        (distance, references), generated = self._distances[start], self._windows(clips, progress)
+        value = distance(np.concatenate(generated))
+        return value, fad_interval(value, distance, references, generated)
 
     def _reference_logits(self, side: str, start: float, progress: Progress) -> np.ndarray:
         """Classify the clips from `start` on (src), or their partners (rnd): [clips, C]."""
         chosen = self.alive if side == "src" else [int(self.others[index]) for index in self.alive]
         return self._logits([FileAudio(self._reference(index, start)) for index in chosen], progress)
 
-    def _windows(self, clips: Sequence[AudioSource], progress: Progress) -> np.ndarray:
-        return np.concatenate([clip.embeddings for clip in self._embed(EMBEDDING, clips, progress)])
+    def _windows(self, clips: Sequence[AudioSource], progress: Progress) -> list[np.ndarray]:
+        return [clip.embeddings for clip in self._embed(EMBEDDING, clips, progress)]
 
     def _logits(self, clips: Sequence[AudioSource], progress: Progress) -> np.ndarray:
         return np.stack([clip.logits for clip in self._embed(CLASSIFIER, clips, progress)])

@@ -63,8 +63,10 @@ def test_the_grid(options: dict[str, Any], capsys: pytest.CaptureFixture[str], g
     for cell in cells:
         assert cell["fad_fake"] > 0
         assert (cell["kl_fake_rnd"] is None) == (cell["text"] == "src")
-        low, high = cell["intervals"]["kl_fake_src"]
-        assert low <= cell["kl_fake_src"] <= high
+        for name in ("fad_fake", "kl_fake_src"):
+            low, high = cell["intervals"][name]
+            assert 0 <= low <= cell[name] <= high > low
+    assert results["intervals"]["fad_fake 0.3s rnd continuation"] == cells[-1]["intervals"]["fad_fake"]
     assert results["metrics"]["fad_fake 0.1s src whole"] == cells[0]["fad_fake"]
     assert results["n"] == 12 and not results["partial"]
     assert results["baselines"]["codec reconstruction"]["kl_fake_src"] > 0
