@@ -28,6 +28,8 @@ from audiogen_cli.lm.training.datasets import Batch, Example, TrainingData, coll
 from audiogen_cli.lm.training.preflight import crop_frames
 from audiogen_cli.training.sampler import ExampleOrder
 
+ATTEMPTS = 4  # partners tried for one example
+
 
 @dataclass(frozen=True)
 class ReadRow:
@@ -59,7 +61,8 @@ class OnTheFlyDataset(Dataset[ReadRow]):
 
     windows: of one split. crop_frames: the longest example. augment: of it `mix` is used. text_dropout: share of
     examples without text (sec. 3.2: 10%). raw_texts: captions as published, for models that process no text. mask_tags:
-    see `TrainConfig`. Raises InputError if there are too few clips to mix.
+    see `TrainConfig`. A partner that cannot be read gives way to another one. Raises InputError if there are too few
+    clips to mix.
     """
 
     def __init__(
@@ -101,11 +104,17 @@ class OnTheFlyDataset(Dataset[ReadRow]):
     def __getitem__(self, i: int) -> ReadRow:
         draw, masks = self._draw(i), np.random.default_rng([self.seed, 6, i]) if self.levels is not None else None
         window, text = self._crop(draw.window, draw.starts[0], draw.texts[0], masks)
-        spec = RowSpec(window.id, window)
-        if draw.partner is not None:
-            partner, other = self._crop(draw.partner, draw.starts[1], draw.texts[1], masks)
-            spec, text = RowSpec(f"{window.id}+{partner.id}", window, partner, draw.mix_seed), f"{text} {other}"
-        return self._read(spec, None if draw.without_text else text)
+        if draw.partner is None:
+            return self._read(RowSpec(window.id, window), None if draw.without_text else text)
+        others, number = np.random.default_rng([self.seed, 7, i]), draw.partner
+        for _ in range(ATTEMPTS):
+            partner, other = self._crop(number, draw.starts[1], draw.texts[1], masks)
+            spec = RowSpec(f"{window.id}+{partner.id}", window, partner, draw.mix_seed)
+            row = self._read(spec, None if draw.without_text else f"{text} {other}")
+            if row.audio:
+                break
+            number = draw_partner(others, len(self), self.windows.same_clip(draw.window))
+        return row
 
     def collate(self, read: Sequence[ReadRow]) -> list[ReadRow]:
         return list(read)

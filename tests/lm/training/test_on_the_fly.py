@@ -133,6 +133,28 @@ def test_a_recording_that_cannot_be_read_is_left_out_of_the_loss(
     assert "1.wav" in dataset.validation_example(1).failure and not dataset.validation_example(2).failure
 
 
+def test_a_partner_that_cannot_be_read_gives_way_to_another(
+    clips: list[Clip], codec: AudioCodec, tmp_path: Path
+) -> None:
+    (tmp_path / "1.wav").write_bytes(b"RIFF")
+    for number in (0, 2, 3, 4, 5):
+        (tmp_path / f"{number}.wav").symlink_to(clips[number].audio_path)
+    plain = dataset_of(clips, codec, mix=1.0, text_dropout=0.0)
+    dataset = dataset_of([replace(clip, root=tmp_path) for clip in clips], codec, mix=1.0, text_dropout=0.0)
+    n_replaced = 0
+    for i in range(70):
+        whole, read, again = plain[i], dataset[i], dataset[i]
+        window, partner = whole.spec.window.id, whole.spec.partner
+        assert partner is not None and read.spec.partner is not None
+        assert (read.spec.id, read.text) == (again.spec.id, again.text)
+        assert bool(read.failure) == (window == "t/1") and read.spec.window.id == window
+        assert (read.spec.partner.id == partner.id) == (partner.id != "t/1") or window == "t/1"
+        if partner.id == "t/1":
+            n_replaced += 1
+            assert read.text is not None and read.text.split()[1][1:] == read.spec.partner.clip.id[2:]
+    assert n_replaced > 3
+
+
 def test_one_clip_cannot_be_mixed(clips: list[Clip], codec: AudioCodec) -> None:
     for only in (clips[:1], clips[5:]):
         with pytest.raises(InputError, match="set mix=0"):
