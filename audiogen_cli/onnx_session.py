@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from numpy import ndarray
     from onnxruntime import InferenceSession
 
+STOP_SPINNING = {"session.force_spinning_stop": "1"}  # after a run, else its threads wait for the next one busily
+
 
 def open_session(
     graph: bytes,

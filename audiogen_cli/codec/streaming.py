@@ -15,11 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-LSTMState = tuple[Tensor, Tensor]  # hidden and cell [1, B, C]
-ROWS = 8  # of the batch that parts of a signal make in an LSTM: more gain nothing
-WARM_UP = 64  # frames before a part that its first state is computed from
-SHORTEST = 4 * WARM_UP  # frames of a part: below, warming up costs too much
-TOLERANCE = 1e-5  # of a state, relative where it is above 1
+from audiogen_cli.codec.lstm import one_by_one, run_lstm
 
 StreamState = dict["StreamingLayer", Any]  # of one signal (or batch of signals): what each layer keeps between blocks
 
@@ -213,7 +209,7 @@ class StreamingLSTM(StreamingLayer):
     """An LSTM over frames whose output is added to its input."""
 
     def __init__(self, lstm: nn.LSTM) -> None:
-        self.layers = [_one_layer(lstm, number) for number in range(lstm.num_layers)]
+        self.layers = one_by_one(lstm)
 
     def __call__(self, x: Tensor, state: StreamState, last: bool) -> Tensor:
         if not x.shape[1]:
@@ -224,67 +220,3 @@ class StreamingLSTM(StreamingLayer):
             y, after = run_lstm(layer, y, own)
             state[self].append(after)
         return y.transpose(0, 1) + x
-
-
-def _one_layer(lstm: nn.LSTM, number: int) -> nn.LSTM:
-    """Copy one layer of an LSTM."""
-    layer = nn.LSTM(lstm.hidden_size, lstm.hidden_size).requires_grad_(False)
-    layer.to(next(lstm.parameters()).device)
-    for name, weight in layer.named_parameters():
-        weight.copy_(lstm.get_parameter(name.replace("_l0", f"_l{number}")))
-    return layer
-
-
-def run_lstm(lstm: nn.LSTM, x: Tensor, state: LSTMState | None) -> tuple[Tensor, LSTMState]:
-    """Run one layer over x [T, B, C] from a state (None: zeros): output [T, B, C] and last state, as `lstm(x, state)`.
-
-    # ours: with one signal the recurrence reads all its weights for every frame and waits for memory most of the time
-    (sec. 3.1's two layers take more than half of E's time on a CPU). An LSTM forgets, so parts of the signal can run
-    side by side as a batch, each from the state that a few frames before it give. Whether that state was right is known
-    once the part before has ended; parts that started wrong are run again, and what is still wrong then goes frame by
-    frame. So the output is that of one pass, up to TOLERANCE. Measured: encoding 10 s with the x32 codec takes 1.1 s of
-    one core instead of 2.3 s. An LSTM that never forgets takes at worst twice its time.
-    """
-    n_frames, n_rows, width = x.shape
-    n_parts = min(ROWS // n_rows, n_frames // SHORTEST)
-    if n_parts < 2 or x.device.type != "cpu":  # a GPU has the weights in its caches
-        y, state = lstm(x, state)
-        return y, state
-    length = n_frames // n_parts
-    whole, rest = x.split([n_parts * length, n_frames - n_parts * length])
-    start = x.new_zeros(2, n_rows, width) if state is None else torch.cat(state)
-    y, end = _run_parts(lstm, whole.view(n_parts, length, n_rows, width), start)
-    state = end[:1], end[1:]
-    if len(rest):
-        y_rest, state = lstm(rest, state)
-        y = torch.cat([y, y_rest])
-    return y, state
-
-
-def _run_parts(lstm: nn.LSTM, parts: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-    """Run parts [P, L, B, C] of a signal from its state [2, B, C]: output [P · L, B, C] and last state [2, B, C]."""
-    warm = _run_batch(lstm, parts[:-1, -WARM_UP:], None)[1]
-    starts = torch.cat([start[None], warm])
-    y, ends = _run_batch(lstm, parts, starts)
-    if wrong := _find_wrong(starts, ends):
-        starts[wrong] = ends[[part - 1 for part in wrong]]
-        y[wrong], ends[wrong] = _run_batch(lstm, parts[wrong], starts[wrong])
-    if wrong := _find_wrong(starts, ends):  # it remembers for longer than parts are: all before the first are right
-        rest, end = _run_batch(lstm, parts[wrong[0] :].flatten(0, 1)[None], ends[wrong[0] - 1][None])
-        return torch.cat([y[: wrong[0]].flatten(0, 1), rest[0]]), end[0]
-    return y.flatten(0, 1), ends[-1]
-
-
-def _run_batch(lstm: nn.LSTM, parts: Tensor, starts: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Run parts [P, L, B, C] side by side from states [P, 2, B, C] (None: zeros): output and last states, likewise."""
-    shape = parts.shape[0], parts.shape[2], parts.shape[3]
-    x = parts.transpose(0, 1).flatten(1, 2)
-    state = None if starts is None else (starts[:, 0].reshape(1, *x.shape[1:]), starts[:, 1].reshape(1, *x.shape[1:]))
-    y, ends = lstm(x, state)
-    return y.unflatten(1, shape[:2]).transpose(0, 1), torch.stack([end.view(shape) for end in ends], 1)
-
-
-def _find_wrong(starts: Tensor, ends: Tensor) -> list[int]:
-    """List the parts whose first state is not the last one of the part before; states [P, 2, B, C]."""
-    error = (starts[1:] - ends[:-1]).abs() / ends[:-1].abs().clamp(min=1)
-    return [part + 1 for part in (error > TOLERANCE).flatten(1).any(1).nonzero()[:, 0].tolist()]

@@ -24,7 +24,7 @@ from audiogen_cli.lm.config import LMConfig
 from audiogen_cli.lm.decoding.rounding import ROUNDED, round_weight
 from audiogen_cli.lm.model import CodeModel
 from audiogen_cli.lm.transformer import CrossAttentionKV, ProjectedText
-from audiogen_cli.onnx_session import open_session
+from audiogen_cli.onnx_session import STOP_SPINNING, open_session
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -182,11 +182,9 @@ def _open(
 
     graph = Graph(weights, find_places(file) if file else {})
     add(graph, config)
-    settings = {"session.force_spinning_stop": "1"}  # after a step, else its threads wait for the next one busily
-    if file:
-        settings["session.model_external_initializers_file_folder_path"] = str(file.parent)
+    folder = {"session.model_external_initializers_file_folder_path": str(file.parent)} if file else {}
     own = {name: each.numpy() for name, each in weights.items() if name in graph.initializers and not file}
-    return open_session(graph.serialize(), count_threads(), settings, own)
+    return open_session(graph.serialize(), count_threads(), STOP_SPINNING | folder, own)
 
 
 class Binding:
