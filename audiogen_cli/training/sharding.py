@@ -77,7 +77,7 @@ def local_bytes(tensor: Tensor) -> int:
 
 
 def gather_full(value: Any, keep: bool = True) -> Any:
-    """Copy to the CPU all tensors inside `value` (lists, dicts), gathered from all processes where sharded.
+    """Bring to the CPU all tensors inside `value` (lists, dicts), in one piece; those that are so are not copied.
 
     Every process must call it alike; with keep=False a process takes part but keeps nothing (None for a tensor).
     """
@@ -88,7 +88,7 @@ def gather_full(value: Any, keep: bool = True) -> Any:
     if not isinstance(value, Tensor):
         return value
     tensor = in_one_piece(value.detach())
-    return tensor.cpu().clone() if keep else None
+    return tensor.cpu() if keep else None
 
 
 def in_one_piece(tensor: Tensor) -> Tensor:

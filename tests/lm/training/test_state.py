@@ -1,4 +1,5 @@
 import copy
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import nn
 from torch._dynamo.testing import CompileCounter
 
 from audiogen_cli.lm.config import TrainConfig
-from audiogen_cli.lm.training.state import State, build_state, clip_gradients, update_average
+from audiogen_cli.lm.training.state import State, build_state, clip_gradients, save, update_average
 from audiogen_cli.lm.training.step import NextCodes
 from audiogen_cli.lm.training.train import _flops
 
@@ -42,6 +43,22 @@ def test_a_running_mean_of_trained_matrices_keeps_no_history() -> None:
         patch.setattr(State, "weights", weights)
         update_average(state, 0.9)
     assert average["matrix"].tolist() == [pytest.approx(0.9)] * 3 and average["matrix"].grad_fn is None
+
+
+def test_a_checkpoint_holds_no_second_copy_of_what_is_in_main_memory(
+    tmp_path: Path, tiny_codec: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does the trial before step 1 count one: a training that just fits would end at its first checkpoint."""
+    config, accelerator, written = TrainConfig(ema_decay=0.9), Accelerator(cpu=True), {}
+    state = build_state(make_model(), config, accelerator)
+    sum(weight.sum() for weight in state.parameters).backward()
+    state.optimizer.step()
+    monkeypatch.setattr(torch, "save", lambda document, file: written.update(document))
+    save(state, config, tiny_codec, tmp_path, accelerator)
+    moments = [each["exp_avg"] for each in written["optimizer"]["state"].values()]
+    own = [each["exp_avg"] for each in state.optimizer.state.values()]
+    for found, held in ((moments, own), (written["model"].values(), state.parameters)):
+        assert {tensor.data_ptr() for tensor in found} == {tensor.data_ptr() for tensor in held}
 
 
 def test_one_compilation_serves_steps_of_all_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
