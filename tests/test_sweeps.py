@@ -285,6 +285,15 @@ def test_a_damaged_recording_ends_no_pairs_but_its_own(tmp_path: Path) -> None:
     assert done.returncode == 0 and written + left_out == 9 and written and left_out, done.stderr
 
 
+def test_a_clip_alone_has_no_partner_to_wait_for(tmp_path: Path) -> None:
+    write_clips(tmp_path / "clips", {"dog": 1})
+    prepare([], tmp_path, tmp_path / "manifests", tmp_path / "clips", name="mine", workers=1)
+    for split, reason in (("mine-train", "holds one clip"), ("mine-val", "no clips in split val")):
+        command = [sys.executable, str(PAPER / "two_sounds.py"), str(tmp_path / "manifests"), split]
+        done = subprocess.run([*command, str(tmp_path / "pairs")], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 2 and reason in done.stderr and "Traceback" not in done.stderr
+
+
 def test_a_stage_that_fails_ends_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUDIOGEN", f"{sys.executable} -c raise(SystemExit(3))")
     result = subprocess.run([str(SWEEPS / "mixing.sh"), "man", "codec", "out"], capture_output=True)

@@ -31,7 +31,12 @@ def main() -> None:
     options = parser.parse_args()
 
     dataset, split = options.split.rsplit("-", 1)
-    clips = list(load_manifests(options.manifests, [dataset], [split]))
+    try:
+        clips = list(load_manifests(options.manifests, [dataset], [split]))
+    except InputError as error:
+        parser.error(str(error))
+    if len(clips) < 2:
+        parser.error(f"{options.split} holds one clip: there is no other to mix it with")
     options.out.mkdir(parents=True, exist_ok=True)
     with (options.out / "captions.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)

@@ -167,7 +167,8 @@ class Transformer(TextEncoder):
         from audiogen_cli.lm.text.hub import find_on_hub
 
         transformers.logging.set_verbosity_error()
-        here = find_on_hub(name)
+        if here := find_on_hub(name):  # else a download has a bar to show
+            transformers.logging.disable_progress_bar()
         name = str(Path(name).expanduser()) if Path(name).expanduser().exists() else name
         try:
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(name, local_files_only=here)

@@ -108,6 +108,11 @@ def test_t5_does_not_let_texts_influence_each_other(t5_folder: Path) -> None:
         assert torch.equal(T5(str(t5_folder)).encode([text])[0], vectors)
 
 
+def test_t5_from_a_folder_is_read_in_silence(t5_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    T5(str(t5_folder))
+    assert capfd.readouterr().err == ""
+
+
 def test_t5_padded_to_one_batch_as_on_a_gpu_is_t5_alone(t5_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = ["dog bark", "rain dog bark dog", "bark", "rain rain"]
     alone, shapes = T5(str(t5_folder)).encode(texts), []
