@@ -245,6 +245,8 @@ def _one_line(error: Exception) -> str:
         text = f"{where}: {error.strerror}{'; make room, or choose another folder' if error.errno in FULL else ''}"
     elif is_out_of_memory(error):
         text = f"not enough memory ({error or 'for what was asked'}): ask for less at once, or use a larger machine"
+    elif "torchaudio.so" in str(error):
+        text = f"{error}: torchaudio does not fit torch; install both from one index, torchaudio 2.11.0 with torch 2.11"
     else:
         text = f"{type(error).__name__}: {error} (unexpected; {DEBUG_OPTION} shows where)"
     line = printable(" ".join(text.split()))

@@ -143,8 +143,13 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    # Cloned: safetensors refuses tensors that share memory, which tied or sliced weights do.
-    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    plain: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, tensor in tensors.items():
+        own = tensor.detach().cpu().contiguous()
+        place = own.untyped_storage().data_ptr()
+        plain[name] = own.clone() if place in places else own  # it refuses tensors that share memory, as tied ones do
+        places.add(place)
     with replacing(path) as temporary:
         try:
             save_file(plain, temporary)

@@ -105,3 +105,11 @@ def test_what_is_amiss_is_said(folder, damage, message):
 def test_weights_of_another_shape_are_refused(folder):
     with pytest.raises(InputError, match=r"does not fit its configuration: bias"):
         model_folder.load_into(torch.nn.Linear(4, 4), folder)
+
+
+def test_weights_that_share_memory_are_saved(tmp_path):
+    whole = torch.arange(12.0).view(3, 4)
+    tensors = {"whole": whole, "tied": whole, "row": whole[1], "column": whole[:, 1], "empty": whole[:0]}
+    model_folder.save_tensors(tmp_path / "shared.safetensors", tensors)
+    loaded = model_folder.load_tensors(tmp_path / "shared.safetensors")
+    assert all(torch.equal(loaded[name], each) for name, each in tensors.items())

@@ -11,7 +11,7 @@ source "$(dirname "$0")/../sweeps/common.sh"
 raw=${1:?} out=${2:?} setting=${3:-full} steps=${STEPS:-30}
 here=$(cd "$(dirname "$0")" && pwd)
 codec_options=() flow_options=() lm_options=()
-if ! python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+if ! "${PYTHON:-python}" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
     flow_options=(--max-steps 10000 --set batch_size=8 --set workers=0)
 fi
 

@@ -39,6 +39,7 @@ codec=$out/streams/x32/codec model=$out/streams/x32/lm
 # Guidance 3 is the default, unless the options name another, and a mixed copy, too: what x32 has shown already is not
 # done again.
 mkdir -p "$out/guidance" "$out/mixing/mix-1"
+[ ! -L "$out/guidance/guidance-3" ] || rm "$out/guidance/guidance-3" # of a run with other options
 [[ "${EVAL_OPTIONS:-} ${LM_OPTIONS:-}" == *guidance* ]] || ln -sfn ../streams/x32/lm-eval "$out/guidance/guidance-3"
 ln -sfn ../../streams/x32/lm-eval "$out/mixing/mix-1/eval"
 for part in tokens lm; do

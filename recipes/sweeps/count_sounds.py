@@ -14,6 +14,7 @@ from pathlib import Path
 
 from audiogen_cli.data.captions import split_caption
 from audiogen_cli.data.manifest import Clip, load_manifests
+from audiogen_cli.errors import InputError
 
 PAPER = 0.85
 MOST = 9
@@ -29,7 +30,10 @@ def main() -> None:
     if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
     dataset, _, split = sys.argv[2].rpartition("-") if len(sys.argv) == 3 else ("", "", "")
-    clips = load_manifests(Path(sys.argv[1]), [dataset] if dataset else None, [split] if split else None)
+    try:
+        clips = load_manifests(Path(sys.argv[1]), [dataset] if dataset else None, [split] if split else None)
+    except InputError as error:
+        sys.exit(str(error))
     several, all_ = Counter[str](), Counter[str]()
     for clip in clips:
         name, counts = f"{clip.dataset}-{clip.split}", count_sounds(clip)

@@ -49,7 +49,8 @@ def main() -> None:
     changes = {key: json.loads(value) for key, value in (each.split("=") for each in options.set)}
     sampling = replace(generator.sampling, **changes)
     references, _ = load_references(options.split, options.manifests, None)
-    clips = list(audible(references, options.clips))
+    if len(clips := list(audible(references, options.clips))) < 2:
+        parser.error(f"{options.split} has {len(clips)} clips with a sound in the second that is filled in; it takes 2")
     cut = slice(round(BEGIN * generator.sample_rate), round(END * generator.sample_rate))
 
     requests = []

@@ -244,6 +244,16 @@ def test_an_unexpected_error_is_one_line_and_exit_code_1(audiogen, monkeypatch: 
     assert result.stderr.startswith("error: ZeroDivisionError: two lines (") and "--debug" in result.stderr
 
 
+def test_a_torchaudio_that_does_not_fit_torch_is_named(audiogen, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(path: Path) -> None:
+        raise OSError("Could not load this library: /lib/torchaudio/lib/_torchaudio.so")  # torch's own words
+
+    monkeypatch.setattr("audiogen_cli.interop.describe.describe", load)
+    result = audiogen("info", "x")
+    assert result.returncode == 1
+    assert "torchaudio does not fit torch; install both" in result.stderr and "unexpected" not in result.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_exits_with_130(tmp_path: Path, number: signal.Signals) -> None:
     fifo = tmp_path / "prompts.txt"
