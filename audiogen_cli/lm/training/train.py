@@ -153,7 +153,10 @@ def train(
     if main:
         write_result(state, weights, config, codec, out, getattr(torch, config.weights_dtype))
     accelerator.wait_for_everyone()
-    if not state.base:
+    is_adapter = state.base is not None
+    del model, state, weights
+    accelerator.free_memory()  # the probe loads the finished model
+    if not is_adapter:
         write_probe(config, data.train, encoder, out, device, log.say, start_from)
     if main:
         write_card(out, out)

@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import signal
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -33,12 +34,13 @@ from audiogen_cli.lm.config import (
 )
 from audiogen_cli.lm.decoding.engine import Engine
 from audiogen_cli.lm.decoding.requests import DecodingRequest
-from audiogen_cli.lm.model import AudioLanguageModel
+from audiogen_cli.lm.model import AudioLanguageModel, CodeModel
 from audiogen_cli.lm.probe import Probe
 from audiogen_cli.lm.text.cache import CachedTexts
 from audiogen_cli.lm.text.encoders import load_text_encoder
 from audiogen_cli.lm.training import batches
 from audiogen_cli.lm.training import step as stepping
+from audiogen_cli.lm.training import train as training
 from audiogen_cli.lm.training.batches import encode_texts, pad_shapes
 from audiogen_cli.lm.training.state import State
 from audiogen_cli.lm.training.step import add_text_noise, corrupt_codes
@@ -135,6 +137,22 @@ def test_learns_a_table_of_words_in_place_of_an_encoder(world: World, tmp_path: 
     half = AudioLanguageModel.load(out).to(torch.bfloat16)
     vectors, _ = half.project_text(numbers, torch.ones(1, 2, dtype=torch.bool))
     assert torch.equal(vectors[0], half.text_projection.weight[[32_001, 32_000]])
+
+
+def test_the_trained_model_is_gone_when_the_probe_is_made(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, alive = [], []
+    build_state = training.build_state
+
+    def build(model: CodeModel, *others: Any) -> State:
+        models.append(weakref.ref(model))
+        return build_state(model, *others)
+
+    monkeypatch.setattr(training, "build_state", build)
+    monkeypatch.setattr(training, "train_probe", lambda *given: alive.append(models[0]()))
+    train(recipe(world, max_steps=1), world.tokens, world.codec, tmp_path / "run")
+    assert alive == [None]
 
 
 def test_a_finished_run_gets_or_loses_its_probe(world: World, tmp_path: Path) -> None:
