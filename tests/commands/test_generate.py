@@ -120,6 +120,8 @@ def test_prompts_that_are_read_alike_are_told(audiogen, tiny_lm: Path) -> None:
     call = ["generate", "a dog barks", "rain", "dogs barking", "--model", tiny_lm, "--duration", "0.2"]
     assert "note: 'a dog barks' and 'dogs barking' are read alike" in audiogen(*call, "--out-dir", "o").stderr
     assert "alike" not in audiogen(*call[:3], "rain", *call[4:], "--out-dir", "p").stderr
+    times = ["dog@0-0.1", "dog@0.1-0.2", "rain"]
+    assert "alike" not in audiogen(*call[:1], *times, *call[4:], "--out-dir", "q").stderr
 
 
 def test_columns_that_set_nothing_are_named(audiogen, tiny_lm: Path, tmp_path: Path) -> None:
@@ -427,14 +429,78 @@ def test_another_number_format_is_another_sound(audiogen, tmp_path: Path, tiny_l
     assert "already there and kept" in audiogen(*call).stderr  # auto takes either
 
 
-def test_a_completed_run_prints_the_seed_that_repeats_all_of_it(audiogen, tmp_path: Path, tiny_lm: Path) -> None:
+def test_a_completed_run_prints_the_seed_that_repeats_what_is_new(audiogen, tmp_path: Path, tiny_lm: Path) -> None:
     call = ["generate", "rain", "--model", tiny_lm, "--duration", "0.2", "-n", "3", "--out-dir", "out"]
-    audiogen(*call)
+    assert "repeats the result)" in audiogen(*call).stderr
     (tmp_path / "out" / "0001-rain-2.wav").unlink()
     (tmp_path / "out" / "0001-rain-3.wav").unlink()
     told = audiogen(*call).stderr
     seeds = [json.loads((tmp_path / "out" / f"0001-rain-{number}.json").read_text())["seed"] for number in (2, 3)]
     assert int(re.search(r"--seed (\d+)", told)[1]) == seeds[0] - 1 == seeds[1] - 2  # type: ignore[index]
+    assert "repeats what is new; the .json of each sound" in told
+
+
+def test_a_seed_that_no_new_sound_has_is_not_printed(audiogen, tmp_path: Path, tiny_lm: Path) -> None:
+    (tmp_path / "p.csv").write_text("prompt,seed\nrain,\nwind,7\n")
+    call = ["generate", "--prompts", "p.csv", "--model", tiny_lm, "--duration", "0.2", "--out-dir", "out"]
+    assert "repeats the result)" in audiogen(*call).stderr
+    (tmp_path / "out" / "0002-wind.wav").unlink()
+    told = audiogen(*call).stderr
+    assert "1 of 2 sounds already there" in told and "--seed" not in told
+
+
+@pytest.mark.parametrize("command", ["generate", "continue"])
+def test_candidates_that_an_earlier_run_kept_are_not_replaced(
+    audiogen, tmp_path: Path, tiny_lm: Path, command: str
+) -> None:
+    soundfile.write("a.wav", np.full(1_600, 0.1), RATE)
+    call = [command, *(["a.wav"] if command == "continue" else []), "rain", "--model", tiny_lm, "--duration", "0.3"]
+    call += ["--candidates", "2", "--top-p", "1", "--out-dir", "out", "--json"]
+
+    def run(*more: object) -> tuple[str, dict[str, bytes]]:
+        done = audiogen(*call, *more)
+        assert done.returncode == 0, done.stderr
+        name = Path(json.loads(done.stdout)["path"]).stem
+        return name, {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*-candidate*")}
+
+    name, first = run("--seed", 1, "--keep-candidates")
+    assert sorted(first) == [f"{name}-candidate02.json", f"{name}-candidate02.wav"]
+    (tmp_path / "out" / f"{name}.wav").unlink()
+    assert run("--seed", 1, "--keep-candidates") == (name, first)  # the sound is made again, with the same candidates
+    for suffix in (".wav", ".json"):
+        (tmp_path / "out" / f"{name}{suffix}").unlink()
+    other, second = run("--seed", 2, "--keep-candidates")
+    assert other == f"{name}-seed2" and first.items() < second.items() and len(second) == 4
+    assert run("--seed", 2, "--keep-candidates") == (other, second)  # found again
+    assert run("--seed", 3) == (name, second)  # with no candidates of its own
+    _, third = run("--seed", 4, "--keep-candidates", "--overwrite")
+    assert first[f"{name}-candidate02.wav"] != third[f"{name}-candidate02.wav"]
+
+
+def test_a_candidate_takes_no_other_sounds_name(audiogen, tmp_path: Path, tiny_lm: Path) -> None:
+    (tmp_path / "p.csv").write_text("prompt,name\nrain,a\nwind,a-candidate02\n")
+    call = [
+        "generate",
+        "--model",
+        tiny_lm,
+        "--duration",
+        "0.2",
+        "--candidates",
+        "2",
+        "--keep-candidates",
+        "--seed",
+        "1",
+    ]
+    records = [
+        json.loads(line)
+        for line in audiogen(*call, "--prompts", "p.csv", "--out-dir", "o", "--json").stdout.splitlines()
+    ]
+    paths = [path for each in records for path in (each["path"], *(other["path"] for other in each["kept_candidates"]))]
+    assert len(set(paths)) == 4 and [Path(each["path"]).stem for each in records] == ["a-seed1", "a-candidate02"]
+    (tmp_path / "b-candidate02.json").write_text("mine")
+    done = audiogen(*call, "rain", "-o", "b.wav", "--json")
+    assert done.returncode == 1 and "b-candidate02.json is no sidecar" in done.stderr
+    assert (tmp_path / "b-candidate02.json").read_text() == "mine"
 
 
 def test_with_one_sound_at_a_time_progress_goes_on(tiny_lm: Path) -> None:

@@ -143,7 +143,7 @@ def render(
         say(f"note: no settings, and only put into sidecars: {', '.join(columns[:10])}")
     generator = None
     if len(kept) < len(requests):
-        _print_seed(requests, say)
+        _print_seed(requests, kept, say)
         generator = model.load(requests)
     begun, results = time.monotonic(), []
     with progress_bar("generating (seconds of sound)") as progress:
@@ -209,7 +209,7 @@ def render_stream(model: ModelChoice, request: GenerationRequest, options: Rende
         raise InputError(f"{request.output}: WAV holds at most {format_seconds(MAX_SAMPLES / rate)}; use -o -")
     if options.sidecars:
         check_sidecars([request.output])
-    _print_seed([request], show_line)
+    _print_seed([request], {}, show_line)
     generator = model.load([request])
     begun = time.monotonic()
     record = write_stream(generator, request, options, show_line)
@@ -237,10 +237,14 @@ def _report_places(
         say(", ".join(facts) + ("; --overwrite replaces" if kept or moved else ""))
 
 
-def _print_seed(requests: Sequence[GenerationRequest], say: Say) -> None:
-    drawn = [request.seed for request in requests if request.seed_drawn]
-    if drawn:
-        say(f"seed: {drawn[0]} (--seed {drawn[0]} repeats the result)")
+def _print_seed(requests: Sequence[GenerationRequest], kept: Mapping[int, dict[str, Any]], say: Say) -> None:
+    """Say which seed was drawn, if any of the new sounds has it, and whether those kept have it, too."""
+    drawn = {index: request.seed for index, request in enumerate(requests) if request.seed_drawn}
+    if drawn.keys() - kept.keys():
+        first = next(iter(drawn.values()))
+        mixed = any(kept[index].get("seed") != seed for index, seed in drawn.items() if index in kept)
+        what = "what is new; the .json of each sound tells its own" if mixed else "the result"
+        say(f"seed: {first} (--seed {first} repeats {what})")
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

@@ -18,6 +18,7 @@ from audiogen_cli.lm.generation.writer import read_sidecar
 from audiogen_cli.lm.sampling_config import Sampling
 
 _MOVED = re.compile(r"(.+)-seed\d+(-\d+)?")  # the stem of a sound that made way for another
+_CANDIDATE = re.compile(r"((.+?)(-sound\d+)?)-candidate\d+")  # that of one kept beside a sound
 
 Record = dict[str, Any]
 
@@ -79,7 +80,7 @@ def place_requests(
 
     Returns the requests with the files they get, and index → record of the finished ones. With drawn seeds a run that
     ended early is completed; if all of it is there, every request is a new take. Other names: `NAME-seed7`, and if that
-    is taken by other settings `NAME-seed7-2` …
+    is taken by other settings `NAME-seed7-2` … A name beside which other candidates were kept is taken, too.
     Raises InputError if such a name is too long.
     """
     outputs, found = agree(_place(requests, maker) if is_main_process() else ([], {}))
@@ -88,7 +89,9 @@ def place_requests(
 
 
 def _place(requests: Sequence[GenerationRequest], maker: Maker) -> tuple[list[Path], dict[int, Record]]:
-    there = _list_moved({request.output.parent for request in requests})
+    folders = {request.output.parent for request in requests}
+    files = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
+    there = _list_moved(files)
     finished = []
     for request in requests:
         others = (path for path in there[_base(request.output)] if path.suffix == request.output.suffix)
@@ -96,12 +99,13 @@ def _place(requests: Sequence[GenerationRequest], maker: Maker) -> tuple[list[Pa
     drawn = {len(records) for request, records in zip(requests, finished, strict=True) if request.seed_drawn}
     complete = all(finished) and len(drawn) == 1
     outputs, found, taken = [], {}, {_base(request.output) for request in requests}
+    crowded = _find_crowded([*files, *(request.output for request in requests)] if maker.keep_candidates else [])
     for index, (request, records) in enumerate(zip(requests, finished, strict=True)):
         if records and not (request.seed_drawn and (complete or len(records) < max(drawn))):
             found[index] = records[-1]
             outputs.append(Path(records[-1]["path"]))
         else:
-            outputs.append(_choose_name(request, maker, taken))
+            outputs.append(_choose_name(request, maker, taken, crowded))
         taken.add(_base(outputs[-1]))
     return outputs, found
 
@@ -110,10 +114,9 @@ def _base(path: Path) -> Path:
     return path.with_suffix("")
 
 
-def _list_moved(folders: Collection[Path]) -> dict[Path, list[Path]]:
+def _list_moved(files: Sequence[Path]) -> dict[Path, list[Path]]:
     """List the sounds that made way for another: the name without suffix that they would have had → files, by time."""
     moved: dict[Path, list[Path]] = defaultdict(list)
-    files = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
     sounds = [path for path in files if path.suffix.lower() in FORMATS]
     named = [(match[1], path) for path in sounds if (match := _MOVED.fullmatch(path.stem))]
     for stem, path in sorted(named, key=lambda each: (each[1].stat().st_mtime_ns, each[1].name)):
@@ -121,23 +124,34 @@ def _list_moved(folders: Collection[Path]) -> dict[Path, list[Path]]:
     return moved
 
 
-def _choose_name(request: GenerationRequest, maker: Maker, taken: Collection[Path]) -> Path:
+def _find_crowded(files: Sequence[Path]) -> set[Path]:
+    """Return the names without suffix of sounds, there or gone, beside which there are candidates."""
+    matches = [(path.parent, _CANDIDATE.fullmatch(path.stem)) for path in files]
+    return {folder / name for folder, match in matches if match for name in match.group(1, 2)}
+
+
+def _choose_name(request: GenerationRequest, maker: Maker, taken: Collection[Path], crowded: Collection[Path]) -> Path:
     """Return the first name of a request that holds no other sound and that no other request has."""
-    if _is_free(request, request.output, maker):
+    if _is_free(request, request.output, maker, crowded):
         return request.output
     stem, suffix = f"{request.output.stem}-seed{request.seed}", request.output.suffix
     names = chain([f"{stem}{suffix}"], (f"{stem}-{number}{suffix}" for number in count(2)))
     paths = (request.output.with_name(name) for name in names)
-    path = next(path for path in paths if _base(path) not in taken and _is_free(request, path, maker))
+    path = next(path for path in paths if _base(path) not in taken and _is_free(request, path, maker, crowded))
     check_files(path, {path.parent})  # which was tried for the name that was asked for
     return path
 
 
-def _is_free(request: GenerationRequest, path: Path, maker: Maker) -> bool:
-    """Return whether nothing is lost if a request writes to `path`: nothing is there, or its own sound, damaged."""
+def _is_free(request: GenerationRequest, path: Path, maker: Maker, crowded: Collection[Path]) -> bool:
+    """Return whether nothing is lost if a request writes to `path`: nothing is there, or its own sound, damaged.
+
+    crowded: names beside which it would replace candidates, unless they are its own sound's.
+    """
     record = read_sidecar(path)
     if path.with_suffix(".json").exists() and not record:
         return False  # somebody else's
+    if _base(path) in crowded and not maker.made(replace(request, seed_drawn=False), record):
+        return False
     if not any(path.with_suffix(suffix).exists() for suffix in (path.suffix, *FORMATS)):
         return True
     return maker.made(request, record) and not is_whole(path, record["duration"]) and not path.is_dir()

@@ -92,9 +92,14 @@ class Prepared:
         return self.n_samples - self.n_skipped + self.n_overlap
 
     @property
+    def places(self) -> tuple[tuple[int, int], ...]:
+        """Return where the tracks are in the whole: (begin, length) of each, in samples."""
+        return tuple((track.begin, track.n_samples) for track in self.tracks)
+
+    @property
     def is_single(self) -> bool:
         """Return whether there is nothing to mix: one track, from the beginning to the end."""
-        return [(track.begin, track.n_samples) for track in self.tracks] == [(0, self.n_decoded)]
+        return self.places == ((0, self.n_decoded),)
 
     @property
     def prompt(self) -> np.ndarray:

@@ -250,8 +250,8 @@ def _announce(generator: Generator, prepared: Sequence[Prepared], options: Rende
         say(f"note: no word of '{strange[0]}'{others} is known{named}")
     first: dict[object, str | None] = {}
     for asked, each in zip(requests, prepared, strict=True):
-        other = first.setdefault((each.texts, asked.seed, asked.duration, asked.sampling), asked.text)
-        if other != asked.text:
+        key = each.texts, each.places, asked.seed, asked.duration, asked.sampling
+        if (other := first.setdefault(key, asked.text)) != asked.text:
             say(f"note: '{other}' and '{asked.text}' are read alike: with one seed they are one sound, so give two")
             break
     tracks = [track for each in prepared for track in each.tracks]
@@ -282,8 +282,7 @@ def _write(
         others = _write_candidates(generator, prepared, options, candidates) if options.keep_candidates else []
         more: dict[str, Any] = {"kept_candidates": others} if options.keep_candidates else {}
         scores = [each[0].score for each in candidates]
-        if any(score is not None for score in scores):
-            more["scores"] = scores
+        more |= {"scores": scores} if any(score is not None for score in scores) else {}
         return Rendered(index, _write_one(generator, prepared, wav, options, more))
     except (AudiogenError, OSError) as error:
         return Rendered(index, failure=str(error))
@@ -309,6 +308,7 @@ def _write_candidates(
                 output=request.output.with_name(name + request.output.suffix),
                 duration=request.duration if single else prepared.tracks[track].n_samples / generator.sample_rate,
             )
+            check_sidecars([own.output] if options.sidecars else [])
             wav = generator.decode_candidate(prepared, track, candidate)
             more = {} if candidate.score is None else {"scores": [candidate.score]}
             drawn = replace(prepared, request=own, texts=prepared.texts[track : track + 1], n_samples=len(wav))
