@@ -22,7 +22,7 @@ import numpy as np
 from torch import Tensor
 
 from audiogen_cli.data.captions import split_caption
-from audiogen_cli.data.loudness import UNMIXABLE_RMS, find_holes, measure
+from audiogen_cli.data.loudness import find_holes, gain_to, loudness, measure
 from audiogen_cli.errors import AudiogenError, InputError, read_seconds
 from audiogen_cli.lm.decoding.requests import DecodingRequest
 from audiogen_cli.lm.generation.requests import GenerationRequest
@@ -219,16 +219,19 @@ def mix_tracks(
 ) -> np.ndarray:
     """Sum sounds [n] float32, each from its sample of `begins` on → [n_samples] float32, by default to the last end.
 
-    A single one that is the whole stays as it is. All but silence get the power of the most powerful one; they fade
-    where they begin and end inside the whole. A sum that passes CEILING is scaled down as a whole.
+    A single one that is the whole stays as it is. All but near-silence get the loudness of the loudest one, measured
+    where they sound, as far as their peaks allow; they fade where they begin and end inside the whole. A sum that
+    passes CEILING is scaled down as a whole.
     """
     n_samples = n_samples or max(begin + len(sound) for begin, sound in zip(begins, sounds, strict=True))
     if len(sounds) == 1 and len(sounds[0]) == n_samples:
         return sounds[0]
-    levels = [measure(sound).rms for sound in sounds]
+    loudest = max(loudness(sound, sample_rate) for sound in sounds)
     whole = np.zeros(n_samples, np.float32)
-    for sound, begin, level in zip(sounds, begins, levels, strict=True):
-        gain = max(levels) / level if level > UNMIXABLE_RMS else 1.0
+    for sound, begin in zip(sounds, begins, strict=True):
+        stats = measure(sound)
+        most = 1.0 if stats.near_silent else max(1.0, CEILING / stats.peak)
+        gain = min(gain_to(loudest, sound, sample_rate), most)
         end = begin + len(sound)
         envelope = _envelope(len(sound), begin > 0, end < n_samples, round(FADE * sample_rate))
         whole[begin:end] += np.float32(gain) * (sound * envelope)

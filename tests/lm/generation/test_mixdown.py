@@ -38,7 +38,7 @@ def test_in_five_seconds_each_of_two_is_alone_for_two_seconds() -> None:
 
 def test_the_sum_has_all_at_one_level_and_fades_inside_only() -> None:
     t = np.arange(48_000) / RATE
-    loud, faint = (a * np.sin(2 * np.pi * f * t).astype(np.float32) for a, f in ((0.3, 440), (0.02, 1000)))
+    loud, faint = (a * np.sin(2 * np.pi * f * t).astype(np.float32) for a, f in ((0.3, 440), (0.02, 440)))
     whole = mix_tracks([loud, faint], [0, 32_000], RATE)
     assert whole.shape == (80_000,) and whole.dtype == np.float32
     n_fade = round(FADE * RATE)
@@ -59,6 +59,28 @@ def test_a_sum_past_full_scale_is_scaled_down_and_silence_is_not_raised() -> Non
     np.testing.assert_array_equal(mix_tracks([nothing, nothing], [0, 0], RATE), 2 * nothing)
     np.testing.assert_allclose(mix_tracks([0.5 * ones, nothing], [0, 0], RATE), 0.5 * ones, atol=1e-8)
     assert mix_tracks([ones], [0], RATE) is ones
+
+
+@pytest.mark.parametrize(("height", "n"), [(0.9, 16), (0.3, 32), (0.05, 160)])
+def test_a_click_leaves_the_rain_its_level(height: float, n: int) -> None:
+    rain = _rain(0.05)
+    click = np.zeros_like(rain)
+    click[RATE : RATE + n] = height * np.sin(np.arange(n))
+    both = mix_tracks([rain, click], [0, 0], RATE)
+    assert 0.7 < np.median(both / rain) <= 1 and np.abs(both[RATE : RATE + n]).max() > max(height, 0.45)
+
+
+def test_what_stops_is_measured_where_it_sounds_and_near_silence_is_not_raised() -> None:
+    rain, hiss = _rain(0.05), _rain(3e-4)
+    barks = rain * (np.arange(len(rain)) % RATE < RATE // 2)
+    gain = np.median((mix_tracks([rain, barks], [0, 0], RATE) - rain)[: RATE // 2] / rain[: RATE // 2])
+    assert 1 < gain < 1.3  # by their powers 1.41
+    assert measure(hiss).near_silent
+    np.testing.assert_allclose(mix_tracks([rain, hiss], [0, 0], RATE), rain + hiss, atol=1e-6)
+
+
+def _rain(level: float) -> np.ndarray:
+    return np.random.default_rng(0).normal(0, level, 3 * RATE).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
