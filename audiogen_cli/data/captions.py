@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MASK_WORD, MOST_MASKS = "[MASK]", 3  # ours: how many there are at a place
 CORPORA = RESOURCES / "nltk_data" / "corpora"
 
-PartOfSpeech = Literal["noun", "verb"]
+PartOfSpeech = Literal["noun", "verb", "adj"]
 
 # Ending → replacement, in WordNet's order: the first result that WordNet knows is the lemma.
 DETACHMENTS: dict[PartOfSpeech, tuple[tuple[str, str], ...]] = {
@@ -39,6 +39,7 @@ DETACHMENTS: dict[PartOfSpeech, tuple[tuple[str, str], ...]] = {
         *(("s", ""), ("ies", "y"), ("es", "e"), ("es", "")),
         *(("ed", "e"), ("ed", ""), ("ing", "e"), ("ing", "")),
     ),
+    "adj": (("er", ""), ("est", ""), ("er", "e"), ("est", "e")),
 }
 
 # A word is letters and digits, with apostrophes inside.
@@ -62,6 +63,15 @@ _THINGS = frozenset(
         *("railing", "wedding", "moped"),
         # irregular pasts
         *("bit", "bound", "clove", "dove", "drove", "ground", "lay", "left", "rent", "saw", "shot", "stove", "wound"),
+    )
+)
+# ours: words that only describe a sound, although WordNet has them as nouns or verbs, too.
+_DESCRIPTIONS = frozenset(
+    (
+        *("brief", "busy", "calm", "clean", "clear", "cold", "constant", "dark", "deep", "dry", "dull", "electric"),
+        *("faint", "fast", "flat", "gentle", "heavy", "high", "hollow", "large", "light", "little", "long", "low"),
+        *("metallic", "natural", "old", "quick", "quiet", "rapid", "regular", "rough", "sharp", "short"),
+        *("shrill", "slow", "small", "smooth", "steady", "thick", "thin", "warm", "wet", "wild", "young"),
     )
 )
 
@@ -158,6 +168,11 @@ def read_prompt(text: str, most: int, process: bool) -> list[str]:
     return [process_caption(part) for part in parts] if process else parts
 
 
+def only_describes(clause: str) -> bool:
+    """Return whether a clause only says how a thing is (`big`, `a very loud`), and names none."""
+    return not _names_something(clause) and all(_is("adj", word) for word in _words(clause) if _is_content(word))
+
+
 def mentions_speech(text: str) -> bool:
     """Return whether a raw caption or tag contains the word `speech`, in any case, with `_` taken as a space.
 
@@ -205,7 +220,8 @@ def _is(part_of_speech: PartOfSpeech, word: str) -> bool:
 
 def _names_something(clause: str) -> bool:
     """Return whether any word of a clause is a noun or a verb."""
-    return any(_is_content(word) and (_is("noun", word) or _is("verb", word)) for word in _words(clause))
+    words = [word for word in _words(clause) if _is_content(word) and word not in _DESCRIPTIONS]
+    return any(_is("noun", word) or _is("verb", word) for word in words)
 
 
 def _goes_on(before: str, clause: str) -> bool:

@@ -244,6 +244,8 @@ def test_wordnets_licence_is_bundled() -> None:
         ("loud and clear church bells", ["loud and clear church bells"]),
         ("a siren as loud as a jet", ["a siren", "loud as a jet"]),
         ("a dog barks, loudly", ["a dog barks, loudly"]),
+        ("a small, quiet dog", ["a small, quiet dog"]),
+        ("low and deep humming, heavy rain", ["low and deep humming", "heavy rain"]),
         ("and", ["and"]),
         ("", [""]),
     ],

@@ -364,9 +364,9 @@ class Generator:
         A prompt of which a part would hold no word that the model knows is read as a whole, and so is one that
         continues a sound. Without a prompt: no text, and None as vectors.
         """
+        parts, spans = read_timing(request)
         if request.text is None:
             return (), [None], []
-        parts, spans = read_timing(request)
         if parts:
             read = [self._encode(part) for part in parts]
             if unknown := [part for part, (_, vectors) in zip(parts, read, strict=True) if not len(vectors[0])]:

@@ -21,7 +21,7 @@ from itertools import chain
 import numpy as np
 from torch import Tensor
 
-from audiogen_cli.data.captions import split_caption
+from audiogen_cli.data.captions import only_describes, split_caption
 from audiogen_cli.data.loudness import find_holes, gain_to, loudness, measure
 from audiogen_cli.errors import AudiogenError, InputError, read_seconds
 from audiogen_cli.lm.decoding.requests import DecodingRequest
@@ -128,11 +128,12 @@ def _read_timing(text: str, timing: str) -> tuple[list[str], list[tuple[float, f
         spans = [_TIMES.fullmatch(part.strip()) for part in timing.split(",")]
         if not all(spans):
             raise InputError(f"timing '{timing}': write seconds, as in 0-2,1-5, a pair for each sound of the prompt")
-        texts = split_caption(text, len(spans) + 1) if "@" not in text else []
+        texts = split_caption(text, len(spans) + 1) if text and "@" not in text else []
         if len(texts) != len(spans):
-            raise InputError(f"timing '{timing}' is for {len(spans)} sounds, but '{text}' names another number of them")
+            named = f"'{text}' names another number of them" if text else "there is no prompt"
+            raise InputError(f"timing '{timing}' is for {len(spans)} sounds, but {named}")
         return texts, [_span(*match.groups()) for match in spans if match]
-    parts = [part.strip() for part in text.split(",") if part.strip()]
+    parts = _split_timed(text)
     found = [_TIMED.fullmatch(part) for part in parts]
     texts = [match[1].strip() if match else part for part, match in zip(parts, found, strict=True)]
     if any(map(_UNREAD.search, texts)):
@@ -140,6 +141,18 @@ def _read_timing(text: str, timing: str) -> tuple[list[str], list[tuple[float, f
     if not any(found):
         return [], []
     return texts, [_span(match[2], match[3]) if match else (0.0, None) for match in found]
+
+
+def _split_timed(text: str) -> list[str]:
+    """Split a text at its commas into sounds with times and without; what only describes one (`big, loud dog@0-2`)
+    stays with the next, or with the last."""
+    parts, before = list[str](), list[str]()
+    for part in filter(None, map(str.strip, text.split(","))):
+        before.append(part)
+        if "@" in part or not only_describes(part):
+            parts.append(", ".join(before))
+            before = []
+    return [*parts[:-1], ", ".join([*before, *parts[-1:]])]
 
 
 def _span(begin: str, end: str | None) -> tuple[float, float | None]:

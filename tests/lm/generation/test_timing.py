@@ -22,7 +22,7 @@ RATE = 16_000
 FREE = Sampling(guidance=2.0, top_p=0.95)
 
 
-def _read(text: str, timing: str = "") -> tuple[list[str], list[tuple[float, float | None]]]:
+def _read(text: str | None, timing: str = "") -> tuple[list[str], list[tuple[float, float | None]]]:
     return read_timing(GenerationRequest(text, 0, 5.0, replace(FREE, timing=timing)))
 
 
@@ -32,6 +32,12 @@ def test_times_are_read_from_a_prompt_or_beside_it() -> None:
         [(0.0, 2.0), (1.5, 5.0), (0.0, None), (3.0, None)],
     )
     assert _read("a dog barks while it rains", "0-2, 1-5") == (["a dog barks", "it rains"], [(0.0, 2.0), (1.0, 5.0)])
+    assert _read("wind, a big, loud dog@0-2") == (["wind", "a big, loud dog"], [(0.0, None), (0.0, 2.0)])
+    assert _read("dog@0-2, small, quiet, rain@1-5, distant") == (
+        ["dog", "distant, small, quiet, rain"],
+        [(0.0, 2.0), (1.0, 5.0)],
+    )
+    assert _read("Hund, Regen@1-5") == (["Hund", "Regen"], [(0.0, None), (1.0, 5.0)])
     assert _read("a dog@.5-2s, rain@0:01-1m")[1] == [(0.5, 2.0), (1.0, 60.0)]
     for text in ("rain", "a dog, rain", "me@home", "a dog barks @ night", "engine @ 3000-4000rpm", "fan @ 50 Hz"):
         assert _read(text) == ([], [])
@@ -45,6 +51,7 @@ def test_times_are_read_from_a_prompt_or_beside_it() -> None:
         ("a dog, rain", "0-1", "another number"),
         ("a dog, rain, wind", "0-1, 2-3", "another number"),
         ("rain", "early", "write seconds"),
+        (None, "0-1", "there is no prompt"),
         ("a dog@0-2 and rain@1-5", "", "commas between"),
         ("a dog@1", "", "behind each sound"),
         ("rain@0-2x", "", "behind each sound"),
@@ -52,7 +59,7 @@ def test_times_are_read_from_a_prompt_or_beside_it() -> None:
         (", ".join(["dog@0-1"] * 9), "", "at most 8"),
     ],
 )
-def test_times_that_are_none_are_refused(text: str, timing: str, message: str) -> None:
+def test_times_that_are_none_are_refused(text: str | None, timing: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         _read(text, timing)
 
@@ -84,6 +91,15 @@ def test_a_prompt_file_has_times_and_loops(audiogen, tiny_lm: Path) -> None:
     assert (wind["loop"], wind["duration"]) == (True, 0.5)
     Path("p.csv").write_text("prompt,loop\nwind,perhaps\n")
     assert "loop must be true or false" in audiogen("generate", "--prompts", "p.csv", "--out-dir", "o").stderr
+
+
+def test_times_without_a_prompt_are_refused(audiogen, tiny_lm: Path) -> None:
+    call = ["generate", "--model", tiny_lm, "--duration", "1", "--out-dir", "o"]
+    Path("p.jsonl").write_text('{"prompt": null, "timing": "0-0.5"}\n{"prompt": null}\n')
+    for more in (["--unconditional", "--timing", "0-0.5"], ["--prompts", "p.jsonl"]):
+        done = audiogen(*call, *more)
+        assert done.returncode == 2 and "timing '0-0.5'" in done.stderr and "no prompt" in done.stderr
+        assert not list(Path("o").glob("*.wav"))
 
 
 def test_a_loop_goes_on_at_its_beginning() -> None:
