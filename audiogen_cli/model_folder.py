@@ -128,14 +128,9 @@ def save_model(folder: Path, kind: Kind, config: Any, weights: Mapping[str, Tens
 
 def save_document(folder: Path, kind: Kind, config: Mapping[str, Any], license: str) -> None:
     """Write `config.json`, last of a folder's files, and the license."""
-    document = {
-        "format_version": FORMAT_VERSION,
-        "kind": kind,
-        "audiogen_version": version("audiogen-cli"),
-        "config": config,
-    }
+    document = {"format_version": FORMAT_VERSION, "kind": kind, "audiogen_version": version("audiogen-cli")}
     write_text(folder / "LICENSE", license)
-    write_text(folder / "config.json", json.dumps(document, indent=2) + "\n")
+    write_text(folder / "config.json", json.dumps({**document, "config": config}, indent=2) + "\n")
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -143,13 +138,10 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    plain: dict[str, Tensor] = {}
-    places: set[int] = set()
-    for name, tensor in tensors.items():
-        own = tensor.detach().cpu().contiguous()
-        place = own.untyped_storage().data_ptr()
-        plain[name] = own.clone() if place in places else own  # it refuses tensors that share memory, as tied ones do
-        places.add(place)
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    owners = {tensor.untyped_storage().data_ptr(): name for name, tensor in plain.items()}
+    for name in plain.keys() - owners.values():  # safetensors refuses tensors that share memory, as tied ones do
+        plain[name] = plain[name].clone()
     with replacing(path) as temporary:
         try:
             save_file(plain, temporary)

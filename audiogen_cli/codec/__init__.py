@@ -3,7 +3,7 @@
 config                             settings of a codec and of its training
 model                              encoder E, quantizer Q, decoder G: whole signals, or block by block
 seanet, quantizer                  the paper's networks on the waveform; vector and residual quantization
-streaming, lstm                    layers that take a signal block by block; the LSTM, parts of a signal side by side
+streaming                          layers that take a signal block by block
 losses, discriminators             l_t, l_f, l_g, l_feat; the multi-scale STFT discriminators
 train, train_step, dataset         the training loop, one step, random crops of clips
 tokenize, batch_encoder            manifests to token shards; batches whose codes are each row's own

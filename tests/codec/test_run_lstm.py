@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from audiogen_cli.codec import lstm as layers
-from audiogen_cli.codec.lstm import ROWS, SHORTEST, one_by_one, run_lstm
+from audiogen_cli.codec import streaming
+from audiogen_cli.codec.streaming import ROWS, SHORTEST, one_by_one, run_lstm
 
 
 def small_lstm(forget_bias: float) -> nn.LSTM:
@@ -32,28 +32,28 @@ def test_parts_give_what_one_pass_gives(forget_bias, n_frames, n_rows):
 def frames_run(monkeypatch: pytest.MonkeyPatch, forget_bias: float) -> int:
     """Steps that 8 parts of 1024 frames took in all."""
     steps = []
-    run_batch = layers._run_batch
+    run_batch = streaming._run_batch
 
     def counting(lstm, parts, starts):
         steps.append(parts.shape[1])
         return run_batch(lstm, parts, starts)
 
-    monkeypatch.setattr(layers, "_run_batch", counting)
+    monkeypatch.setattr(streaming, "_run_batch", counting)
     run_lstm(small_lstm(forget_bias), torch.randn(8 * 1024, 1, 8), None)
     return sum(steps)
 
 
 def test_work_is_what_forgetting_allows(monkeypatch):
-    assert frames_run(monkeypatch, 0.0) == layers.WARM_UP + 1024
+    assert frames_run(monkeypatch, 0.0) == streaming.WARM_UP + 1024
 
 
 def test_parts_that_started_wrong_are_run_again(monkeypatch):
-    assert frames_run(monkeypatch, 3.0) == layers.WARM_UP + 2 * 1024
+    assert frames_run(monkeypatch, 3.0) == streaming.WARM_UP + 2 * 1024
 
 
 def test_what_never_forgets_goes_frame_by_frame(monkeypatch):
     # Running the wrong ones again makes one more part right, beyond the first.
-    assert frames_run(monkeypatch, 30.0) == layers.WARM_UP + 2 * 1024 + 6 * 1024
+    assert frames_run(monkeypatch, 30.0) == streaming.WARM_UP + 2 * 1024 + 6 * 1024
 
 
 @pytest.mark.parametrize("n_rows", [1, 3])
