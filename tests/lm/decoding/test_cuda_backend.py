@@ -15,6 +15,7 @@ import pytest
 import torch
 from helpers.gpu import CountOps
 from helpers.zoo import CONFIG, make_model
+from packaging.version import Version
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -45,7 +46,9 @@ def make_text(length: int, width: int, seed: int = 0) -> Tensor:
 @pytest.mark.timeout(900)
 def test_kernels_interpreted() -> None:
     """Run `test_cuda_kernels`, in a process that tells triton to interpret."""
-    pytest.importorskip("triton")
+    triton = pytest.importorskip("triton")
+    if Version(triton.__version__) < Version("3.8") and Version(np.__version__) >= Version("2.4"):
+        pytest.skip("triton's interpreter before 3.8 (seen: 3.6, torch 2.11's) takes arrays for numbers: NumPy < 2.4")
     path = Path(__file__).with_name("test_cuda_kernels.py")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)]
     done = subprocess.run(command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True)
