@@ -51,7 +51,7 @@ OPEN = {
     # of containers, lists without recordings, processes that end at once, sounds delivered twice, files cut short,
     # names with suffixes, loudness in blocks, large models in parts, downloads and results that others left,
     # an LSTM on ONNX Runtime, memory of containers, candidates of earlier runs, formats too small for a rate
-    "package lines": 31_680,
+    "package lines": 31_572,
 }
 
 

@@ -257,10 +257,8 @@ def read_meta(folder: Path) -> ShardMeta:
     return meta
 
 
-def load_shards(
-    folder: Path, splits: Collection[str] | None = None, datasets: Collection[str] | None = None
-) -> datasets.Dataset:
-    """Load all rows of the given splits and datasets (None: all), memory-mapped, in shard order.
+def load_shards(folder: Path, splits: Collection[str] | None = None) -> datasets.Dataset:
+    """Load all rows of the given splits (None: all), memory-mapped, in shard order.
 
     Columns as in `columns()`; with_format("numpy") gives codes as integers [n_q · n_frames], in C order.
     Raises InputError if there are no shards or no such rows.
@@ -278,13 +276,11 @@ def load_shards(
     rows = map_parquet(files, folder, READ_ROWS, _checker(meta))
     if len(rows) != meta.counts["rows"]:
         raise InputError(f"{folder}: {len(rows)} rows, not {meta.counts['rows']} as meta.json says; tokenize again")
-    chosen = np.ones(len(rows), dtype=bool)
-    for column, wanted in (("split", splits), ("dataset", datasets)):
-        if wanted:
-            chosen &= np.isin(np.asarray(rows[column][:], dtype=object), list(wanted))
+    if not splits:
+        return rows
+    chosen = np.isin(np.asarray(rows["split"][:], dtype=object), list(splits))
     if not chosen.any():
-        asked = ", ".join([*(datasets or ()), *(splits or ())]) or "anything"
-        raise InputError(f"{folder}: no rows of {asked}; see audiogen info {folder}")
+        raise InputError(f"{folder}: no rows of {', '.join(splits)}; see audiogen info {folder}")
     return rows if chosen.all() else rows.select(np.flatnonzero(chosen), keep_in_memory=True)
 
 

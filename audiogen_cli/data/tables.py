@@ -27,7 +27,6 @@ def read_table(
     source: Path | bytes,
     required: Collection[str] = (),
     optional: Collection[str] = (),
-    wide_rows: list[int] | None = None,
     name: str = "",
 ) -> pandas.DataFrame:
     """Read a whole CSV table: one column of stripped text per column, indexed by the line a row begins on.
@@ -37,13 +36,11 @@ def read_table(
     Accepts UTF-8 and UTF-16 (with a byte order mark), else Windows-1252; any line ending; `,`, `;` or tab as the
     delimiter and Excel's line `sep=;`. Leaves out rows without text and fills short rows with empty cells. A single
     column takes whole lines, commas and all.
-    Raises InputError if the file is absent, lacks a required column, or a row has more cells than the header; with
-    `wide_rows`, leaves such rows out and adds their lines to it.
+    Raises InputError if the file is absent, lacks a required column, or a row has more cells than the header.
     """
     import pandas
 
-    chunks = list(_read_chunks(source, required, optional, None, True, wide_rows, name))
-    return pandas.concat(chunks)
+    return pandas.concat(list(_read_chunks(source, required, optional, None, True, name)))
 
 
 def stream_rows(
@@ -54,7 +51,7 @@ def stream_rows(
     header: the columns of a file without a header line. strip: without blanks around cells (Clotho's file names begin
     with some). Otherwise as `read_table`.
     """
-    for chunk in _read_chunks(path, required, (), header, strip, None, ""):
+    for chunk in _read_chunks(path, required, (), header, strip, ""):
         names = list(chunk.columns)
         for cells in zip(*(chunk[name].tolist() for name in names), strict=True):
             yield dict(zip(names, cells, strict=True))
@@ -93,7 +90,6 @@ def _read_chunks(
     optional: Collection[str],
     header: Sequence[str] | None,
     strip: bool,
-    wide_rows: list[int] | None,
     name: str,
 ) -> Iterator[pandas.DataFrame]:
     import numpy
@@ -125,26 +121,22 @@ def _read_chunks(
                 breaks = sum(chunk[column].str.count("\n") for column in chunk).to_numpy(int)  # within quoted cells
                 chunk.index = line + 1 + numpy.arange(len(chunk)) + breaks.cumsum() - breaks
                 line += len(chunk) + int(breaks.sum())
-                yield _checked(chunk, names, strip, wide_rows, where)
+                yield _checked(chunk, names, strip, where)
     except OSError as error:
         raise InputError(f"{where}: {error.strerror or error}") from None
     except (csv.Error, pandas.errors.ParserError) as error:
         raise InputError(f"{where}: {_explain(str(error), names, line)}") from None
 
 
-def _checked(
-    chunk: pandas.DataFrame, names: Sequence[str], strip: bool, wide_rows: list[int] | None, where: str
-) -> pandas.DataFrame:
-    """Name the columns of a chunk; refuse, or leave out, rows with more cells than columns."""
+def _checked(chunk: pandas.DataFrame, names: Sequence[str], strip: bool, where: str) -> pandas.DataFrame:
+    """Name the columns of a chunk and drop its rows without text. Raises InputError for more cells than columns."""
     wide = (chunk.iloc[:, len(names) :] != "").any(axis=1)
-    if wide.any() and wide_rows is None:
+    if wide.any():
         raise InputError(f"{where}, line {chunk.index[wide][0]}: {_more_cells(names)}")
-    if wide_rows is not None:
-        wide_rows += chunk.index[wide].tolist()
     table = chunk.iloc[:, : len(names)].set_axis(list(names), axis=1)
     marks = None if len(names) > 1 else DELIMITERS + " "  # a spreadsheet's empty cells behind a single one
     stripped = table.apply(lambda column: column.str.strip().str.rstrip(marks))
-    return (stripped if strip else table)[(stripped != "").any(axis=1) & ~wide]
+    return (stripped if strip else table)[(stripped != "").any(axis=1)]
 
 
 def _more_cells(names: Sequence[str]) -> str:

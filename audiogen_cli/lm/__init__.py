@@ -10,7 +10,7 @@ adapters         LoRA adapters: found, read, added to a model's weights
 probe            # ours: a linear map that judges how well a sound fits a text
 flops            arithmetic of a training step
 diffusion/       the second decoder: all codes at once, in several passes
-text/            text encoders and their cache
+text/            text encoders
 decoding/        step by step: requests, continuous batch, backends
 generation/      prompts to sound files
 training/        data, loop, checkpoints, previews

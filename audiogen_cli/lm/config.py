@@ -41,8 +41,7 @@ class TextConfig:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     kind: Literal["t5", "clip", "static", "lookup"] = "t5"  # lookup: vectors of word pieces, learned with the model
-    # hub name or path; None: t5-base, CLIP ViT-B/32, or the word vectors (for lookup: their words) we ship
-    name: str | None = None
+    name: str | None = None  # hub name or folder; none: t5-base, CLIP ViT-B/32, our word vectors (lookup: their words)
 
 
 @dataclass(frozen=True)
@@ -220,7 +219,6 @@ class TrainConfig:
     checkpoint_activations: bool = False  # compute each block twice rather than keep what it computed: less memory
     distributed: Literal["ddp", "fsdp"] = "ddp"  # fsdp: weights and optimizer are spread over the processes
     workers: Few = 0  # processes that read data ahead of the training; with 0 a thread does
-    text_cache: str | None = None  # folder that keeps encoded texts for later runs
     log_every: Count = 50
     validate_every: Count = 2000
     validate_samples: Count = 512

@@ -73,6 +73,7 @@ OLD_SETTINGS: Mapping[str, Mapping[str, Renamed | Removed]] = {
         "model.delays": Renamed("model.pattern", unless=[]),
         "model.ff_scale": Removed(4),
         "keep_checkpoints": Removed(ANY_VALUE),
+        "text_cache": Removed(ANY_VALUE),
         "optim.eps": Removed(1e-8),
         "optim.grad_clip": Removed(1.0),
         "licence": Renamed("license"),

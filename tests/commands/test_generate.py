@@ -374,6 +374,28 @@ class TestStream:
         assert done.returncode == 2 and "times" in done.stderr.splitlines()[-1]
         assert [(tmp_path / name).read_bytes() for name in ("x.wav", "x.json")] == before
 
+    def test_a_stream_that_breaks_off_leaves_the_old_sound_and_its_sidecar(
+        self, tmp_path: Path, tiny_lm: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        generator = Generator.load(tiny_lm, device="cpu")
+        request, options = (
+            GenerationRequest("rain", 4, 1.0, output=tmp_path / "a.wav"),
+            writer.RenderOptions(sidecars=True),
+        )
+        writer.write_stream(generator, request, options)
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        assert sorted(before) == ["a.json", "a.wav"]
+        decode = generator._decode_blocks
+
+        def break_off(blocks: Iterator[Any]) -> Iterator[np.ndarray]:
+            yield next(decode(blocks))
+            raise ValueError
+
+        monkeypatch.setattr(generator, "_decode_blocks", break_off)
+        with pytest.raises(ValueError):
+            writer.write_stream(generator, replace(request, seed=5), options)
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
     def test_of_a_sound_too_long_for_memory_only_a_block_is_kept(
         self, tmp_path: Path, tiny_lm: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

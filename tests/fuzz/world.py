@@ -27,7 +27,6 @@ validate_every: 2
 validate_samples: 2
 save_every: 1
 probe_samples: 2
-text_cache: texts
 license: CC0
 """
 CODEC_RECIPE = """

@@ -103,6 +103,8 @@ def _find(source: WeightSource) -> tuple[Path, str]:
     try:
         files = ["*.json", "*.txt", *WEIGHTS]
         folder = Path(snapshot_download(name, allow_patterns=files, local_files_only=not source.download))
+        if not any((folder / each).is_file() for each in WEIGHTS):  # its download was stopped
+            raise FileNotFoundError(f"{folder} holds no weights")
     except Exception as error:  # the hub's own kinds, the network's, the disk's
         if source.download:
             raise InputError(f"{name} could not be fetched from Hugging Face: {str(error).splitlines()[0]}") from None

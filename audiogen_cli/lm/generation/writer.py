@@ -113,15 +113,14 @@ def write_stream(
     to_stdout = str(request.output) == STDOUT
     if to_stdout:
         say(f"writing 16-bit mono samples at {generator.sample_rate} Hz, no header")
-    elif read_sidecar(request.output):  # it describes the old sound
-        request.output.with_suffix(".json").unlink()
     begun, first, blocks = time.monotonic(), 0.0, list[np.ndarray]()
     n_samples, stats, whole = 0, measure(np.zeros(0)), request.duration <= WHOLE_SECONDS
     try:
         with (
+            nullcontext() if to_stdout else beside(request.output, None),
             nullcontext(RawPipe(sys.stdout.buffer))
             if to_stdout
-            else StreamingWavWriter(request.output, generator.sample_rate, _tags(generator, request)) as sink
+            else StreamingWavWriter(request.output, generator.sample_rate, _tags(generator, request)) as sink,
         ):
             for wav in stream:
                 sink.write(wav)

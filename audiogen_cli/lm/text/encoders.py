@@ -5,7 +5,6 @@ The only module that touches transformers and tokenizers. A text's vectors never
 
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
 from abc import ABC, abstractmethod
@@ -13,7 +12,6 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,9 +23,6 @@ from audiogen_cli.errors import AudiogenWarning, InputError, first_line
 from audiogen_cli.files import RESOURCES, hash_file
 from audiogen_cli.lm.config import LOOKUP_ROWS, TextConfig
 from audiogen_cli.model_folder import fingerprint
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 WORD_VECTORS = RESOURCES / "word_vectors"
 CACHE_BYTES = 1 << 30
@@ -49,11 +44,6 @@ class TextEncoder(ABC):
     @abstractmethod
     def compute(self, texts: Sequence[str]) -> list[Tensor]:
         """Encode distinct texts, none of them blank: a float32 CPU tensor [L, D] each."""
-
-    def identity(self) -> str:
-        """Return a text that changes whenever the vectors could: SHA-256 of the weights."""
-        assert self.fingerprint is not None
-        return self.fingerprint
 
     def encode(self, texts: Sequence[str]) -> list[Tensor]:
         """Return a float32 CPU tensor [L, D] for each text; [0, D] for a blank one.
@@ -91,7 +81,41 @@ class TextEncoder(ABC):
             self._cached_bytes -= oldest.nbytes + ENTRY_BYTES
 
 
-class StaticVectors(TextEncoder):
+class WordPieces(TextEncoder):
+    """An encoder of the word pieces of a `tokenizer.json`; those that its vocabulary does not know are left out."""
+
+    def _read_tokenizer(self, file: Path) -> None:
+        """Read a tokenizer, without padding and truncation, and the number of its unknown token."""
+        from tokenizers import Tokenizer
+
+        text = file.read_text("utf-8")
+        self._tokenizer, model = Tokenizer.from_str(text), json.loads(text)["model"]
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        named = self._tokenizer.token_to_id(model.get("unk_token") or "")
+        self._unknown: int | None = model.get("unk_id", named)
+
+    def _number(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the numbers of each text's known pieces."""
+        found = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [[id for id in each.ids if id != self._unknown] for each in found]
+
+    def find_words(self, text: str) -> dict[str, bool]:
+        """Return the words of a text that hold a letter or digit → whether each is a piece as a whole."""
+        found = self._tokenizer.encode(text, add_special_tokens=False)
+        ids, spans = defaultdict(list), defaultdict(list)
+        for word, id, span in zip(found.word_ids, found.ids, found.offsets, strict=True):
+            ids[word].append(id)
+            spans[word].append(span)
+        names = {word: text[spans[word][0][0] : spans[word][-1][1]] for word in ids}
+        return {
+            name: len(ids[word]) == 1 and ids[word] != [self._unknown]
+            for word, name in names.items()
+            if any(map(str.isalnum, name))
+        }
+
+
+class StaticVectors(WordPieces):
     """Frozen distilled word-piece vectors (model2vec), one a token: no download, no network to run."""
 
     def __init__(self, folder: Path) -> None:
@@ -101,7 +125,7 @@ class StaticVectors(TextEncoder):
         if not (folder / "model.safetensors").is_file():
             raise InputError(f"no word vectors in '{folder}': give a model2vec folder, or name: null for the package's")
         try:
-            self._tokenizer, self._unknown = _read_tokenizer(folder / "tokenizer.json")
+            self._read_tokenizer(folder / "tokenizer.json")
             tensors, n_tokens = load_file(folder / "model.safetensors"), self._tokenizer.get_vocab_size()
             self._table, self._weights = tensors["embeddings"], tensors.get("weights", np.ones(n_tokens, np.float32))
             self._rows = tensors.get("mapping", np.arange(len(self._table)))  # of tokens, which may share them
@@ -113,21 +137,16 @@ class StaticVectors(TextEncoder):
         self.fingerprint = fingerprint(folder)
 
     def compute(self, texts: Sequence[str]) -> list[Tensor]:
-        """Look the tokens up; those that the vocabulary does not know are left out.
+        """Look the pieces up.
 
         # ours: each row is set to variance 1. The table is int8, whose common scale the file does not keep.
         """
-        found = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        ids = [np.array([id for id in each.ids if id != self._unknown], np.int64) for each in found]
+        ids = [np.array(each, np.int64) for each in self._number(texts)]
         rows = [torch.tensor(self._table[self._rows[each]] * self._weights[each][:, None]).float() for each in ids]
         return [torch.nn.functional.normalize(each, dim=1) * self.width**0.5 for each in rows]
 
-    def find_words(self, text: str) -> dict[str, bool]:
-        """Return the words of a text → whether the table has a vector of its own for each, not only for its pieces."""
-        return _find_words(self._tokenizer, text)
 
-
-class WordNumbers(TextEncoder):
+class WordNumbers(WordPieces):
     """Numbers of word pieces, [L, 1], by which the model looks up vectors that it learns itself (sec. 3.2: a LUT).
 
     # ours: the words are those of a word-vector folder's tokenizer, so that no vocabulary need be made of the texts. A
@@ -141,19 +160,14 @@ class WordNumbers(TextEncoder):
         file = folder / "tokenizer.json"
         if not file.is_file():
             raise InputError(f"no tokenizer.json in '{folder}': give a model2vec folder, or name: null for ours")
-        self._tokenizer, self._unknown = _read_tokenizer(file)
+        self._read_tokenizer(file)
         if self._tokenizer.get_vocab_size() > LOOKUP_ROWS:
             raise InputError(f"{file} knows more than {LOOKUP_ROWS} words, the most that text.kind: lookup can learn")
         self.fingerprint = hash_file(file)
 
     def compute(self, texts: Sequence[str]) -> list[Tensor]:
-        """Number the word pieces; those that the vocabulary does not know are left out."""
-        found = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        return [torch.tensor([[float(id)] for id in each.ids if id != self._unknown]).reshape(-1, 1) for each in found]
-
-    def find_words(self, text: str) -> dict[str, bool]:
-        """Return the words of a text → whether the vocabulary has each as a whole."""
-        return _find_words(self._tokenizer, text)
+        """Number the word pieces."""
+        return [torch.tensor(each).float().reshape(-1, 1) for each in self._number(texts)]
 
 
 class Transformer(TextEncoder):
@@ -179,13 +193,6 @@ class Transformer(TextEncoder):
                 "give a hub name that this machine can reach, or a local folder"
             ) from None
         self._model = model.float().to(device).eval().requires_grad_(False)
-
-    def identity(self) -> str:
-        """Return the SHA-256 of weights and vocabulary, computed here because a hub's model is no single file."""
-        digest = hashlib.sha256(repr(sorted(self._tokenizer.get_vocab().items())).encode())
-        for tensor in self._model.state_dict().values():
-            digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy())
-        return digest.hexdigest()
 
     @torch.inference_mode()
     def compute(self, texts: Sequence[str]) -> list[Tensor]:
@@ -244,17 +251,6 @@ class CLIP(Transformer):
         return [ids if len(ids) == n else [*ids[: n - 1], ids[-1]] for ids in found]  # the last one ends a text
 
 
-def _read_tokenizer(file: Path) -> tuple[Tokenizer, int | None]:
-    """Read a tokenizer.json; return it, without padding and truncation, and the number of its unknown token."""
-    from tokenizers import Tokenizer
-
-    text = file.read_text("utf-8")
-    tokenizer, model = Tokenizer.from_str(text), json.loads(text)["model"]
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer, model["unk_id"] if "unk_id" in model else tokenizer.token_to_id(model.get("unk_token") or "")
-
-
 def load_text_encoder(config: TextConfig, device: str | torch.device = "cpu") -> TextEncoder:
     """Build the text encoder that a configuration names. Raises InputError if it cannot be loaded."""
     if config.kind == "static":
@@ -276,18 +272,3 @@ def pad(vectors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         text[row, : len(each)] = each
         mask[row, : len(each)] = True
     return text, mask
-
-
-def _find_words(tokenizer: Tokenizer, text: str) -> dict[str, bool]:
-    """Return the words of a text that hold a letter or digit → whether each is one token of a WordPiece vocabulary."""
-    found = tokenizer.encode(text, add_special_tokens=False)
-    unknown, ids, spans = tokenizer.token_to_id("[UNK]"), defaultdict(list), defaultdict(list)
-    for word, id, span in zip(found.word_ids, found.ids, found.offsets, strict=True):
-        ids[word].append(id)
-        spans[word].append(span)
-    names = {word: text[spans[word][0][0] : spans[word][-1][1]] for word in ids}
-    return {
-        name: len(ids[word]) == 1 and ids[word] != [unknown]
-        for word, name in names.items()
-        if any(map(str.isalnum, name))
-    }

@@ -9,6 +9,8 @@ from audiogen_cli.errors import InputError
 from audiogen_cli.hub import ask
 
 HUB_NAMES = {"t5": "t5-base", "clip": "openai/clip-vit-base-patch32"}  # sec. 4.1; DiffSound
+# What transformers fetches last: without one of these a download was stopped, and goes on.
+WEIGHTS = [file + index for file in ("model.safetensors", "pytorch_model.bin") for index in ("", ".index.json")]
 INSTEAD = "fetch it on another machine and name its folder: --set text.name=FOLDER (import: --text-encoder FOLDER)"
 
 
@@ -25,7 +27,7 @@ def find_on_hub(name: str) -> bool:
     missing = f"the text encoder '{name}' is not on this machine"
     if Path(name).is_absolute() or name.count("/") > 1:
         raise InputError(f"{missing}: no such folder")
-    if isinstance(try_to_load_from_cache(name, "config.json"), str):
+    if any(isinstance(try_to_load_from_cache(name, file), str) for file in WEIGHTS):
         return True
     if constants.HF_HUB_OFFLINE or os.environ.get("TRANSFORMERS_OFFLINE", "").upper() in constants.ENV_VARS_TRUE_VALUES:
         raise InputError(f"{missing}, and HF_HUB_OFFLINE is set; {INSTEAD}")

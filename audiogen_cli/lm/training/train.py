@@ -25,7 +25,6 @@ from audiogen_cli.lm.decoder import CodeBatch, find_decoder
 from audiogen_cli.lm.flops import training_flops
 from audiogen_cli.lm.model import CodeModel
 from audiogen_cli.lm.probe import Probe
-from audiogen_cli.lm.text.cache import CachedTexts
 from audiogen_cli.lm.text.encoders import TextEncoder, load_text_encoder
 from audiogen_cli.lm.training.batches import code_batches
 from audiogen_cli.lm.training.codebook_init import tie_to_codebooks
@@ -78,11 +77,6 @@ def train(
     # What to train on, and the model that fits it
     with first_of_machine():  # which may have to fetch it
         encoder = encoder or load_text_encoder(config.text, device)
-    if config.text_cache and manifests and config.mix:
-        if main:
-            note("text_cache is not used: mixes made on the fly have ever new texts")
-    elif config.text_cache:
-        encoder = CachedTexts(encoder, Path(config.text_cache).expanduser())
     with accelerator.main_process_first():  # the first builds the memory-mapped files, the others find them
         data = load_tokens(config, tokens) if tokens else load_recordings(config, _given(manifests), codec, device)
     base = model_folder.load_config(start_from, "lm", LMConfig) if start_from else None

@@ -106,3 +106,13 @@ def test_absent_weights_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setattr(clap, "DEFAULT", "nobody/never-made-this-model")
     with pytest.raises(MissingWeightsError, match=r"nobody/never-made-this-model .*AUDIOGEN_CLAP .*--download"):
         Clap()
+
+
+def test_a_model_whose_download_was_stopped_is_not_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.delenv("AUDIOGEN_CLAP", raising=False)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
+    with pytest.raises(MissingWeightsError, match="is not in its cache"):
+        clap._find(WeightSource())
+    (tmp_path / "model.safetensors").touch()
+    assert clap._find(WeightSource())[0] == tmp_path

@@ -21,6 +21,7 @@ from audiogen_cli.errors import AudiogenWarning, InputError
 from audiogen_cli.lm.config import TextConfig
 from audiogen_cli.lm.text import encoders
 from audiogen_cli.lm.text.encoders import CLIP, T5, StaticVectors, WordNumbers, load_text_encoder, pad
+from audiogen_cli.lm.text.hub import find_on_hub
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,13 @@ def test_word_vectors_that_do_not_fit_their_words_are_refused(vectors_folder: Pa
 def test_words_are_known_as_a_whole_or_not_at_all(vectors_folder: Path, encoder: type[StaticVectors]) -> None:
     words = encoder(vectors_folder).find_words("a dog, xyz barks!")
     assert words == {"a": True, "dog": True, "xyz": False, "barks": False}
+
+
+def test_a_word_is_unknown_whatever_the_vocabulary_calls_that(vectors_folder: Path, tmp_path: Path) -> None:
+    folder = copytree(vectors_folder, tmp_path / "words")
+    renamed = (folder / "tokenizer.json").read_text().replace("[UNK]", "<unk>")
+    (folder / "tokenizer.json").write_text(renamed)
+    assert StaticVectors(folder).find_words("dog xyz") == {"dog": True, "xyz": False}
 
 
 def test_batch_pads_on_the_right_and_marks_no_text(vectors_folder: Path) -> None:
@@ -138,6 +146,19 @@ def test_missing_encoders_are_input_errors(config: TextConfig, message: str) -> 
     with pytest.raises(InputError, match=message) as caught:
         load_text_encoder(config)
     assert "\n" not in str(caught.value)
+
+
+def test_a_download_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"config.json": "{}"}
+    monkeypatch.setattr(
+        "huggingface_hub.try_to_load_from_cache", lambda name, file: str(tmp_path / file) if file in files else None
+    )
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
+    monkeypatch.setattr("audiogen_cli.lm.text.hub.ask", lambda address: 200)
+    assert not find_on_hub("t5-base")
+    files["model.safetensors"] = ""
+    assert find_on_hub("t5-base")
 
 
 def test_a_hub_that_does_not_answer_costs_seconds_and_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

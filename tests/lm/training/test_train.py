@@ -36,7 +36,6 @@ from audiogen_cli.lm.decoding.engine import Engine
 from audiogen_cli.lm.decoding.requests import DecodingRequest
 from audiogen_cli.lm.model import AudioLanguageModel, CodeModel
 from audiogen_cli.lm.probe import Probe
-from audiogen_cli.lm.text.cache import CachedTexts
 from audiogen_cli.lm.text.encoders import load_text_encoder
 from audiogen_cli.lm.training import batches
 from audiogen_cli.lm.training import step as stepping
@@ -343,10 +342,7 @@ def test_trained_on_recordings_it_resumes_exactly(
     whole = train(config, None, world.codec, tmp_path / "whole", manifests)
     assert len(read_metrics(whole, "val")) == 2 and read_losses(blind) == read_losses(whole)
     train(dataclasses.replace(config, max_steps=2), None, world.codec, tmp_path / "parts", manifests)
-    capfd.readouterr()
-    cached = dataclasses.replace(config, text_cache=str(tmp_path / "texts"))
-    parts = train(cached, None, world.codec, tmp_path / "parts", manifests)
-    assert "text_cache is not used" in capfd.readouterr().err and not (tmp_path / "texts").exists()
+    parts = train(config, None, world.codec, tmp_path / "parts", manifests)
     assert read_losses(parts) == pytest.approx(read_losses(whole), abs=1e-6)
     with pytest.raises(InputError, match=r"inputs\.(rows|source)"):
         train(config, world.tokens, world.codec, tmp_path / "parts")
@@ -395,23 +391,6 @@ def test_a_tracker_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(launch, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="pip install wandb"):
         launch.check_trackers(["wandb"])
-
-
-def test_texts_cached_on_disk_are_the_encoders(tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = load_text_encoder(TextConfig("static", str(world.vectors)))
-    expected = plain.encode(["dog", "rain bark", ""])
-    for compute in (plain.compute, None):  # the second time nothing may be computed
-        if compute is None:
-            monkeypatch.setattr(plain, "compute", compute)
-        found = CachedTexts(plain, tmp_path / "cache").encode(["dog", "rain bark", ""])
-        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
-    assert len(list((tmp_path / "cache").rglob("*.npy"))) == 2
-
-    monkeypatch.setattr("audiogen_cli.lm.text.cache.MOST_TEXTS", 1)  # never more, however many a training reads
-    other = load_text_encoder(TextConfig("static", str(world.vectors)))
-    for _ in range(2):
-        CachedTexts(other, tmp_path / "full").encode(["dog", "rain bark", ""])
-    assert len(list((tmp_path / "full").rglob("*.npy"))) == 1
 
 
 def test_swapped_codes_are_anothers_at_the_same_place() -> None:
