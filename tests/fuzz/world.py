@@ -111,7 +111,6 @@ TARGETS = (
     Target(f"run/{STATE}/training.pt", "torch", (RESUME,), 4),
     Target(f"run/{STATE}/config.json", "json", (RESUME, "info run", f"info run/{STATE}"), 2),
     Target(f"run/{STATE}/model.safetensors", "safetensors", (RESUME,), 2),
-    Target("texts/*/*.npy", "arrays", (TRAIN,), 2),
     Target("codec-run/run.json", "json", (RESUME_CODEC, "info codec-run")),
     Target(f"codec-run/{STATE}/training.pt", "torch", (RESUME_CODEC,), 3),
     Target(f"codec-run/{STATE}/model.safetensors", "safetensors", (RESUME_CODEC,)),
