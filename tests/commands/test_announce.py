@@ -54,7 +54,8 @@ def test_the_papers_models_on_the_papers_codec_have_no_warning(codec: Path, size
     plan = announce.plan_lm_training(recipe, codec, CodecConfig(), MIXED, on_the_fly=False)
     assert not plan.warnings
     assert parameters in plan.lines[1]
-    assert "20 train (2 h), 2 val (6 min), 10 of them mixed; 256 a step, 200,000 steps; 1 process" in plan.lines[2]
+    assert "20 train (2 h), 2 val (6 min), 10 of them mixed; 256 a step, 200,000 steps, " in plan.lines[2]
+    assert "the first after minutes of compiling; 1 process" in plan.lines[2]
 
 
 def test_each_departure_from_the_paper_is_one_warning(codec: Path) -> None:

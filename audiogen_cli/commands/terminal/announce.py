@@ -125,8 +125,9 @@ def plan_lm_training(
     plan.lines += [
         f"model: {shape.n_layers} layers of {shape.dim}, {_millions(size)} parameters; text encoder "
         f"{text_encoder_name(recipe.text)}{f', with it {_millions(size + encoder)}' if encoder else ''}",
-        f"rows: {_rows(data)}, {mixed}; {recipe.optim.batch_size} a step, {recipe.max_steps:,} steps; "
-        f"{_processes()}, at least {memory / 1e9:.2g} GB each for weights, gradients and optimizer",
+        f"rows: {_rows(data)}, {mixed}; {recipe.optim.batch_size} a step, {recipe.max_steps:,} steps"
+        f"{', the first after minutes of compiling' * recipe.compile}; {_processes()}, at least "
+        f"{memory / 1e9:.2g} GB each for weights, gradients and optimizer",
     ]
     if start_from:
         license = license_line(read_license(start_from))

@@ -48,7 +48,6 @@ class Line:
     label: str
     points: Mapping[float, float]
     intervals: Mapping[float, Sequence[float]] | None = None
-    dashed: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def curves(panels: Sequence[Panel], alt: str, caption: str) -> Figure | None:
             for i, line in enumerate(panel.lines):
                 x = sorted(line.points)
                 style = {"color": COLORS[i % len(COLORS)], "marker": MARKS[i % len(MARKS)]}
-                axis.plot(x, [line.points[at] for at in x], "--" if line.dashed else "-", label=line.label, **style)
+                axis.plot(x, [line.points[at] for at in x], label=line.label, **style)
                 if line.intervals:
                     ends = np.array([line.intervals.get(at, [np.nan, np.nan]) for at in x], float)
                     axis.fill_between(x, ends[:, 0], ends[:, 1], color=style["color"], alpha=0.15, linewidth=0)
